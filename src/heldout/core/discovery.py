@@ -1,0 +1,140 @@
+"""The file system is the registry: one file per regularizer, probe, augmentation, law and recipe.
+
+Listing reads literals from the source and imports nothing, so it needs no torch. Packages of
+others add theirs through the entry point group ``heldout.plugins``: an entry ``regularizers`` (or
+``probes``, ...) names a package whose files are read the same way.
+"""
+
+import ast
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+from heldout.core.errors import UserError
+
+ROOMS = {
+    "regularizer": "regularizers",
+    "augmentation": "augment",
+    "probe": "probes",
+    "law": "scaling",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of ``heldout list``."""
+
+    kind: str
+    name: str
+    summary: str
+    source: str
+    cost: str
+    module: str = ""
+
+
+def list_entries() -> list[Entry]:
+    """All regularizers, augmentations, probes, laws and recipes, without importing any of them."""
+    entries = [entry for kind in ROOMS for entry in entries_of(kind)]
+    folder = resources.files("heldout") / "recipes"
+    for file in sorted(folder.iterdir(), key=lambda item: item.name):
+        if file.name.endswith(".toml"):
+            table = tomllib.loads(file.read_text(encoding="utf-8"))
+            entries.append(
+                Entry(
+                    "recipe",
+                    file.name.removesuffix(".toml"),
+                    table.get("description", ""),
+                    table.get("source", "heldout"),
+                    table.get("cost", "one training run and a short search"),
+                )
+            )
+    return entries
+
+
+@cache
+def entries_of(kind: str) -> tuple[Entry, ...]:
+    """The plug-ins of one kind, ours first, each kind sorted by name."""
+    found: dict[str, Entry] = {}
+    for package, path in _packages(ROOMS[kind]):
+        for file in sorted(path.glob("*.py")):
+            literals = _literals(file)
+            if {"SOURCE", "COST"} <= literals.keys():
+                name = file.stem
+                if name in found:
+                    raise UserError(
+                        f"{package}.{name} clashes with {found[name].module}: rename its file."
+                    )
+                found[name] = Entry(
+                    kind,
+                    name,
+                    literals["__doc__"],
+                    literals["SOURCE"],
+                    literals["COST"],
+                    f"{package}.{name}",
+                )
+    return tuple(found.values())
+
+
+def build(kind: str, name: str, parameters: dict[str, Any]) -> Any:
+    """Import the named plug-in and construct it; unknown names and parameters are UserErrors."""
+    by_name = {entry.name: entry for entry in entries_of(kind)}
+    if name not in by_name:
+        raise UserError(f"Unknown {kind} {name!r}{_hint(name, list(by_name))}")
+    plugin = plugin_class(by_name[name])
+    known = [item.name for item in dataclasses.fields(plugin) if item.init]
+    for key in parameters:
+        if key not in known:
+            raise UserError(f"Unknown parameter {key!r} of {name}{_hint(key, known)}")
+    try:
+        return plugin(**parameters)
+    except TypeError as error:
+        raise UserError(f"{name}: {error}.") from None
+
+
+def plugin_class(entry: Entry) -> type:
+    """The one public dataclass that the entry's file defines."""
+    module = importlib.import_module(entry.module)
+    classes = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and value.__module__ == entry.module
+        and dataclasses.is_dataclass(value)
+        and not value.__name__.startswith("_")
+    ]
+    assert len(classes) == 1, f"{entry.module} must define one public dataclass, has {classes}"
+    return classes[0]
+
+
+def _packages(room: str) -> Iterator[tuple[str, Path]]:
+    yield f"heldout.{room}", Path(str(resources.files("heldout") / room))
+    for point in metadata.entry_points(group="heldout.plugins"):
+        if point.name == room:
+            spec = importlib.util.find_spec(point.value)
+            if spec and spec.submodule_search_locations:
+                yield point.value, Path(spec.submodule_search_locations[0])
+
+
+def _literals(file: Path) -> dict[str, str]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    doc = (ast.get_docstring(tree) or "").strip().split("\n")[0]
+    found = {"__doc__": doc}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            if name in ("SOURCE", "COST"):
+                found[name] = ast.literal_eval(node.value)
+    return found
+
+
+def _hint(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f": did you mean {near[0]!r}?" if near else f". Known: {', '.join(known)}."

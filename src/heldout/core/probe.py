@@ -1,0 +1,39 @@
+"""The contract of a probe: evidence in, measurements with controls out; it never trains."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from heldout.core.losses import DocumentLosses
+from heldout.core.measurement import Measurement, NotMeasured
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """The user's metric per document; higher is better."""
+
+    metric: str
+    scores_D: np.ndarray
+    groups_D: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one pass over the texts has collected.
+
+    ``losses`` is keyed by (model, part): model is base, best, last or fixed_epochs; part is train,
+    validation, test or out_of_fold.
+    """
+
+    losses: dict[tuple[str, str], DocumentLosses]
+    scores: dict[tuple[str, str], TaskScores] = field(default_factory=dict)
+    min_effect: float = 0.01  # nats per token
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Base of all probes. The file's name is the probe's name; SOURCE and COST are literals."""
+
+    def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
+        """Every number with interval and contrasts, or the reason why there is none."""
+        raise TypeError(f"{type(self).__name__} must define measure().")

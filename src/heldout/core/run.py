@@ -1,0 +1,153 @@
+"""A run is a folder; everything after training can be recomputed from it."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heldout.core.errors import UserError
+from heldout.core.losses import DocumentLosses
+from heldout.core.recipe import Recipe, load_recipe
+from heldout.core.row import Row
+
+LAYOUT = "heldout.run/1"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Paths and typed access; files are written whole or not at all."""
+
+    folder: Path
+
+    @classmethod
+    def create(cls, folder: Path, recipe: Recipe) -> "Run":
+        """Start a run in a new or empty folder; raises UserError if something lies there."""
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            what = "another run" if (folder / "status.json").exists() else "files"
+            raise UserError(
+                f"Output folder {folder} holds {what}: give another --out, or --resume to go on. "
+                "Nothing was written."
+            )
+        run = cls(folder)
+        for name in ("data", "checkpoints", "evaluations"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        run.write_text("recipe.toml", recipe.to_toml())
+        run.write_status("started")
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """Open an existing run; raises UserError if the folder is none or of another layout."""
+        run = cls(folder)
+        if not (folder / "status.json").is_file():
+            raise UserError(f"{folder} is not a run of heldout: status.json is missing.")
+        layout = run.read_json("status.json").get("layout")
+        if layout != LAYOUT:
+            raise UserError(f"{folder} has layout {layout!r}; this version reads {LAYOUT!r}.")
+        return run
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    @property
+    def recipe(self) -> Recipe:
+        return load_recipe(self.folder / "recipe.toml")
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "best"
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last"
+
+    def write_status(self, state: str, **details: Any) -> None:
+        """``state``: started, training, interrupted, failed or complete."""
+        old = self.read_json("status.json") if self.path("status.json").exists() else {}
+        self.write_json(
+            "status.json",
+            {**old, "layout": LAYOUT, "state": state, "updated": _now(), **details},
+        )
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return self.read_json("status.json")
+
+    def write_text(self, name: str, text: str) -> None:
+        path = self.path(name)
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        return json.loads(self.path(name).read_text(encoding="utf-8"))
+
+    def write_rows(self, part: str, rows: list[Row]) -> None:
+        lines = (json.dumps(row.to_json(), ensure_ascii=False) for row in rows)
+        self.write_text(f"data/{part}.jsonl", "".join(line + "\n" for line in lines))
+
+    def read_rows(self, part: str) -> Iterator[Row]:
+        """Rows of train or validation, one at a time; the test part has ``open_test``."""
+        assert part != "test", "the sealed test part is read through open_test()"
+        return self._rows(part)
+
+    def open_test(self, purpose: str) -> Iterator[Row]:
+        """Break the seal: the opening is recorded before the first row is handed out."""
+        with self.path("data/test_openings.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": _now(), "purpose": purpose}) + "\n")
+        return self._rows("test")
+
+    @property
+    def test_openings(self) -> list[dict[str, str]]:
+        path = self.path("data/test_openings.jsonl")
+        return _read_lines(path) if path.exists() else []
+
+    def append_history(self, entry: dict[str, Any]) -> None:
+        with self.path("history.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        path = self.path("history.jsonl")
+        return _read_lines(path) if path.exists() else []
+
+    def truncate_history(self, step: int) -> None:
+        """Forget what came after ``step``: a resumed run measures it again."""
+        kept = [entry for entry in self.history if entry["step"] <= step]
+        self.write_text("history.jsonl", "".join(json.dumps(entry) + "\n" for entry in kept))
+
+    def losses(self, model: str, part: str) -> DocumentLosses | None:
+        path = self.path(f"evaluations/{model}-{part}.npz")
+        return DocumentLosses.load(path) if path.exists() else None
+
+    def save_losses(self, model: str, part: str, losses: DocumentLosses) -> None:
+        losses.save(self.path(f"evaluations/{model}-{part}.npz"))
+
+    def _rows(self, part: str) -> Iterator[Row]:
+        with self.path(f"data/{part}.jsonl").open(encoding="utf-8") as file:
+            for line in file:
+                yield Row.from_json(json.loads(line))
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """Whole lines only: a kill may have cut the last one short."""
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return entries

@@ -1,0 +1,118 @@
+"""Intervals and tests that resample whole groups, because rows of one group are not independent."""
+
+# G groups, R resamples
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from heldout.core.measurement import Contrast, Interval
+
+NUM_RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class RatioEstimate:
+    """A ratio of sums with its interval and the two-sided p-value of it being ``null``."""
+
+    value: float
+    interval: Interval
+    p_value: float
+    num_groups: int
+
+    def as_contrast(self) -> Contrast:
+        return Contrast(self.value, self.interval, self.p_value)
+
+
+def group_sums(values, groups) -> np.ndarray:
+    """Sum ``values`` within each group, in the order of the sorted group names."""
+    _, index = np.unique(np.asarray(groups), return_inverse=True)
+    return np.bincount(index, weights=np.asarray(values, dtype=np.float64))
+
+
+def ratio_estimate(
+    numerators, denominators, groups, *, level: float = 0.95, null: float = 0.0, seed: int = 0
+) -> RatioEstimate:
+    """``sum(numerators) / sum(denominators)`` with a bootstrap-t interval over groups.
+
+    For a mean negative log-likelihood: numerators in nats per document, denominators in tokens.
+    For a paired difference: numerators are the documents' differences. The studentized bootstrap
+    keeps its coverage with a few dozen groups, where the percentile interval is too narrow
+    (Efron and Tibshirani 1993, chapter 12); the standard error is the linearized one of a ratio.
+
+    Needs two groups; cost is 3 products of an (R, G) count matrix with a vector.
+    """
+    y_G = group_sums(numerators, groups)
+    x_G = group_sums(denominators, groups)
+    num_groups = len(y_G)
+    if num_groups < 2:
+        raise ValueError(f"An interval needs at least 2 groups, got {num_groups}.")
+    if x_G.sum() <= 0:
+        raise ValueError("The denominators of a ratio must have a positive sum.")
+
+    value = y_G.sum() / x_G.sum()
+    error = _standard_error(
+        value, x_G.sum(), (y_G**2).sum(), (x_G * y_G).sum(), (x_G**2).sum(), num_groups
+    )
+    if error <= 1e-12 * max(1.0, abs(value)):
+        same = Interval(value, value, level)
+        return RatioEstimate(value, same, 1.0 if value == null else 0.0, num_groups)
+
+    rng = np.random.default_rng(seed)
+    t_parts = []
+    # In slices, so that memory does not grow with the number of groups.
+    for num in _slices(NUM_RESAMPLES, max(1, 4_000_000 // num_groups)):
+        counts_RG = rng.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=num)
+        y_R, x_R = counts_RG @ y_G, counts_RG @ x_G
+        keep = x_R > 0
+        value_R = y_R[keep] / x_R[keep]
+        error_R = _standard_error(
+            value_R,
+            x_R[keep],
+            (counts_RG @ y_G**2)[keep],
+            (counts_RG @ (x_G * y_G))[keep],
+            (counts_RG @ x_G**2)[keep],
+            num_groups,
+        )
+        steady = error_R > 1e-3 * error
+        t_parts.append((value_R[steady] - value) / error_R[steady])
+    t_R = np.concatenate(t_parts)
+    tail = (1 - level) / 2
+    low, high = np.quantile(t_R, [tail, 1 - tail])
+    observed = (value - null) / error
+    exceed = min((t_R >= observed).mean(), (t_R <= observed).mean())
+    p_value = min(1.0, 2 * max(float(exceed), 1 / (len(t_R) + 1)))
+    return RatioEstimate(
+        float(value),
+        Interval(float(value - high * error), float(value - low * error), level),
+        p_value,
+        num_groups,
+    )
+
+
+def paired_difference(values, control_values, weights, groups, **options) -> RatioEstimate:
+    """Mean of ``values - control_values`` per unit of ``weights``, paired by position."""
+    difference = np.asarray(values, dtype=np.float64) - np.asarray(control_values, np.float64)
+    return ratio_estimate(difference, weights, groups, **options)
+
+
+def holm(p_values: dict[str, float]) -> dict[str, float]:
+    """Holm's step-down adjustment (Holm 1979): family-wise error over all the given tests."""
+    adjusted: dict[str, float] = {}
+    running = 0.0
+    ordered = sorted(p_values.items(), key=lambda item: item[1])
+    for rank, (name, p_value) in enumerate(ordered):
+        running = max(running, min(1.0, (len(ordered) - rank) * p_value))
+        adjusted[name] = running
+    return adjusted
+
+
+def _standard_error(ratio, x_sum, yy, xy, xx, num_groups):
+    residual = np.maximum(yy - 2 * ratio * xy + ratio**2 * xx, 0.0)
+    return np.sqrt(residual * num_groups / (num_groups - 1)) / x_sum
+
+
+def _slices(total: int, size: int):
+    while total > 0:
+        yield min(total, size)
+        total -= size
