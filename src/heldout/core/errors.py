@@ -9,3 +9,11 @@ class UserError(Exception):
 
     def __init__(self, message: str):
         super().__init__(" ".join(str(message).split()))
+
+
+class TrainingDiverged(UserError):
+    """The loss became infinite or not a number; the last good checkpoint is kept."""
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
+    """The user asked to stop; what there is has been saved."""

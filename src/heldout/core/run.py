@@ -111,19 +111,19 @@ class Run:
         path = self.path("data/test_openings.jsonl")
         return _read_lines(path) if path.exists() else []
 
-    def append_history(self, entry: dict[str, Any]) -> None:
-        with self.path("history.jsonl").open("a", encoding="utf-8") as file:
+    def append_history(self, entry: dict[str, Any], name: str = "history.jsonl") -> None:
+        with self.path(name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        path = self.path("history.jsonl")
+    def history(self, name: str = "history.jsonl") -> list[dict[str, Any]]:
+        """Evaluations so far, of the run or of ``control_history.jsonl``."""
+        path = self.path(name)
         return _read_lines(path) if path.exists() else []
 
-    def truncate_history(self, step: int) -> None:
+    def truncate_history(self, step: int, name: str = "history.jsonl") -> None:
         """Forget what came after ``step``: a resumed run measures it again."""
-        kept = [entry for entry in self.history if entry["step"] <= step]
-        self.write_text("history.jsonl", "".join(json.dumps(entry) + "\n" for entry in kept))
+        kept = [entry for entry in self.history(name) if entry["step"] <= step]
+        self.write_text(name, "".join(json.dumps(entry) + "\n" for entry in kept))
 
     def losses(self, model: str, part: str) -> DocumentLosses | None:
         path = self.path(f"evaluations/{model}-{part}.npz")

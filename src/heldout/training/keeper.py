@@ -1,0 +1,119 @@
+"""Measure checkpoints as training goes, keep the best, and let the regularizers decide."""
+
+import shutil
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from heldout.core.losses import DocumentLosses
+from heldout.core.regularizer import Continue, Decision, Evaluation, Regularizer, Stop
+from heldout.core.run import Run
+
+
+class Keeper:
+    """The history of one arm; ``best/`` always holds the checkpoint of its lowest held-out loss.
+
+    ``measure(part)`` returns the losses of the current model on validation or train. State lies in
+    files alone (history and per-document losses), so a resumed run continues with the same best
+    and the same patience.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        measure: Callable[[str], DocumentLosses],
+        save: Callable[[Path], None],
+        model: Any,
+        regularizers: Sequence[Regularizer],
+        history_name: str = "history.jsonl",
+        keep_best: bool = True,
+        on_entry: Callable[[dict[str, Any]], None] = lambda entry: None,
+    ):
+        self.run = run
+        self.measure = measure
+        self.save = save
+        self.model = model
+        self.regularizers = regularizers
+        self.history_name = history_name
+        self.prefix = history_name.removesuffix("history.jsonl")
+        self.keep_best = keep_best
+        self.on_entry = on_entry
+        self.evaluations: list[Evaluation] = []
+
+    def restore(self, step: int) -> None:
+        """Go back to the state right after the evaluation at ``step``."""
+        self.run.truncate_history(step, self.history_name)
+        self.evaluations = []
+        for entry in self.run.history(self.history_name):
+            losses = self.run.losses(self._name(entry["step"]), "validation")
+            assert losses is not None, f"evaluation of step {entry['step']} is missing"
+            self.evaluations.append(Evaluation(entry["step"], entry["epoch"], losses))
+        recover(self.run.best)
+
+    @property
+    def best(self) -> Evaluation:
+        return min(self.evaluations, key=lambda evaluation: evaluation.validation.nats_per_token)
+
+    def evaluate(
+        self, step: int, epoch: float, training_loss: float | None, learning_rate: float
+    ) -> Decision:
+        """Measure, record, keep; returns the first Stop of any regularizer."""
+        with ExitStack() as stack:
+            for regularizer in self.regularizers:
+                stack.enter_context(regularizer.evaluation_weights(self.model))
+            validation = self.measure("validation")
+            train = self.measure("train")
+            change = validation.minus(self.best.validation) if self.evaluations else None
+            is_best = change is None or change.value < 0
+            if is_best and self.keep_best:
+                replace_folder(self.run.best, self.save)
+        level = validation.estimate()
+        self.run.save_losses(self._name(step), "validation", validation)
+        self.evaluations.append(Evaluation(step, epoch, validation))
+        entry = {
+            "step": step,
+            "epoch": epoch,
+            "validation_nll": level.value,
+            "validation_low": level.interval.low,
+            "validation_high": level.interval.high,
+            "train_nll": train.nats_per_token,
+            "training_loss": training_loss,
+            "learning_rate": learning_rate,
+            "is_best": is_best,
+            "change_low": change.interval.low if change else None,
+            "change_high": change.interval.high if change else None,
+        }
+        self.run.append_history(entry, self.history_name)
+        self.on_entry(entry)
+        for regularizer in self.regularizers:
+            decision = regularizer.decide(self.evaluations)
+            if isinstance(decision, Stop):
+                return decision
+        return Continue()
+
+    def _name(self, step: int) -> str:
+        return f"{self.prefix}step-{step:06d}"
+
+
+def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder beside ``target``, then swap; ``recover`` mends a kill in between."""
+    partial = target.with_name(target.name + ".partial")
+    old = target.with_name(target.name + ".old")
+    shutil.rmtree(partial, ignore_errors=True)
+    write(partial)
+    if target.exists():
+        target.rename(old)
+    partial.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(target: Path) -> None:
+    """After a kill during ``replace_folder``: the new folder if it is whole, else the old one."""
+    old = target.with_name(target.name + ".old")
+    if not target.exists() and old.exists():
+        old.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(target.with_name(target.name + ".partial"), ignore_errors=True)

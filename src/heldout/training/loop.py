@@ -1,0 +1,198 @@
+"""One training run: ``transformers.Trainer`` through ``attach``, with our own evaluation inside."""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from heldout.core.progress import Progress
+from heldout.core.recipe import Recipe
+from heldout.core.regularizer import Continue, Decision, Regularizer, Stop
+from heldout.training.attach import attach
+from heldout.training.windows import WindowDataset
+
+# (step, epoch, mean training loss since the last evaluation, learning rate) -> decision
+OnEvaluate = Callable[[int, float, float, float], Decision]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How many optimizer steps there are, and at which of them checkpoints are measured."""
+
+    steps_per_epoch: int
+    max_steps: int
+    evaluate_every: int
+
+    @classmethod
+    def of(cls, num_windows: int, recipe: Recipe, *, max_epochs: float | None = None) -> "Schedule":
+        micro_batches = math.ceil(num_windows / recipe.train.micro_batch_size)
+        steps = math.ceil(micro_batches / recipe.accumulation_steps)
+        epochs = recipe.train.max_epochs if max_epochs is None else max_epochs
+        return cls(
+            steps, max(1, round(steps * epochs)), max(1, round(steps / recipe.eval.per_epoch))
+        )
+
+    def evaluates_at(self, step: int) -> bool:
+        return step % self.evaluate_every == 0 or step == self.max_steps
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where training ended and why."""
+
+    step: int
+    epoch: float
+    reason: str
+    interrupted: bool
+    seconds: float
+
+
+def train(
+    model: Any,
+    tokenizer: Any,
+    windows: WindowDataset,
+    recipe: Recipe,
+    regularizers: Sequence[Regularizer],
+    *,
+    learning_rate: float,
+    schedule: Schedule,
+    folder: Path,
+    on_evaluate: OnEvaluate,
+    checkpoints: bool = True,
+    resume: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Train ``model`` in place until the schedule's end, a Stop decision, or a request to stop.
+
+    ``folder`` receives the Trainer's checkpoints (weights, optimizer, random states), from which
+    ``resume`` goes on to the same numbers as an uninterrupted run. Raises TrainingDiverged.
+    """
+    progress = progress or Progress()
+    checkpoint = get_last_checkpoint(str(folder)) if resume and folder.is_dir() else None
+    on_gpu = torch.cuda.is_available()
+    half = recipe.train.precision == "bfloat16" or (
+        recipe.train.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported()
+    )
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
+    kinds = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=recipe.train.micro_batch_size,
+        gradient_accumulation_steps=recipe.accumulation_steps,
+        max_steps=schedule.max_steps,
+        learning_rate=learning_rate,
+        lr_scheduler_type=kinds[recipe.train.schedule],
+        warmup_steps=min(recipe.train.warmup_steps, max(1, schedule.max_steps // 2)),
+        weight_decay=0.0,
+        adam_beta2=recipe.train.adam_beta2,
+        max_grad_norm=recipe.train.max_grad_norm,
+        seed=recipe.train.seed,
+        bf16=half,
+        use_cpu=not on_gpu,
+        gradient_checkpointing=recipe.model.gradient_checkpointing,
+        logging_strategy="no",
+        save_strategy="no",
+        save_total_limit=1,
+        eval_strategy="no",
+        report_to=list(recipe.train.report_to) or "none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        logging_nan_inf_filter=False,
+        dataloader_pin_memory=on_gpu,
+    )
+    control = _Control(schedule, on_evaluate, recipe, checkpoints, should_stop, progress)
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=windows,
+        data_collator=windows.collate,
+        callbacks=[control],
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    attach(trainer, regularizers, recipe=recipe, logit_free=True)
+    start = time.monotonic()
+    with _quiet():
+        trainer.train(resume_from_checkpoint=checkpoint)
+    model.eval()
+    return Outcome(
+        trainer.state.global_step,
+        float(trainer.state.epoch or 0.0),
+        control.reason or "all planned epochs are done",
+        control.interrupted,
+        time.monotonic() - start,
+    )
+
+
+class _Control(TrainerCallback):
+    """Evaluates on schedule, stops when told, and says when to write a checkpoint."""
+
+    def __init__(self, schedule, on_evaluate, recipe, checkpoints, should_stop, progress):
+        self.schedule = schedule
+        self.on_evaluate = on_evaluate
+        self.checkpoint_seconds = 60 * recipe.train.checkpoint_minutes
+        self.checkpoints = checkpoints
+        self.should_stop = should_stop
+        self.progress = progress
+        self.reason = ""
+        self.interrupted = False
+        self.last_checkpoint = time.monotonic()
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.global_step:
+            self.progress.advance(state.global_step)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.progress.advance()
+        # Logging follows in this same step, with the mean training loss: evaluation waits for it.
+        control.should_log = self.schedule.evaluates_at(state.global_step)
+        if self.should_stop():
+            self.interrupted = True
+            self.reason = "interrupted"
+            control.should_training_stop = True
+            control.should_save = self.checkpoints
+        return control
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if "loss" not in (logs or {}):
+            return control
+        decision = self.on_evaluate(
+            state.global_step, float(state.epoch), logs["loss"], logs["learning_rate"]
+        )
+        if isinstance(decision, Stop):
+            self.reason = decision.reason
+            control.should_training_stop = True
+        else:
+            assert isinstance(decision, Continue), decision
+        due = time.monotonic() - self.last_checkpoint >= self.checkpoint_seconds
+        if self.checkpoints and due and not control.should_training_stop:
+            control.should_save = True
+            self.last_checkpoint = time.monotonic()
+        return control
+
+
+class _quiet:  # noqa: N801 - used as a context manager
+    """The Trainer's own chatter; warnings and errors still show."""
+
+    def __enter__(self):
+        self.level = transformers.logging.get_verbosity()
+        transformers.logging.set_verbosity(logging.ERROR)
+        self.parallel = os.environ.get("TOKENIZERS_PARALLELISM")
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+    def __exit__(self, *error):
+        transformers.logging.set_verbosity(self.level)
+        if self.parallel is None:
+            os.environ.pop("TOKENIZERS_PARALLELISM", None)
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = self.parallel

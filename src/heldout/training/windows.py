@@ -1,0 +1,69 @@
+"""Tokenized training windows, packed into flat arrays: five bytes a token, whatever the rows."""
+
+from array import array
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+from heldout.core.row import Row
+from heldout.lm.tokenize import IGNORED, tokenize_row
+
+
+class WindowDataset(torch.utils.data.Dataset):
+    """Windows of all rows, in row order; an item is ``{input_ids, labels, row_index}``."""
+
+    def __init__(self, rows: Iterable[Row], tokenizer: Any, max_length: int):
+        ids, scored = array("i"), array("b")
+        offsets, row_index = array("q", [0]), array("q")
+        num_tokens = 0
+        for row in rows:
+            tokenized = tokenize_row(row, tokenizer, max_length)
+            num_tokens += tokenized.num_tokens
+            for window in tokenized.windows:
+                ids.extend(window.input_ids)
+                scored.extend(label != IGNORED for label in window.labels)
+                offsets.append(len(ids))
+                row_index.append(row.index)
+        self.pad_id = tokenizer.pad_token_id
+        self.num_tokens = num_tokens
+        self.ids = np.frombuffer(ids, dtype=np.int32)
+        self.scored = np.frombuffer(scored, dtype=np.int8).astype(bool)
+        self.offsets = np.frombuffer(offsets, dtype=np.int64)
+        self.row_index = np.frombuffer(row_index, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.row_index)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        span = slice(self.offsets[position], self.offsets[position + 1])
+        ids = torch.from_numpy(self.ids[span].astype(np.int64))
+        scored = torch.from_numpy(self.scored[span].copy())
+        return {
+            "input_ids": ids,
+            "labels": ids.where(scored, IGNORED),
+            "row_index": int(self.row_index[position]),
+        }
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest window."""
+        return int(np.diff(self.offsets).max())
+
+    def collate(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Right padding; padded positions are masked and not scored."""
+
+        def pad(key: str, value: int) -> torch.Tensor:
+            return torch.nn.utils.rnn.pad_sequence(
+                [item[key] for item in items], batch_first=True, padding_value=value
+            )
+
+        lengths = torch.tensor([len(item["input_ids"]) for item in items])
+        input_ids = pad("input_ids", self.pad_id)
+        return {
+            "input_ids": input_ids,
+            "attention_mask": (torch.arange(input_ids.shape[1]) < lengths[:, None]).long(),
+            "labels": pad("labels", IGNORED),
+            "row_index": torch.tensor([item["row_index"] for item in items]),
+        }
