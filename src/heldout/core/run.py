@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,19 @@ class Run:
     folder: Path
 
     @classmethod
-    def create(cls, folder: Path, recipe: Recipe) -> "Run":
-        """Start a run in a new or empty folder; raises UserError if something lies there."""
+    def refuse_occupied(cls, folder: Path) -> None:
+        """Raise UserError if something lies where a new run would be written."""
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             what = "another run" if (folder / "status.json").exists() else "files"
             raise UserError(
                 f"Output folder {folder} holds {what}: give another --out, or --resume to go on. "
                 "Nothing was written."
             )
+
+    @classmethod
+    def create(cls, folder: Path, recipe: Recipe) -> "Run":
+        """Start a run in a new or empty folder."""
+        cls.refuse_occupied(folder)
         run = cls(folder)
         for name in ("data", "checkpoints", "evaluations"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -100,11 +105,14 @@ class Run:
         assert part != "test", "the sealed test part is read through open_test()"
         return self._rows(part)
 
-    def open_test(self, purpose: str) -> Iterator[Row]:
-        """Break the seal: the opening is recorded before the first row is handed out."""
+    def open_test(self, purpose: str) -> Iterable[Row]:
+        """Break the seal: the opening is recorded before the first row is handed out.
+
+        The rows can be gone through several times within one opening.
+        """
         with self.path("data/test_openings.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"time": _now(), "purpose": purpose}) + "\n")
-        return self._rows("test")
+        return _Rows(self, "test")
 
     @property
     def test_openings(self) -> list[dict[str, str]]:
@@ -136,6 +144,15 @@ class Run:
         with self.path(f"data/{part}.jsonl").open(encoding="utf-8") as file:
             for line in file:
                 yield Row.from_json(json.loads(line))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    run: Run
+    part: str
+
+    def __iter__(self) -> Iterator[Row]:
+        return self.run._rows(self.part)
 
 
 def _now() -> str:

@@ -3,6 +3,7 @@
 # G groups, R resamples
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -116,3 +117,40 @@ def _slices(total: int, size: int):
     while total > 0:
         yield min(total, size)
         total -= size
+
+
+def difference_of_ratios(first, second, *, level: float = 0.95) -> tuple[float, Interval]:
+    """Ratio of ``first`` minus ratio of ``second``, two independent samples of groups.
+
+    Each is ``(numerators, denominators, groups)``. Welch's t interval on the linearized errors.
+    """
+    parts = []
+    for numerators, denominators, groups in (first, second):
+        y_G, x_G = group_sums(numerators, groups), group_sums(denominators, groups)
+        ratio = y_G.sum() / x_G.sum()
+        error = _standard_error(
+            ratio, x_G.sum(), (y_G**2).sum(), (x_G * y_G).sum(), (x_G**2).sum(), len(y_G)
+        )
+        parts.append((ratio, error**2, len(y_G)))
+    (a, var_a, n_a), (b, var_b, n_b) = parts
+    variance = var_a + var_b
+    if variance == 0:
+        return float(a - b), Interval(float(a - b), float(a - b), level, "Welch t over groups")
+    freedom = variance**2 / (var_a**2 / (n_a - 1) + var_b**2 / (n_b - 1))
+    reach = student_t_quantile((1 + level) / 2, freedom) * np.sqrt(variance)
+    return float(a - b), Interval(
+        float(a - b - reach), float(a - b + reach), level, "Welch t over groups"
+    )
+
+
+def student_t_quantile(probability: float, freedom: float) -> float:
+    """Quantile of Student's t by Cornish-Fisher expansion (Abramowitz and Stegun 26.7.5).
+
+    Within .5 % for 4 and more degrees of freedom and probabilities up to .995.
+    """
+    z = NormalDist().inv_cdf(probability)
+    g1 = (z**3 + z) / 4
+    g2 = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    g3 = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    g4 = (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160
+    return z + g1 / freedom + g2 / freedom**2 + g3 / freedom**3 + g4 / freedom**4

@@ -165,11 +165,13 @@ class _Attached:
         return loss + per_step / self.current_gradient_accumulation_steps
 
     def _save_checkpoint(self, *args, **kwargs):
-        super()._save_checkpoint(*args, **kwargs)
         states = [regularizer.state_dict() for regularizer in self._heldout_regularizers]
         if any(states) and self.args.should_save:
+            # First, because the Trainer's own last file marks the checkpoint as whole.
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            folder.mkdir(parents=True, exist_ok=True)
             torch.save(states, folder / STATE_FILE)
+        super()._save_checkpoint(*args, **kwargs)
 
     def _heldout_load_state(self, checkpoint: Path) -> None:
         path = checkpoint / STATE_FILE
@@ -190,9 +192,7 @@ class _Moments(TrainerCallback):
             regularizer.before_step(self.trainer.model, state.global_step)
 
     def on_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
-        users = [
-            r for r in self.trainer._heldout_regularizers if moments_used(r, "after_step")
-        ]
+        users = [r for r in self.trainer._heldout_regularizers if moments_used(r, "after_step")]
         if users:
             by_identity = {
                 id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]

@@ -58,7 +58,6 @@ class Outcome:
 
 def train(
     model: Any,
-    tokenizer: Any,
     windows: WindowDataset,
     recipe: Recipe,
     regularizers: Sequence[Regularizer],

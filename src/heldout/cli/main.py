@@ -1,0 +1,175 @@
+"""The command line: parse, call a job, print. Jobs are imported only when they run."""
+
+import errno
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heldout.core.errors import Interrupted, UserError
+
+app = typer.Typer(
+    name="heldout",
+    help="Train and fine-tune causal language models on little data without overfitting, and "
+    "prove it with a report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any field of the recipe; may be repeated."),
+]
+
+
+@app.command()
+def fit(
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Folder, Hub id, adapter folder, checkpoint-N, GGUF file, or package:NAME.",
+        ),
+    ] = "",
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", "-d", help="jsonl, json, csv, parquet, txt, a folder of these, or a Hub id."
+        ),
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default runs/<time>-<data>-<model>.")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="A ready recipe (see `heldout list`) or a .toml file.")
+    ] = "default",
+    settings: SetOption = None,
+    from_scratch: Annotated[
+        str,
+        typer.Option(
+            metavar="CONFIG", help="Start from a config.json; --model then names the tokenizer."
+        ),
+    ] = "",
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fine-tune a model, keep the best checkpoint, and write the report that proves it."""
+    if resume is None and not (model and data):
+        raise UserError("fit needs --model and --data, or --resume RUN. Try `heldout fit --help`.")
+    if resume is not None and (model or data or settings):
+        raise UserError(
+            "--resume goes on with the settings in the run folder: leave out --model, --data and "
+            "--set, or start a new run."
+        )
+    from heldout.cli.progress import console_progress
+    from heldout.jobs import fit as job
+
+    if dry_run:
+        plan = job.dry_run(
+            model, data, recipe=recipe, settings=settings or [], from_scratch=from_scratch
+        )
+        from heldout.cli.show import show_plan
+
+        show_plan(plan, as_json)
+        return
+    with console_progress() as progress:
+        if resume is not None:
+            result = job.resume(resume, progress=progress)
+        else:
+            result = job.fit(
+                model,
+                data,
+                out=out,
+                recipe=recipe,
+                settings=settings or [],
+                from_scratch=from_scratch,
+                progress=progress,
+            )
+    from heldout.cli.show import show_result
+
+    show_result(result.run, result.verdict, as_json)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file; default report.html in the run folder.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the report of a run again, or put several runs side by side."""
+    from heldout.jobs.report import report as job
+
+    written = job(runs, out=out)
+    if as_json:
+        print(json.dumps({"schema": "heldout.report/1", "report": str(written)}))
+    else:
+        print(written)
+
+
+@app.command("list")
+def list_command(
+    kind: Annotated[
+        str, typer.Argument(help="regularizer, augmentation, probe, recipe or law; empty: all.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Every regularizer, augmentation, probe, law and recipe, with its cost and its source."""
+    from heldout.cli.show import show_entries
+    from heldout.core.discovery import ROOMS, list_entries
+
+    kinds = [*ROOMS, "recipe"]
+    if kind and kind not in kinds:
+        raise UserError(f"list: kind must be one of {', '.join(kinds)}, got {kind!r}.")
+    show_entries([e for e in list_entries() if kind in ("", e.kind)], as_json)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"heldout {installed('heldout')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: 0 done, 1 interrupted or a gate failed, 2 bad input in one clear line."""
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error), 2)
+    except Interrupted:
+        _fail("Stopped. What there is has been kept; go on with `heldout fit --resume RUN`.", 1)
+    except KeyboardInterrupt:
+        _fail("Stopped at once. The last checkpoint is kept; `--resume` goes on from there.", 1)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            _fail(f"The disk is full{_at(error)}: free some space, then `--resume` the run.", 2)
+        raise
+    except Exception as error:
+        if "No space left on device" in str(error) or "File too large" in str(error):
+            _fail("The disk is full: free some space, then `--resume` the run.", 2)
+        raise
+
+
+def _at(error: OSError) -> str:
+    return f" at {error.filename}" if error.filename else ""
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"heldout: {message}", file=sys.stderr)
+    sys.exit(code)

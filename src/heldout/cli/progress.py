@@ -1,0 +1,74 @@
+"""Progress on the terminal: one bar with time left, and lines that stay."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+
+from heldout.core.progress import Progress
+
+
+class ConsoleProgress(Progress):
+    """Draws on standard error, so that standard output holds results only."""
+
+    def __init__(self, console: Console, bars: Bars):
+        self.console = console
+        self.bars = bars
+        self.tasks: list = []
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[None]:
+        task = self.bars.add_task(name, total=total, text="")
+        self.tasks.append(task)
+        if not self.console.is_terminal:
+            self.console.print(f"{name} ...", markup=False)
+        try:
+            yield
+        finally:
+            self.tasks.pop()
+            self.bars.remove_task(task)
+
+    def advance(self, num: int = 1, text: str = "") -> None:
+        if not self.tasks:
+            return
+        task = self.tasks[-1]
+        if text:
+            self.bars.update(task, advance=num, text=text)
+            if not self.console.is_terminal:
+                done = next(t.completed for t in self.bars.tasks if t.id == task)
+                self.console.print(f"  {done:.0f}: {text}", markup=False)
+        else:
+            self.bars.update(task, advance=num)
+
+    def note(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+
+@contextmanager
+def console_progress() -> Iterator[ConsoleProgress]:
+    """Bars while the block runs; plain lines where standard error is no terminal."""
+    console = Console(stderr=True, highlight=False)
+    bars = Bars(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bars:
+        yield ConsoleProgress(console, bars)

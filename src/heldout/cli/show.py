@@ -1,0 +1,89 @@
+"""Print typed results, for people or as one JSON object with its schema."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from heldout.core.discovery import Entry
+from heldout.core.run import Run
+from heldout.core.verdict import Verdict
+
+if TYPE_CHECKING:
+    from heldout.jobs.fit import Plan
+
+_MARKS = {"green": "[green]●[/]", "yellow": "[yellow]●[/]", "red": "[red]●[/]", "unknown": "○"}
+
+
+def show_result(run: Run, verdict: Verdict, as_json: bool) -> None:
+    """The verdict, and where best/ and the report lie."""
+    if as_json:
+        result = run.read_json("result.json")
+        print(
+            json.dumps(
+                {
+                    "schema": "heldout.fit/1",
+                    "run": str(run.folder),
+                    "best": str(run.best),
+                    "report": str(run.path("report.html")),
+                    "figures": result["figures"],
+                    "verdict": verdict.to_json(),
+                }
+            )
+        )
+        return
+    console = Console(highlight=False)
+    console.print()
+    console.print(verdict.headline, markup=False)
+    console.print()
+    for name, light in verdict.verdicts.items():
+        console.print(f"{_MARKS[light.light]} {name:13} ", end="")
+        console.print(light.sentence, markup=False)
+    console.print()
+    console.print(f"best checkpoint  {run.best}", markup=False, soft_wrap=True)
+    console.print(f"report           {run.path('report.html')}", markup=False, soft_wrap=True)
+
+
+def show_plan(plan: "Plan", as_json: bool) -> None:
+    """What a run would do."""
+    if as_json:
+        print(json.dumps({"schema": "heldout.plan/1", **asdict(plan)}))
+        return
+    console = Console(highlight=False)
+    parts = ", ".join(
+        f"{part} {count:,} ({plan.groups[part]:,} groups)" for part, count in plan.rows.items()
+    )
+    words = "split" if plan.mode == "split" else "cross-validation, no sealed test"
+    table = Table(show_header=False, box=None)
+    table.add_row("rows", f"{parts}: {words}")
+    table.add_row(
+        "parameters", f"{plan.trained_parameters:,} trained of {plan.parameters:,} in the model"
+    )
+    table.add_row(
+        "steps",
+        f"{plan.steps_per_epoch:,} an epoch, at most {plan.max_steps:,}; "
+        f"evaluated every {plan.evaluate_every:,}",
+    )
+    table.add_row("each step", plan.step_cost)
+    for check in plan.checks:
+        mark = "" if check.status == "ok" else "WARNING: "
+        table.add_row(check.name, mark + check.message)
+    console.print(table)
+    console.print("Nothing was written.")
+
+
+def show_entries(entries: list[Entry], as_json: bool) -> None:
+    """One line a plug-in, or ``[{kind, name, source, cost, summary}]``."""
+    if as_json:
+        fields = ("kind", "name", "source", "cost", "summary")
+        print(json.dumps([{key: getattr(entry, key) for key in fields} for entry in entries]))
+        return
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("kind", "name", "what it does", "cost", "source"):
+        table.add_column(column, overflow="fold")
+    for entry in entries:
+        table.add_row(entry.kind, entry.name, entry.summary, entry.cost, entry.source)
+    console.print(table)

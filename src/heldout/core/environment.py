@@ -1,0 +1,49 @@
+"""What a result was made with: versions and hardware, without importing what is not needed."""
+
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("heldout", "torch", "transformers", "accelerate", "peft", "datasets", "tokenizers")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> str:
+    """Processor, cores and memory of this machine, in words."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    words = f"{name}, {os.cpu_count()} cores"
+    memory = Path("/proc/meminfo")
+    if memory.exists():
+        gigabytes = int(memory.read_text().split()[1]) * 1024 / 1e9
+        words += f", {gigabytes:.0f} GB"
+    return words
+
+
+def environment(**details: Any) -> dict[str, Any]:
+    """The content of a run's ``environment.json``."""
+    return {
+        "versions": versions(),
+        "hardware": hardware(),
+        "platform": platform.platform(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        **details,
+    }

@@ -1,0 +1,238 @@
+"""Train one arm of a run: the recipe itself, its control, a search trial or a fold."""
+
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import set_seed
+
+from heldout.core.discovery import build
+from heldout.core.errors import UserError
+from heldout.core.losses import DocumentLosses
+from heldout.core.progress import Progress
+from heldout.core.recipe import Recipe
+from heldout.core.regularizer import Continue, Evaluation, Regularizer
+from heldout.core.row import Row
+from heldout.core.run import Run
+from heldout.lm.load import LoadedModel, from_scratch, load_model
+from heldout.lm.nll import document_losses
+from heldout.training.keeper import Keeper
+from heldout.training.loop import Outcome, Schedule, train
+from heldout.training.windows import WindowDataset
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is trained: a model to load, or a configuration to start from."""
+
+    model: str
+    from_scratch: str = ""  # path of a config.json; ``model`` then names the tokenizer
+
+    def load(self, recipe: Recipe) -> LoadedModel:
+        """A fresh copy of the base, in float32, on the device that trains."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if self.from_scratch:
+            return from_scratch(
+                self.from_scratch, self.model, seed=recipe.train.seed, device=device
+            )
+        return load_model(
+            self.model, device=device, trust_remote_code=recipe.model.trust_remote_code
+        )
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The rows an arm trains on and is measured on."""
+
+    train: list[Row]
+    validation: list[Row]
+    followed: list[Row]  # training rows whose clean loss is followed
+
+
+def regularizers_of(recipe: Recipe) -> list[Regularizer]:
+    """Build the regularizers that the recipe names, in its order."""
+    return [
+        build("regularizer", name, parameters) for name, parameters in recipe.regularizers.items()
+    ]
+
+
+def prepare(loaded: LoadedModel, recipe: Recipe, *, is_scratch: bool = False) -> Any:
+    """The model to train: with LoRA layers or whole, weights tied or untied as the recipe says."""
+    model = loaded.model
+    set_seed(recipe.train.seed)
+    if recipe.model.tie_weights is not None:
+        tie(model, recipe.model.tie_weights)
+    if recipe.model.method == "full" or is_scratch:
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        return model
+    config = LoraConfig(
+        r=recipe.model.lora_rank,
+        lora_alpha=recipe.model.lora_alpha,
+        target_modules=recipe.model.lora_targets
+        if recipe.model.lora_targets == "all-linear"
+        else [name.strip() for name in recipe.model.lora_targets.split(",")],
+        task_type="CAUSAL_LM",
+        lora_dropout=0.0,
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(f"model.lora_targets={recipe.model.lora_targets!r}: {error}") from None
+
+
+def tie(model: Any, tied: bool) -> None:
+    """Share the output layer's weights with the input embedding, or give it a copy of its own."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    shared = head.weight is embedding.weight
+    if tied and not shared:
+        if head.weight.shape != embedding.weight.shape:
+            raise UserError("model.tie_weights: input and output layers have different shapes.")
+        head.weight = embedding.weight
+    if not tied and shared:
+        head.weight = torch.nn.Parameter(embedding.weight.detach().clone())
+    model.config.tie_word_embeddings = tied
+    if not tied:
+        model._tied_weights_keys = None
+
+
+def measurer(
+    model: Any, tokenizer: Any, recipe: Recipe, texts: Texts
+) -> Callable[[str], DocumentLosses]:
+    """Clean losses of the model as it is now on ``validation`` or ``train`` (followed rows)."""
+
+    def measure(part: str) -> DocumentLosses:
+        rows = texts.validation if part == "validation" else texts.followed
+        return losses_of(model, tokenizer, rows, recipe)
+
+    return measure
+
+
+def losses_of(model: Any, tokenizer: Any, rows: Any, recipe: Recipe) -> DocumentLosses:
+    """Streaming losses with the recipe's window and batch sizes."""
+    return document_losses(
+        model,
+        rows,
+        tokenizer,
+        max_length=recipe.data.max_length,
+        batch_size=recipe.eval.batch_size,
+    )
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Weights and tokenizer in Hugging Face form: an adapter folder, or a whole model."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@dataclass
+class Arm:
+    """One training with its keeper, ready to run or to resume."""
+
+    run: Run
+    target: Target
+    recipe: Recipe
+    texts: Texts
+    learning_rate: float
+    max_epochs: float
+    history_name: str = "history.jsonl"
+    folder: str = "checkpoints"
+    keep_best: bool = True
+
+    def train(
+        self,
+        *,
+        stop: Callable[[], bool],
+        progress: Progress,
+        name: str,
+        before_first_step: Callable[[Any, Any, WindowDataset, Schedule], None] | None = None,
+    ) -> tuple[Any, Any, Outcome, list[Evaluation]]:
+        """Returns (model, tokenizer, outcome, evaluations); the model holds the last weights."""
+        loaded = self.target.load(self.recipe)
+        tokenizer = loaded.tokenizer
+        model = prepare(loaded, self.recipe, is_scratch=bool(self.target.from_scratch))
+        regularizers = regularizers_of(self.recipe)
+        windows = WindowDataset(self.texts.train, tokenizer, self.recipe.data.max_length)
+        schedule = Schedule.of(len(windows), self.recipe, max_epochs=self.max_epochs)
+        folder = self.run.path(self.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        keeper = Keeper(
+            self.run,
+            measure=measurer(model, tokenizer, self.recipe, self.texts),
+            save=lambda path: save_model(model, tokenizer, path),
+            model=model,
+            regularizers=regularizers,
+            history_name=self.history_name,
+            keep_best=self.keep_best,
+            on_entry=lambda entry: progress.advance(0, _figures(entry)),
+        )
+        resumed_from = last_step(folder)
+        keeper.restore(resumed_from if resumed_from is not None else -1)
+        with ExitStack() as stack:
+            stack.enter_context(progress.stage(name, schedule.max_steps))
+            if before_first_step:
+                before_first_step(model, tokenizer, windows, schedule)
+            if resumed_from is None:
+                keeper.evaluate(0, 0.0, None, 0.0)
+            outcome = train(
+                model,
+                windows,
+                self.recipe,
+                regularizers,
+                learning_rate=self.learning_rate,
+                schedule=schedule,
+                folder=folder,
+                on_evaluate=keeper.evaluate,
+                resume=True,
+                should_stop=stop,
+                progress=progress,
+            )
+        return model, tokenizer, outcome, keeper.evaluations
+
+    def train_unwatched(
+        self, *, stop: Callable[[], bool], progress: Progress, name: str
+    ) -> tuple[Any, Any, Outcome]:
+        """Train for ``max_epochs`` with nothing held out; the length was set by folds."""
+        loaded = self.target.load(self.recipe)
+        model = prepare(loaded, self.recipe, is_scratch=bool(self.target.from_scratch))
+        windows = WindowDataset(self.texts.train, loaded.tokenizer, self.recipe.data.max_length)
+        schedule = Schedule.of(len(windows), self.recipe, max_epochs=self.max_epochs)
+        folder = self.run.path(self.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        last_step(folder)
+        with progress.stage(name, schedule.max_steps):
+            outcome = train(
+                model,
+                windows,
+                self.recipe,
+                regularizers_of(self.recipe),
+                learning_rate=self.learning_rate,
+                schedule=schedule,
+                folder=folder,
+                on_evaluate=lambda *_: Continue(),
+                resume=True,
+                should_stop=stop,
+                progress=progress,
+            )
+        return model, loaded.tokenizer, outcome
+
+
+def last_step(folder: Path) -> int | None:
+    """Step of the newest whole checkpoint in ``folder``; half-written ones are removed."""
+    steps = []
+    for path in folder.glob("checkpoint-*"):
+        if (path / "trainer_state.json").is_file():
+            steps.append(int(path.name.split("-")[1]))
+        else:
+            shutil.rmtree(path)
+    return max(steps, default=None)
+
+
+def _figures(entry: dict[str, Any]) -> str:
+    kept = " (kept)" if entry["is_best"] else ""
+    return f"train {entry['train_nll']:.3f}, held-out {entry['validation_nll']:.3f}{kept}"

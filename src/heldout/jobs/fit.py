@@ -1,0 +1,402 @@
+"""The main job: from a model and a data set to a better checkpoint and the report that proves it.
+
+Every stage leaves a file in the run folder and is skipped where the file exists, so that a run can
+be resumed after any kill: data -> checks -> learning rate -> training -> control arm -> sealed
+test -> samples -> verdict, report, card.
+"""
+
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heldout.core.environment import environment
+from heldout.core.errors import Interrupted, TrainingDiverged, UserError
+from heldout.core.interrupt import stop_on_interrupt
+from heldout.core.losses import DocumentLosses
+from heldout.core.progress import Progress
+from heldout.core.recipe import Recipe, load_recipe
+from heldout.core.run import Run
+from heldout.core.verdict import Verdict
+from heldout.jobs.arms import Arm, Target, Texts, losses_of, prepare, regularizers_of, save_model
+from heldout.jobs.cross_validate import cross_validate
+from heldout.jobs.find_rate import find_learning_rate
+from heldout.jobs.judge import judge, publish
+from heldout.jobs.measure import load_scores, measure_on_test, write_samples
+from heldout.jobs.metrics import load_metric
+from heldout.jobs.parts import Parts, load_parts, read_parts, write_parts
+from heldout.lm.load import LoadedModel
+from heldout.training.attach import total_cost
+from heldout.training.checks import (
+    Check,
+    check_base_loss,
+    check_evaluation,
+    check_resources,
+    check_windows,
+)
+from heldout.training.loop import Schedule
+from heldout.training.windows import WindowDataset
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do, found out without training."""
+
+    rows: dict[str, int]
+    groups: dict[str, int]
+    mode: str
+    steps_per_epoch: int
+    max_steps: int
+    evaluate_every: int
+    trained_parameters: int
+    parameters: int
+    step_cost: str
+    checks: list[Check]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The run folder and what it found."""
+
+    run: Run
+    verdict: Verdict
+
+    @property
+    def best(self) -> Path:
+        return self.run.best
+
+    @property
+    def report(self) -> Path:
+        return self.run.path("report.html")
+
+
+def fit(
+    model: str,
+    data: str,
+    *,
+    out: str | Path | None = None,
+    recipe: str | Path | Recipe = "default",
+    settings: Sequence[str] = (),
+    from_scratch: str = "",
+    progress: Progress | None = None,
+) -> FitResult:
+    """Fine-tune ``model`` on ``data``, keep the best checkpoint, and write the report.
+
+    model: folder, Hub id, adapter folder, checkpoint-N, GGUF file, or ``package:NAME``.
+    data: jsonl, json, csv, parquet, txt, a folder of these, or a Hub data set.
+    settings: ``section.key=value`` overrides of the recipe.
+    Raises UserError before anything is written for what cannot work, Interrupted on Ctrl-C.
+    """
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
+    progress = progress or Progress()
+    target = Target(model, from_scratch)
+    folder = Path(out) if out else default_folder(model, data)
+    Run.refuse_occupied(folder)
+    if chosen.eval.metric:
+        load_metric(chosen.eval.metric)
+    with progress.stage("data and checks"):
+        parts = read_parts(data, chosen)
+        loaded = target.load(chosen)
+        plan = _plan(parts, loaded, chosen, target, _existing(folder))
+    run = Run.create(folder, chosen)
+    write_parts(run, parts, chosen)
+    run.write_json("checks.json", [vars(check) for check in plan.checks])
+    run.write_json(
+        "environment.json",
+        environment(
+            model=model,
+            from_scratch=from_scratch,
+            device=str(next(loaded.model.parameters()).device),
+            threads=chosen.train.threads or torch.get_num_threads(),
+            precision=chosen.train.precision,
+        ),
+    )
+    for check in plan.checks:
+        if check.status == "warning":
+            progress.note(f"warning: {check.name}: {check.message}")
+    return _run_stages(run, target, progress)
+
+
+def resume(folder: str | Path, *, progress: Progress | None = None) -> FitResult:
+    """Go on with a run that was interrupted or killed; a complete one is only judged again."""
+    run = Run.open(Path(folder))
+    if not run.path("environment.json").exists():
+        raise UserError(f"{folder} stopped before its data was written: start it anew.")
+    known = run.read_json("environment.json")
+    return _run_stages(run, Target(known["model"], known["from_scratch"]), progress or Progress())
+
+
+def dry_run(
+    model: str,
+    data: str,
+    *,
+    recipe: str | Path | Recipe = "default",
+    settings: Sequence[str] = (),
+    from_scratch: str = "",
+) -> Plan:
+    """Everything up to the first step; nothing is written."""
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
+    target = Target(model, from_scratch)
+    if chosen.eval.metric:
+        load_metric(chosen.eval.metric)
+    parts = read_parts(data, chosen)
+    return _plan(parts, target.load(chosen), chosen, target, Path.cwd())
+
+
+def default_folder(model: str, data: str) -> Path:
+    """``runs/<time>-<data>-<model>``."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{stamp}-{_short(data)}-{_short(model)}"
+
+
+def _run_stages(run: Run, target: Target, progress: Progress) -> FitResult:
+    start = time.monotonic()
+    earlier = run.status.get("seconds", 0.0)
+
+    def status(state: str, **details: Any) -> None:
+        run.write_status(state, seconds=earlier + time.monotonic() - start, **details)
+
+    try:
+        with stop_on_interrupt() as request:
+            status("training", message="")
+            verdict = _stages(run, target, request, progress, lambda: status("training"))
+    except Interrupted:
+        status("interrupted", message="stopped by the user")
+        _publish_what_there_is(run)
+        raise
+    except TrainingDiverged as error:
+        status("failed", message=str(error))
+        _publish_what_there_is(run)
+        raise
+    status("complete", message="")
+    publish(run)
+    shutil.rmtree(run.path("checkpoints"), ignore_errors=True)
+    return FitResult(run, verdict)
+
+
+def _stages(
+    run: Run,
+    target: Target,
+    stop: Callable[[], bool] | Any,
+    progress: Progress,
+    tick: Callable[[], None],
+) -> Verdict:
+    recipe = run.recipe
+    parts = load_parts(run)
+    followed = set(parts.followed)
+    texts = Texts(
+        parts.train, parts.validation, [row for row in parts.train if row.index in followed]
+    )
+
+    def asked() -> bool:
+        return bool(stop)
+
+    def check_interrupt(interrupted: bool) -> None:
+        if interrupted or asked():
+            raise Interrupted
+
+    common = {"stop": asked, "progress": progress}
+    if parts.mode == "cross_validation":
+        _cross_validated(run, target, recipe, parts, texts, common, check_interrupt)
+    else:
+        if not run.path("result.json").exists():
+            rate = find_learning_rate(
+                run, target, recipe, texts, **common, check_interrupt=check_interrupt
+            )
+            tick()
+            _train_main(run, target, recipe, texts, rate, common, check_interrupt)
+        tick()
+        rate = run.read_json("result.json")["learning_rate"]
+        if recipe.control.fixed_epochs and not run.path("fixed_epochs").is_dir():
+            _train_control(run, target, recipe, texts, rate, common, check_interrupt)
+        tick()
+        if run.losses("best", "test") is None or run.losses("base", "train") is None:
+            metric = load_metric(recipe.eval.metric) if recipe.eval.metric else None
+            measure_on_test(run, target, recipe, metric, progress)
+        check_interrupt(False)
+    if not run.path("samples.json").exists():
+        write_samples(run, target, recipe, progress)
+    tick()
+    verdict = judge(run, load_scores(run))
+    _write_figures(run)
+    return verdict
+
+
+def _train_main(run, target, recipe, texts, rate, common, check_interrupt) -> None:
+    arm = Arm(run, target, recipe, texts, rate, recipe.train.max_epochs)
+    model, tokenizer, outcome, evaluations = arm.train(
+        **common, name="training", before_first_step=_base_check(run, texts, recipe)
+    )
+    save_model(model, tokenizer, run.last)
+    check_interrupt(outcome.interrupted)
+    best = min(evaluations, key=lambda evaluation: evaluation.validation.nats_per_token)
+    run.save_losses("base", "validation", evaluations[0].validation)
+    run.save_losses("best", "validation", best.validation)
+    run.save_losses("last", "validation", evaluations[-1].validation)
+    _write_result(run, model, recipe, rate, best.step, best.epoch, outcome)
+
+
+def _cross_validated(run, target, recipe, parts: Parts, texts, common, check_interrupt) -> None:
+    if run.path("result.json").exists():
+        return
+    first_train, first_heldout = parts.first_fold(recipe)
+    fold_texts = Texts(first_train, first_heldout, first_train[: recipe.eval.max_train_rows])
+    rate = find_learning_rate(
+        run, target, recipe, fold_texts, **common, check_interrupt=check_interrupt
+    )
+    found = cross_validate(
+        run, target, recipe, parts.train, rate, **common, check_interrupt=check_interrupt
+    )
+    epochs = found.best_epoch or recipe.train.max_epochs / 100
+    arm = Arm(
+        run,
+        target,
+        recipe,
+        Texts(parts.train, [], texts.followed),
+        rate,
+        epochs,
+    )
+    model, tokenizer, outcome = arm.train_unwatched(**common, name="training on all rows")
+    check_interrupt(outcome.interrupted)
+    save_model(model, tokenizer, run.last)
+    save_model(model, tokenizer, run.best)
+    _write_result(run, model, recipe, rate, outcome.step, outcome.epoch, outcome)
+
+
+def _train_control(run, target, recipe, texts, rate, common, check_interrupt) -> None:
+    """The same model, rows and rate without any regularizer, for a fixed number of epochs."""
+    arm = Arm(
+        run,
+        target,
+        replace(recipe, regularizers={}),
+        texts,
+        rate,
+        recipe.control.fixed_epochs,
+        history_name="control_history.jsonl",
+        folder="checkpoints/control",
+        keep_best=False,
+    )
+    model, tokenizer, outcome, evaluations = arm.train(
+        **common, name="control without regularization"
+    )
+    check_interrupt(outcome.interrupted)
+    run.save_losses("fixed_epochs", "validation", evaluations[-1].validation)
+    partial = run.path("fixed_epochs.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    save_model(model, tokenizer, partial)
+    partial.rename(run.path("fixed_epochs"))
+
+
+def _base_check(run: Run, texts: Texts, recipe: Recipe):
+    """The base model's own loss, checked before the first step and added to the list."""
+
+    def check(model, tokenizer, windows: WindowDataset, schedule: Schedule) -> None:
+        sample = texts.validation[: recipe.eval.batch_size]
+        base: DocumentLosses = losses_of(model, tokenizer, sample, recipe)
+        entries = run.read_json("checks.json")
+        if all(entry["name"] != "base model" for entry in entries):
+            found = check_base_loss(base, model.get_input_embeddings().weight.shape[0])
+            run.write_json("checks.json", entries + [vars(check) for check in found])
+
+    return check
+
+
+def _plan(
+    parts: Parts, loaded: LoadedModel, recipe: Recipe, target: Target, folder: Path
+) -> Plan:
+    model, tokenizer = loaded.model, loaded.tokenizer
+    parameters = sum(p.numel() for p in model.parameters())
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    windows = WindowDataset(parts.train, tokenizer, recipe.data.max_length)
+    checks = check_windows(windows, tokenizer)
+    schedule = Schedule.of(len(windows), recipe)
+    groups = parts.groups
+    heldout_groups = groups["validation"] if parts.mode == "split" else groups["train"]
+    checks += check_evaluation(schedule, heldout_groups)
+    model = prepare(loaded, recipe, is_scratch=bool(target.from_scratch))
+    regularizers = regularizers_of(recipe)
+    for regularizer in regularizers:
+        regularizer.check(model, recipe)
+    checks += check_resources(model, windows, recipe, folder, vocabulary)
+    return Plan(
+        rows=parts.rows,
+        groups=groups,
+        mode=parts.mode,
+        steps_per_epoch=schedule.steps_per_epoch,
+        max_steps=schedule.max_steps,
+        evaluate_every=schedule.evaluate_every,
+        trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        parameters=parameters,
+        step_cost=total_cost(regularizers),
+        checks=checks,
+    )
+
+
+def _write_result(run, model, recipe, rate, best_step, best_epoch, outcome) -> None:
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    run.write_json(
+        "result.json",
+        {
+            "schema": "heldout.result/1",
+            "best_step": best_step,
+            "best_epoch": best_epoch,
+            "last_step": outcome.step,
+            "last_epoch": outcome.epoch,
+            "steps_per_epoch": round(outcome.step / outcome.epoch) if outcome.epoch else 0,
+            "stop_reason": outcome.reason,
+            "learning_rate": rate,
+            "method": recipe.model.method,
+            "trained_parameters": trained,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "seconds_training": outcome.seconds,
+        },
+    )
+
+
+def _write_figures(run: Run) -> None:
+    """The main numbers by name, with time and memory, into ``result.json``."""
+    figures = {}
+    for measured in run.read_json("measurements.json")["measurements"]:
+        if measured["status"] != "measured":
+            continue
+        figures[measured["name"]] = measured["value"]
+        for control, contrast in measured["contrasts"].items():
+            figures[f"{measured['name']}_minus_{control}"] = contrast["difference"]
+            figures[f"{measured['name']}_minus_{control}_low"] = contrast["interval"]["low"]
+            figures[f"{measured['name']}_minus_{control}_high"] = contrast["interval"]["high"]
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated() / 1e9
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    run.write_json(
+        "result.json",
+        {
+            **run.read_json("result.json"),
+            "seconds": run.status.get("seconds", 0.0),
+            "peak_gb": peak,
+            "figures": figures,
+        },
+    )
+
+
+def _publish_what_there_is(run: Run) -> None:
+    judge(run, load_scores(run))
+    publish(run)
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _short(name: str) -> str:
+    stem = Path(name.rstrip("/")).stem or name
+    words = "".join(c if c.isalnum() or c in "-_" else "-" for c in stem.split(":")[-1])
+    return words[:40].strip("-") or tempfile.gettempprefix()

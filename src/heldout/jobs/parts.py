@@ -1,0 +1,104 @@
+"""Rows of a run: read and split once, written into the folder, and read back on resume."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from heldout.core.recipe import Recipe
+from heldout.core.row import PARTS, Row
+from heldout.core.run import Run
+from heldout.data.read import read_rows
+from heldout.data.split import folds, split_rows
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The three parts; ``test`` is empty once the run folder holds it."""
+
+    train: list[Row]
+    validation: list[Row]
+    test: list[Row]
+    mode: str
+    rows: dict[str, int]
+    groups: dict[str, int]
+    followed: list[int]  # indexes of the training rows whose clean loss is followed
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def first_fold(self, recipe: Recipe) -> tuple[list[Row], list[Row]]:
+        """(training, held-out) rows of the first fold."""
+        return folds(self.train, recipe.eval.folds, recipe.data.seed)[0]
+
+
+def read_parts(source: str, recipe: Recipe) -> Parts:
+    """Read and split without leaks; raises UserError, writes nothing."""
+    read = read_rows(source, recipe.data)
+    preassigned = {}
+    for part in ("validation", "test"):
+        path = getattr(recipe.data, part)
+        if path:
+            preassigned[part] = read_rows(path, recipe.data).rows
+    split = split_rows(read.rows, recipe.data, preassigned)
+    by_part = {"train": split.train, "validation": split.validation, "test": split.test}
+    return Parts(
+        **by_part,
+        mode=split.mode,
+        rows={part: len(rows) for part, rows in by_part.items()},
+        groups={part: len({row.group for row in rows}) for part, rows in by_part.items()},
+        followed=_followed(split.train, recipe),
+        about={
+            "source": read.source,
+            "sha256": read.sha256,
+            "kind": read.kind,
+            "columns": read.columns,
+            "dropped": [
+                {"reason": reason, "count": count} for reason, count in split.dropped.items()
+            ],
+            "duplicates": split.duplicates,
+        },
+    )
+
+
+def write_parts(run: Run, parts: Parts, recipe: Recipe) -> None:
+    """The parts as used, with counts and hashes in ``data.json``."""
+    hashes = {}
+    for part in PARTS:
+        run.write_rows(part, getattr(parts, part))
+        hashes[part] = hashlib.sha256(run.path(f"data/{part}.jsonl").read_bytes()).hexdigest()
+    run.write_json(
+        "data.json",
+        {
+            **parts.about,
+            "mode": parts.mode,
+            "rows": parts.rows,
+            "groups": parts.groups,
+            "sha256_parts": hashes,
+            "followed_rows": parts.followed,
+            "seed": recipe.data.seed,
+        },
+    )
+
+
+def load_parts(run: Run) -> Parts:
+    """What ``write_parts`` wrote, without opening the test part."""
+    about = run.read_json("data.json")
+    return Parts(
+        train=list(run.read_rows("train")),
+        validation=list(run.read_rows("validation")),
+        test=[],
+        mode=about["mode"],
+        rows=about["rows"],
+        groups=about["groups"],
+        followed=about["followed_rows"],
+        about=about,
+    )
+
+
+def _followed(rows: Sequence[Row], recipe: Recipe) -> list[int]:
+    """A sample of training rows, the same for a seed whatever the order of the file."""
+
+    def key(row: Row) -> str:
+        return hashlib.sha256(f"{recipe.data.seed}:{row.index}".encode()).hexdigest()
+
+    chosen = sorted(rows, key=key)[: recipe.eval.max_train_rows]
+    return sorted(row.index for row in chosen)

@@ -1,0 +1,26 @@
+"""Write reports from run folders, also of runs that did not end."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from heldout.core.errors import UserError
+from heldout.core.run import Run
+from heldout.report.page import render_report, write_report
+
+
+def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path:
+    """One HTML page; several runs side by side need ``out``. Returns the file written."""
+    opened = [Run.open(Path(folder)) for folder in runs]
+    if not opened:
+        raise UserError("report needs at least one run folder.")
+    if out is None:
+        if len(opened) > 1:
+            raise UserError("report of several runs needs --out FILE.html.")
+        write_report(opened[0])
+        return opened[0].path("report.html")
+    target = Path(out)
+    if target.is_dir():
+        raise UserError(f"--out {target} is a folder: give the name of an HTML file.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(render_report(opened), encoding="utf-8")
+    return target

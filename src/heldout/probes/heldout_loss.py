@@ -1,0 +1,56 @@
+"""Loss on text that training never touched, against the base model and the other arms."""
+
+from dataclasses import dataclass
+
+from heldout.core.measurement import Measurement, NotMeasured
+from heldout.core.probe import Evidence, Probe
+
+SOURCE = "paired bootstrap-t over groups: Efron and Tibshirani 1993, chapters 12 and 14"
+COST = "one forward pass over the held-out part per model"
+
+MODELS = ("base", "last", "fixed_epochs", "best")
+
+
+@dataclass(frozen=True)
+class HeldoutLoss(Probe):
+    """Nats per token and bits per byte; a contrast is value minus control, negative is better."""
+
+    def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
+        found: list[Measurement | NotMeasured] = []
+        for part in ("test", "out_of_fold"):
+            for model in MODELS:
+                losses = evidence.losses.get((model, part))
+                if losses is None:
+                    continue
+                controls = [] if model == "base" else ["base"]
+                if model == "best":
+                    controls += ["last", "fixed_epochs"]
+                level = losses.estimate()
+                found.append(
+                    Measurement(
+                        name=f"{part}_nll_{model}",
+                        value=level.value,
+                        unit="nats/token",
+                        num_units=level.num_groups,
+                        resampled_unit="group of rows",
+                        interval=level.interval,
+                        contrasts={
+                            control: losses.minus(evidence.losses[control, part]).as_contrast()
+                            for control in controls
+                            if (control, part) in evidence.losses
+                        },
+                    )
+                )
+                found.append(
+                    Measurement(
+                        name=f"{part}_bits_per_byte_{model}",
+                        value=losses.bits_per_byte,
+                        unit="bits/byte",
+                        num_units=level.num_groups,
+                        resampled_unit="group of rows",
+                    )
+                )
+        if not found:
+            reason = "the held-out part has not been opened: the run was not finished"
+            found.append(NotMeasured("test_nll_best", reason))
+        return found
