@@ -240,7 +240,7 @@ def _apply(table: dict[str, Any], setting: str) -> None:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text.strip()  # bare words need no quotes
+        value = _bare(text.strip())
     if last in table and path == ["regularizers"] and value is False:
         del table[last]
         return
@@ -249,13 +249,21 @@ def _apply(table: dict[str, Any], setting: str) -> None:
     table[last] = value
 
 
+def _bare(text: str) -> Any:
+    """A word needs no quotes, and .5 is a number, though TOML has it otherwise."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def _build(cls: type, table: dict[str, Any], prefix: str) -> Any:
     hints = get_type_hints(cls)
     known = [item.name for item in dataclasses.fields(cls)]
     values = {}
     for key, value in table.items():
         if key not in known:
-            raise UserError(f"Unknown recipe key {prefix + key!r}{_did_you_mean(key, known)}")
+            raise UserError(f"Unknown recipe key {(prefix + key)!r}{_did_you_mean(key, known)}")
         hint = hints[key]
         if dataclasses.is_dataclass(hint):
             if not isinstance(value, dict):

@@ -16,7 +16,7 @@ In the order of a run::
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from heldout.core.losses import DocumentLosses
 from heldout.core.recipe import Recipe
@@ -107,11 +107,11 @@ class Regularizer:
 
     # None means: adds nothing. A method would say (logits_NV, targets_N) -> nats_N, the term to
     # be added to each token's cross-entropy; it runs inside each chunk of the logit-free loss.
-    token_loss = None
+    token_loss: ClassVar[Any] = None
 
     # None means: adds nothing. A method would say (forward, batch) -> TokenSum | PerStep, where
-    # forward(batch) runs the model again and returns float32 logits of the scored tokens, (N, V).
-    extra_loss = None
+    # forward(batch) runs the model again: float32 logits (N, V) and targets (N,) of scored tokens.
+    extra_loss: ClassVar[Any] = None
 
     def after_step(self, model: Any, step: int, rates: dict[str, float]) -> None:
         """Called after the optimizer step; ``rates`` maps parameter names to learning rates."""

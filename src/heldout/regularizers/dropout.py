@@ -69,17 +69,17 @@ class Dropout(Regularizer):
     def attached(self, model: Any) -> Iterator[None]:
         with ExitStack() as stack:
             if self.attention:
-                for module in _attention_modules(model):
-                    stack.enter_context(_changed(module, "p", self.attention))
-                for module, name in _attention_numbers(model):
-                    stack.enter_context(_changed(module, name, self.attention))
+                for dropout in _attention_modules(model):
+                    stack.enter_context(_changed(dropout, "p", self.attention))
+                for owner, name in _attention_numbers(model):
+                    stack.enter_context(_changed(owner, name, self.attention))
             if self.hidden:
                 existing = _hidden_modules(model)
                 for module in existing:
                     stack.enter_context(_changed(module, "p", self.hidden))
                 if not existing:
-                    for module in _branches(model):
-                        stack.enter_context(_dropping_output(module, self.hidden))
+                    for branch in _branches(model):
+                        stack.enter_context(_dropping_output(branch, self.hidden))
             if self.embedding:
                 existing = _embedding_modules(model)
                 for module in existing:
@@ -162,9 +162,9 @@ def _branches(model: nn.Module) -> list[nn.Module]:
 
 
 def _adapter_dropouts(model: nn.Module) -> list[tuple[nn.ModuleDict, str]]:
-    return [
-        (module.lora_dropout, name)
-        for module in model.modules()
-        if isinstance(getattr(module, "lora_dropout", None), nn.ModuleDict)
-        for name in list(module.lora_dropout)
-    ]
+    found = []
+    for module in model.modules():
+        holder = getattr(module, "lora_dropout", None)
+        if isinstance(holder, nn.ModuleDict):
+            found += [(holder, name) for name in holder]
+    return found

@@ -27,7 +27,9 @@ class EarlyStopping(Regularizer):
         if self.patience < 1:
             raise UserError(f"EarlyStopping(patience=...) must be 1 or more, got {self.patience}.")
         if self.min_delta < 0:
-            raise UserError(f"EarlyStopping(min_delta=...) must be 0 or more, got {self.min_delta}.")
+            raise UserError(
+                f"EarlyStopping(min_delta=...) must be 0 or more, got {self.min_delta}."
+            )
 
     def decide(self, history: Sequence[Evaluation]) -> Decision:
         losses = [evaluation.validation.nats_per_token for evaluation in history]

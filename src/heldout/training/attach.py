@@ -16,7 +16,7 @@ The order of one optimizer step under ``attach``, with what the Trainer does in 
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import Trainer, TrainerCallback
@@ -76,6 +76,7 @@ def attach(
     if own_loss and trainer.compute_loss_func is not None:
         raise UserError("compute_loss_func is set: a regularizer that adds to the loss needs it.")
     trainer.__class__ = type(type(trainer).__name__, (_Attached, type(trainer)), {})
+    assert isinstance(trainer, _Attached)
     trainer._heldout_regularizers = tuple(regularizers)
     trainer._heldout_own_loss = own_loss
     if own_loss:
@@ -99,7 +100,13 @@ def total_cost(regularizers: Sequence[Regularizer]) -> str:
     return f"{words}, +{copies:g} copies of the trained parameters"
 
 
-class _Attached:
+if TYPE_CHECKING:
+    _Base = Trainer
+else:
+    _Base = object
+
+
+class _Attached(_Base):
     """Mixed in before the trainer's own class."""
 
     _heldout_regularizers: tuple[Regularizer, ...]
@@ -168,7 +175,7 @@ class _Attached:
         states = [regularizer.state_dict() for regularizer in self._heldout_regularizers]
         if any(states) and self.args.should_save:
             # First, because the Trainer's own last file marks the checkpoint as whole.
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
             folder.mkdir(parents=True, exist_ok=True)
             torch.save(states, folder / STATE_FILE)
         super()._save_checkpoint(*args, **kwargs)

@@ -138,7 +138,7 @@ class _Control(TrainerCallback):
 
     def __init__(self, schedule, on_evaluate, recipe, checkpoints, should_stop, progress):
         self.schedule = schedule
-        self.on_evaluate = on_evaluate
+        self.measure = on_evaluate  # the callback has a method on_evaluate of its own
         self.checkpoint_seconds = 60 * recipe.train.checkpoint_minutes
         self.checkpoints = checkpoints
         self.should_stop = should_stop
@@ -165,7 +165,7 @@ class _Control(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "loss" not in (logs or {}):
             return control
-        decision = self.on_evaluate(
+        decision = self.measure(
             state.global_step, float(state.epoch), logs["loss"], logs["learning_rate"]
         )
         if isinstance(decision, Stop):

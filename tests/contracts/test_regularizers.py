@@ -1,0 +1,117 @@
+"""What every regularizer must do, ours and those of others that are installed."""
+
+import copy
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+
+from heldout.core.discovery import build, entries_of
+from heldout.core.regularizer import Cost
+from heldout.core.row import Row
+from heldout.training.attach import attach
+from heldout.training.windows import WindowDataset
+
+NAMES = [entry.name for entry in entries_of("regularizer")]
+ACTIVE = {"dropout": {"hidden": 0.3, "attention": 0.2, "embedding": 0.1, "adapter": 0.2}}
+
+
+@pytest.fixture
+def model(tiny_model_dir):
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
+    torch.manual_seed(0)
+    return get_peft_model(model, LoraConfig(r=2, target_modules="all-linear"))
+
+
+@pytest.fixture
+def windows(tiny_tokenizer):
+    rows = [
+        Row(i, ({"role": "text", "content": f"Statement {i} is a statement. " * 2},), f"row-{i}")
+        for i in range(8)
+    ]
+    return WindowDataset(rows, tiny_tokenizer, 48)
+
+
+def train(model, windows, folder, regularizers, steps=6, resume=None, save=False):
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=4,
+        max_steps=steps,
+        learning_rate=1e-2,
+        lr_scheduler_type="constant",
+        logging_strategy="no",
+        save_strategy="steps" if save else "no",
+        save_steps=3,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+    )
+    trainer = Trainer(
+        model=model, args=arguments, train_dataset=windows, data_collator=windows.collate
+    )
+    attach(trainer, regularizers, logit_free=True)
+    trainer.train(resume_from_checkpoint=resume)
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def structure(model):
+    """Everything an edit could leave behind: modules, hooks, numbers, parameter names."""
+    return {
+        name: (
+            type(module).__name__,
+            len(module._forward_hooks),
+            len(module._forward_pre_hooks),
+            getattr(module, "p", None),
+            getattr(module, "attention_dropout", None),
+        )
+        for name, module in model.named_modules()
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_default_buildable_and_honest_about_cost(name):
+    regularizer = build("regularizer", name, {})
+    assert isinstance(regularizer.cost, Cost)
+    assert build("regularizer", name, {}) == regularizer
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_leaves_the_model_as_found_also_on_an_exception(name, model):
+    regularizer = build("regularizer", name, ACTIVE.get(name, {}))
+    before, state = structure(model), copy.deepcopy(model.state_dict())
+    names = list(model.state_dict())
+
+    def fail():
+        regularizer.prepare(model)
+        with regularizer.attached(model):
+            assert list(model.state_dict()) == names, "checkpoints would not load elsewhere"
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        fail()
+    assert structure(model) == before
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in state.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trains_and_survives_a_resume_to_the_same_weights(name, model, windows, tmp_path):
+    parameters = ACTIVE.get(name, {})
+    start = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+    whole = copy.deepcopy(model)
+    first = train(whole, windows, tmp_path / "a", [build("regularizer", name, parameters)])
+    assert any(not torch.equal(first[n], start[n]) for n in start)
+    interrupted = copy.deepcopy(model)
+    regularizers = [build("regularizer", name, parameters)]
+    train(interrupted, windows, tmp_path / "b", regularizers, steps=3, save=True)
+    resumed = train(
+        copy.deepcopy(model),
+        windows,
+        tmp_path / "b",
+        [build("regularizer", name, parameters)],
+        resume=str(tmp_path / "b" / "checkpoint-3"),
+    )
+    for key, value in first.items():
+        assert torch.equal(value, resumed[key]), key

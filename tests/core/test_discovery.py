@@ -1,0 +1,33 @@
+import subprocess
+import sys
+
+import pytest
+
+from heldout.core.discovery import build, list_entries
+from heldout.core.errors import UserError
+
+
+def test_every_entry_says_what_it_is_costs_and_comes_from():
+    entries = list_entries()
+    assert {"regularizer", "probe", "recipe"} <= {entry.kind for entry in entries}
+    for entry in entries:
+        assert entry.summary, entry
+        assert entry.source, entry
+        assert entry.cost, entry
+
+
+def test_listing_imports_no_torch():
+    code = (
+        "import sys; from heldout.core.discovery import list_entries; list_entries();"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_unknown_names_and_parameters():
+    with pytest.raises(UserError, match="did you mean 'weight_decay'"):
+        build("regularizer", "weigth_decay", {})
+    with pytest.raises(UserError, match="Unknown parameter 'rates' of weight_decay: did you mean"):
+        build("regularizer", "weight_decay", {"rates": 1})
+    with pytest.raises(UserError, match=r"WeightDecay\(rate=...\) must be 0 or more, got -1."):
+        build("regularizer", "weight_decay", {"rate": -1})

@@ -1,0 +1,77 @@
+import tomllib
+
+import pytest
+
+from heldout.core.errors import UserError
+from heldout.core.recipe import Recipe, load_recipe, recipe_from_table, recipe_names
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_ready_recipes_load_and_survive_toml(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+    assert recipe_from_table(tomllib.loads(recipe.to_toml())) == recipe
+
+
+def test_settings_reach_every_kind_of_field():
+    recipe = load_recipe(
+        "default",
+        [
+            "train.learning_rate=1e-3",
+            "train.max_epochs=3",
+            "data.columns.prompt=question",
+            "data.group=country",
+            "search.learning_rates=[1e-4, 1e-3]",
+            "regularizers.weight_decay.rate=1.0",
+            "regularizers.label_smoothing.amount=.1",
+            "regularizers.dropout=false",
+            "train.report_to=tensorboard",
+        ],
+    )
+    assert recipe.train.learning_rate == 1e-3
+    assert recipe.train.max_epochs == 3.0
+    assert recipe.data.columns == {"prompt": "question"}
+    assert recipe.search.learning_rates == (1e-4, 1e-3)
+    assert recipe.regularizers["weight_decay"] == {"rate": 1.0}
+    assert "dropout" not in recipe.regularizers
+    assert recipe.train.report_to == ("tensorboard",)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("train.learning_rat=1", "Unknown recipe key 'train.learning_rat': did you mean 'learning_rate'?"),
+        ("trian.seed=1", "did you mean 'train'?"),
+        ("train.batch_size=0", "train.batch_size must be 1 or more, got 0."),
+        ("train.batch_size=12", "multiple of train.micro_batch_size (8), got 12."),
+        ("train.batch_size=many", "train.batch_size must be a whole number, got 'many'."),
+        ("train.seed=true", "train.seed must be a whole number, got True."),
+        ("model.method=lorra", "model.method must be one of 'lora', 'full', got 'lorra'."),
+        ("data.test_share=.9", "data.test_share must be at least 0 and under .8"),
+        ("data.max_length=4", "8 tokens or more, got 4"),
+        ("train=3", "train is a section"),
+        ("nonsense", "--set must be key=value"),
+    ],
+)
+def test_bad_settings_are_told_in_one_line(setting, words):
+    with pytest.raises(UserError) as error:
+        load_recipe("default", [setting])
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_recipes_and_files(tmp_path):
+    with pytest.raises(UserError, match="did you mean 'default'"):
+        load_recipe("defalt")
+    with pytest.raises(UserError, match="no such file"):
+        load_recipe("somewhere/recipe.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("a = = 1")
+    with pytest.raises(UserError, match="is not TOML"):
+        load_recipe(broken)
+
+
+def test_quotes_and_line_breaks_survive_toml():
+    recipe = Recipe(name='a "b" \\ c\nd')
+    assert recipe_from_table(tomllib.loads(recipe.to_toml())).name == recipe.name
