@@ -11,6 +11,16 @@ CHATML = (
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
+# PEFT 0.21 calls names that transformers 5.23 has renamed: theirs to mend.
+DEPRECATED_IN_PEFT = ("is_gradient_checkpointing", "gradient_checkpointing_enable")
+
+
+def pytest_configure(config):
+    for name in DEPRECATED_IN_PEFT:
+        config.addinivalue_line(
+            "filterwarnings", f"ignore:`{name}` is deprecated and will be removed:FutureWarning"
+        )
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
