@@ -39,7 +39,8 @@ NAMES = {
 }
 _TAKES_ARTICLE = re.compile(
     r"^(?!South ).*(Islands|Republic|Emirates|Territory)$"
-    r"|^(United|Netherlands$|Philippines$|Maldives$|Comoros$|Seychelles$|Isle of|Holy See|West Bank)"
+    r"|^(United|Netherlands$|Philippines$|Maldives$|Comoros$|Seychelles$)"
+    r"|^(Isle of|Holy See|West Bank)"
 )
 
 
