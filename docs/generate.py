@@ -32,7 +32,7 @@ def catalog() -> str:
 
 
 def recipe_keys() -> str:
-    source = inspect.getsource(recipe_module).splitlines()
+    comments = _comments()
     lines = [
         "# Recipe keys",
         "",
@@ -46,11 +46,7 @@ def recipe_keys() -> str:
         lines += [f"## {section.name}", "", inspect.getdoc(kind) or "", ""]
         lines += ["| key | default | meaning |", "| --- | --- | --- |"]
         for item in dataclasses.fields(kind):
-            code = next(
-                line for line in source if line.strip().startswith(f"{item.name}:")
-                and _belongs(source, line, kind.__name__)
-            )
-            meaning = code.partition("  # ")[2]
+            meaning = comments[kind.__name__, item.name]
             default = getattr(getattr(Recipe(), section.name), item.name)
             lines.append(f"| `{section.name}.{item.name}` | `{default!r}` | {meaning} |")
         lines.append("")
@@ -64,10 +60,17 @@ def recipe_keys() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _belongs(source: list[str], line: str, class_name: str) -> bool:
-    position = source.index(line)
-    above = [text for text in source[:position] if text.startswith("class ")]
-    return above[-1].startswith(f"class {class_name}")
+def _comments() -> dict[tuple[str, str], str]:
+    """What stands behind each field in the source: (class, field) -> comment."""
+    text = inspect.getsource(recipe_module)
+    lines = text.splitlines()
+    return {
+        (node.name, item.target.id): lines[item.lineno - 1].partition("  # ")[2]
+        for node in ast.parse(text).body
+        if isinstance(node, ast.ClassDef)
+        for item in node.body
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+    }
 
 
 if __name__ == "__main__":
