@@ -1,1 +1,1 @@
-
+"""Reading rows, finding duplicates, splitting without leaks."""

@@ -1,0 +1,151 @@
+"""Columns to rows: which format a table has, and what is wrong with its rows.
+
+Formats, in the order in which they are looked for; the first whose columns are all there is taken,
+because data sets often carry a flattened copy of the same row in a simpler format:
+
+1. messages: ``messages``, a list of {role, content}
+2. sharegpt: ``conversations``, a list of {from, value}
+3. alpaca: ``instruction``, ``output`` and perhaps ``input``
+4. prompt_completion: ``prompt``, ``completion``
+5. text: ``text``
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from heldout.core.errors import UserError
+from heldout.core.row import Row
+from heldout.data.messages import FORMATS, Faults, Format, did_you_mean, messages
+from heldout.data.read import Table, read_table
+
+
+@dataclass(frozen=True)
+class ReadRows:
+    """The rows of one source, never none."""
+
+    rows: list[Row]
+    kind: Literal["text", "completion", "conversation"]
+    format: Format
+    columns: dict[str, str]  # role -> column, as used
+    source: str  # as the user gave it
+    sha256: str  # of the source, see Table
+
+
+def read_rows(
+    source: str | Path, columns: Mapping[str, str] | None = None, group: str = ""
+) -> ReadRows:
+    """Read a source and convert it; arguments and errors as in read_table and rows_from_table."""
+    return rows_from_table(read_table(source), columns, group)
+
+
+def rows_from_table(
+    table: Table, columns: Mapping[str, str] | None = None, group: str = ""
+) -> ReadRows:
+    """Convert records to rows; text is kept as it stands.
+
+    ``columns`` maps roles to the table's columns where they are named otherwise
+    ({"prompt": "question", "completion": "answer"}). ``group`` names the column whose equal values
+    stay together in a split; without it, or where it is empty, a row is its own group ``row-N``,
+    and each file of a folder of texts is one. Row.source is the ``source`` column, else the name
+    of the file inside its folder.
+
+    Raises UserError where columns fit no format, and for rows with nothing to learn from: an empty
+    text, completion or assistant message, with their number and the first line.
+    """
+    columns = dict(columns or {})
+    format_name, used = _choose_format(table, columns)
+    if group and group not in table.columns:
+        raise UserError(f"data.group: {_no_column(table, group)}")
+    source_column = used.get("source", "")
+    faults = Faults(table.name)
+    rows = []
+    for index, record in enumerate(table.records):
+        turns = messages(record, format_name, used, faults)
+        own_group = record.file if table.file_is_document else f"row-{index}"
+        group_value = record.fields.get(group) if group else None
+        source_value = record.fields.get(source_column) if source_column else None
+        rows.append(
+            Row(
+                index=index,
+                messages=turns,
+                group=own_group if group_value in (None, "") else str(group_value),
+                source=record.file if source_value in (None, "") else str(source_value),
+            )
+        )
+    faults.raise_first()
+    return ReadRows(rows, rows[0].kind, format_name, used, table.name, table.sha256)
+
+
+# Which format
+
+_ROLES = [role for required, optional in FORMATS.values() for role in required + optional]
+
+# Names that other data sets use, only to suggest a mapping.
+_OTHER_NAMES = {
+    "prompt": ("question", "query", "problem", "instruction", "input", "source"),
+    "completion": ("answer", "response", "solution", "reply", "output", "target", "chosen"),
+    "text": ("content", "body", "document", "story", "article", "sentence"),
+    "messages": ("conversation", "dialog", "dialogue", "chat"),
+}
+
+
+def _choose_format(table: Table, mapped: dict[str, str]) -> tuple[Format, dict[str, str]]:
+    for role, column in mapped.items():
+        if role not in [*_ROLES, "source"]:
+            hint = f": set data.group={column}." if role == "group" else did_you_mean(role, _ROLES)
+            raise UserError(f"data.columns has no role {role!r}{hint}")
+        if column not in table.columns:
+            raise UserError(f"data.columns.{role}: {_no_column(table, column)}")
+    named = set(mapped) - {"source"}
+    missing = []
+    for name, (required, optional) in FORMATS.items():
+        if not named <= {*required, *optional}:
+            continue
+        found = {role: mapped.get(role, role) for role in required + optional}
+        absent = [role for role in required if found[role] not in table.columns]
+        if not absent:
+            used = {role: column for role, column in found.items() if column in table.columns}
+            source = mapped.get("source", "source")
+            if source in table.columns and source not in used.values():
+                used["source"] = source
+            return name, used
+        if named:
+            missing.append(absent)
+    columns = ", ".join(map(repr, table.columns[:12])) + (", ..." if table.columns[12:] else "")
+    if missing:
+        needs = " and ".join(f"data.columns.{role}" for role in missing[0])
+        raise UserError(
+            f"{table.name}: data.columns maps {', '.join(sorted(named))}, set {needs} too. Columns "
+            f"there: {columns}."
+        )
+    if named:
+        raise UserError(
+            f"data.columns maps {', '.join(sorted(named))}, which belong to different formats: "
+            f"{_known_formats()}."
+        )
+    raise UserError(
+        f"{table.name} has columns {columns}, which fit no known format ({_known_formats()}). "
+        f"Map them: {_suggestion(table)}."
+    )
+
+
+def _known_formats() -> str:
+    return "; ".join(" + ".join(required) for required, _ in FORMATS.values())
+
+
+def _suggestion(table: Table) -> str:
+    by_lower = {column.lower(): column for column in table.columns}
+    guess = {
+        role: next((by_lower[name] for name in (role, *names) if name in by_lower), None)
+        for role, names in _OTHER_NAMES.items()
+    }
+    for roles in (("prompt", "completion"), ("text",), ("messages",)):
+        if all(guess[role] for role in roles):
+            return " ".join(f"--set data.columns.{role}={guess[role]}" for role in roles)
+    return "--set data.columns.text=NAME, or data.columns.prompt and data.columns.completion"
+
+
+def _no_column(table: Table, column: str) -> str:
+    return f"{table.name} has no column {column!r}{did_you_mean(column, table.columns)}"
