@@ -1,0 +1,191 @@
+"""Several runs side by side: what may be compared, and the figures that compare it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from heldout.core.run import Run
+from heldout.report import palette, sections, tiles, words
+from heldout.report.chart import Chart, Key, blank, epoch_axis, plain, shorten
+from heldout.report.figures import LOSS, ForestRow, forest, kept_mark, validation_curve
+from heldout.report.sections import LightCard
+from heldout.report.summary import RunSummary
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One run in a comparison: its name here, its color, and its line of the table."""
+
+    name: str
+    key: Key
+    summary: RunSummary
+    headline: str
+    lights: tuple[LightCard, ...]
+    cells: tuple[str, ...]
+
+
+COLUMNS = ("Model", "Data", "Kept at", "Loss, kept", "Against base", "95 % interval", "Took")
+
+
+def arms(runs: Sequence[Run], summaries: Sequence[RunSummary]) -> list[Arm]:
+    """Runs in the order given; folders of one name are told apart by the folder above."""
+    names = [summary.name for summary in summaries]
+    made = []
+    for index, (run, summary) in enumerate(zip(runs, summaries, strict=True)):
+        name = summary.name
+        if names.count(name) > 1:
+            name = f"{run.folder.resolve().parent.name}/{name}"
+        if [arm.name for arm in made].count(name):
+            name = f"{name} ({index + 1})"
+        token, dash = palette.run_style(index)
+        made.append(
+            Arm(
+                name,
+                Key(name, token, dash),
+                summary,
+                sections.headline(summary),
+                tuple(sections.light_cards(summary)),
+                _cells(summary),
+            )
+        )
+    return made
+
+
+def caution(compared: Sequence[Arm]) -> str:
+    """Why losses of these runs cannot be set side by side; empty where they can."""
+    tests = {_test_hash(arm.summary) for arm in compared}
+    models = {arm.summary.environment.get("model") for arm in compared}
+    kinds = {arm.summary.unseen for arm in compared}
+    if len(tests) > 1 or None in tests or len(kinds) > 1:
+        return (
+            "These runs were not judged on the same sealed test part. Compare each with its own "
+            "base model, not the losses with one another."
+        )
+    if len(models) > 1:
+        return (
+            "These runs start from different models. Nats per token depend on the tokenizer: "
+            "compare losses only where the tokenizer is the same, else bits per byte."
+        )
+    return ""
+
+
+def charts(compared: Sequence[Arm]) -> list[Chart]:
+    made = [_curves(compared), _gains(compared), _paired(compared)]
+    return [chart for chart in made if chart is not None]
+
+
+def _cells(summary: RunSummary) -> tuple[str, ...]:
+    name = f"{summary.unseen}_nll_best"
+    best, contrast = summary.measured.get(name), summary.contrast(name, "base")
+    shown = {tile.label: tile.value for tile in tiles.tiles(summary)}
+    return (
+        str(summary.environment.get("model", "–")),
+        str(summary.data.get("source", "–")),
+        shown.get("Peaked at", "–"),
+        words.number(best.value) if best else "–",
+        words.signed(contrast.difference) if contrast else "–",
+        words.interval(contrast.interval, sign=True) if contrast else "–",
+        shown.get("Took", "–"),
+    )
+
+
+def _test_hash(summary: RunSummary) -> str | None:
+    parts = summary.data.get("sha256_parts")
+    if summary.is_cross_validated:
+        return summary.data.get("sha256")
+    return parts.get("test") if isinstance(parts, dict) else None
+
+
+def _curves(compared: Sequence[Arm]) -> Chart | None:
+    drawn = [
+        arm for arm in compared if any(e.validation_nll is not None for e in arm.summary.history)
+    ]
+    if not drawn:
+        return None
+    height = 400
+    figure = blank(height)
+    for arm in drawn:
+        label = plain(shorten(arm.name, 40))
+        figure.add_trace(validation_curve(arm.summary.history, label, arm.key.token, arm.key.mark))
+    for arm in drawn:
+        kept = arm.summary.kept
+        if kept is not None and kept.validation_nll is not None:
+            figure.add_trace(
+                kept_mark(kept.epoch, kept.validation_nll, kept.step, token=arm.key.token)
+            )
+    epoch_axis(figure, max(e.epoch for arm in drawn for e in arm.summary.history))
+    figure.update_yaxes(tickformat=".2f")
+    lows = "; ".join(
+        f"{arm.name}: {words.number(arm.summary.kept.validation_nll)} at epoch "
+        f"{words.epoch(arm.summary.kept.epoch)}"
+        for arm in drawn
+        if arm.summary.kept is not None
+    )
+    return Chart(
+        "validation-curves",
+        "Validation loss of each run",
+        figure,
+        LOSS,
+        f"Line chart of the validation loss of {words.count(len(drawn), 'run')}. Lowest: {lows}.",
+        "The diamond marks the checkpoint that was kept. A curve that turns up after it shows "
+        "overfitting.",
+        height,
+        tuple(arm.key for arm in drawn),
+    )
+
+
+def _gains(compared: Sequence[Arm]) -> Chart | None:
+    rows = []
+    for arm in compared:
+        contrast = arm.summary.contrast(f"{arm.summary.unseen}_nll_best", "base")
+        if contrast is not None:
+            rows.append(_row(arm, contrast.difference, contrast.interval))
+    if not rows:
+        return None
+    return forest(
+        "gains",
+        "Each run against its base model",
+        "Loss on unseen text, kept minus base; nats per token with 95 % interval",
+        "Left of zero, the run improved on its base model. Overlap of two intervals does not say "
+        "whether the runs differ.",
+        rows,
+        null=True,
+        min_effect=_min_effect(compared),
+    )
+
+
+def _paired(compared: Sequence[Arm]) -> Chart | None:
+    """Every run minus the first, document by document, where the documents are the same."""
+    first, *others = compared
+    if caution(compared):
+        return None
+    control = first.summary.documents.get(("best", first.summary.unseen))
+    rows = []
+    for arm in others:
+        losses = arm.summary.documents.get(("best", arm.summary.unseen))
+        if control is None or losses is None or len(losses) != len(control):
+            continue
+        if (losses.num_tokens_D != control.num_tokens_D).any() or control.num_groups < 2:
+            continue
+        difference = losses.minus(control)
+        rows.append(_row(arm, difference.value, difference.interval))
+    if not rows:
+        return None
+    return forest(
+        "against-first",
+        f"Each run against the first, {shorten(first.name, 48)}",
+        "Loss on unseen text, kept minus kept; nats per token with 95 % interval",
+        "The same documents, paired. Left of zero, the run beats the first one. With many runs, "
+        "one in twenty such intervals misses by chance.",
+        rows,
+        null=True,
+        min_effect=_min_effect(compared),
+    )
+
+
+def _row(arm: Arm, value, interval) -> ForestRow:
+    return ForestRow(shorten(arm.name, 22), value, interval, True, arm.key.token)
+
+
+def _min_effect(compared: Sequence[Arm]) -> float:
+    recipes = [arm.summary.recipe for arm in compared if arm.summary.recipe is not None]
+    return max((recipe.eval.min_effect for recipe in recipes), default=0.0)

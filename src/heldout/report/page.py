@@ -1,0 +1,184 @@
+"""One run folder to one HTML file that needs nothing else: no network, no font, no other file."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from heldout.core.run import Run
+from heldout.report import comparison, palette, sections, single, words
+from heldout.report.chart import Chart
+from heldout.report.summary import RunSummary, summarize
+from heldout.report.tiles import tiles
+
+
+@dataclass(frozen=True)
+class Section:
+    """Anchor and name of a section that has something to say."""
+
+    anchor: str
+    title: str
+
+
+def write_report(run: Run) -> Path:
+    """Write ``report.html`` into the run, from what lies in the folder; returns its path."""
+    run.write_text("report.html", render_report([run]))
+    return run.path("report.html")
+
+
+def write_comparison(runs: Sequence[Run], path: Path) -> Path:
+    """Write one page with several runs side by side; whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(render_report(list(runs)), encoding="utf-8")
+    return partial.replace(path)
+
+
+def render_report(runs: list[Run]) -> str:
+    """The page of one run, or of several side by side."""
+    if not runs:
+        raise ValueError("A report needs at least one run.")
+    summaries = [summarize(run) for run in runs]
+    if len(runs) == 1:
+        return _render_single(summaries[0])
+    return _render_comparison(runs, summaries)
+
+
+def _render_single(summary: RunSummary) -> str:
+    groups = {
+        "curves": single.curve_charts(summary),
+        "documents": single.document_charts(summary),
+        "gap": single.gap_charts(summary),
+        "search": single.search_charts(summary),
+    }
+    parts = sections.part_rows(summary)
+    measured = sections.measurement_rows(summary)
+    has_test = not summary.is_cross_validated and any(row.name == "Sealed test" for row in parts)
+    training = sections.training_facts(summary)
+    shown = [
+        ("causes", "Why", summary.verdict is not None and bool(summary.verdict.causes)),
+        ("curves", "Training", bool(groups["curves"])),
+        ("documents", "Documents", bool(groups["documents"])),
+        ("gap", "Generalization", bool(groups["gap"])),
+        ("samples", "Samples", bool(summary.samples)),
+        ("certificate", "Sealed test", has_test or summary.is_cross_validated),
+        ("recipe", "How it was trained", bool(training)),
+        ("numbers", "All numbers", bool(measured or summary.not_measured)),
+    ]
+    return _page(
+        "report.html.j2",
+        [chart for charts in groups.values() for chart in charts],
+        title=summary.name,
+        summary=summary,
+        groups=groups,
+        nav=[Section(anchor, title) for anchor, title, present in shown if present],
+        headline=sections.headline(summary),
+        notice=sections.notice(summary),
+        tiles=tiles(summary),
+        lights=sections.light_cards(summary),
+        samples=[(sample, sections.writings(sample)) for sample in summary.samples],
+        parts=parts,
+        seed_sentence=sections.seed_sentence(summary),
+        dropped=sections.dropped_rows(summary),
+        settings=sections.settings(summary.recipe),
+        training=training,
+        environment=sections.environment_rows(summary),
+        measured=measured,
+    )
+
+
+def _render_comparison(runs: Sequence[Run], summaries: Sequence[RunSummary]) -> str:
+    compared = comparison.arms(runs, summaries)
+    return _page(
+        "comparison.html.j2",
+        comparison.charts(compared),
+        title=f"{len(runs)} runs side by side",
+        arms=compared,
+        columns=comparison.COLUMNS,
+        caution=comparison.caution(compared),
+        differing=sections.differing_settings([summary.recipe for summary in summaries]),
+    )
+
+
+def _page(template: str, charts: Sequence[Chart], **values: Any) -> str:
+    scripts = [_asset("report.js")]
+    if charts:
+        scripts.insert(0, plotly_source())
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            charts=charts,
+            scripts=[Markup(script) for script in scripts],
+            policy=_policy(scripts),
+            figures=inert_json(
+                {
+                    "dark": palette.light_to_dark(),
+                    "charts": {chart.name: chart.to_json() for chart in charts},
+                }
+            ),
+            light_variables=Markup(palette.css_variables(0)),
+            dark_variables=Markup(palette.css_variables(1)),
+            **values,
+        )
+    )
+
+
+def inert_json(value: Any) -> Markup:
+    """JSON that can stand inside a script element: nothing in it can end or open an element."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+@cache
+def plotly_source() -> str:
+    """plotly.js as the installed plotly package ships it."""
+    path = resources.files("plotly") / "package_data" / "plotly.min.js"
+    source = path.read_text(encoding="utf-8")
+    assert "</script" not in source, "cannot be inlined as it stands"
+    assert "\r" not in source, "its hash would differ: browsers read a line end as one character"
+    return source
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """Only the page's own scripts run, and nothing is fetched, whatever else a page may hold."""
+    hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+@cache
+def _asset(name: str) -> str:
+    path = resources.files("heldout.report") / "templates" / name
+    return path.read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("heldout.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        date=words.date, quantity=words.quantity, number=words.number, epoch=words.epoch
+    )
+    environment.globals.update(words=words)
+    return environment

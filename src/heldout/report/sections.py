@@ -1,0 +1,299 @@
+"""What the report says in words and tables, from a run's summary; None or empty means silence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from heldout.core.measurement import Measurement
+from heldout.core.recipe import Recipe
+from heldout.core.verdict import LIGHTS
+from heldout.report import words
+from heldout.report.summary import RunSummary, Sample, finite
+
+LIGHT_WORDS = {"green": "Good", "yellow": "Caution", "red": "Problem", "unknown": "Not measured"}
+LIGHT_SUBJECTS = {
+    "fit": "predicting unseen text",
+    "quality": "the task itself",
+    "memorization": "reciting training rows",
+    "forgetting": "what the base model knew",
+    "leakage": "unseen text really unseen",
+    "confidence": "trust in its own probabilities",
+}
+PART_WORDS = {"train": "Training", "validation": "Validation", "test": "Sealed test"}
+KIND_WORDS = {"text": "plain text", "completion": "prompt and completion"}
+
+
+@dataclass(frozen=True)
+class LightCard:
+    name: str
+    subject: str
+    color: str
+    word: str
+    sentence: str
+    measurements: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A recipe field; ``default`` is what the field is where nobody sets it."""
+
+    key: str
+    value: str
+    default: str
+    changed: bool
+
+
+@dataclass(frozen=True)
+class MeasurementRow:
+    """A table line; ``is_contrast`` for the difference to a control under its measurement."""
+
+    label: str
+    value: str
+    interval: str
+    unit: str
+    detail: str
+    is_contrast: bool = False
+
+
+@dataclass(frozen=True)
+class PartRow:
+    name: str
+    rows: str
+    groups: str
+    tokens: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What one or more models wrote after a prompt; equal texts are shown once."""
+
+    label: str
+    text: str
+
+
+def headline(summary: RunSummary) -> str:
+    """The verdict's sentence; without a verdict, how far the run came."""
+    if summary.verdict is not None:
+        return summary.verdict.headline
+    state = summary.status.get("state")
+    where = ""
+    if summary.history:
+        last = summary.history[-1]
+        where = f" at epoch {words.epoch(last.epoch)} (step {last.step})"
+    if state == "failed":
+        return f"This run failed{where} and reached no verdict."
+    if state == "interrupted":
+        return f"This run was interrupted{where}, before a verdict was reached."
+    if state == "complete":
+        return "This run is complete, but holds no verdict."
+    return f"This run has not finished{where}: there is no verdict yet."
+
+
+def notice(summary: RunSummary) -> str:
+    """What a reader must know before believing the page; empty for a complete run."""
+    parts = []
+    state = summary.status.get("state", "unknown")
+    message = summary.status.get("message", "")
+    if state != "complete":
+        parts.append(f"State of the run: {state}. {message}".strip())
+    if summary.problems:
+        parts.append(f"Could not be read and is left out: {', '.join(summary.problems)}.")
+    return " ".join(parts)
+
+
+def light_cards(summary: RunSummary) -> list[LightCard]:
+    if summary.verdict is None:
+        return []
+    cards = []
+    for name in LIGHTS:
+        light = summary.verdict.verdicts[name]
+        color = light.light if light.light in LIGHT_WORDS else "unknown"
+        cards.append(
+            LightCard(
+                words.sentence_case(name),
+                LIGHT_SUBJECTS[name],
+                color,
+                LIGHT_WORDS[color],
+                light.sentence,
+                tuple(words.quantity(measured) for measured in light.measurements),
+            )
+        )
+    return cards
+
+
+def part_rows(summary: RunSummary) -> list[PartRow]:
+    """Rows, groups, scored tokens and hash of each part."""
+    facts = {key: summary.data.get(key) for key in ("rows", "groups", "tokens", "sha256_parts")}
+    tables = {key: value for key, value in facts.items() if isinstance(value, dict)}
+    names = list(dict.fromkeys(name for table in tables.values() for name in table))
+    names.sort(key=lambda name: list(PART_WORDS).index(name) if name in PART_WORDS else 9)
+
+    def cell(key: str, name: str) -> str:
+        value = tables.get(key, {}).get(name)
+        return words.integer(value) if isinstance(value, int) else "–"
+
+    return [
+        PartRow(
+            PART_WORDS.get(name, words.sentence_case(name)),
+            cell("rows", name),
+            cell("groups", name),
+            cell("tokens", name),
+            str(tables.get("sha256_parts", {}).get(name, "")),
+        )
+        for name in names
+    ]
+
+
+def seed_sentence(summary: RunSummary) -> str:
+    """What the intervals are conditional on."""
+    if summary.recipe is None:
+        return ""
+    return (
+        f"Intervals say how results would vary over other documents, for this one training seed "
+        f"({summary.recipe.train.seed}) and this one split (seed {summary.recipe.data.seed}); they "
+        "do not cover what another seed would give."
+    )
+
+
+def dropped_rows(summary: RunSummary) -> list[tuple[str, str]]:
+    """Reason and number of rows that were left out; zero counts are not news."""
+    dropped = summary.data.get("dropped") or []
+    lines = [
+        (str(entry.get("reason", "")), words.integer(entry["count"]))
+        for entry in dropped
+        if isinstance(entry, dict) and entry.get("count")
+    ]
+    duplicates = summary.data.get("duplicates")
+    if isinstance(duplicates, int) and duplicates:
+        lines.append(
+            ("duplicates and near duplicates, kept together in one part", words.integer(duplicates))
+        )
+    return lines
+
+
+def settings(recipe: Recipe | None) -> list[Setting]:
+    """Every field of the recipe, those that differ from the default first."""
+    if recipe is None:
+        return []
+    default = Recipe()
+    rows = []
+    for item in fields(recipe):
+        section, plain = getattr(recipe, item.name), getattr(default, item.name)
+        if is_dataclass(section):
+            for part in fields(section):
+                value, usual = getattr(section, part.name), getattr(plain, part.name)
+                key = f"{item.name}.{part.name}"
+                rows.append(Setting(key, _shown(value), _shown(usual), value != usual))
+    for name, parameters in recipe.regularizers.items():
+        if not parameters:
+            rows.append(Setting(f"regularizers.{name}", "on", "off", True))
+        for key, value in parameters.items():
+            rows.append(Setting(f"regularizers.{name}.{key}", _shown(value), "off", True))
+    return sorted(rows, key=lambda row: not row.changed)
+
+
+def training_facts(summary: RunSummary) -> list[tuple[str, str]]:
+    """Name and value, for the list above the settings."""
+    result, recipe, facts = summary.result, summary.recipe, []
+    if recipe is not None:
+        facts.append(("Recipe", recipe.name))
+        names = ", ".join(name.replace("_", " ") for name in recipe.regularizers)
+        facts.append(("Regularizers", names or "none"))
+    method = result.get("method") or (recipe.model.method if recipe else None)
+    trained, total = finite(result.get("trained_parameters")), finite(result.get("parameters"))
+    if method:
+        text = {"lora": "LoRA", "full": "all parameters"}.get(str(method), str(method))
+        if trained is not None and total:
+            share = f"{100 * trained / total:.2g} %"
+            text += f": {words.integer(int(trained))} of {words.integer(int(total))} ({share})"
+        facts.append(("Trained", text))
+    rate = finite(result.get("learning_rate"))
+    if rate is not None:
+        searched = " (found by search)" if summary.search else ""
+        facts.append(("Learning rate", f"{words.short(rate)}{searched}"))
+    if recipe is not None:
+        facts.append(("Rows per step", str(recipe.train.batch_size)))
+    steps = finite(result.get("steps_per_epoch"))
+    if steps is not None:
+        facts.append(("Steps per epoch", words.epoch(steps)))
+    return facts
+
+
+def environment_rows(summary: RunSummary) -> list[tuple[str, str]]:
+    """Flat name and value; versions of packages last."""
+    rows = [
+        (words.sentence_case(key), _shown(value))
+        for key, value in summary.environment.items()
+        if key != "versions" and value not in (None, "")
+    ]
+    versions = summary.environment.get("versions")
+    if isinstance(versions, dict):
+        rows += [(str(name), str(version)) for name, version in versions.items()]
+    return rows
+
+
+def measurement_rows(summary: RunSummary) -> list[MeasurementRow]:
+    rows = []
+    for measurement in summary.measured.values():
+        rows.append(_measured_row(measurement))
+        for control, contrast in measurement.contrasts.items():
+            rows.append(
+                MeasurementRow(
+                    f"minus {words.model(control)[:1].lower()}{words.model(control)[1:]}",
+                    words.signed(contrast.difference),
+                    words.interval(contrast.interval, sign=True),
+                    measurement.unit,
+                    words.p_value(contrast.p_value),
+                    True,
+                )
+            )
+    return rows
+
+
+def _measured_row(measurement: Measurement) -> MeasurementRow:
+    over = words.count(measurement.num_units, measurement.resampled_unit)
+    detail = f"{over}. {measurement.note}" if measurement.note else over
+    return MeasurementRow(
+        words.quantity(measurement.name),
+        words.number(measurement.value),
+        words.interval(measurement.interval),
+        measurement.unit,
+        detail,
+    )
+
+
+def writings(sample: Sample) -> list[Writing]:
+    """Reference, base, kept and last; where two wrote the same, one text with both labels."""
+    found: dict[str, list[str]] = {}
+    for label, text in (
+        ("Base model", sample.base),
+        ("Kept (best)", sample.best),
+        ("Last checkpoint", sample.last),
+    ):
+        if text is not None:
+            found.setdefault(str(text), []).append(label)
+    columns = [Writing(" = ".join(labels), text) for text, labels in found.items()]
+    return [Writing("Reference", sample.reference), *columns] if sample.reference else columns
+
+
+def differing_settings(recipes: Sequence[Recipe | None]) -> list[tuple[str, list[str]]]:
+    """Recipe fields on which runs differ: key, and each run's value."""
+    tables = [{row.key: row.value for row in settings(recipe)} for recipe in recipes]
+    keys = list(dict.fromkeys(key for table in tables for key in table))
+    rows = [(key, [table.get(key, "off") for table in tables]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "automatic"
+    if isinstance(value, float):
+        return words.short(value)
+    if isinstance(value, tuple | list):
+        return ", ".join(_shown(item) for item in value) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} = {_shown(item)}" for key, item in value.items()) or "none"
+    return str(value) if value != "" else "none"

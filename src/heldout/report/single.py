@@ -1,0 +1,133 @@
+"""The figures of one run's report: which of them there are, and from which measurements."""
+
+from heldout.core.measurement import Contrast
+from heldout.report import words
+from heldout.report.chart import Chart
+from heldout.report.document_figures import BeforeAfter, before_after_dots, change_histogram
+from heldout.report.figures import ForestRow, fold_curve, forest, loss_curves, rate_search
+from heldout.report.summary import RunSummary
+
+SHORT = {"base": "Base", "best": "Kept (best)", "last": "Last", "fixed_epochs": "Fixed epochs"}
+
+
+def curve_charts(summary: RunSummary) -> list[Chart]:
+    """Cross-validation where there was one, and the training and validation curves."""
+    charts = []
+    if summary.cross_validation is not None and summary.cross_validation.curve:
+        charts.append(fold_curve(summary.cross_validation))
+    losses = [
+        value
+        for entry in (*summary.history, *summary.control_history)
+        for value in (entry.train_nll, entry.validation_nll)
+        if value is not None
+    ]
+    if len(losses) > 1 and summary.history:
+        charts.append(loss_curves(summary.history, summary.control_history, summary.kept))
+    return charts
+
+
+def document_charts(summary: RunSummary) -> list[Chart]:
+    series = before_after(summary)
+    return [before_after_dots(series), change_histogram(series)] if series else []
+
+
+def before_after(summary: RunSummary) -> list[BeforeAfter]:
+    """Training rows against unseen ones; nothing where the two models saw different documents."""
+    pairs = [
+        ("Training rows", "train", "train"),
+        ("Unseen (out of fold)", "heldout", "out_of_fold")
+        if summary.is_cross_validated
+        else ("Unseen (sealed test)", "heldout", "test"),
+    ]
+    series = []
+    for label, token, part in pairs:
+        base = summary.documents.get(("base", part))
+        best = summary.documents.get(("best", part))
+        if base is not None and best is not None and len(base) == len(best):
+            series.append(BeforeAfter(label, token, base, best))
+    return series
+
+
+def gap_charts(summary: RunSummary) -> list[Chart]:
+    """Test losses, their paired differences, and held-out minus training loss."""
+    unseen = "out-of-fold" if summary.is_cross_validated else "sealed-test"
+    min_effect = summary.recipe.eval.min_effect if summary.recipe else 0.0
+    charts = []
+    levels = _rows(summary, f"{summary.unseen}_nll_", ("base", "fixed_epochs", "last", "best"))
+    if levels:
+        charts.append(
+            forest(
+                "unseen-losses",
+                f"Loss on {unseen} text",
+                "Nats per token with 95 % interval; further left is better",
+                "Intervals may overlap although a difference is certain: all models are judged on "
+                "the same documents, so trust the paired differences.",
+                levels,
+            )
+        )
+    differences = _differences(summary)
+    if differences:
+        charts.append(
+            forest(
+                "unseen-differences",
+                "Paired differences",
+                "Nats per token with 95 % interval; left of zero, the first named is better",
+                "Each document is compared with itself. An interval that touches neither zero nor "
+                "the gray zone is a difference that is real and matters.",
+                differences,
+                null=True,
+                min_effect=min_effect,
+            )
+        )
+    gaps = _rows(summary, "generalization_gap_", ("base", "last", "best"))
+    if gaps:
+        charts.append(
+            forest(
+                "gaps",
+                "Generalization gap",
+                "Unseen minus training loss, nats per token with 95 % interval",
+                "What training gained on its own rows only. The base model shows how far the two "
+                "sets of rows differ by themselves; what exceeds that is overfitting.",
+                gaps,
+                null=True,
+            )
+        )
+    return charts
+
+
+def search_charts(summary: RunSummary) -> list[Chart]:
+    return [rate_search(summary.search)] if summary.search is not None else []
+
+
+def _rows(summary: RunSummary, prefix: str, models: tuple[str, ...]) -> list[ForestRow]:
+    rows = []
+    for model in models:
+        measured = summary.measured.get(prefix + model)
+        if measured is not None:
+            is_best = model == "best"
+            token = "kept" if is_best else "ink"
+            label = SHORT[model]
+            rows.append(ForestRow(label, measured.value, measured.interval, is_best, token))
+    return rows
+
+
+def _differences(summary: RunSummary) -> list[ForestRow]:
+    rows = []
+    for model, control in (
+        ("fixed_epochs", "base"),
+        ("last", "base"),
+        ("best", "base"),
+        ("best", "last"),
+        ("best", "fixed_epochs"),
+    ):
+        contrast = summary.contrast(f"{summary.unseen}_nll_{model}", control)
+        if contrast is not None:
+            is_best = model == "best"
+            label = f"{SHORT[model].split(' (')[0]} − {words.model(control).split(',')[0].lower()}"
+            rows.append(_contrast_row(label, contrast, is_best))
+    return rows
+
+
+def _contrast_row(label: str, contrast: Contrast, strong: bool) -> ForestRow:
+    token = "kept" if strong else "ink"
+    return ForestRow(label, contrast.difference, contrast.interval, strong, token)

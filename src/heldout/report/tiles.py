@@ -1,0 +1,124 @@
+"""The key figures under the headline: what was gained, where it peaked, what stopping saved."""
+
+from dataclasses import dataclass
+
+from heldout.report import words
+from heldout.report.summary import RunSummary, finite
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One key figure with its label above and its details below."""
+
+    label: str
+    value: str
+    details: tuple[str, ...] = ()
+
+
+def tiles(summary: RunSummary) -> list[Tile]:
+    """Gain over the base model, where it peaked, what stopping saved, and the cost."""
+    made = [_gain(summary), _peak(summary), _saved(summary), _cost(summary)]
+    return [tile for tile in made if tile is not None]
+
+
+def _gain(summary: RunSummary) -> Tile | None:
+    name = f"{summary.unseen}_nll_best"
+    contrast = summary.contrast(name, "base")
+    best = summary.measured.get(name)
+    unseen = "out-of-fold text" if summary.is_cross_validated else "unseen text"
+    if contrast is not None and best is not None:
+        before = best.value - contrast.difference
+        bounds = contrast.interval
+        return Tile(
+            f"Loss on {unseen}, against the base model",
+            f"{words.signed(contrast.difference)} nats/token",
+            (
+                f"{words.level(bounds)} interval {words.interval(bounds, sign=True)}",
+                f"perplexity {words.perplexity(before)} → {words.perplexity(best.value)}",
+            ),
+        )
+    kept, start = summary.kept, summary.history[0] if summary.history else None
+    if kept is None or start is None or start.step != 0 or kept.step == 0:
+        return None
+    if kept.validation_nll is None or start.validation_nll is None:
+        return None
+    return Tile(
+        "Validation loss so far, against the base model",
+        f"{words.signed(kept.validation_nll - start.validation_nll)} nats/token",
+        ("used to choose the checkpoint, so no proof: nothing was measured on sealed text",),
+    )
+
+
+def _peak(summary: RunSummary) -> Tile | None:
+    result, kept = summary.result, summary.kept
+    best_epoch = finite(result.get("best_epoch"))
+    best_step = finite(result.get("best_step"))
+    if best_epoch is None and kept is not None:
+        best_epoch, best_step = kept.epoch, kept.step
+    if best_epoch is None:
+        return None
+    details = []
+    last_step = finite(result.get("last_step"))
+    if best_step is not None and last_step is not None:
+        details.append(f"step {int(best_step)} of {int(last_step)} trained")
+    elif best_step is not None:
+        details.append(f"step {int(best_step)}")
+    if result.get("stop_reason"):
+        details.append(f"ended: {result['stop_reason']}")
+    return Tile("Peaked at", f"Epoch {words.epoch(best_epoch)}", tuple(details))
+
+
+def _saved(summary: RunSummary) -> Tile | None:
+    """What keeping the best instead of the last, or of a fixed number of epochs, is worth."""
+    name = f"{summary.unseen}_nll_best"
+    details = []
+    value = ""
+    best, last = (finite(summary.result.get(key)) for key in ("best_step", "last_step"))
+    against_last = summary.contrast(name, "last")
+    against_fixed = summary.contrast(name, "fixed_epochs")
+    if best is not None and best == last:
+        details.append("the last checkpoint is the kept one")
+    elif against_last is not None:
+        value = f"{words.number(-against_last.difference)} nats/token"
+        bounds = against_last.interval
+        details.append(
+            f"against the last checkpoint; {words.level(bounds)} interval "
+            f"{words.number(-bounds.high)} to {words.number(-bounds.low)}"
+        )
+    if against_fixed is not None:
+        bounds = against_fixed.interval
+        spared = f"{words.number(-against_fixed.difference)} nats/token"
+        line = (
+            f"against {_fixed_epochs(summary)} without regularization; {words.level(bounds)} "
+            f"interval {words.number(-bounds.high)} to {words.number(-bounds.low)}"
+        )
+        details.append(f"{spared} {line}" if value else line)
+        value = value or spared
+    planned, ended = _planned_epochs(summary), finite(summary.result.get("last_epoch"))
+    if planned is not None and ended is not None and planned - ended >= 0.5:
+        details.append(f"{words.epoch(planned - ended)} of {words.epoch(planned)} epochs not run")
+        value = value or f"{words.percent((planned - ended) / planned)} of the training"
+    return Tile("Saved by stopping and keeping the best", value, tuple(details)) if value else None
+
+
+def _cost(summary: RunSummary) -> Tile | None:
+    seconds = finite(summary.result.get("seconds"))
+    if seconds is None:
+        return None
+    details = []
+    training = finite(summary.result.get("seconds_training"))
+    if training is not None:
+        details.append(f"{words.duration(training)} of it training")
+    peak = finite(summary.result.get("peak_gb"))
+    if peak is not None:
+        details.append(f"at most {words.number(peak, 1)} GB of memory")
+    return Tile("Took", words.duration(seconds), tuple(details))
+
+
+def _fixed_epochs(summary: RunSummary) -> str:
+    epochs = summary.recipe.control.fixed_epochs if summary.recipe else 0
+    return f"{words.epoch(epochs)} epochs" if epochs else "a fixed number of epochs"
+
+
+def _planned_epochs(summary: RunSummary) -> float | None:
+    return summary.recipe.train.max_epochs if summary.recipe else None

@@ -1,0 +1,145 @@
+"""Numbers, durations and names as a reader wants to see them."""
+
+import math
+from datetime import datetime
+
+from heldout.core.measurement import Contrast, Interval, Measurement
+
+MODELS = {
+    "base": "Base model",
+    "best": "Kept (best)",
+    "last": "Last checkpoint",
+    "fixed_epochs": "Fixed epochs, no regularization",
+}
+
+_QUANTITIES = {
+    "test_nll": "Test loss",
+    "test_bits_per_byte": "Test bits per byte",
+    "out_of_fold_nll": "Out-of-fold loss",
+    "out_of_fold_bits_per_byte": "Out-of-fold bits per byte",
+    "generalization_gap": "Generalization gap",
+    "metric": "Task metric",
+}
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Fixed-point with a true minus sign; a dash where there is none."""
+    if value is None:
+        return "–"
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """Like ``number``, with a plus for what is positive."""
+    text = number(value, digits)
+    return f"+{text}" if value > 0 and float(f"{value:.{digits}f}") != 0 else text
+
+
+def short(value: float) -> str:
+    """Three significant digits, for axes of any size: 0.0003, 12.5, 1e-05."""
+    return f"{value:.3g}".replace("-", "−")
+
+
+def interval(bounds: Interval | None, *, sign: bool = False) -> str:
+    """``1.210 to 1.340``; empty where there is none."""
+    if bounds is None:
+        return ""
+    show = signed if sign else number
+    return f"{show(bounds.low)} to {show(bounds.high)}"
+
+
+def level(bounds: Interval) -> str:
+    return f"{bounds.level * 100:.3g} %"
+
+
+def p_value(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def percent(share: float) -> str:
+    return f"{share * 100:.0f} %"
+
+
+def integer(value: int) -> str:
+    """Thousands apart by a narrow no-break space, in every language."""
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def count(num: int, noun: str) -> str:
+    """``1 row``, ``2 rows``."""
+    return f"{integer(num)} {noun}" if num == 1 else f"{integer(num)} {noun}s"
+
+
+def times(num: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(num, f"{num} times")
+
+
+def epoch(value: float) -> str:
+    """At most two decimals, none that say nothing."""
+    text = f"{value:.2f}".rstrip("0").rstrip(".")
+    return text or "0"
+
+
+def duration(seconds: float) -> str:
+    """``42 s``, ``4 min 12 s``, ``2 h 05 min``."""
+    total = round(seconds)
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60:02d} s"
+    return f"{total // 3600} h {total % 3600 // 60:02d} min"
+
+
+def date(stamp: str) -> str:
+    """``14 March 2026, 10:22`` from an ISO time; what cannot be read is shown as it stands."""
+    try:
+        moment = datetime.fromisoformat(stamp)
+    except ValueError:
+        return stamp
+    return f"{moment.day} {moment:%B %Y, %H:%M}"
+
+
+def perplexity(nll_nats: float) -> str:
+    """e to the loss, shown shorter the larger it is."""
+    value = math.exp(min(nll_nats, 50))
+    return f"{value:.1f}" if value < 1000 else short(value)
+
+
+def model(name: str) -> str:
+    return MODELS.get(name, sentence_case(name))
+
+
+def sentence_case(name: str) -> str:
+    """``fixed_epochs`` to ``Fixed epochs``."""
+    words = name.replace("_", " ").strip()
+    return words[:1].upper() + words[1:]
+
+
+def quantity(name: str) -> str:
+    """``test_nll_best`` to ``Test loss, kept (best)``."""
+    for prefix, words in _QUANTITIES.items():
+        rest = name.removeprefix(prefix + "_")
+        if rest in MODELS and name == f"{prefix}_{rest}":
+            return f"{words}, {_lower_first(MODELS[rest])}"
+    return sentence_case(name)
+
+
+def contrast_line(contrast: Contrast) -> str:
+    """``−0.312 (95 %: −0.351 to −0.274)``."""
+    bounds = contrast.interval
+    return f"{signed(contrast.difference)} ({level(bounds)}: {interval(bounds, sign=True)})"
+
+
+def value_line(measurement: Measurement) -> str:
+    bounds = measurement.interval
+    value = number(measurement.value)
+    return f"{value} ({level(bounds)}: {interval(bounds)})" if bounds else value
+
+
+def _lower_first(words: str) -> str:
+    return words[:1].lower() + words[1:]
