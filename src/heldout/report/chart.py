@@ -175,7 +175,7 @@ def horizontal(figure: go.Figure, y: float, token: str) -> None:
     )
 
 
-def padded(low: float, high: float) -> tuple[float, float]:
+def padded(low: float, high: float, share: float = 0.06) -> tuple[float, float]:
     """The range with a little room at both ends."""
-    margin = max((high - low) * 0.06, 1e-3)
+    margin = max((high - low) * share, 1e-3)
     return low - margin, high + margin

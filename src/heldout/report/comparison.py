@@ -148,7 +148,7 @@ def _gains(compared: Sequence[Arm]) -> Chart | None:
         "Left of zero, the run improved on its base model. Overlap of two intervals does not say "
         "whether the runs differ.",
         rows,
-        null=True,
+        null="no difference",
         min_effect=_min_effect(compared),
     )
 
@@ -177,7 +177,7 @@ def _paired(compared: Sequence[Arm]) -> Chart | None:
         "The same documents, paired. Left of zero, the run beats the first one. With many runs, "
         "one in twenty such intervals misses by chance.",
         rows,
-        null=True,
+        null="no difference",
         min_effect=_min_effect(compared),
     )
 

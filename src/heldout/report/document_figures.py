@@ -71,7 +71,7 @@ def before_after_dots(series: Sequence[BeforeAfter]) -> Chart:
         "Scatter of each document's loss under the base model against the kept checkpoint. "
         + _improved_in_words(series),
         "Dots under the diagonal got better. Training dots far lower than unseen dots are "
-        "memorization; both falling together is learning.",
+        "memorization; both falling together is learning. " + _improved_in_words(series),
         height,
         (
             *(Key(s.label, f"{s.token}_dots", "dots") for s in series),
@@ -102,13 +102,13 @@ def change_histogram(series: Sequence[BeforeAfter]) -> Chart:
             )
         )
     vertical(figure, 0, "base", "no change")
-    figure.update_xaxes(title_text="change in loss, kept minus base (nats per token)", nticks=6)
+    figure.update_xaxes(title_text="kept minus base", nticks=6)
     figure.update_yaxes(rangemode="tozero", ticksuffix=" %")
     return Chart(
         "documents-change",
         "How far they moved",
         figure,
-        "Share of documents; left of zero is better",
+        "Share of documents by change in nats per token; left of zero is better",
         "Distribution of the change in loss per document. " + _improved_in_words(series),
         "The nearer the two shapes, the more of what was learned carries over to unseen text. "
         "The outermost bars hold all that lies beyond.",

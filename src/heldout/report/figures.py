@@ -97,10 +97,11 @@ def forest(
     reading: str,
     rows: Sequence[ForestRow],
     *,
-    null: bool = False,
+    null: str = "",
     min_effect: float = 0.0,
 ) -> Chart:
-    """Estimates with intervals below one another; ``null`` draws zero and the zone around it."""
+    """Estimates with intervals below one another; ``null`` names zero and the zone around it."""
+    is_signed = bool(null)
     height = 58 + 54 * len(rows)
     figure = blank(height)
     if null:
@@ -116,12 +117,12 @@ def forest(
                 line={"width": 0},
                 fillcolor=palette.light("zone"),
             )
-        vertical(figure, 0, "base", "no difference")
+        vertical(figure, 0, "base", null)
     labels = []
     for place, row in enumerate(rows):
         bounds = row.interval
-        value = words.signed(row.value) if null else words.number(row.value)
-        labels.append(_two_lines(plain(row.label), value, bounds, null, row.strong))
+        value = words.signed(row.value) if is_signed else words.number(row.value)
+        labels.append(_two_lines(plain(row.label), value, bounds, is_signed, row.strong))
         if bounds is not None:
             figure.add_trace(
                 go.Scatter(
@@ -141,7 +142,11 @@ def forest(
                 hovertemplate=labels[-1] + "<extra></extra>",
             )
         )
-    figure.update_xaxes(nticks=5, showgrid=True, tickformat="~g")
+    ends = [end for row in rows for end in _ends(row)] + (
+        [0.0, -min_effect, min_effect] if null else []
+    )
+    low, high = padded(min(ends), max(ends), 0.08)
+    figure.update_xaxes(nticks=5, showgrid=True, tickformat="~g", range=[low, high])
     figure.update_yaxes(
         range=[len(rows) - 0.5, -0.5],
         tickvals=list(range(len(rows))),
@@ -154,7 +159,7 @@ def forest(
         title,
         figure,
         unit,
-        f"{title}. " + "; ".join(_row_in_words(row, null) for row in rows) + ".",
+        f"{title}. " + "; ".join(_row_in_words(row, is_signed) for row in rows) + ".",
         reading,
         height,
         (Key("Too small to matter", "zone", "band"),) if null and min_effect else (),
@@ -326,9 +331,13 @@ def _curves_in_words(history: Sequence[Evaluation], kept: Evaluation | None) -> 
     return text
 
 
-def _row_in_words(row: ForestRow, null: bool) -> str:
-    show = words.signed if null else words.number
-    bounds = f" ({words.interval(row.interval, sign=null)})" if row.interval else ""
+def _ends(row: ForestRow) -> tuple[float, ...]:
+    return (row.interval.low, row.value, row.interval.high) if row.interval else (row.value,)
+
+
+def _row_in_words(row: ForestRow, is_signed: bool) -> str:
+    show = words.signed if is_signed else words.number
+    bounds = f" ({words.interval(row.interval, sign=is_signed)})" if row.interval else ""
     return f"{row.label}: {show(row.value)}{bounds}"
 
 

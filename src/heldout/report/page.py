@@ -178,7 +178,11 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        date=words.date, quantity=words.quantity, number=words.number, epoch=words.epoch
+        date=words.date,
+        sentence_case=words.sentence_case,
+        quantity=words.quantity,
+        number=words.number,
+        epoch=words.epoch,
     )
     environment.globals.update(words=words)
     return environment

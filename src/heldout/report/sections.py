@@ -127,6 +127,7 @@ def part_rows(summary: RunSummary) -> list[PartRow]:
     facts = {key: summary.data.get(key) for key in ("rows", "groups", "tokens", "sha256_parts")}
     tables = {key: value for key, value in facts.items() if isinstance(value, dict)}
     names = list(dict.fromkeys(name for table in tables.values() for name in table))
+    names = [name for name in names if tables.get("rows", {}).get(name) != 0]
     names.sort(key=lambda name: list(PART_WORDS).index(name) if name in PART_WORDS else 9)
 
     def cell(key: str, name: str) -> str:
@@ -205,7 +206,7 @@ def training_facts(summary: RunSummary) -> list[tuple[str, str]]:
     if method:
         text = {"lora": "LoRA", "full": "all parameters"}.get(str(method), str(method))
         if trained is not None and total:
-            share = f"{100 * trained / total:.2g} %"
+            share = f"{100 * trained / total:.2g}\u00a0%"
             text += f": {words.integer(int(trained))} of {words.integer(int(total))} ({share})"
         facts.append(("Trained", text))
     rate = finite(result.get("learning_rate"))
@@ -272,7 +273,7 @@ def writings(sample: Sample) -> list[Writing]:
         ("Last checkpoint", sample.last),
     ):
         if text is not None:
-            found.setdefault(str(text), []).append(label)
+            found.setdefault(str(text).strip("\n"), []).append(label)
     columns = [Writing(" = ".join(labels), text) for text, labels in found.items()]
     return [Writing("Reference", sample.reference), *columns] if sample.reference else columns
 

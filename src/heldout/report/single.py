@@ -75,7 +75,7 @@ def gap_charts(summary: RunSummary) -> list[Chart]:
                 "Each document is compared with itself. An interval that touches neither zero nor "
                 "the gray zone is a difference that is real and matters.",
                 differences,
-                null=True,
+                null="no difference",
                 min_effect=min_effect,
             )
         )
@@ -89,7 +89,7 @@ def gap_charts(summary: RunSummary) -> list[Chart]:
                 "What training gained on its own rows only. The base model shows how far the two "
                 "sets of rows differ by themselves; what exceeds that is overfitting.",
                 gaps,
-                null=True,
+                null="no gap",
             )
         )
     return charts

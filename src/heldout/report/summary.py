@@ -4,6 +4,7 @@ Whatever is missing is None or empty, so that an interrupted or failed run still
 whatever cannot be read is named in ``problems`` and never taken for a result.
 """
 
+import hashlib
 import json
 import math
 import zipfile
@@ -114,6 +115,7 @@ class RunSummary:
     samples: tuple[Sample, ...] = ()
     openings: tuple[dict[str, str], ...] = ()
     documents: dict[tuple[str, str], DocumentLosses] = field(default_factory=dict)
+    changed_parts: tuple[str, ...] | None = None  # None: there is no file or no hash to compare
     problems: tuple[str, ...] = ()
 
     @property
@@ -158,12 +160,13 @@ def summarize(run: Run) -> RunSummary:
             return ()
 
     entries = read("measurements.json", _measurements, [])
+    data = read("data.json", dict, {})
     return RunSummary(
         name=run.folder.resolve().name,
         status=read("status.json", dict, {}),
         recipe=_recipe(run, problems),
         environment=read("environment.json", dict, {}),
-        data=read("data.json", dict, {}),
+        data=data,
         checks=read("checks.json", _checks, ()),
         search=read("search.json", _search, None),
         history=lines("history.jsonl"),
@@ -176,6 +179,7 @@ def summarize(run: Run) -> RunSummary:
         samples=read("samples.json", _samples, ()),
         openings=_openings(run, problems),
         documents=_documents(run, problems),
+        changed_parts=_changed_parts(run, data),
         problems=tuple(problems),
     )
 
@@ -282,6 +286,21 @@ def _openings(run: Run, problems: list[str]) -> tuple[dict[str, str], ...]:
     except _UNREADABLE:
         problems.append("data/test_openings.jsonl")
         return ()
+
+
+def _changed_parts(run: Run, data: dict[str, Any]) -> tuple[str, ...] | None:
+    """Parts whose files no longer have the hash of the day; hashing opens no seal."""
+    recorded = data.get("sha256_parts")
+    if not isinstance(recorded, dict):
+        return None
+    found = {
+        part: hashlib.sha256(run.path(f"data/{part}.jsonl").read_bytes()).hexdigest()
+        for part in recorded
+        if part in PARTS and run.path(f"data/{part}.jsonl").is_file()
+    }
+    if not found:
+        return None
+    return tuple(part for part, digest in found.items() if digest != recorded[part])
 
 
 def _documents(run: Run, problems: list[str]) -> dict[tuple[str, str], DocumentLosses]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from heldout.core.measurement import Interval
 from heldout.report import words
 from heldout.report.summary import RunSummary, finite
 
@@ -30,7 +31,7 @@ def _gain(summary: RunSummary) -> Tile | None:
         before = best.value - contrast.difference
         bounds = contrast.interval
         return Tile(
-            f"Loss on {unseen}, against the base model",
+            f"Loss on {unseen}, against base",
             f"{words.signed(contrast.difference)} nats/token",
             (
                 f"{words.level(bounds)} interval {words.interval(bounds, sign=True)}",
@@ -43,7 +44,7 @@ def _gain(summary: RunSummary) -> Tile | None:
     if kept.validation_nll is None or start.validation_nll is None:
         return None
     return Tile(
-        "Validation loss so far, against the base model",
+        "Validation loss so far, against base",
         f"{words.signed(kept.validation_nll - start.validation_nll)} nats/token",
         ("used to choose the checkpoint, so no proof: nothing was measured on sealed text",),
     )
@@ -80,25 +81,22 @@ def _saved(summary: RunSummary) -> Tile | None:
         details.append("the last checkpoint is the kept one")
     elif against_last is not None:
         value = f"{words.number(-against_last.difference)} nats/token"
-        bounds = against_last.interval
-        details.append(
-            f"against the last checkpoint; {words.level(bounds)} interval "
-            f"{words.number(-bounds.high)} to {words.number(-bounds.low)}"
-        )
+        details.append(f"against the last checkpoint ({_turned(against_last.interval)})")
     if against_fixed is not None:
-        bounds = against_fixed.interval
-        spared = f"{words.number(-against_fixed.difference)} nats/token"
+        spared = words.number(-against_fixed.difference)
         line = (
-            f"against {_fixed_epochs(summary)} without regularization; {words.level(bounds)} "
-            f"interval {words.number(-bounds.high)} to {words.number(-bounds.low)}"
+            f"against {_fixed_epochs(summary)} without regularization "
+            f"({_turned(against_fixed.interval)})"
         )
         details.append(f"{spared} {line}" if value else line)
-        value = value or spared
+        value = value or f"{spared} nats/token"
     planned, ended = _planned_epochs(summary), finite(summary.result.get("last_epoch"))
     if planned is not None and ended is not None and planned - ended >= 0.5:
-        details.append(f"{words.epoch(planned - ended)} of {words.epoch(planned)} epochs not run")
+        details.append(
+            f"{words.epoch(planned - ended)} of {words.epoch(planned)} planned epochs not run"
+        )
         value = value or f"{words.percent((planned - ended) / planned)} of the training"
-    return Tile("Saved by stopping and keeping the best", value, tuple(details)) if value else None
+    return Tile("Saved by keeping the best", value, tuple(details)) if value else None
 
 
 def _cost(summary: RunSummary) -> Tile | None:
@@ -113,6 +111,11 @@ def _cost(summary: RunSummary) -> Tile | None:
     if peak is not None:
         details.append(f"at most {words.number(peak, 1)} GB of memory")
     return Tile("Took", words.duration(seconds), tuple(details))
+
+
+def _turned(bounds: Interval) -> str:
+    """The interval of the control minus the kept one."""
+    return f"{words.number(-bounds.high)} to {words.number(-bounds.low)}"
 
 
 def _fixed_epochs(summary: RunSummary) -> str:

@@ -52,7 +52,7 @@ def interval(bounds: Interval | None, *, sign: bool = False) -> str:
 
 
 def level(bounds: Interval) -> str:
-    return f"{bounds.level * 100:.3g} %"
+    return f"{bounds.level * 100:.3g}\u00a0%"
 
 
 def p_value(value: float | None) -> str:
@@ -62,12 +62,11 @@ def p_value(value: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    return f"{share * 100:.0f} %"
+    return f"{share * 100:.0f}\u00a0%"
 
 
 def integer(value: int) -> str:
-    """Thousands apart by a narrow no-break space, in every language."""
-    return f"{value:,}".replace(",", "\u202f")
+    return f"{value:,}"
 
 
 def count(num: int, noun: str) -> str:
@@ -126,6 +125,10 @@ def quantity(name: str) -> str:
         rest = name.removeprefix(prefix + "_")
         if rest in MODELS and name == f"{prefix}_{rest}":
             return f"{words}, {_lower_first(MODELS[rest])}"
+    for rest, words in MODELS.items():
+        if name.endswith(f"_nll_{rest}"):
+            subject = sentence_case(name.removesuffix(f"_nll_{rest}"))
+            return f"{subject} loss, {_lower_first(words)}"
     return sentence_case(name)
 
 
