@@ -58,14 +58,19 @@ def fit(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")
     ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="The embedded model on the embedded data.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune a model, keep the best checkpoint, and write the report that proves it."""
-    if resume is None and not (model and data):
-        raise UserError("fit needs --model and --data, or --resume RUN. Try `heldout fit --help`.")
+    if demo and (model or data or resume or from_scratch or recipe != "default"):
+        raise UserError("--demo brings its own model, data and recipe: leave the others out.")
+    if resume is None and not demo and not (model and data):
+        raise UserError("fit needs --model and --data, or --resume RUN, or --demo. Try `heldout fit --help`.")
     if resume is not None and (model or data or settings):
         raise UserError(
             "--resume goes on with the settings in the run folder: leave out --model, --data and "
@@ -83,7 +88,11 @@ def fit(
         show_plan(plan, as_json)
         return
     with console_progress() as progress:
-        if resume is not None:
+        if demo:
+            from heldout.jobs.demo import demo as demo_job
+
+            result = demo_job(out=out, settings=tuple(settings or ()), progress=progress)
+        elif resume is not None:
             result = job.resume(resume, progress=progress)
         else:
             result = job.fit(

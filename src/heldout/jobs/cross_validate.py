@@ -42,7 +42,7 @@ def cross_validate(
     parts = folds(rows, recipe.eval.folds, recipe.data.seed)
     horizon = recipe.train.max_epochs
     evaluations = []
-    for index, (train, heldout) in enumerate(parts):
+    for index, fold in enumerate(parts):
         shorter = recipe
         if index:
             shorter = replace(
@@ -57,7 +57,7 @@ def cross_validate(
             run,
             target,
             shorter,
-            Texts(train, heldout, train[: recipe.eval.max_train_rows]),
+            Texts(fold.train, fold.held_out, fold.train[: recipe.eval.max_train_rows]),
             learning_rate,
             horizon,
             history_name=f"fold_{index}_history.jsonl",
@@ -88,7 +88,7 @@ def cross_validate(
             }
         )
     best = min(range(common), key=lambda point: curve[point]["validation_nll"])
-    ordered = [row for _, heldout in parts for row in heldout]
+    ordered = [row for fold in parts for row in fold.held_out]
     result = CrossValidation(curve, curve[best]["epoch"], pooled[best], ordered)
     run.write_json(
         "cross_validation.json",

@@ -201,7 +201,7 @@ def _stages(
         if interrupted or asked():
             raise Interrupted
 
-    common = {"stop": asked, "progress": progress}
+    common: dict[str, Any] = {"stop": asked, "progress": progress}
     if parts.mode == "cross_validation":
         _cross_validated(run, target, recipe, parts, texts, common, check_interrupt)
     else:

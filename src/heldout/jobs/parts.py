@@ -3,12 +3,12 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from heldout.core.recipe import Recipe
-from heldout.core.row import PARTS, Row
+from heldout.core.row import PARTS, Part, Row
 from heldout.core.run import Run
-from heldout.data.read import read_rows
+from heldout.data.columns import read_rows
 from heldout.data.split import folds, split_rows
 
 
@@ -20,41 +20,41 @@ class Parts:
     validation: list[Row]
     test: list[Row]
     mode: str
-    rows: dict[str, int]
-    groups: dict[str, int]
+    rows: dict[Part, int]
+    groups: dict[Part, int]
     followed: list[int]  # indexes of the training rows whose clean loss is followed
     about: dict[str, Any] = field(default_factory=dict)
 
     def first_fold(self, recipe: Recipe) -> tuple[list[Row], list[Row]]:
         """(training, held-out) rows of the first fold."""
-        return folds(self.train, recipe.eval.folds, recipe.data.seed)[0]
+        fold = folds(self.train, recipe.eval.folds, recipe.data.seed)[0]
+        return fold.train, fold.held_out
 
 
 def read_parts(source: str, recipe: Recipe) -> Parts:
     """Read and split without leaks; raises UserError, writes nothing."""
-    read = read_rows(source, recipe.data)
-    preassigned = {}
-    for part in ("validation", "test"):
-        path = getattr(recipe.data, part)
+    read = read_rows(source, recipe.data.columns, recipe.data.group)
+    preassigned: dict[Part, list[Row]] = {}
+    for part, path in (("validation", recipe.data.validation), ("test", recipe.data.test)):
         if path:
-            preassigned[part] = read_rows(path, recipe.data).rows
+            given = read_rows(path, recipe.data.columns, recipe.data.group)
+            preassigned[cast(Part, part)] = given.rows
     split = split_rows(read.rows, recipe.data, preassigned)
-    by_part = {"train": split.train, "validation": split.validation, "test": split.test}
     return Parts(
-        **by_part,
+        split.train,
+        split.validation,
+        split.test,
         mode=split.mode,
-        rows={part: len(rows) for part, rows in by_part.items()},
-        groups={part: len({row.group for row in rows}) for part, rows in by_part.items()},
+        rows={part: len(split.part(part)) for part in PARTS},
+        groups=dict(split.units),
         followed=_followed(split.train, recipe),
         about={
             "source": read.source,
             "sha256": read.sha256,
             "kind": read.kind,
             "columns": read.columns,
-            "dropped": [
-                {"reason": reason, "count": count} for reason, count in split.dropped.items()
-            ],
-            "duplicates": split.duplicates,
+            "dropped": [vars(dropped) for dropped in split.dropped],
+            "duplicates": {"exact": split.exact_duplicates, "near": split.near_duplicates},
         },
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from heldout.core.errors import UserError
 from heldout.core.run import Run
-from heldout.report.page import render_report, write_report
+from heldout.report.page import write_comparison, write_report
 
 
 def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path:
@@ -22,5 +22,4 @@ def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path
     if target.is_dir():
         raise UserError(f"--out {target} is a folder: give the name of an HTML file.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(render_report(opened), encoding="utf-8")
-    return target
+    return write_comparison(opened, target)

@@ -1,0 +1,98 @@
+"""The command line as a newcomer meets it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from heldout.core.discovery import list_entries
+
+
+def heldout(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "heldout", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"},
+        check=False,
+        **options,
+    )
+
+
+def test_help_is_there_at_once_and_imports_no_torch():
+    seconds = []
+    for _ in range(3):
+        start = time.monotonic()
+        shown = heldout("--help")
+        seconds.append(time.monotonic() - start)
+    assert shown.returncode == 0
+    assert "fit" in shown.stdout
+    code = (
+        "import sys; import heldout.cli.main;"
+        "bad = {'torch', 'transformers', 'plotly', 'datasets', 'numpy'} & set(sys.modules);"
+        "assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_list_as_json_names_everything():
+    shown = heldout("list", "--json")
+    entries = json.loads(shown.stdout)
+    assert len(entries) == len(list_entries())
+    for entry in entries:
+        assert {"kind", "name", "source", "cost"} <= entry.keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fit"], "fit needs --model and --data"),
+        (["fit", "--demo", "-m", "m"], "--demo brings its own model"),
+        (["fit", "--model", "m", "--data", "d", "--recipe", "defualt"], "did you mean 'default'"),
+        (["fit", "-m", "m", "-d", "d", "--set", "trian.seed=1"], "did you mean 'train'"),
+        (["fit", "--resume", "nowhere"], "is not a run"),
+        (["fit", "-m", "m", "--resume", "nowhere"], "leave out --model"),
+        (["list", "regularizers"], "kind must be one of"),
+        (["report", "nowhere"], "is not a run"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, words, tmp_path):
+    shown = heldout(*arguments, cwd=tmp_path)
+    assert shown.returncode == 2
+    assert words in shown.stderr
+    assert len(shown.stderr.strip().splitlines()) == 1
+    assert shown.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_options_exit_with_2():
+    assert heldout("fit", "--modle", "m").returncode == 2
+
+
+def test_a_full_disk_is_one_line(tiny_model_dir, topics_text, tmp_path):
+    """A real, tiny file system; where mounting is not allowed, a limit on the size of files."""
+    rows = [json.dumps({"text": p[:100]}) for p in topics_text.split("\n\n") if len(p) > 90][:120]
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n".join(rows))
+    command = [sys.executable, "-m", "heldout", "fit", "-m", str(tiny_model_dir), "-d", str(data)]
+    command += ["--recipe", "full", "--set", "train.learning_rate=1e-3", "--out", "run"]
+    command += ["--set", "data.max_length=48", "--set", "train.max_epochs=1"]
+    limited = f"ulimit -f 60; exec {' '.join(command)}"  # blocks of 1,024 bytes in bash
+    shown = subprocess.run(
+        ["bash", "-c", limited],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert shown.returncode == 2, shown.stderr
+    assert "disk is full" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def test_version():
+    assert heldout("--version").stdout.startswith("heldout ")

@@ -1,0 +1,31 @@
+"""The examples of the documentation run."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import torch
+
+FOLDER = Path(__file__).parents[2] / "docs" / "docs_src"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_attach(tiny_model_dir, tiny_tokenizer, tmp_path):
+    ids = tiny_tokenizer("The with statement wraps the execution of a block.").input_ids
+    dataset = [{"input_ids": ids, "labels": ids}] * 8
+    trainer = load("attach").train(tiny_model_dir, dataset, tmp_path)
+    assert trainer.state.global_step == 4
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+
+
+def test_fit(tiny_model_dir, topics_text, tmp_path):
+    texts = [p[:60] for p in topics_text.split("\n\n") if len(p) > 60][:130]
+    data = tmp_path / "texts.jsonl"
+    data.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    assert load("fit").fine_tune(str(tiny_model_dir), str(data), tmp_path / "run") > 0

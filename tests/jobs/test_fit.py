@@ -1,0 +1,328 @@
+"""The main job from end to end, on a tiny model and real text."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from heldout.core.errors import UserError
+from heldout.core.run import Run
+from heldout.jobs.fit import dry_run, fit, resume
+
+FAST = (
+    "train.learning_rate=3e-3",
+    "train.max_epochs=3",
+    "train.checkpoint_minutes=0",
+    "eval.per_epoch=2",
+    "eval.max_train_rows=20",
+    "eval.num_samples=1",
+    "eval.max_new_tokens=4",
+    "data.max_length=48",
+)
+
+
+def paragraphs(text, num):
+    found = [" ".join(p.split()) for p in text.split("\n\n")]
+    return [p[:120] for p in found if len(p) > 100][:num]
+
+
+@pytest.fixture(scope="module")
+def data(topics_text, tmp_path_factory):
+    """160 paragraphs of Python's own documentation, one group each."""
+    path = tmp_path_factory.mktemp("data") / "topics.jsonl"
+    rows = [json.dumps({"text": text}) for text in paragraphs(topics_text, 160)]
+    path.write_text("\n".join(rows))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def result(tiny_model_dir, data, tmp_path_factory):
+    """One complete run with all that a run can have."""
+    return fit(
+        str(tiny_model_dir),
+        data,
+        out=tmp_path_factory.mktemp("runs") / "whole",
+        recipe="full",
+        settings=[*FAST, "control.fixed_epochs=2"],
+    )
+
+
+def test_the_run_holds_what_it_promises(result):
+    promised = (
+        "recipe.toml environment.json data.json history.jsonl measurements.json verdict.json "
+        "report.html README.md status.json result.json checks.json samples.json "
+        "control_history.jsonl best last data/train.jsonl data/validation.jsonl data/test.jsonl"
+    )
+    for name in promised.split():
+        assert result.run.path(name).exists(), name
+    assert result.run.status["state"] == "complete"
+    assert not result.run.path("checkpoints").exists()
+
+
+def test_better_than_base_on_the_sealed_test(result):
+    figures = result.run.read_json("result.json")["figures"]
+    assert figures["test_nll_best"] < figures["test_nll_base"]
+    assert figures["test_nll_best_minus_base_high"] < 0
+    assert result.verdict.verdicts["fit"].light == "green"
+    unmeasured = {"quality", "memorization", "forgetting", "leakage", "confidence"}
+    assert {n for n, v in result.verdict.verdicts.items() if v.light == "unknown"} == unmeasured
+    assert len(result.run.test_openings) == 1
+
+
+def test_best_is_the_lowest_of_the_history(result):
+    history = result.run.history()
+    lowest = min(history, key=lambda entry: entry["validation_nll"])
+    assert result.run.read_json("result.json")["best_step"] == lowest["step"]
+    assert result.run.losses("best", "validation").nats_per_token == pytest.approx(
+        lowest["validation_nll"]
+    )
+
+
+def test_best_reproduces_its_loss_in_plain_transformers(result):
+    model = AutoModelForCausalLM.from_pretrained(result.best, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(result.best)
+    nats, tokens = 0.0, 0
+    for line in result.run.path("data/test.jsonl").read_text().splitlines():
+        text = json.loads(line)["messages"][0]["content"]
+        ids = torch.tensor([tokenizer(text).input_ids + [tokenizer.eos_token_id]])
+        # Windows of 48 tokens that overlap by one, as data.max_length says.
+        for start in range(0, ids.shape[1] - 1, 47):
+            window = ids[:, start : start + 48]
+            with torch.no_grad():
+                logits = model(input_ids=window).logits[0, :-1]
+            nats += torch.nn.functional.cross_entropy(
+                logits, window[0, 1:], reduction="sum"
+            ).item()
+        tokens += ids.shape[1] - 1
+    expected = result.run.read_json("result.json")["figures"]["test_nll_best"]
+    assert nats / tokens == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_parts_share_no_group(result):
+    groups = [
+        {json.loads(line)["group"] for line in result.run.path(f"data/{part}.jsonl").open()}
+        for part in ("train", "validation", "test")
+    ]
+    assert not groups[0] & groups[1]
+    assert not groups[0] & groups[2]
+    assert not groups[1] & groups[2]
+    assert min(len(groups[1]), len(groups[2])) >= 30
+
+
+def test_a_complete_run_is_only_judged_again(result):
+    again = resume(result.run.folder)
+    assert again.verdict == result.verdict
+    assert len(result.run.test_openings) == 1
+
+
+def comparable(run):
+    return [{k: v for k, v in entry.items() if k != "seconds"} for entry in run.history()]
+
+
+@pytest.fixture(scope="module")
+def killed_run(tiny_model_dir, data, tmp_path_factory):
+    """The same run in a process of its own, killed by SIGKILL after its third evaluation."""
+    folder = tmp_path_factory.mktemp("runs") / "killed"
+    settings = [*FAST, "control.fixed_epochs=2"]
+    command = [sys.executable, "-m", "heldout", "fit", "--model", str(tiny_model_dir)]
+    command += ["--data", data, "--out", str(folder), "--recipe", "full"]
+    for setting in settings:
+        command += ["--set", setting]
+    process = subprocess.Popen(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    history = folder / "history.jsonl"
+    while time.monotonic() < deadline and process.poll() is None:
+        if history.exists() and history.read_text().count("\n") >= 3:
+            break
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    return folder
+
+
+def test_kill_and_resume_give_the_same_history(result, killed_run):
+    assert Run.open(killed_run).status["state"] == "training"
+    resumed = resume(killed_run)
+    assert comparable(resumed.run) == comparable(result.run)
+    figures = [r.run.read_json("result.json")["figures"] for r in (resumed, result)]
+    assert figures[0] == figures[1]
+
+
+def test_ctrl_c_ends_cleanly_and_can_go_on(result, killed_run, tiny_model_dir, data, tmp_path):
+    folder = tmp_path / "interrupted"
+    command = [sys.executable, "-m", "heldout", "fit", "--model", str(tiny_model_dir)]
+    command += ["--data", data, "--out", str(folder), "--recipe", "full"]
+    for setting in (*FAST, "control.fixed_epochs=2"):
+        command += ["--set", setting]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        history = folder / "history.jsonl"
+        if history.exists() and history.read_text().count("\n") >= 2:
+            break
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+    run = Run.open(folder)
+    assert run.status["state"] == "interrupted"
+    assert run.path("report.html").exists()
+    assert run.test_openings == []
+    validation = [e["validation_nll"] for e in resume(folder).run.history()]
+    assert validation == [e["validation_nll"] for e in result.run.history()]
+
+
+def test_lora_on_a_conversation_with_metric_and_search(tiny_model_dir, topics_text, tmp_path):
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Go on, {number}: {text[:30]}"},
+                {"role": "assistant", "content": text[30:70]},
+            ],
+            "chapter": number // 2,
+        }
+        for number, text in enumerate(paragraphs(topics_text, 260))
+    ]
+    path = tmp_path / "chat.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    result = fit(
+        str(tiny_model_dir),
+        str(path),
+        out=tmp_path / "run",
+        settings=[
+            *FAST[1:],
+            "train.max_epochs=1",
+            "data.group=chapter",
+            "search.learning_rates=[1e-3, 1e-2]",
+            "search.max_steps=4",
+            "eval.metric=rouge_l",
+            "eval.metric_rows=8",
+            "data.max_length=96",
+        ],
+    )
+    assert (result.best / "adapter_config.json").exists()
+    assert len(result.run.read_json("search.json")["trials"]) == 2
+    assert "metric_best" in result.run.read_json("result.json")["figures"]
+    assert result.verdict.verdicts["quality"].light != "unknown"
+
+
+def test_few_groups_are_cross_validated_without_a_test_claim(tiny_model_dir, data, tmp_path):
+    few = tmp_path / "few.jsonl"
+    few.write_text("\n".join(Path(data).read_text().splitlines()[:24]))
+    result = fit(
+        str(tiny_model_dir),
+        str(few),
+        out=tmp_path / "run",
+        recipe="full",
+        settings=[*FAST, "eval.folds=3", "eval.per_epoch=1"],
+    )
+    run = result.run
+    found = run.read_json("cross_validation.json")
+    assert found["folds"] == 3
+    lowest = min(found["curve"], key=lambda point: point["validation_nll"])
+    assert found["best_epoch"] == lowest["epoch"]
+    assert len(run.losses("best", "out_of_fold")) == 24, "every row is held out once"
+    assert run.read_json("result.json")["last_epoch"] == pytest.approx(lowest["epoch"], abs=0.4)
+    assert run.test_openings == []
+    assert result.verdict.verdicts["fit"].light in ("yellow", "red", "unknown")
+    assert AutoModelForCausalLM.from_pretrained(run.best)
+
+
+def test_from_scratch_with_a_config(tiny_model_dir, data, tmp_path):
+    config = json.loads((tiny_model_dir / "config.json").read_text())
+    config["num_hidden_layers"] = 1
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    result = fit(
+        str(tiny_model_dir),
+        data,
+        out=tmp_path / "run",
+        recipe="full",
+        from_scratch=str(path),
+        settings=[*FAST, "train.max_epochs=1", "model.tie_weights=false"],
+    )
+    model = AutoModelForCausalLM.from_pretrained(result.best)
+    assert model.config.num_hidden_layers == 1
+    assert not torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
+
+
+def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(tiny_model_dir, data, tmp_path):
+    with pytest.raises(UserError, match="not a finite number"):
+        fit(
+            str(tiny_model_dir),
+            data,
+            out=tmp_path / "run",
+            recipe="plain",
+            settings=[
+                *FAST,
+                "model.method=full",
+                "train.learning_rate=.99",
+                "train.max_grad_norm=0",
+                "train.max_epochs=60",
+                "train.warmup_steps=0",
+            ],
+        )
+    run = Run.open(tmp_path / "run")
+    assert run.status["state"] == "failed"
+    assert "rows [" in run.status["message"]
+    assert np.isfinite(run.history()[-1]["validation_nll"])
+    model = AutoModelForCausalLM.from_pretrained(run.best)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_a_dry_run_writes_nothing(tiny_model_dir, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = dry_run(str(tiny_model_dir), data, recipe="full", settings=FAST)
+    assert list(tmp_path.iterdir()) == []
+    assert plan.mode == "split"
+    assert sum(plan.rows.values()) == 160
+    assert plan.trained_parameters == plan.parameters > 0
+    assert {check.name for check in plan.checks} >= {"loss mask", "end of text", "memory", "disk"}
+
+
+def test_bad_input_writes_nothing(tiny_model_dir, data, tmp_path):
+    out = tmp_path / "out"
+
+    def fails(words, *, model=str(tiny_model_dir), rows=data, settings=(), recipe="full"):
+        with pytest.raises(UserError, match=words):
+            fit(model, rows, out=out, recipe=recipe, settings=[*FAST, *settings])
+        assert not out.exists()
+
+    fails("no such file", rows=str(tmp_path / "missing.jsonl"))
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    fails("empty", rows=str(empty))
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"text": "a"}\nnot json\n')
+    fails("broken.jsonl line 2", rows=str(broken))
+    few = tmp_path / "few.jsonl"
+    few.write_text("\n".join(json.dumps({"text": f"row {i}"}) for i in range(5)))
+    fails("10", rows=str(few))
+    hollow = tmp_path / "hollow"
+    hollow.mkdir()
+    shutil.copy(tiny_model_dir / "config.json", hollow)
+    fails("weights", model=str(hollow))
+    fails("did you mean 'weight_decay'", settings=["regularizers.weight_decy=true"])
+    fails("no LoRA layers", settings=["regularizers.dropout.adapter=.1"])
+    fails("eval.metric must be", settings=["eval.metric=exact_mach"])
+    fails("Too little memory", settings=["train.micro_batch_size=100000000",
+                                         "train.batch_size=100000000"])
