@@ -1,0 +1,298 @@
+"""Train, validation and sealed test without leaks: what belongs together never straddles."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from heldout.core.errors import UserError
+from heldout.core.recipe import DataSection
+from heldout.core.row import Part, Row
+from heldout.data.duplicates import Components, find_duplicates
+
+LEAST_HELD_OUT = 30  # components in a part that intervals are computed on
+LEAST_TO_SPLIT = 10  # components that cross-validation still makes sense with
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Rows that are in no part."""
+
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """The parts. Row.group names the component: rows of one group, with all their duplicates."""
+
+    mode: Literal["split", "cross_validation"]
+    train: list[Row]
+    validation: list[Row]
+    test: list[Row]
+    dropped: list[Dropped]
+    exact_duplicates: int  # rows that repeat an earlier row of their part
+    near_duplicates: int  # rows that nearly repeat an earlier row of their part
+
+    @property
+    def units(self) -> dict[Part, int]:
+        """Number of components in each part: what intervals resample."""
+        parts: dict[Part, list[Row]] = {
+            "train": self.train,
+            "validation": self.validation,
+            "test": self.test,
+        }
+        return {name: len({row.group for row in rows}) for name, rows in parts.items()}
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One round of cross-validation."""
+
+    train: list[Row]
+    held_out: list[Row]
+
+
+def split_rows(
+    rows: Sequence[Row],
+    data: DataSection,
+    preassigned: Mapping[Part, Sequence[Row]] | None = None,
+) -> Split:
+    """Split rows so that no group and no pair of exact or near duplicates straddles two parts.
+
+    Rows of one group and duplicates are joined into components, and components are dealt out whole,
+    in an order that depends on the seed and on the texts, not on the order of the rows. With n
+    components a held-out part gets its share of the rows, or 30/n of them if that is more, in at
+    least 30 components, none of them larger than the part. This holds as long as the held-out parts
+    take at most half of all components (or what their shares ask for, if more); otherwise the mode
+    is ``cross_validation``: all rows are training rows, for ``folds``. A test_share of 0 gives no
+    test part. Duplicates inside a part are kept and counted.
+
+    ``preassigned`` holds the rows of data.validation and data.test. They stay where they are;
+    training rows that belong to a component of theirs are dropped, and validation rows that belong
+    to one of the test part. What is not preassigned is split off the training rows; where only the
+    validation rows are given and there are too few rows for a test part, there is none.
+    data.max_rows leaves a random choice of that many training rows, before everything else.
+
+    Raises UserError under 10 components, or where nothing is left to train on.
+    """
+    given: dict[Part, list[Row]] = {name: list(part) for name, part in (preassigned or {}).items()}
+    dropped = []
+    chosen = _choose(list(rows), data)
+    if len(chosen) < len(rows):
+        dropped.append(Dropped("left out by data.max_rows", len(rows) - len(chosen)))
+    pool = _Pool({**given, "train": chosen}, data)
+    dropped += pool.drop_leaks()
+    shares: dict[Part, float] = {"test": data.test_share, "validation": data.validation_share}
+    wanted = {part: share for part, share in shares.items() if part not in given}
+    if wanted.get("validation") == 0:
+        raise UserError(
+            "data.validation_share must be above 0, got 0: without validation rows nothing tells "
+            "when to stop. Or name a file with data.validation."
+        )
+    if not any(wanted.values()):
+        return pool.split("split", dropped)
+    components = pool.train_components()
+    if "validation" in wanted and len(components) < LEAST_TO_SPLIT:
+        raise UserError(
+            f"There are {len(components)} independent groups in {len(chosen)} rows (duplicates and "
+            f"rows of one group count once): a split needs at least {LEAST_TO_SPLIT}. Add rows, or "
+            "name files with data.validation and data.test."
+        )
+    parts = _deal(components, wanted, data.seed)
+    if parts is None and "validation" in wanted:
+        return pool.split("cross_validation", dropped)
+    pool.move(parts or {})
+    return pool.split("split", dropped)
+
+
+def folds(rows: Sequence[Row], num_folds: int, seed: int = 0) -> list[Fold]:
+    """Divide rows by Row.group, as split_rows returns them, into folds of about equal size.
+
+    Raises UserError if there are fewer groups than folds.
+    """
+    members: dict[str, list[int]] = {}
+    for position, row in enumerate(rows):
+        members.setdefault(row.group, []).append(position)
+    if len(members) < num_folds:
+        raise UserError(
+            f"eval.folds must be at most the number of independent groups ({len(members)}), got "
+            f"{num_folds}."
+        )
+    keys = {
+        group: _digest(seed, "fold", min(map(_text_key, (rows[p] for p in positions))))
+        for group, positions in members.items()
+    }
+    fold_of: dict[int, int] = {}
+    sizes = [0] * num_folds
+    for group in sorted(members, key=lambda group: (-len(members[group]), keys[group])):
+        fold = sizes.index(min(sizes))
+        sizes[fold] += len(members[group])
+        fold_of.update(dict.fromkeys(members[group], fold))
+    return [
+        Fold(
+            train=[row for position, row in enumerate(rows) if fold_of[position] != fold],
+            held_out=[row for position, row in enumerate(rows) if fold_of[position] == fold],
+        )
+        for fold in range(num_folds)
+    ]
+
+
+@dataclass(frozen=True)
+class _Component:
+    positions: list[int]  # of its training rows
+    key: bytes  # from its texts, so that the order of the rows does not matter
+
+
+class _Pool:
+    """All rows, the part each is in, and the component each belongs to."""
+
+    def __init__(self, parts: Mapping[Part, Sequence[Row]], data: DataSection):
+        self.rows = [row for part in parts.values() for row in part]
+        own_part = [name for name, part in parts.items() for _ in part]
+        self.part_of: list[Part | None] = [*own_part]  # None: dropped
+        self.duplicates = find_duplicates(self.rows, data.near_duplicate_threshold)
+        self.names = [
+            _group_name(row, part, data.group)
+            for row, part in zip(self.rows, own_part, strict=True)
+        ]
+        components = Components(len(self.rows))
+        first: dict[str, int] = {}
+        for position, name in enumerate(self.names):
+            components.join(first.setdefault(name, position), position)
+        for pair in self.duplicates:
+            components.join(pair.row_a, pair.row_b)
+        self.label = components.label.tolist()
+
+    def positions(self, part: Part) -> list[int]:
+        return [position for position, name in enumerate(self.part_of) if name == part]
+
+    def drop_leaks(self) -> list[Dropped]:
+        """The test part keeps what it has, then the validation part."""
+        dropped = []
+        order: list[tuple[Part, Part]] = [
+            ("validation", "test"),
+            ("train", "test"),
+            ("train", "validation"),
+        ]
+        for loser, keeper in order:
+            kept = {self.label[position] for position in self.positions(keeper)}
+            leaks = [p for p in self.positions(loser) if self.label[p] in kept]
+            for position in leaks:
+                self.part_of[position] = None
+            if leaks:
+                reason = f"{loser} row that repeats, or shares a group with, a row of {keeper}"
+                dropped.append(Dropped(reason, len(leaks)))
+                if not self.positions(loser):
+                    raise UserError(
+                        f"All {len(leaks)} {loser} rows that were left repeat, or share a group "
+                        f"with, rows of {keeper}: give other rows for one of the two."
+                    )
+        return dropped
+
+    def train_components(self) -> list[_Component]:
+        members: dict[int, list[int]] = {}
+        for position in self.positions("train"):
+            members.setdefault(self.label[position], []).append(position)
+        return [
+            _Component(positions, min(_text_key(self.rows[p]) for p in positions))
+            for positions in members.values()
+        ]
+
+    def move(self, parts: Mapping[Part, list[_Component]]) -> None:
+        for name, components in parts.items():
+            for component in components:
+                for position in component.positions:
+                    self.part_of[position] = name
+
+    def split(self, mode: Literal["split", "cross_validation"], dropped: list[Dropped]) -> Split:
+        """The result, after checking that nothing straddles."""
+        name_of: dict[int, str] = {}  # a component is named after the first of its groups
+        for label, name in zip(self.label, self.names, strict=True):
+            name_of[label] = min(name, name_of.get(label, name))
+        parts: dict[Part, list[Row]] = {"train": [], "validation": [], "test": []}
+        for row, part, label in zip(self.rows, self.part_of, self.label, strict=True):
+            if part is not None:
+                parts[part].append(dataclasses.replace(row, group=name_of[label]))
+        part_of_group: dict[str, Part] = {}
+        for part, rows in parts.items():
+            for row in rows:
+                assert part_of_group.setdefault(row.group, part) == part, f"{row.group} straddles"
+        repeats: dict[str, set[int]] = {"exact": set(), "near": set()}
+        for pair in self.duplicates:
+            part_a, part_b = self.part_of[pair.row_a], self.part_of[pair.row_b]
+            if part_a is not None and part_b is not None:
+                assert part_a == part_b, f"{pair} straddles {part_a} and {part_b}"
+                repeats[pair.kind].add(pair.row_b)
+        num_near = len(repeats["near"] - repeats["exact"])
+        return Split(
+            mode,
+            **parts,
+            dropped=dropped,
+            exact_duplicates=len(repeats["exact"]),
+            near_duplicates=num_near,
+        )
+
+
+def _group_name(row: Row, part: Part, group_column: str) -> str:
+    """Names that files give by themselves (row-7, a.txt) mean nothing in another file."""
+    named_by_user = group_column and row.group != f"row-{row.index}"
+    return row.group if part == "train" or named_by_user else f"{part}:{row.group}"
+
+
+def _deal(
+    components: list[_Component], shares: Mapping[Part, float], seed: int
+) -> dict[Part, list[_Component]] | None:
+    """Components of the held-out parts; None where they would take too many. See split_rows."""
+    num, num_rows = len(components), sum(len(c.positions) for c in components)
+    wanted = {part: max(share, LEAST_HELD_OUT / num) for part, share in shares.items() if share}
+    most = max(0.5, sum(shares.values()))
+    if sum(wanted.values()) > most + 1e-9:
+        return None
+    dealt_rows = sum(
+        len(c.positions)
+        for c in components
+        if len(c.positions) <= max(wanted.values()) * num_rows  # larger ones stay in train
+    )
+    scale = min(num_rows, most * dealt_rows / sum(wanted.values()))
+    left = sorted(components, key=lambda component: _digest(seed, "split", component.key))
+    median = sorted(len(c.positions) for c in components)[num // 2]
+    parts = {}
+    for part, share in wanted.items():
+        part_rows = round(share * scale)
+        taken, filled = [], 0
+        for component in left:
+            if filled + len(component.positions) <= part_rows:
+                taken.append(component)
+                filled += len(component.positions)
+        left = _without(left, taken)
+        # A few large components can fill the part: add small ones, for intervals over components.
+        small = [component for component in left if len(component.positions) <= median]
+        more = small[: max(0, LEAST_HELD_OUT - len(taken))]
+        parts[part] = taken + more
+        left = _without(left, more)
+        if len(parts[part]) < LEAST_HELD_OUT:
+            return None
+    return parts
+
+
+def _without(components: list[_Component], taken: list[_Component]) -> list[_Component]:
+    gone = {component.key for component in taken}
+    return [component for component in components if component.key not in gone]
+
+
+def _choose(rows: list[Row], data: DataSection) -> list[Row]:
+    if not data.max_rows or len(rows) <= data.max_rows:
+        return rows
+    keys = [_digest(data.seed, "row", _text_key(row)) for row in rows]
+    kept = sorted(range(len(rows)), key=lambda position: keys[position])[: data.max_rows]
+    return [rows[position] for position in sorted(kept)]
+
+
+def _text_key(row: Row) -> bytes:
+    return hashlib.blake2b(row.text.encode(), digest_size=16).digest()
+
+
+def _digest(seed: int, purpose: str, key: bytes) -> bytes:
+    return hashlib.blake2b(f"{seed} {purpose} ".encode() + key, digest_size=16).digest()
