@@ -119,7 +119,7 @@ def _conversation(
 ) -> tuple[dict[str, str], ...]:
     """Turns as {role, content} or {from, value}, whichever the column is called."""
     if not isinstance(value, list):
-        raise _not_turns(value, column, where)
+        raise _not_turns(type_words(value), column, where)
     turns = [_turn(turn, f'"{column}" {n}', column, where) for n, turn in enumerate(value, 1)]
     roles = [turn["role"] for turn in turns]
     spoken = roles[1:] if roles[:1] == ["system"] else roles
@@ -134,7 +134,7 @@ def _conversation(
 
 def _turn(turn: Any, name: str, column: str, where: str) -> dict[str, str]:
     if not isinstance(turn, dict):
-        raise _not_turns(turn, column, where)
+        raise _not_turns(f"{type_words(turn)} in it", column, where)
     speaker_key, content_key = ("from", "value") if "from" in turn else ("role", "content")
     if not {speaker_key, content_key} <= turn.keys():
         raise UserError(
@@ -153,9 +153,8 @@ def _turn(turn: Any, name: str, column: str, where: str) -> dict[str, str]:
     return {"role": _SPEAKERS[speaker.lower()], "content": content}
 
 
-def _not_turns(value: Any, column: str, where: str) -> UserError:
+def _not_turns(got: str, column: str, where: str) -> UserError:
     turn = "{from, value}" if column == "conversations" else "{role, content}"
     return UserError(
-        f'{where}: "{column}" must be a list of {turn}, got {type_words(value)}. '
-        "Nothing was written."
+        f'{where}: "{column}" must be a list of {turn}, got {got}. Nothing was written.'
     )
