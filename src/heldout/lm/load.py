@@ -1,0 +1,261 @@
+"""Load a causal language model from wherever it lies, or refuse it in one line; never unpickle."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+
+from heldout.core.errors import UserError
+from heldout.lm.gguf import converted_gguf
+from heldout.lm.source import (
+    Source,
+    adapter_base,
+    check_safetensors,
+    find_source,
+    read_json,
+    tokenizer_folder,
+)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in evaluation mode with a tokenizer that has a padding token."""
+
+    model: Any
+    tokenizer: Any
+    name: str  # what was loaded, such as out/checkpoint-300 where out was asked for
+    adapter_of: str | None  # the base, where an adapter was loaded
+    parameters: int
+
+
+def load_model(
+    target: str,
+    *,
+    device: str | torch.device,
+    dtype: torch.dtype = torch.float32,
+    trust_remote_code: bool = False,
+    merge_adapter: bool = True,
+) -> LoadedModel:
+    """Load a folder, checkpoint, adapter, GGUF file, ``package:NAME`` or Hub id.
+
+    An adapter is merged into its base, so that it can be trained further like any model, unless
+    ``merge_adapter`` is False or it has no weights to merge (prompt tuning). Weights come in
+    ``dtype`` whatever the configuration says. A GGUF file is converted once, into a cache.
+
+    Raises UserError, in one line, for all that cannot be trained here: nothing there, no weights,
+    pickled, damaged or incomplete weights, no tokenizer or another model's, an encoder or
+    encoder-decoder, code of the model's own without ``trust_remote_code``, no connection.
+    """
+    source = find_source(str(target))
+    if source.path is None:
+        source = _adapter_of_hub(source)
+    if source.is_adapter:
+        return _load_adapter(source, device, dtype, trust_remote_code, merge_adapter)
+    place = source.name if source.path is None else str(_folder(source))
+    config = _config(place, source, trust_remote_code)
+    tokenizer = load_tokenizer(str(target), trust_remote_code=trust_remote_code)
+    if source.path is not None:
+        check_safetensors(Path(place))
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            place,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise _refusal(source, error) from error
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(
+            f"Model {source.name} is incomplete: {len(missing)} weights are missing, such as "
+            f"{missing[0]}; they would be random. Is it a model without its output layer?"
+        )
+    return _finish(model, tokenizer, source.name, None, device)
+
+
+def load_tokenizer(target: str, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of whatever ``load_model`` can load, with a padding token."""
+    source = find_source(str(target))
+    if source.path is None:
+        place = source.name
+    elif source.is_gguf:
+        place = str(converted_gguf(source.path))
+    else:
+        folder = tokenizer_folder(source)
+        if folder is None and source.is_adapter:
+            return load_tokenizer(adapter_base(source), trust_remote_code=trust_remote_code)
+        if folder is None:
+            raise UserError(
+                f"Model {source.name} has no tokenizer: copy the base model's tokenizer files "
+                "(tokenizer.json, tokenizer_config.json) there."
+            )
+        place = str(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
+    except Exception as error:  # the readers of the many formats share no exception
+        raise _refusal(source, error, "tokenizer of ") from error
+    if tokenizer.pad_token_id is None:
+        # Embeddings are never resized. Masks say what is padding, so any token will do.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    return tokenizer
+
+
+def from_scratch(
+    config: str | Path | Mapping[str, Any],
+    tokenizer: Any,
+    *,
+    seed: int,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> LoadedModel:
+    """A model with random weights, drawn from ``seed``; global random numbers stay as they are.
+
+    ``config`` is a config.json, a folder with one, or its content: at least ``model_type``. The
+    vocabulary is the tokenizer's unless given; the special tokens are always the tokenizer's.
+    ``tokenizer`` is one, or whatever ``load_model`` can load.
+    """
+    if isinstance(config, Mapping):
+        name, values = "the configuration", dict(config)
+    else:
+        path = Path(config).expanduser()
+        path = path / "config.json" if path.is_dir() else path
+        name, values = str(path), read_json(path)
+    if isinstance(tokenizer, str | Path):
+        tokenizer = load_tokenizer(str(tokenizer))
+    model_type = values.pop("model_type", None)
+    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise UserError(
+            f"{name}: model_type must be a causal model of transformers, such as llama, "
+            f"got {json.dumps(model_type)}."
+        )
+    values.setdefault("vocab_size", len(tokenizer))
+    for token in ("bos", "eos", "pad"):
+        values[f"{token}_token_id"] = getattr(tokenizer, f"{token}_token_id")
+    for key in ("architectures", "torch_dtype", "dtype", "quantization_config"):
+        values.pop(key, None)
+    try:
+        built = AutoConfig.for_model(model_type, **values)
+        _check_causal(built, name)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = AutoModelForCausalLM.from_config(built, dtype=dtype)
+    except UserError:
+        raise
+    except Exception as error:  # wrong sizes fail anywhere in a model's own code
+        raise UserError(f"{name}: no {model_type} model can be built from it: {error}") from error
+    return _finish(model.eval(), tokenizer, f"{model_type} from scratch", None, device)
+
+
+def _load_adapter(source, device, dtype, trust_remote_code, merge_adapter) -> LoadedModel:
+    base_target = adapter_base(source)
+    try:
+        base = load_model(
+            base_target, device="cpu", dtype=dtype, trust_remote_code=trust_remote_code
+        )
+    except UserError as error:
+        raise UserError(f"Adapter {source.name}: its base cannot be loaded. {error}") from error
+    check_safetensors(source.path)
+    tokenizer = base.tokenizer
+    if tokenizer_folder(source) is not None:
+        tokenizer = load_tokenizer(str(source.path), trust_remote_code=trust_remote_code)
+    try:
+        model = PeftModel.from_pretrained(base.model, str(source.path))
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+        raise UserError(
+            f"Adapter {source.name} does not fit its base {base_target}: {error}"
+        ) from error
+    if merge_adapter and hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+    return _finish(model.to(dtype), tokenizer, source.name, base_target, device)
+
+
+def _adapter_of_hub(source: Source) -> Source:
+    """A Hub id that holds an adapter becomes the folder of its download."""
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        hf_hub_download(source.name, "adapter_config.json")
+        folder = snapshot_download(
+            source.name, allow_patterns=["*.json", "*.safetensors", "*.model"]
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
+        return source  # not an adapter, or not reachable: loading it tells
+    return Source(source.name, Path(folder), is_adapter=True)
+
+
+def _folder(source: Source) -> Path:
+    assert source.path is not None
+    return converted_gguf(source.path) if source.is_gguf else source.path
+
+
+def _config(place: str, source: Source, trust_remote_code: bool):
+    if source.path is not None:
+        values = read_json(Path(place) / "config.json")
+        known = values.get("model_type") in CONFIG_MAPPING_NAMES
+        if "auto_map" in values and not known and not trust_remote_code:
+            raise UserError(
+                f"Model {source.name} brings Python code of its own, which would run here: read "
+                "it, then allow it with --set model.trust_remote_code=true."
+            )
+    try:
+        config = AutoConfig.from_pretrained(place, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _refusal(source, error) from error
+    _check_causal(config, f"Model {source.name}")
+    return config
+
+
+def _check_causal(config, name: str) -> None:
+    if config.is_encoder_decoder:
+        raise UserError(f"{name} is an encoder-decoder; only causal language models are trained.")
+    kind = config.model_type
+    has_own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    is_encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.is_decoder
+    if is_encoder or not (kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or has_own_code):
+        raise UserError(f"{name} ({kind}) is not a causal language model; only those are trained.")
+
+
+def _finish(model, tokenizer, name, adapter_of, device) -> LoadedModel:
+    num_embeddings = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > num_embeddings:
+        raise UserError(
+            f"Model {name}: the tokenizer has {len(tokenizer)} tokens but the model only "
+            f"{num_embeddings}: it belongs to another model. Put the model's own beside it."
+        )
+    if model.config.get_text_config().pad_token_id is None:
+        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return LoadedModel(model.to(device).eval(), tokenizer, name, adapter_of, parameters)
+
+
+def _refusal(source: Source, error: Exception, part: str = "") -> UserError:
+    """One line for what transformers tells in many."""
+    what = " ".join(str(error).split())
+    if source.path is not None:
+        return UserError(f"The {part}model {source.name} cannot be loaded: {what}")
+    if "trust_remote_code" in what:
+        return UserError(
+            f"Model {source.name} brings Python code of its own, which would run here: read it, "
+            "then allow it with --set model.trust_remote_code=true."
+        )
+    if "safetensors" in what:
+        return UserError(f"Model {source.name} has no safetensors weights on the Hub: convert it.")
+    return UserError(
+        f"Model {source.name} is no folder here, and the Hub does not give it: check the name and "
+        f"the connection, or log in with `hf auth login` if it is gated. ({what[:160]})"
+    )
