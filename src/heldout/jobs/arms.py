@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import set_seed
 
 from heldout.core.discovery import build
@@ -41,7 +41,10 @@ class Target:
                 self.from_scratch, self.model, seed=recipe.train.seed, device=device
             )
         return load_model(
-            self.model, device=device, trust_remote_code=recipe.model.trust_remote_code
+            self.model,
+            device=device,
+            trust_remote_code=recipe.model.trust_remote_code,
+            merge_adapter=recipe.model.method == "full",  # LoRA goes on with the same adapter
         )
 
 
@@ -70,6 +73,10 @@ def prepare(loaded: LoadedModel, recipe: Recipe, *, is_scratch: bool = False) ->
     if recipe.model.method == "full" or is_scratch:
         for parameter in model.parameters():
             parameter.requires_grad_(True)
+        return model
+    if isinstance(model, PeftModel):
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_("lora_" in name)
         return model
     config = LoraConfig(
         r=recipe.model.lora_rank,

@@ -32,6 +32,7 @@ from heldout.jobs.measure import load_scores, measure_on_test, write_samples
 from heldout.jobs.metrics import load_metric
 from heldout.jobs.parts import Parts, load_parts, read_parts, write_parts
 from heldout.lm.load import LoadedModel
+from heldout.lm.nll import context_length
 from heldout.training.attach import total_cost
 from heldout.training.checks import (
     Check,
@@ -314,7 +315,7 @@ def _plan(
     parameters = sum(p.numel() for p in model.parameters())
     vocabulary = model.get_input_embeddings().weight.shape[0]
     windows = WindowDataset(parts.train, tokenizer, recipe.data.max_length)
-    checks = check_windows(windows, tokenizer)
+    checks = check_windows(windows, tokenizer, context_length(model))
     schedule = Schedule.of(len(windows), recipe)
     groups = parts.groups
     heldout_groups = groups["validation"] if parts.mode == "split" else groups["train"]

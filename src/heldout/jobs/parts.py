@@ -45,7 +45,7 @@ def read_parts(source: str, recipe: Recipe) -> Parts:
         split.validation,
         split.test,
         mode=split.mode,
-        rows={part: len(split.part(part)) for part in PARTS},
+        rows={part: len(getattr(split, part)) for part in PARTS},
         groups=dict(split.units),
         followed=_followed(split.train, recipe),
         about={
@@ -54,7 +54,7 @@ def read_parts(source: str, recipe: Recipe) -> Parts:
             "kind": read.kind,
             "columns": read.columns,
             "dropped": [vars(dropped) for dropped in split.dropped],
-            "duplicates": {"exact": split.exact_duplicates, "near": split.near_duplicates},
+            "duplicates": split.exact_duplicates + split.near_duplicates,
         },
     )
 

@@ -11,6 +11,7 @@ import torch
 from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
 from heldout.core.recipe import Recipe
+from heldout.lm.special_tokens import end_of_turn_ids
 from heldout.training.loop import Schedule
 from heldout.training.windows import WindowDataset
 
@@ -26,12 +27,17 @@ class Check:
     message: str
 
 
-def check_windows(windows: WindowDataset, tokenizer: Any) -> list[Check]:
-    """Loss mask, end-of-text and beginning-of-text tokens, over all training windows."""
+def check_windows(windows: WindowDataset, tokenizer: Any, limit: int | None) -> list[Check]:
+    """Loss mask, length, end-of-text and beginning-of-text tokens, over all training windows."""
     if len(windows) == 0 or windows.num_tokens == 0:
         raise UserError(
             "The loss mask is empty: no token of the training rows would be scored. Check "
             "data.columns, and that completions are not empty."
+        )
+    if limit is not None and windows.longest > limit:
+        raise UserError(
+            f"data.max_length must be at most {limit}, what this model can read, got rows of "
+            f"{windows.longest} tokens: set data.max_length={limit}."
         )
     checks = [
         Check(
@@ -43,7 +49,7 @@ def check_windows(windows: WindowDataset, tokenizer: Any) -> list[Check]:
     ]
     ends = windows.ids[windows.offsets[1:] - 1]
     last_of_row = windows.row_index != _shifted(windows.row_index)
-    end_ids = _end_ids(tokenizer, ends[last_of_row])
+    end_ids = {tokenizer.eos_token_id, *end_of_turn_ids(tokenizer)}
     ended = sum(int(token) in end_ids for token in ends[last_of_row])
     num_rows = int(last_of_row.sum())
     if ended < num_rows:
@@ -171,16 +177,3 @@ def _shifted(values):
     shifted[:-1] = values[1:]
     shifted[-1] = -1
     return shifted
-
-
-def _end_ids(tokenizer: Any, ends) -> set[int]:
-    """The end-of-text token, and for chat templates that close turns, the token they close with."""
-    ids = {tokenizer.eos_token_id}
-    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-    # A template may put a line break after its end-of-turn token.
-    common = int(max(set(ends.tolist()), key=ends.tolist().count)) if len(ends) else None
-    if tokenizer.chat_template and common is not None:
-        text = tokenizer.decode([common])
-        if common in special or not text.strip():
-            ids.add(common)
-    return ids
