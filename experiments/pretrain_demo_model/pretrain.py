@@ -132,7 +132,7 @@ def last_checkpoint(runs):
 def main():
     """Train for `--steps` optimizer steps of 2,048 tokens, then package unless told not to."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=10000)
+    parser.add_argument("--steps", type=int, default=11000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-package", action="store_true")
     arguments = parser.parse_args()
