@@ -150,7 +150,7 @@ def test_each_file_in_a_folder_of_texts_is_a_document(tmp_path):
     assert [r.file for r in table.records] == ["a.txt", "b.txt", "sub/c.txt"]
     assert [r.fields["text"] for r in table.records] == [TEXTS[1], TEXTS[0], TEXTS[2]]
     assert table.file_is_document
-    (tmp_path / "a.txt").rename(tmp_path / "z.txt")
+    (tmp_path / "a.txt").rename(tmp_path / "aa.txt")
     assert read_table(tmp_path).sha256 != table.sha256
 
 

@@ -64,10 +64,11 @@ def split_rows(
     Rows of one group and duplicates are joined into components, and components are dealt out whole,
     in an order that depends on the seed and on the texts, not on the order of the rows. With n
     components a held-out part gets its share of the rows, or 30/n of them if that is more, in at
-    least 30 components, none of them larger than the part. This holds as long as the held-out parts
-    take at most half of all components (or what their shares ask for, if more); otherwise the mode
-    is ``cross_validation``: all rows are training rows, for ``folds``. A test_share of 0 gives no
-    test part. Duplicates inside a part are kept and counted.
+    least 30 components; those that are larger than the part are for training. If 30 components for
+    each were more than half of all, the mode is ``cross_validation`` instead: all rows are training
+    rows, for ``folds``. Where most rows are in a few giant components, the held-out parts take at
+    most half of the rows that are not. (Shares that ask for more than half get it.) A test_share of
+    0 gives no test part. Duplicates inside a part are kept and counted.
 
     ``preassigned`` holds the rows of data.validation and data.test. They stay where they are;
     training rows that belong to a component of theirs are dropped, and validation rows that belong
