@@ -127,7 +127,7 @@ def verdict() -> Verdict:
                 "too_many_epochs",
                 0.7,
                 (
-                    "Validation rose for 2.5 epochs after its low.",
+                    "Validation rose after epoch 2.5.",
                     "The training loss kept falling.",
                 ),
                 ("The learning rate was searched.",),

@@ -4,7 +4,7 @@ import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import plotly.graph_objects as go
 
@@ -122,7 +122,7 @@ def epoch_axis(figure: go.Figure, last_epoch: float) -> None:
             "showgrid": True,
             "gridcolor": palette.light("faint"),
         },
-        range=[-last_epoch * 0.015, max(last_epoch, 1e-6) * 1.02],
+        range=[-last_epoch * 0.02, max(last_epoch, 1e-6) * 1.03],
     )
 
 
@@ -139,7 +139,9 @@ def band(xs: Sequence[float], lows: Sequence[float], highs: Sequence[float], tok
     )
 
 
-def vertical(figure: go.Figure, x: float, token: str, label: str) -> None:
+def vertical(
+    figure: go.Figure, x: float, token: str, label: str, anchor: Literal["left", "center", "right"]
+) -> None:
     """A dotted line over the whole height, named above the frame where no curve can be."""
     figure.add_shape(
         type="line",
@@ -156,6 +158,7 @@ def vertical(figure: go.Figure, x: float, token: str, label: str) -> None:
         y=1,
         yref="paper",
         yanchor="bottom",
+        xanchor=anchor,
         text=label,
         showarrow=False,
         font={"color": palette.light(token), "size": 12},
@@ -173,6 +176,12 @@ def horizontal(figure: go.Figure, y: float, token: str) -> None:
         layer="below",
         line=line(token, width=1.4, dash="dot"),
     )
+
+
+def anchor(x: float, low: float, high: float) -> Literal["left", "center", "right"]:
+    """Which end of a label stands at ``x``, so that the label stays within the frame."""
+    place = (x - low) / (high - low)
+    return "left" if place < 0.3 else "right" if place > 0.7 else "center"
 
 
 def padded(low: float, high: float, share: float = 0.06) -> tuple[float, float]:

@@ -80,7 +80,7 @@ def _cells(summary: RunSummary) -> tuple[str, ...]:
     return (
         str(summary.environment.get("model", "–")),
         str(summary.data.get("source", "–")),
-        shown.get("Peaked at", "–"),
+        shown.get("Peaked at", shown.get("Lowest so far", "–")),
         words.number(best.value) if best else "–",
         words.signed(contrast.difference) if contrast else "–",
         words.interval(contrast.interval, sign=True) if contrast else "–",
@@ -183,7 +183,7 @@ def _paired(compared: Sequence[Arm]) -> Chart | None:
 
 
 def _row(arm: Arm, value, interval) -> ForestRow:
-    return ForestRow(shorten(arm.name, 22), value, interval, True, arm.key.token)
+    return ForestRow(shorten(arm.name, 28), value, interval, True, arm.key.token)
 
 
 def _min_effect(compared: Sequence[Arm]) -> float:

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from heldout.core.losses import DocumentLosses
 from heldout.report import palette, words
-from heldout.report.chart import Chart, Key, blank, line, marker, padded, plain, vertical
+from heldout.report.chart import Chart, Key, anchor, blank, line, marker, padded, plain, vertical
 
 MAX_DOTS = 600  # per series: more only make the page heavy
 
@@ -86,7 +86,8 @@ def change_histogram(series: Sequence[BeforeAfter]) -> Chart:
     figure = blank(height)
     changes = [s.after - s.before for s in series]
     low, high = np.percentile(np.concatenate(changes), [0.5, 99.5])
-    edges = np.linspace(low, max(high, low + 1e-3), 31)
+    fewest = min(len(change_D) for change_D in changes)
+    edges = np.linspace(low, max(high, low + 1e-3), int(np.clip(2 * fewest**0.5, 6, 30)) + 1)
     for entry, change_D in zip(series, changes, strict=True):
         counts, _ = np.histogram(np.clip(change_D, edges[0], edges[-1]), edges)
         share = 100 * counts / len(change_D)
@@ -101,8 +102,9 @@ def change_histogram(series: Sequence[BeforeAfter]) -> Chart:
                 hovertemplate="%{x:.3f} nats/token: %{y:.1f} %" + f"<extra>{entry.label}</extra>",
             )
         )
-    vertical(figure, 0, "base", "no change")
-    figure.update_xaxes(title_text="kept minus base", nticks=6)
+    start, end = padded(min(edges[0], 0.0), max(edges[-1], 0.0), 0.02)
+    vertical(figure, 0, "base", "no change", anchor(0, start, end))
+    figure.update_xaxes(title_text="kept minus base", nticks=6, range=[start, end])
     figure.update_yaxes(rangemode="tozero", ticksuffix=" %")
     return Chart(
         "documents-change",

@@ -13,6 +13,7 @@ from heldout.report import palette, words
 from heldout.report.chart import (
     Chart,
     Key,
+    anchor,
     band,
     blank,
     epoch_axis,
@@ -72,7 +73,7 @@ def loss_curves(
     if base is not None:
         legend.append(Key("Base model's validation loss", "base", "dot"))
     if kept is not None and kept.validation_nll is not None:
-        vertical(figure, kept.epoch, "kept", "kept")
+        vertical(figure, kept.epoch, "kept", "kept", "center")
         figure.add_trace(kept_mark(kept.epoch, kept.validation_nll, kept.step))
         legend.append(Key("Kept checkpoint", "kept", "diamond"))
     epoch_axis(figure, max(e.epoch for e in (*history, *control)))
@@ -102,9 +103,13 @@ def forest(
 ) -> Chart:
     """Estimates with intervals below one another; ``null`` names zero and the zone around it."""
     is_signed = bool(null)
-    height = 58 + 54 * len(rows)
+    ends = [end for row in rows for end in _ends(row)]
+    ends += [-min_effect, min_effect] if null else []
+    low, high = padded(min(ends), max(ends), 0.08)
+    height = 52 + 62 * len(rows)
     figure = blank(height)
     if null:
+        vertical(figure, 0, "base", null, anchor(0, low, high))
         if min_effect:
             figure.add_shape(
                 type="rect",
@@ -117,12 +122,27 @@ def forest(
                 line={"width": 0},
                 fillcolor=palette.light("zone"),
             )
-        vertical(figure, 0, "base", null)
-    labels = []
     for place, row in enumerate(rows):
         bounds = row.interval
         value = words.signed(row.value) if is_signed else words.number(row.value)
-        labels.append(_two_lines(plain(row.label), value, bounds, is_signed, row.strong))
+        limits = words.interval(bounds, sign=is_signed).replace(" to ", ", ")
+        limits = f" [{limits}]" if limits else ""
+        label = plain(row.label)
+        # Above its mark and not beside it: on a phone the axis keeps the whole width.
+        figure.add_annotation(
+            text=f"{f'<b>{label}</b>' if row.strong else label}<br>{value}{limits}",
+            x=0,
+            xref="paper",
+            xanchor="left",
+            align="left",
+            y=place,
+            yanchor="bottom",
+            yshift=7,
+            showarrow=False,
+            font={"color": palette.light("ink"), "size": 12},
+            bgcolor=palette.light("surface"),
+            borderpad=1,
+        )
         if bounds is not None:
             figure.add_trace(
                 go.Scatter(
@@ -139,21 +159,11 @@ def forest(
                 y=[place],
                 mode="markers",
                 marker=marker(row.token, size=13 if row.strong else 10, symbol="square"),
-                hovertemplate=labels[-1] + "<extra></extra>",
+                hovertemplate=f"{label}: {value}{limits}<extra></extra>",
             )
         )
-    ends = [end for row in rows for end in _ends(row)] + (
-        [0.0, -min_effect, min_effect] if null else []
-    )
-    low, high = padded(min(ends), max(ends), 0.08)
     figure.update_xaxes(nticks=5, showgrid=True, tickformat="~g", range=[low, high])
-    figure.update_yaxes(
-        range=[len(rows) - 0.5, -0.5],
-        tickvals=list(range(len(rows))),
-        ticktext=labels,
-        showgrid=False,
-        tickfont={"color": palette.light("ink"), "size": 12},
-    )
+    figure.update_yaxes(range=[len(rows) - 0.72, -0.78], showticklabels=False, showgrid=False)
     return Chart(
         name,
         title,
@@ -258,7 +268,7 @@ def fold_curve(validation: CrossValidation) -> Chart:
     best = next((p for p in curve if p.epoch == validation.best_epoch), None)
     where = ""
     if best is not None:
-        vertical(figure, best.epoch, "kept", "chosen")
+        vertical(figure, best.epoch, "kept", "chosen", "center")
         figure.add_trace(kept_mark(best.epoch, best.validation_nll, None))
         legend.append(Key("Chosen number of epochs", "kept", "diamond"))
         where = f" Lowest at epoch {words.epoch(best.epoch)}: {words.number(best.validation_nll)}."
@@ -305,6 +315,7 @@ def kept_mark(epoch: float, nll: float, step: int | None, token: str = "kept") -
         y=[nll],
         mode="markers",
         marker=marker(token, size=15, symbol="diamond", ring=True),
+        cliponaxis=False,
         hovertemplate=f"{where}epoch {words.epoch(epoch)}<br>{nll:.3f}<extra>kept</extra>",
     )
 
@@ -339,9 +350,3 @@ def _row_in_words(row: ForestRow, is_signed: bool) -> str:
     show = words.signed if is_signed else words.number
     bounds = f" ({words.interval(row.interval, sign=is_signed)})" if row.interval else ""
     return f"{row.label}: {show(row.value)}{bounds}"
-
-
-def _two_lines(label: str, value: str, bounds: Interval | None, sign: bool, strong: bool) -> str:
-    label = f"<b>{label}</b>" if strong else label
-    limits = f" [{words.interval(bounds, sign=sign).replace(' to ', ', ')}]" if bounds else ""
-    return f"{label}<br><span style='font-size:11px'>{value}{limits}</span>"

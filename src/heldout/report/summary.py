@@ -5,7 +5,6 @@ whatever cannot be read is named in ``problems`` and never taken for a result.
 """
 
 import hashlib
-import json
 import math
 import zipfile
 from collections.abc import Callable
@@ -154,7 +153,7 @@ def summarize(run: Run) -> RunSummary:
         if not run.path(name).exists():
             return ()
         try:
-            return tuple(_evaluation(entry) for entry in _json_lines(run, name))
+            return tuple(_evaluation(entry) for entry in run.history(name))
         except _UNREADABLE:
             problems.append(name)
             return ()
@@ -189,16 +188,6 @@ def finite(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
-
-
-def _json_lines(run: Run, name: str) -> list[Any]:
-    entries = []
-    for line in run.path(name).read_text(encoding="utf-8").splitlines():
-        try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:
-            break  # a kill may have cut the last line short
-    return entries
 
 
 def _evaluation(entry: dict[str, Any]) -> Evaluation:

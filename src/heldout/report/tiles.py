@@ -26,12 +26,12 @@ def _gain(summary: RunSummary) -> Tile | None:
     name = f"{summary.unseen}_nll_best"
     contrast = summary.contrast(name, "base")
     best = summary.measured.get(name)
-    unseen = "out-of-fold text" if summary.is_cross_validated else "unseen text"
+    unseen = "Out-of-fold loss" if summary.is_cross_validated else "Loss on unseen text"
     if contrast is not None and best is not None:
         before = best.value - contrast.difference
         bounds = contrast.interval
         return Tile(
-            f"Loss on {unseen}, against base",
+            f"{unseen}, against base",
             f"{words.signed(contrast.difference)} nats/token",
             (
                 f"{words.level(bounds)} interval {words.interval(bounds, sign=True)}",
@@ -66,7 +66,8 @@ def _peak(summary: RunSummary) -> Tile | None:
         details.append(f"step {int(best_step)}")
     if result.get("stop_reason"):
         details.append(f"ended: {result['stop_reason']}")
-    return Tile("Peaked at", f"Epoch {words.epoch(best_epoch)}", tuple(details))
+    label = "Peaked at" if summary.status.get("state") == "complete" else "Lowest so far"
+    return Tile(label, f"Epoch {words.epoch(best_epoch)}", tuple(details))
 
 
 def _saved(summary: RunSummary) -> Tile | None:

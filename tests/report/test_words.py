@@ -1,0 +1,56 @@
+"""Numbers, durations and names as a reader wants to see them."""
+
+import pytest
+
+from heldout.report import words
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(1.23456, "1.235"), (-0.5, "−0.500"), (-0.0001, "0.000"), (None, "–")],
+)
+def test_number(value, shown):
+    assert words.number(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.31, "+0.310"), (-0.31, "−0.310"), (0.0, "0.000"), (0.0004, "0.000")]
+)
+def test_signed(value, shown):
+    assert words.signed(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(41.7, "42 s"), (252, "4 min 12 s"), (7500, "2 h 05 min"), (59.6, "1 min 00 s")],
+)
+def test_duration(seconds, shown):
+    assert words.duration(seconds) == shown
+
+
+@pytest.mark.parametrize(("value", "shown"), [(2.5, "2.5"), (3.0, "3"), (0, "0"), (10.0, "10")])
+def test_epoch(value, shown):
+    assert words.epoch(value) == shown
+
+
+def test_date():
+    assert words.date("2026-03-14T10:22:05+0000") == "14 March 2026, 10:22"
+    assert words.date("yesterday") == "yesterday"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("test_nll_best", "Test loss, kept (best)"),
+        ("generalization_gap_base", "Generalization gap, base model"),
+        ("general_nll_fixed_epochs", "General loss, fixed epochs, no regularization"),
+        ("exposure", "Exposure"),
+    ],
+)
+def test_quantity(name, shown):
+    assert words.quantity(name) == shown
+
+
+def test_perplexity_of_a_hopeless_model_is_a_number():
+    assert words.perplexity(3.0) == "20.1"
+    assert words.perplexity(800.0) == "5.18e+21"
