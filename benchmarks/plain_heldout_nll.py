@@ -12,10 +12,12 @@ tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 nats, tokens = 0.0, 0
 for line in open(sys.argv[2], encoding="utf-8"):  # noqa: SIM115, PTH123
     prompt, completion = (m["content"] for m in json.loads(line)["messages"])
-    answer = tokenizer(completion, add_special_tokens=False).input_ids + [tokenizer.eos_token_id]
+    answer = [*tokenizer(completion, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
     ids = torch.tensor([tokenizer(prompt).input_ids + answer])
     with torch.no_grad():
         logits = model(input_ids=ids).logits[0, -len(answer) - 1 : -1]
-    nats += torch.nn.functional.cross_entropy(logits, ids[0, -len(answer) :], reduction="sum").item()
+    nats += torch.nn.functional.cross_entropy(
+        logits, ids[0, -len(answer) :], reduction="sum"
+    ).item()
     tokens += len(answer)
 print(nats / tokens)

@@ -41,7 +41,10 @@ def test_settings_reach_every_kind_of_field():
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("train.learning_rat=1", "Unknown recipe key 'train.learning_rat': did you mean 'learning_rate'?"),
+        (
+            "train.learning_rat=1",
+            "Unknown recipe key 'train.learning_rat': did you mean 'learning_rate'?",
+        ),
         ("trian.seed=1", "did you mean 'train'?"),
         ("train.batch_size=0", "train.batch_size must be 1 or more, got 0."),
         ("train.batch_size=12", "multiple of train.micro_batch_size (8), got 12."),

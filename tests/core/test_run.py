@@ -35,7 +35,7 @@ def test_opening_what_is_no_run(tmp_path, run):
     with pytest.raises(UserError, match="is not a run"):
         Run.open(tmp_path)
     run.write_json("status.json", {"layout": "heldout.run/9"})
-    with pytest.raises(UserError, match="heldout.run/9"):
+    with pytest.raises(UserError, match=r"heldout\.run/9"):
         Run.open(run.folder)
 
 

@@ -37,9 +37,7 @@ def test_rows_of_one_group_are_not_independent():
     values = rng.normal(size=20)
     ones = np.ones(20)
     once = ratio_estimate(values, ones, np.arange(20))
-    repeated = ratio_estimate(
-        np.repeat(values, 10), np.ones(200), np.repeat(np.arange(20), 10)
-    )
+    repeated = ratio_estimate(np.repeat(values, 10), np.ones(200), np.repeat(np.arange(20), 10))
     assert repeated.value == pytest.approx(once.value)
     assert repeated.interval.low == pytest.approx(once.interval.low)
     pretended = ratio_estimate(np.repeat(values, 10), np.ones(200), np.arange(200))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from heldout.core.errors import UserError
 from heldout.core.run import Run
+from heldout.jobs.arms import save_model, tie
 from heldout.jobs.fit import dry_run, fit, resume
 
 FAST = (
@@ -93,15 +95,13 @@ def test_best_reproduces_its_loss_in_plain_transformers(result):
     nats, tokens = 0.0, 0
     for line in result.run.path("data/test.jsonl").read_text().splitlines():
         text = json.loads(line)["messages"][0]["content"]
-        ids = torch.tensor([tokenizer(text).input_ids + [tokenizer.eos_token_id]])
+        ids = torch.tensor([[*tokenizer(text).input_ids, tokenizer.eos_token_id]])
         # Windows of 48 tokens that overlap by one, as data.max_length says.
         for start in range(0, ids.shape[1] - 1, 47):
             window = ids[:, start : start + 48]
             with torch.no_grad():
                 logits = model(input_ids=window).logits[0, :-1]
-            nats += torch.nn.functional.cross_entropy(
-                logits, window[0, 1:], reduction="sum"
-            ).item()
+            nats += torch.nn.functional.cross_entropy(logits, window[0, 1:], reduction="sum").item()
         tokens += ids.shape[1] - 1
     expected = result.run.read_json("result.json")["figures"]["test_nll_best"]
     assert nats / tokens == pytest.approx(expected, abs=1e-3)
@@ -109,7 +109,10 @@ def test_best_reproduces_its_loss_in_plain_transformers(result):
 
 def test_the_parts_share_no_group(result):
     groups = [
-        {json.loads(line)["group"] for line in result.run.path(f"data/{part}.jsonl").open()}
+        {
+            json.loads(line)["group"]
+            for line in result.run.path(f"data/{part}.jsonl").read_text().splitlines()
+        }
         for part in ("train", "validation", "test")
     ]
     assert not groups[0] & groups[1]
@@ -160,7 +163,7 @@ def test_kill_and_resume_give_the_same_history(result, killed_run):
     assert figures[0] == figures[1]
 
 
-def test_ctrl_c_ends_cleanly_and_can_go_on(result, killed_run, tiny_model_dir, data, tmp_path):
+def test_ctrl_c_ends_cleanly_and_can_go_on(result, tiny_model_dir, data, tmp_path):
     folder = tmp_path / "interrupted"
     command = [sys.executable, "-m", "heldout", "fit", "--model", str(tiny_model_dir)]
     command += ["--data", data, "--out", str(folder), "--recipe", "full"]
@@ -265,28 +268,44 @@ def test_from_scratch_with_a_config(tiny_model_dir, data, tmp_path):
     assert not torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
 
 
-def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(tiny_model_dir, data, tmp_path):
+def test_a_diverged_run_stops_and_names_the_batch(tiny_model_dir, data, tmp_path):
+    """One token's embedding is broken, and one training row holds that token."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    broken = tokenizer("\x07").input_ids
+    assert len(broken) == 1
+    tie(model, False)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[broken[0]] = float("nan")
+    save_model(model, tokenizer, tmp_path / "model")
+    lines = Path(data).read_text().splitlines()
+    parts = {"train": lines[:60], "validation": lines[60:100], "test": lines[100:140]}
+    parts["train"][33] = json.dumps({"text": "A bell rings: \x07. Then it is silent."})
+    for name, rows in parts.items():
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
     with pytest.raises(UserError, match="not a finite number"):
         fit(
-            str(tiny_model_dir),
-            data,
+            str(tmp_path / "model"),
+            str(tmp_path / "train.jsonl"),
             out=tmp_path / "run",
             recipe="plain",
             settings=[
                 *FAST,
                 "model.method=full",
-                "train.learning_rate=.99",
-                "train.max_grad_norm=0",
-                "train.max_epochs=60",
-                "train.warmup_steps=0",
+                "eval.max_train_rows=2",
+                "eval.per_epoch=8",
+                f"data.validation={tmp_path / 'validation.jsonl'}",
+                f"data.test={tmp_path / 'test.jsonl'}",
             ],
         )
     run = Run.open(tmp_path / "run")
     assert run.status["state"] == "failed"
-    assert "rows [" in run.status["message"]
-    assert np.isfinite(run.history()[-1]["validation_nll"])
-    model = AutoModelForCausalLM.from_pretrained(run.best)
-    assert all(torch.isfinite(p).all() for p in model.parameters())
+    rows = re.search(r"rows \[([\d, ]+)\]", run.status["message"])
+    assert rows
+    assert 33 in map(int, rows[1].split(","))
+    assert np.isfinite([entry["validation_nll"] for entry in run.history()]).all()
+    assert AutoModelForCausalLM.from_pretrained(run.best)
+    assert run.path("report.html").exists()
 
 
 def test_a_dry_run_writes_nothing(tiny_model_dir, data, tmp_path, monkeypatch):
@@ -324,5 +343,7 @@ def test_bad_input_writes_nothing(tiny_model_dir, data, tmp_path):
     fails("did you mean 'weight_decay'", settings=["regularizers.weight_decy=true"])
     fails("no LoRA layers", settings=["regularizers.dropout.adapter=.1"])
     fails("eval.metric must be", settings=["eval.metric=exact_mach"])
-    fails("Too little memory", settings=["train.micro_batch_size=100000000",
-                                         "train.batch_size=100000000"])
+    fails(
+        "Too little memory",
+        settings=["train.micro_batch_size=100000000", "train.batch_size=100000000"],
+    )

@@ -50,9 +50,7 @@ def judge(
         if primary.measurement in by_name
         and primary.control in by_name[primary.measurement].contrasts
     }
-    adjusted = holm(
-        {light: c.p_value for light, c in contrasts.items() if c.p_value is not None}
-    )
+    adjusted = holm({light: c.p_value for light, c in contrasts.items() if c.p_value is not None})
     lights = {light: Light("unknown", sentence) for light, sentence in UNMEASURED.items()}
     lights["fit"] = _fit_without_test(by_name)
     for primary in PRIMARY:
@@ -72,7 +70,9 @@ def _decide(
     primary: Primary, measured: Measurement, contrast: Contrast, p_value: float, min_effect: float
 ) -> Light:
     gain = primary.sign * contrast.difference
-    low, high = sorted((primary.sign * contrast.interval.low, primary.sign * contrast.interval.high))
+    low, high = sorted(
+        (primary.sign * contrast.interval.low, primary.sign * contrast.interval.high)
+    )
     figure = f"{_number(abs(gain))} {measured.unit} [{_number(low)}, {_number(high)}]"
     names = (measured.name,)
     if p_value < SIGNIFICANCE and low > 0 and gain >= min_effect:
@@ -92,7 +92,9 @@ def _fit_without_test(by_name: dict[str, Measurement]) -> Light:
     low, high = -contrast.interval.high, -contrast.interval.low
     figure = f"{_number(-contrast.difference)} nats/token [{_number(low)}, {_number(high)}]"
     if high < 0:
-        return Light("red", f"Worse than the base model by cross-validation: {figure}.", (folds.name,))
+        return Light(
+            "red", f"Worse than the base model by cross-validation: {figure}.", (folds.name,)
+        )
     words = "Better than the base model" if low > 0 else "Cannot tell it from the base model"
     return Light(
         "yellow",

@@ -70,7 +70,9 @@ def fit(
     if demo and (model or data or resume or from_scratch or recipe != "default"):
         raise UserError("--demo brings its own model, data and recipe: leave the others out.")
     if resume is None and not demo and not (model and data):
-        raise UserError("fit needs --model and --data, or --resume RUN, or --demo. Try `heldout fit --help`.")
+        raise UserError(
+            "fit needs --model and --data, or --resume RUN, or --demo. Try `heldout fit --help`."
+        )
     if resume is not None and (model or data or settings):
         raise UserError(
             "--resume goes on with the settings in the run folder: leave out --model, --data and "

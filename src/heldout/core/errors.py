@@ -15,5 +15,5 @@ class TrainingDiverged(UserError):
     """The loss became infinite or not a number; the last good checkpoint is kept."""
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
+class Interrupted(Exception):
     """The user asked to stop; what there is has been saved."""

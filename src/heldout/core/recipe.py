@@ -27,7 +27,7 @@ class DataSection:
     test: str = ""  # file with the sealed test rows; empty: split them off
     validation_share: float = 0.15
     test_share: float = 0.15
-    near_duplicate_threshold: float = 0.6  # Jaccard similarity over 5-word shingles
+    near_duplicate_threshold: float = 0.5  # Jaccard similarity over 5-word shingles
     max_length: int = 512  # tokens per training window; longer rows become several windows
     max_rows: int = 0  # 0: all
     seed: int = 0

@@ -22,6 +22,7 @@ from heldout.core.interrupt import stop_on_interrupt
 from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
+from heldout.core.row import Part
 from heldout.core.run import Run
 from heldout.core.verdict import Verdict
 from heldout.jobs.arms import Arm, Target, Texts, losses_of, prepare, regularizers_of, save_model
@@ -33,6 +34,7 @@ from heldout.jobs.metrics import load_metric
 from heldout.jobs.parts import Parts, load_parts, read_parts, write_parts
 from heldout.lm.load import LoadedModel
 from heldout.lm.nll import context_length
+from heldout.lm.quiet import quiet_libraries
 from heldout.training.attach import total_cost
 from heldout.training.checks import (
     Check,
@@ -49,8 +51,8 @@ from heldout.training.windows import WindowDataset
 class Plan:
     """What a run would do, found out without training."""
 
-    rows: dict[str, int]
-    groups: dict[str, int]
+    rows: dict[Part, int]
+    groups: dict[Part, int]
     mode: str
     steps_per_epoch: int
     max_steps: int
@@ -101,7 +103,7 @@ def fit(
     Run.refuse_occupied(folder)
     if chosen.eval.metric:
         load_metric(chosen.eval.metric)
-    with progress.stage("data and checks"):
+    with quiet_libraries(), progress.stage("data and checks"):
         parts = read_parts(data, chosen)
         loaded = target.load(chosen)
         plan = _plan(parts, loaded, chosen, target, _existing(folder))
@@ -146,8 +148,9 @@ def dry_run(
     target = Target(model, from_scratch)
     if chosen.eval.metric:
         load_metric(chosen.eval.metric)
-    parts = read_parts(data, chosen)
-    return _plan(parts, target.load(chosen), chosen, target, Path.cwd())
+    with quiet_libraries():
+        parts = read_parts(data, chosen)
+        return _plan(parts, target.load(chosen), chosen, target, Path.cwd())
 
 
 def default_folder(model: str, data: str) -> Path:
@@ -164,7 +167,7 @@ def _run_stages(run: Run, target: Target, progress: Progress) -> FitResult:
         run.write_status(state, seconds=earlier + time.monotonic() - start, **details)
 
     try:
-        with stop_on_interrupt() as request:
+        with quiet_libraries(), stop_on_interrupt() as request:
             status("training", message="")
             verdict = _stages(run, target, request, progress, lambda: status("training"))
     except Interrupted:
@@ -217,10 +220,10 @@ def _stages(
         if recipe.control.fixed_epochs and not run.path("fixed_epochs").is_dir():
             _train_control(run, target, recipe, texts, rate, common, check_interrupt)
         tick()
-        if run.losses("best", "test") is None or run.losses("base", "train") is None:
-            metric = load_metric(recipe.eval.metric) if recipe.eval.metric else None
-            measure_on_test(run, target, recipe, metric, progress)
-        check_interrupt(False)
+    if parts.rows["test"] and not run.path("evaluations/last-train.npz").exists():
+        metric = load_metric(recipe.eval.metric) if recipe.eval.metric else None
+        measure_on_test(run, target, recipe, metric, progress)
+    check_interrupt(False)
     if not run.path("samples.json").exists():
         write_samples(run, target, recipe, progress)
     tick()
@@ -308,9 +311,7 @@ def _base_check(run: Run, texts: Texts, recipe: Recipe):
     return check
 
 
-def _plan(
-    parts: Parts, loaded: LoadedModel, recipe: Recipe, target: Target, folder: Path
-) -> Plan:
+def _plan(parts: Parts, loaded: LoadedModel, recipe: Recipe, target: Target, folder: Path) -> Plan:
     model, tokenizer = loaded.model, loaded.tokenizer
     parameters = sum(p.numel() for p in model.parameters())
     vocabulary = model.get_input_embeddings().weight.shape[0]

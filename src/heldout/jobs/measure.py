@@ -27,9 +27,10 @@ def measure_on_test(
 
     Losses go to ``evaluations/``; the task scores of base and best are returned and saved too.
     """
-    models = ["base", "best", "last"]
+    models = ["base", "best"]
     if run.path("fixed_epochs").is_dir():
         models.append("fixed_epochs")
+    models.append("last")
     rows = run.open_test("losses of " + ", ".join(models))
     followed = set(run.read_json("data.json")["followed_rows"])
     scores: dict[tuple[str, str], TaskScores] = {}
@@ -120,13 +121,8 @@ def _score(model, tokenizer, rows, recipe: Recipe, metric: Metric) -> TaskScores
         if len(chosen) == recipe.eval.metric_rows:
             break
     prompts = [prompt_ids(row, tokenizer) for row in chosen]
-    texts = continuations(
-        model, tokenizer, [ids for ids, _ in prompts], recipe.eval.max_new_tokens
-    )
+    texts = continuations(model, tokenizer, [ids for ids, _ in prompts], recipe.eval.max_new_tokens)
     values = [
-        float(metric(text, reference))
-        for text, (_, reference) in zip(texts, prompts, strict=True)
+        float(metric(text, reference)) for text, (_, reference) in zip(texts, prompts, strict=True)
     ]
-    return TaskScores(
-        recipe.eval.metric, np.array(values), np.array([row.group for row in chosen])
-    )
+    return TaskScores(recipe.eval.metric, np.array(values), np.array([row.group for row in chosen]))

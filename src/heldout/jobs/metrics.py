@@ -25,7 +25,8 @@ def load_metric(name: str) -> Metric:
     if not Path(path).is_file():
         raise UserError(f"eval.metric: {path} does not exist.")
     spec = importlib.util.spec_from_file_location("heldout_user_metric", path)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     metric = getattr(module, function, None)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.row import PARTS, Part, Row
 from heldout.core.run import Run
@@ -38,6 +39,11 @@ def read_parts(source: str, recipe: Recipe) -> Parts:
     for part, path in (("validation", recipe.data.validation), ("test", recipe.data.test)):
         if path:
             given = read_rows(path, recipe.data.columns, recipe.data.group)
+            if given.kind != read.kind:
+                raise UserError(
+                    f"data.{part}: {path} holds rows of kind {given.kind}, {source} rows of kind "
+                    f"{read.kind}: they must be the same."
+                )
             preassigned[cast(Part, part)] = given.rows
     split = split_rows(read.rows, recipe.data, preassigned)
     return Parts(
@@ -45,7 +51,7 @@ def read_parts(source: str, recipe: Recipe) -> Parts:
         split.validation,
         split.test,
         mode=split.mode,
-        rows={part: len(getattr(split, part)) for part in PARTS},
+        rows={cast(Part, part): len(getattr(split, part)) for part in PARTS},
         groups=dict(split.units),
         followed=_followed(split.train, recipe),
         about={

@@ -1,7 +1,6 @@
 """Measure checkpoints as training goes, keep the best, and let the regularizers decide."""
 
 import shutil
-
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path

@@ -1,8 +1,7 @@
 """One training run: ``transformers.Trainer`` through ``attach``, with our own evaluation inside."""
 
-import logging
+import inspect
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -99,7 +98,7 @@ def train(
         seed=recipe.train.seed,
         bf16=half,
         use_cpu=not on_gpu,
-        gradient_checkpointing=recipe.model.gradient_checkpointing,
+        **_checkpointing(recipe.model.gradient_checkpointing),
         logging_strategy="no",
         save_strategy="no",
         save_total_limit=1,
@@ -121,8 +120,7 @@ def train(
     trainer.remove_callback(transformers.PrinterCallback)
     attach(trainer, regularizers, recipe=recipe, logit_free=True)
     start = time.monotonic()
-    with _quiet():
-        trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint)
     model.eval()
     return Outcome(
         trainer.state.global_step,
@@ -180,18 +178,9 @@ class _Control(TrainerCallback):
         return control
 
 
-class _quiet:  # noqa: N801 - used as a context manager
-    """The Trainer's own chatter; warnings and errors still show."""
-
-    def __enter__(self):
-        self.level = transformers.logging.get_verbosity()
-        transformers.logging.set_verbosity(logging.ERROR)
-        self.parallel = os.environ.get("TOKENIZERS_PARALLELISM")
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
-
-    def __exit__(self, *error):
-        transformers.logging.set_verbosity(self.level)
-        if self.parallel is None:
-            os.environ.pop("TOKENIZERS_PARALLELISM", None)
-        else:
-            os.environ["TOKENIZERS_PARALLELISM"] = self.parallel
+def _checkpointing(wanted: bool) -> dict[str, Any]:
+    """The Trainer's argument under its newer or its older name."""
+    if not wanted:
+        return {}
+    newer = "activation_checkpointing" in inspect.signature(TrainingArguments).parameters
+    return {"activation_checkpointing" if newer else "gradient_checkpointing": True}
