@@ -143,6 +143,15 @@ def test_certificate_shows_rows_hash_openings_and_seed(run):
     assert "still had these hashes" in text
 
 
+def test_certificate_leaves_out_a_column_without_numbers(run):
+    data = run.read_json("data.json")
+    del data["tokens"]
+    run.write_json("data.json", data)
+    text = page_text.visible(render_report([run]))
+    assert "Scored tokens" not in text
+    assert "Sealed test 240 62 " in text
+
+
 def test_certificate_tells_of_a_test_part_that_was_changed(run):
     with run.path("data/test.jsonl").open("a", encoding="utf-8") as file:
         file.write("\n")

@@ -126,7 +126,9 @@ def epoch_axis(figure: go.Figure, last_epoch: float) -> None:
     )
 
 
-def band(xs: Sequence[float], lows: Sequence[float], highs: Sequence[float], token: str):
+def band(
+    xs: Sequence[float], lows: Sequence[float | None], highs: Sequence[float | None], token: str
+) -> go.Scatter:
     """A filled area between two lines."""
     return go.Scatter(
         x=[*xs, *reversed(xs)],

@@ -29,7 +29,7 @@ COLUMNS = ("Model", "Data", "Kept at", "Loss, kept", "Against base", "95 % inter
 def arms(runs: Sequence[Run], summaries: Sequence[RunSummary]) -> list[Arm]:
     """Runs in the order given; folders of one name are told apart by the folder above."""
     names = [summary.name for summary in summaries]
-    made = []
+    made: list[Arm] = []
     for index, (run, summary) in enumerate(zip(runs, summaries, strict=True)):
         name = summary.name
         if names.count(name) > 1:

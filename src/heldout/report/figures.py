@@ -238,7 +238,8 @@ def rate_search(search: Search) -> Chart:
         LOSS,
         f"{words.count(len(rates), 'learning rate')} tried, from {words.short(rates[0])} to "
         f"{words.short(rates[-1])}. {best}.",
-        "A short run at each rate. The lowest point was used for the training proper.",
+        "A short run at each rate. "
+        + ("The lowest was used for the training proper." if chosen is not None else ""),
         height,
         tuple(legend),
     )

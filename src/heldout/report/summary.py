@@ -158,8 +158,8 @@ def summarize(run: Run) -> RunSummary:
             problems.append(name)
             return ()
 
-    entries = read("measurements.json", _measurements, [])
-    data = read("data.json", dict, {})
+    entries: list[Measurement | NotMeasured] = read("measurements.json", _measurements, [])
+    data: dict[str, Any] = read("data.json", dict, {})
     return RunSummary(
         name=run.folder.resolve().name,
         status=read("status.json", dict, {}),
