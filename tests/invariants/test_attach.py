@@ -143,12 +143,15 @@ def test_label_smoothing_is_that_of_torch(model, windows, tmp_path):
             labels = inputs.pop("labels")
             inputs.pop("row_index")
             logits = model(**inputs).logits[:, :-1]
-            return torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1),
-                labels[:, 1:].flatten(),
-                label_smoothing=amount,
-                reduction="sum",
-            ) / (labels[:, 1:] != -100).sum()
+            return (
+                torch.nn.functional.cross_entropy(
+                    logits.flatten(0, 1),
+                    labels[:, 1:].flatten(),
+                    label_smoothing=amount,
+                    reduction="sum",
+                )
+                / (labels[:, 1:] != -100).sum()
+            )
 
     reference = copy.deepcopy(model)
     trainer = trainer_for(reference, windows, tmp_path, optim="sgd")

@@ -117,6 +117,12 @@ def test_adapter_is_merged_and_can_be_trained_again(adapter, tiny_model_dir, log
     torch.testing.assert_close(plain_logits(kept), adapted_logits)
 
 
+def test_damaged_adapter(adapter):
+    weights = adapter[0] / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    assert "damaged or cut short" in refused(adapter[0])
+
+
 def test_adapter_without_weights_to_merge_is_kept(tiny_model_dir, tmp_path):
     model = get_peft_model(
         AutoModelForCausalLM.from_pretrained(tiny_model_dir),

@@ -11,6 +11,7 @@ from heldout.core.errors import UserError
 from heldout.core.progress import Progress
 from heldout.data.factbook import question_answer_rows
 from heldout.jobs.fit import FitResult, default_folder, fit
+from heldout.lm.gguf import cache_folder
 
 
 def demo_model() -> str:
@@ -28,8 +29,7 @@ def demo(
     progress: Progress | None = None,
 ) -> FitResult:
     """Fit the embedded model with ``recipes/demo.toml``; about four minutes on two cores."""
-    folder = Path(out) if out else default_folder("embedded", "world-factbook")
-    rows_folder = folder.with_name(folder.name + "-rows")
+    rows_folder = cache_folder() / "world-factbook"
     rows_folder.mkdir(parents=True, exist_ok=True)
     for part, rows in question_answer_rows().items():
         lines = (json.dumps(row, ensure_ascii=False) for row in rows)
@@ -37,7 +37,7 @@ def demo(
     return fit(
         demo_model(),
         str(rows_folder / "train.jsonl"),
-        out=folder,
+        out=out or default_folder("embedded-model", "world-factbook"),
         recipe="demo",
         settings=[
             f"data.validation={rows_folder / 'validation.jsonl'}",
