@@ -58,7 +58,7 @@ def test_holm_over_the_measured_lights():
 
 def test_the_headline_says_by_how_much():
     headline = judge(nll(-0.5, -0.6, -0.4), min_effect=0.01, peak="It peaked early.").headline
-    assert "2.500 instead of 3.000" in headline
+    assert "2.500 instead of 3.000 nats/token" in headline
     assert "0.500 [0.400, 0.600]" in headline
     assert "It peaked early." in headline
 

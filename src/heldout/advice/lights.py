@@ -115,8 +115,8 @@ def _headline(by_name: dict[str, Measurement], fit: Light, peak: str) -> str:
         "red": "Worse than the base model on text it has never seen",
     }.get(fit.light, "Not clearly different from the base model on text it has never seen")
     sentences = [
-        f"{words}: {best.value:.3f} instead of {base.value:.3f} nats/token, a gain of "
-        f"{-gain.difference:.3f} [{low:.3f}, {high:.3f}]."
+        f"{words}: the loss is {best.value:.3f} instead of {base.value:.3f} nats/token, "
+        f"{-gain.difference:.3f} [{low:.3f}, {high:.3f}] less."
     ]
     if peak:
         sentences.append(peak)

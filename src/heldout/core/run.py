@@ -40,7 +40,7 @@ class Run:
         for name in ("data", "checkpoints", "evaluations"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         run.write_text("recipe.toml", recipe.to_toml())
-        run.write_status("started")
+        run.write_status("started", started=_now())
         return run
 
     @classmethod

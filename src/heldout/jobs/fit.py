@@ -376,12 +376,13 @@ def _write_figures(run: Run) -> None:
         peak = torch.cuda.max_memory_allocated() / 1e9
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    found = run.read_json("result.json")
     run.write_json(
         "result.json",
         {
-            **run.read_json("result.json"),
+            **found,
             "seconds": run.status.get("seconds", 0.0),
-            "peak_gb": peak,
+            "peak_gb": max(peak, found.get("peak_gb", 0.0)),
             "figures": figures,
         },
     )

@@ -79,7 +79,7 @@ def _render_single(summary: RunSummary) -> str:
         summary=summary,
         groups=groups,
         nav=[Section(anchor, title) for anchor, title, present in shown if present],
-        headline=sections.headline(summary),
+        headline=sections.sentences(sections.headline(summary)),
         notice=sections.notice(summary),
         tiles=tiles(summary),
         lights=sections.light_cards(summary),

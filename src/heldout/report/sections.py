@@ -1,5 +1,6 @@
 """What the report says in words and tables, from a run's summary; None or empty means silence."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -70,6 +71,11 @@ class Writing:
 
     label: str
     text: str
+
+
+def sentences(text: str) -> list[str]:
+    """A text as its sentences; a full stop inside a number ends none."""
+    return re.split(r"(?<=[.!?]) (?=[A-Z])", text)
 
 
 def headline(summary: RunSummary) -> str:
