@@ -33,6 +33,19 @@ def score_conversation(row: Row, tokenizer) -> tuple[list[int], list[bool]]:
     return ids, scored
 
 
+def template_end_id(tokenizer) -> int | None:
+    """The special token that ends an assistant's turn in the chat template, if there is one."""
+    if not tokenizer.chat_template:
+        return None
+    exchange = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})
+    try:
+        ids, scored = score_conversation(Row(0, exchange, ""), tokenizer)
+    except UserError:
+        return None
+    last = max((i for i, counts in enumerate(scored) if counts), default=None)
+    return ids[last] if last is not None and ids[last] in end_of_turn_ids(tokenizer) else None
+
+
 def _score_by_text(row: Row, messages, tokenizer) -> tuple[list[int], list[bool]]:
     """Tokenize the rendered conversation once and score tokens that hold assistant characters."""
     whole = render(row, messages, tokenizer)
