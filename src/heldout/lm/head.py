@@ -147,13 +147,10 @@ def output_head(model: nn.Module) -> nn.Module:
     return head
 
 
-def unwrapped(model: nn.Module) -> Any:
+def unwrapped(model: Any) -> Any:
     """The transformers model inside DDP, compile and PEFT wrappers."""
-    while True:
-        inner = model.__dict__.get("_orig_mod") or model._modules.get("_orig_mod")
-        inner = inner or model._modules.get("module")
-        if inner is None:
-            break
+    # Read from _modules: a compiled model forwards attributes to the one inside.
+    while inner := model._modules.get("_orig_mod") or model._modules.get("module"):
         model = inner
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 

@@ -8,6 +8,7 @@ the backward would take 1.5 to 2 times as long. The technique is that of Liger K
 # N scored tokens, V vocabulary, D width
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -52,9 +53,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         wants = [needs_gradient and needed for needed in ctx.needs_input_grad[:3]]
         wants_hidden, wants_weight, wants_bias = wants
         exact = torch.promote_types(hidden_ND.dtype, torch.float32)
-        grad_hidden_ND = torch.empty_like(hidden_ND) if wants_hidden else None
-        grad_weight_VD = torch.zeros_like(weight_VD, dtype=exact) if wants_weight else None
-        grad_bias_V = torch.zeros_like(bias_V, dtype=exact) if wants_bias else None
+        grad_hidden_ND: Any = torch.empty_like(hidden_ND) if wants_hidden else None
+        grad_weight_VD: Any = torch.zeros_like(weight_VD, dtype=exact) if wants_weight else None
+        grad_bias_V: Any = torch.zeros_like(bias_V, dtype=exact) if wants_bias else None
         nats_N = torch.empty(len(targets_N), dtype=exact, device=hidden_ND.device)
         total = torch.zeros((), dtype=exact, device=hidden_ND.device)
 

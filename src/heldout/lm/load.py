@@ -67,7 +67,7 @@ def load_model(
     if source.path is not None:
         check_safetensors(Path(place))
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        both: Any = AutoModelForCausalLM.from_pretrained(
             place,
             config=config,
             dtype=dtype,
@@ -77,6 +77,7 @@ def load_model(
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise _refusal(source, error) from error
+    model, report = both
     if missing := sorted(report["missing_keys"]):
         raise UserError(
             f"Model {source.name} is incomplete: {len(missing)} weights are missing, such as "
