@@ -75,7 +75,7 @@ def test_better_than_base_on_the_sealed_test(result):
     assert figures["test_nll_best"] < figures["test_nll_base"]
     assert figures["test_nll_best_minus_base_high"] < 0
     assert result.verdict.verdicts["fit"].light == "green"
-    unmeasured = {"quality", "memorization", "forgetting", "leakage", "confidence"}
+    unmeasured = {"quality", "forgetting", "leakage", "confidence"}
     assert {n for n, v in result.verdict.verdicts.items() if v.light == "unknown"} == unmeasured
     assert len(result.run.test_openings) == 1
 

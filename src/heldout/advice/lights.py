@@ -7,6 +7,9 @@ from heldout.core.stats import holm
 from heldout.core.verdict import Light, Verdict
 
 SIGNIFICANCE = 0.05  # family-wise, after Holm's adjustment over the lights that were measured
+# Shares of the training rows, beyond what is recited of held-out rows and by the base model.
+RECITAL_THAT_MATTERS = 0.05
+RECITAL_RULED_OUT = 0.1  # green asks for an interval that ends below it
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Primary:
 PRIMARY = (
     Primary("fit", "test_nll_best", "base", -1),
     Primary("quality", "metric_best", "base", 1),
+    Primary("memorization", "recital_best", "base", -1),
 )
 UNMEASURED = {
     "quality": "No task metric was named: loss alone does not tell whether answers are better.",
@@ -54,14 +58,15 @@ def judge(
     lights = {light: Light("unknown", sentence) for light, sentence in UNMEASURED.items()}
     lights["fit"] = _fit_without_test(by_name)
     for primary in PRIMARY:
-        if primary.light in contrasts:
-            lights[primary.light] = _decide(
-                primary,
-                by_name[primary.measurement],
-                contrasts[primary.light],
-                adjusted.get(primary.light, 0.0),
-                min_effect if primary.light == "fit" else 0.0,
-            )
+        if primary.light not in contrasts:
+            continue
+        measured, contrast = by_name[primary.measurement], contrasts[primary.light]
+        p_value = adjusted.get(primary.light, 0.0)
+        if primary.light == "memorization":
+            lights[primary.light] = _decide_recital(by_name, measured, contrast, p_value)
+        else:
+            effect = min_effect if primary.light == "fit" else 0.0
+            lights[primary.light] = _decide(primary, measured, contrast, p_value, effect)
     order = ("fit", "quality", "memorization", "forgetting", "leakage", "confidence")
     return Verdict(_headline(by_name, lights["fit"], peak), {name: lights[name] for name in order})
 
@@ -82,6 +87,24 @@ def _decide(
     if -min_effect < low and high < min_effect:
         return Light("yellow", f"No difference to the base model that matters: {figure}.", names)
     return Light("yellow", f"Cannot tell it from the base model: {figure}.", names)
+
+
+def _decide_recital(
+    by_name: dict[str, Measurement], measured: Measurement, contrast: Contrast, p_value: float
+) -> Light:
+    low, high = contrast.interval.low, contrast.interval.high
+    sentence = (
+        f"Recites {measured.value:.0%} of the training rows word for word; "
+        f"{contrast.difference:.0%} [{low:.0%}, {high:.0%}] beyond held-out rows and the base model."
+    )
+    plain = by_name.get("recital_fixed_epochs")
+    if plain is not None:
+        sentence += f" Without regularization: {plain.value:.0%}."
+    if p_value < SIGNIFICANCE and low > 0 and contrast.difference >= RECITAL_THAT_MATTERS:
+        return Light("red", sentence, (measured.name,))
+    if high < RECITAL_RULED_OUT:
+        return Light("green", sentence, (measured.name,))
+    return Light("yellow", sentence, (measured.name,))
 
 
 def _fit_without_test(by_name: dict[str, Measurement]) -> Light:

@@ -18,6 +18,18 @@ class TaskScores:
 
 
 @dataclass(frozen=True)
+class Recital:
+    """Which rows a model continues word for word; rows too short to tell are left out."""
+
+    recited_D: np.ndarray
+    groups_D: np.ndarray
+    row_index_D: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.recited_D)
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What one pass over the texts has collected.
 
@@ -27,6 +39,7 @@ class Evidence:
 
     losses: dict[tuple[str, str], DocumentLosses]
     scores: dict[tuple[str, str], TaskScores] = field(default_factory=dict)
+    recitals: dict[tuple[str, str], Recital] = field(default_factory=dict)
     min_effect: float = 0.01  # nats per token
 
 

@@ -154,3 +154,43 @@ def student_t_quantile(probability: float, freedom: float) -> float:
     g3 = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
     g4 = (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160
     return z + g1 / freedom + g2 / freedom**2 + g3 / freedom**3 + g4 / freedom**4
+
+
+def share_estimate(values, groups, *, level: float = 0.95) -> tuple[float, Interval]:
+    """A share of rows with its Wilson interval, counting groups, not rows, as the sample size.
+
+    Stays honest at 0 and 1, where a bootstrap has no width (Wilson 1927; Newcombe 1998). Taking
+    the groups as the sample size is conservative unless rows of a group always agree.
+    """
+    share = float(np.mean(np.asarray(values, dtype=np.float64)))
+    num_groups = len(np.unique(np.asarray(groups)))
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    center = (share + z**2 / (2 * num_groups)) / (1 + z**2 / num_groups)
+    variance = share * (1 - share) / num_groups + z**2 / (4 * num_groups**2)
+    reach = z * variance**0.5 / (1 + z**2 / num_groups)
+    low, high = max(0.0, center - reach), min(1.0, center + reach)
+    return share, Interval(min(low, share), max(high, share), level, "Wilson over groups")
+
+
+def difference_of_estimates(first, second) -> Contrast:
+    """Difference of two independent estimates, each ``(value, interval)``, from their intervals.
+
+    The method of variance estimates recovery (Zou and Donner 2008), which turns Wilson intervals
+    into Newcombe's; intervals may be one-sided. The p-value comes from the nearer end.
+    """
+    (a, interval_a), (b, interval_b) = first, second
+    difference = a - b
+    below = ((a - interval_a.low) ** 2 + (interval_b.high - b) ** 2) ** 0.5
+    above = ((interval_a.high - a) ** 2 + (b - interval_b.low) ** 2) ** 0.5
+    z = NormalDist().inv_cdf((1 + interval_a.level) / 2)
+    toward_zero = below if difference > 0 else above
+    p_value = 1.0
+    if difference and toward_zero:
+        p_value = 2 * (1 - NormalDist().cdf(z * abs(difference) / toward_zero))
+    return Contrast(
+        difference,
+        Interval(
+            difference - below, difference + above, interval_a.level, "recovered from two intervals"
+        ),
+        p_value,
+    )

@@ -29,7 +29,7 @@ from heldout.jobs.arms import Arm, Target, Texts, losses_of, prepare, regularize
 from heldout.jobs.cross_validate import cross_validate
 from heldout.jobs.find_rate import find_learning_rate
 from heldout.jobs.judge import judge, publish
-from heldout.jobs.measure import load_scores, measure_on_test, write_samples
+from heldout.jobs.measure import measure_on_test, write_samples
 from heldout.jobs.metrics import load_metric
 from heldout.jobs.parts import Parts, load_parts, read_parts, write_parts
 from heldout.lm.load import LoadedModel
@@ -227,7 +227,7 @@ def _stages(
     if not run.path("samples.json").exists():
         write_samples(run, target, recipe, progress)
     tick()
-    verdict = judge(run, load_scores(run))
+    verdict = judge(run)
     _write_figures(run)
     return verdict
 
@@ -389,7 +389,7 @@ def _write_figures(run: Run) -> None:
 
 
 def _publish_what_there_is(run: Run) -> None:
-    judge(run, load_scores(run))
+    judge(run)
     publish(run)
 
 

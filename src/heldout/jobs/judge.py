@@ -3,14 +3,15 @@
 from heldout.advice.lights import judge as judge_lights
 from heldout.core.discovery import build, entries_of
 from heldout.core.measurement import Measurement, NotMeasured
-from heldout.core.probe import Evidence, TaskScores
+from heldout.core.probe import Evidence
 from heldout.core.run import Run
 from heldout.core.verdict import Verdict
+from heldout.jobs.measure import load_recitals, load_scores
 from heldout.report.card import write_card
 from heldout.report.page import write_report
 
 
-def judge(run: Run, scores: dict[tuple[str, str], TaskScores] | None = None) -> Verdict:
+def judge(run: Run) -> Verdict:
     """Run every probe on the evidence in the folder, then write what follows from it."""
     losses = {
         (model, part): found
@@ -19,7 +20,7 @@ def judge(run: Run, scores: dict[tuple[str, str], TaskScores] | None = None) -> 
         if (found := run.losses(model, part)) is not None
     }
     recipe = run.recipe
-    evidence = Evidence(losses, scores or {}, recipe.eval.min_effect)
+    evidence = Evidence(losses, load_scores(run), load_recitals(run), recipe.eval.min_effect)
     measurements: list[Measurement | NotMeasured] = []
     for entry in entries_of("probe"):
         measurements += build("probe", entry.name, {}).measure(evidence)

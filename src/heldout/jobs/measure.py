@@ -1,18 +1,22 @@
 """Open the sealed test part once, and put the base, the best and the other arms beside it."""
 
+from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from heldout.core.errors import UserError
-from heldout.core.probe import TaskScores
+from heldout.core.probe import Recital, TaskScores
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
+from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.jobs.arms import Target, losses_of
 from heldout.jobs.metrics import Metric
 from heldout.lm.generate import continuations
 from heldout.lm.load import load_model
+from heldout.lm.recital import recital, recital_prompt
 from heldout.lm.tokenize import prompt_ids
 
 
@@ -22,10 +26,11 @@ def measure_on_test(
     recipe: Recipe,
     metric: Metric | None,
     progress: Progress,
-) -> dict[tuple[str, str], TaskScores]:
-    """Losses of every arm on the test part and on the followed training rows; one opening.
+) -> None:
+    """Losses and recital of every arm on the test part and on the followed training rows.
 
-    Losses go to ``evaluations/``; the task scores of base and best are returned and saved too.
+    One opening of the test part. Losses go to ``evaluations/``, recitals and task scores to
+    ``recitals.json`` and ``scores.json``.
     """
     models = ["base", "best"]
     if run.path("fixed_epochs").is_dir():
@@ -34,15 +39,30 @@ def measure_on_test(
     rows = run.open_test("losses of " + ", ".join(models))
     followed = set(run.read_json("data.json")["followed_rows"])
     scores: dict[tuple[str, str], TaskScores] = {}
+    recitals: dict[tuple[str, str], Recital] = {}
     with progress.stage("sealed test", len(models)):
         for name in models:
             model, tokenizer = _load(run, target, recipe, name)
             run.save_losses(name, "test", losses_of(model, tokenizer, rows, recipe))
-            train_rows = (row for row in run.read_rows("train") if row.index in followed)
+            train_rows = [row for row in run.read_rows("train") if row.index in followed]
             run.save_losses(name, "train", losses_of(model, tokenizer, train_rows, recipe))
+            as_many = islice(rows, len(train_rows))
+            recitals[name, "test"] = _recital(model, tokenizer, as_many, recipe)
+            recitals[name, "train"] = _recital(model, tokenizer, train_rows, recipe)
             if metric and name in ("base", "best"):
                 scores[name, "test"] = _score(model, tokenizer, rows, recipe, metric)
             progress.advance(1, name)
+    run.write_json(
+        "recitals.json",
+        {
+            f"{model}-{part}": {
+                "recited": found.recited_D.tolist(),
+                "groups": found.groups_D.tolist(),
+                "rows": found.row_index_D.tolist(),
+            }
+            for (model, part), found in recitals.items()
+        },
+    )
     if scores:
         run.write_json(
             "scores.json",
@@ -55,7 +75,20 @@ def measure_on_test(
                 for (model, part), found in scores.items()
             },
         )
-    return scores
+
+
+def load_recitals(run: Run) -> dict[tuple[str, str], Recital]:
+    """What ``measure_on_test`` saved."""
+    if not run.path("recitals.json").exists():
+        return {}
+    return {
+        (key.split("-")[0], key.split("-")[1]): Recital(
+            np.array(entry["recited"], dtype=bool),
+            np.array(entry["groups"], dtype=str),
+            np.array(entry["rows"], dtype=int),
+        )
+        for key, entry in run.read_json("recitals.json").items()
+    }
 
 
 def load_scores(run: Run) -> dict[tuple[str, str], TaskScores]:
@@ -71,20 +104,28 @@ def load_scores(run: Run) -> dict[tuple[str, str], TaskScores]:
 
 
 def write_samples(run: Run, target: Target, recipe: Recipe, progress: Progress) -> None:
-    """Greedy continuations of a few held-out prompts by the base, the best and the last model."""
-    rows = list(run.read_rows("validation"))[: recipe.eval.num_samples]
-    if not rows or not recipe.eval.num_samples:
+    """Greedy continuations by every arm: of held-out prompts, and of recited training rows."""
+    heldout = list(islice(run.read_rows("validation"), recipe.eval.num_samples))
+    recited = _recited_rows(run, recipe.eval.num_samples // 2)
+    if not heldout and not recited:
         return
-    samples: list[dict[str, str]] = []
     models = ["base", "best", "last"]
+    if run.path("fixed_epochs").is_dir():
+        models.append("fixed_epochs")
+    samples: list[dict[str, str]] = []
     with progress.stage("samples", len(models)):
         for name in models:
             model, tokenizer = _load(run, target, recipe, name)
-            prompts = [prompt_ids(row, tokenizer) for row in rows]
+            prompts = [prompt_ids(row, tokenizer) for row in heldout]
+            prompts += [recital_prompt(row, tokenizer, recipe.data.max_length) for row in recited]
             if not samples:
                 samples = [
-                    {"prompt": tokenizer.decode(ids, skip_special_tokens=True), "reference": ref}
-                    for ids, ref in prompts
+                    {
+                        "part": "validation" if number < len(heldout) else "train",
+                        "prompt": tokenizer.decode(ids, skip_special_tokens=True),
+                        "reference": reference,
+                    }
+                    for number, (ids, reference) in enumerate(prompts)
                 ]
             texts = continuations(
                 model, tokenizer, [ids for ids, _ in prompts], recipe.eval.max_new_tokens
@@ -93,6 +134,16 @@ def write_samples(run: Run, target: Target, recipe: Recipe, progress: Progress) 
                 sample[name] = text
             progress.advance(1, name)
     run.write_json("samples.json", samples)
+
+
+def _recited_rows(run: Run, most: int) -> list[Row]:
+    """Training rows that some arm recites, those first that most arms recite."""
+    counts: Counter[int] = Counter()
+    for (_, part), found in load_recitals(run).items():
+        if part == "train":
+            counts.update(found.row_index_D[found.recited_D].tolist())
+    chosen = {index for index, _ in counts.most_common(most)}
+    return [row for row in run.read_rows("train") if row.index in chosen]
 
 
 def _load(run: Run, target: Target, recipe: Recipe, name: str):
@@ -108,6 +159,16 @@ def _load(run: Run, target: Target, recipe: Recipe, name: str):
             str(folder), device=str(device), trust_remote_code=recipe.model.trust_remote_code
         )
     return loaded.model, loaded.tokenizer
+
+
+def _recital(model, tokenizer, rows, recipe: Recipe) -> Recital:
+    return recital(
+        model,
+        rows,
+        tokenizer,
+        max_length=recipe.data.max_length,
+        batch_size=recipe.eval.batch_size,
+    )
 
 
 def _score(model, tokenizer, rows, recipe: Recipe, metric: Metric) -> TaskScores:

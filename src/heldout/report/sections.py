@@ -277,11 +277,13 @@ def writings(sample: Sample) -> list[Writing]:
         ("Base model", sample.base),
         ("Kept (best)", sample.best),
         ("Last checkpoint", sample.last),
+        ("Without regularization", sample.fixed_epochs),
     ):
         if text is not None:
             found.setdefault(str(text).strip("\n"), []).append(label)
     columns = [Writing(" = ".join(labels), text) for text, labels in found.items()]
-    return [Writing("Reference", sample.reference), *columns] if sample.reference else columns
+    label = "Training text" if sample.part == "train" else "Reference"
+    return [Writing(label, sample.reference), *columns] if sample.reference else columns
 
 
 def differing_settings(recipes: Sequence[Recipe | None]) -> list[tuple[str, list[str]]]:

@@ -84,13 +84,18 @@ class Check:
 
 @dataclass(frozen=True)
 class Sample:
-    """A held-out prompt with what each model wrote; None where that model wrote nothing yet."""
+    """A prompt with what each model wrote; None where that model wrote nothing.
+
+    ``part`` is train for the beginning of a training row that some model recites.
+    """
 
     prompt: str
     reference: str
     base: str | None
     best: str | None
     last: str | None
+    fixed_epochs: str | None = None
+    part: str = "validation"
 
 
 @dataclass(frozen=True)
@@ -254,6 +259,8 @@ def _samples(entries: Any) -> tuple[Sample, ...]:
             entry.get("base"),
             entry.get("best"),
             entry.get("last"),
+            entry.get("fixed_epochs"),
+            str(entry.get("part") or "validation"),
         )
         for entry in entries
     )

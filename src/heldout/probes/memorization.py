@@ -1,0 +1,61 @@
+"""Recital: the share of training rows that greedy decoding continues word for word.
+
+The controls are held-out rows, which no model can have learned by heart, and the base model, which
+has not seen either. Fixed phrases are recited from held-out rows just as often.
+"""
+
+from dataclasses import dataclass
+
+from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
+from heldout.core.probe import Evidence, Probe
+from heldout.core.stats import difference_of_estimates, share_estimate
+
+SOURCE = "Carlini et al. 2022, arXiv 2202.07646; intervals: Newcombe 1998, Zou and Donner 2008"
+COST = "one forward pass over as many held-out as training rows"
+
+LEAST_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Memorization(Probe):
+    """Share of training rows; ``heldout`` and ``base`` contrasts: positive is recited more."""
+
+    def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
+        found: list[Measurement | NotMeasured] = []
+        base = self._against_heldout(evidence, "base")
+        for model in ("base", "last", "fixed_epochs", "best"):
+            excess = self._against_heldout(evidence, model)
+            if excess is None:
+                continue
+            train = evidence.recitals[model, "train"]
+            share, interval = share_estimate(train.recited_D, train.groups_D)
+            contrasts = {"heldout": excess}
+            if model != "base" and base is not None:
+                contrasts["base"] = difference_of_estimates(
+                    (excess.difference, excess.interval), (base.difference, base.interval)
+                )
+            found.append(
+                Measurement(
+                    name=f"recital_{model}",
+                    value=share,
+                    unit="share of rows",
+                    num_units=len(set(train.groups_D.tolist())),
+                    resampled_unit="group of rows",
+                    interval=interval,
+                    contrasts=contrasts,
+                )
+            )
+        return found or [
+            NotMeasured(
+                "recital_best",
+                f"needs {LEAST_ROWS} training and held-out rows that are long enough to be recited",
+            )
+        ]
+
+    def _against_heldout(self, evidence: Evidence, model: str) -> Contrast | None:
+        train = evidence.recitals.get((model, "train"))
+        test = evidence.recitals.get((model, "test"))
+        if train is None or test is None or min(len(train), len(test)) < LEAST_ROWS:
+            return None
+        first: tuple[float, Interval] = share_estimate(train.recited_D, train.groups_D)
+        return difference_of_estimates(first, share_estimate(test.recited_D, test.groups_D))

@@ -1,0 +1,92 @@
+"""A model that has learned rows by heart, and one that has not."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from heldout.advice.lights import judge
+from heldout.core.probe import Evidence, Recital
+from heldout.core.row import Row
+from heldout.core.stats import difference_of_estimates, share_estimate
+from heldout.lm.generate import continuations
+from heldout.lm.recital import recital, recital_prompt
+from heldout.probes.memorization import Memorization
+
+
+def rows(topics_text, first, num):
+    paragraphs = [" ".join(p.split())[:150] for p in topics_text.split("\n\n") if len(p) > 200]
+    return [
+        Row(i, ({"role": "text", "content": text},), f"row-{i}")
+        for i, text in enumerate(paragraphs[first : first + num])
+    ]
+
+
+@pytest.fixture(scope="module")
+def reciter(tiny_model_dir, tiny_tokenizer, topics_text):
+    """Trained on four rows until it knows them."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
+    ids = [torch.tensor([tiny_tokenizer(r.text).input_ids]) for r in rows(topics_text, 0, 4)]
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        for text in ids:
+            loss = model(input_ids=text, labels=text).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    return model
+
+
+def test_recital_is_what_greedy_decoding_returns(reciter, tiny_tokenizer, topics_text):
+    known, unknown = rows(topics_text, 0, 4), rows(topics_text, 20, 12)
+    found = recital(reciter, known + unknown, tiny_tokenizer, max_length=96, batch_size=5)
+    assert found.recited_D.tolist()[:4] == [True] * 4
+    assert not found.recited_D[4:].any()
+    for row, recited in zip(known + unknown, found.recited_D, strict=True):
+        prompt, rest = recital_prompt(row, tiny_tokenizer, 96)
+        suffix = tiny_tokenizer.decode(tiny_tokenizer(row.text).input_ids[11:31])
+        assert rest.startswith(suffix)
+        (text,) = continuations(reciter, tiny_tokenizer, [prompt], 20)
+        assert (text == suffix) == recited
+
+
+def test_short_rows_cannot_tell(reciter, tiny_tokenizer):
+    short = [Row(0, ({"role": "text", "content": "A list."},), "a")]
+    assert len(recital(reciter, short, tiny_tokenizer, max_length=96, batch_size=4)) == 0
+
+
+def made(share, num=80):
+    recited = np.arange(num) < share * num
+    return Recital(recited, np.arange(num).astype(str), np.arange(num))
+
+
+def light(best_train, best_test, base_train=0.0, base_test=0.0):
+    evidence = Evidence(
+        {},
+        recitals={
+            ("base", "train"): made(base_train),
+            ("base", "test"): made(base_test),
+            ("best", "train"): made(best_train),
+            ("best", "test"): made(best_test),
+        },
+    )
+    return judge(Memorization().measure(evidence), min_effect=0.01).verdicts["memorization"].light
+
+
+def test_the_light_needs_both_controls():
+    assert light(0.5, 0.0) == "red"
+    assert light(0.0, 0.0) == "green"
+    assert light(0.5, 0.5) == "yellow", "boilerplate: held-out rows are recited as often"
+    assert light(0.5, 0.0, base_train=0.5) == "yellow", "the base model knew them before"
+
+
+def test_newcombes_published_examples():
+    """Newcombe 1998, table II, method 10: 56/70 - 48/80 and 10/10 - 0/20."""
+
+    def share(hits, num):
+        return share_estimate(np.arange(num) < hits, np.arange(num))
+
+    first = difference_of_estimates(share(56, 70), share(48, 80)).interval
+    assert (first.low, first.high) == pytest.approx((0.0524, 0.3339), abs=2e-4)
+    second = difference_of_estimates(share(10, 10), share(0, 20)).interval
+    assert (second.low, second.high) == pytest.approx((0.6791, 1.0), abs=2e-4)
