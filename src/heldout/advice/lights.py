@@ -95,7 +95,8 @@ def _decide_recital(
     low, high = contrast.interval.low, contrast.interval.high
     sentence = (
         f"Recites {measured.value:.0%} of the training rows word for word; "
-        f"{contrast.difference:.0%} [{low:.0%}, {high:.0%}] beyond held-out rows and the base model."
+        f"{contrast.difference:.0%} [{low:.0%}, {high:.0%}] beyond held-out rows and the base "
+        "model."
     )
     plain = by_name.get("recital_fixed_epochs")
     if plain is not None:
