@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from heldout.core.errors import UserError
@@ -220,8 +221,13 @@ def test_lora_on_a_conversation_with_metric_and_search(tiny_model_dir, topics_te
             "eval.metric=rouge_l",
             "eval.metric_rows=8",
             "data.max_length=96",
+            "train.report_to=tensorboard",
         ],
     )
+    events = EventAccumulator(str(result.run.path("tensorboard")))
+    events.Reload()
+    tracked = [event.value for event in events.Scalars("train/validation_nll")]
+    assert tracked == pytest.approx([e["validation_nll"] for e in result.run.history()[1:]])
     assert (result.best / "adapter_config.json").exists()
     assert len(result.run.read_json("search.json")["trials"]) == 2
     assert "metric_best" in result.run.read_json("result.json")["figures"]

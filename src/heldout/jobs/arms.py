@@ -186,10 +186,11 @@ class Arm:
                 before_first_step(model, tokenizer, windows, schedule)
             if resumed_from is None:
                 keeper.evaluate(0, 0.0, None, 0.0)
+            main = self.history_name == "history.jsonl"
             outcome = train(
                 model,
                 windows,
-                self.recipe,
+                self.recipe if main else self.recipe.replace(train={"report_to": ()}),
                 regularizers,
                 learning_rate=self.learning_rate,
                 schedule=schedule,
@@ -221,7 +222,7 @@ class Arm:
                 learning_rate=self.learning_rate,
                 schedule=schedule,
                 folder=folder,
-                on_evaluate=lambda *_: Continue(),
+                on_evaluate=lambda *_: (Continue(), {}),
                 resume=True,
                 should_stop=stop,
                 progress=progress,

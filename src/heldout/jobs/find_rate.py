@@ -70,17 +70,17 @@ def _try(run, target, recipe, texts, rate, stop, progress, check_interrupt) -> T
     steps = min(recipe.search.max_steps, max(1, round(full.steps_per_epoch * recipe.search.epochs)))
     reached: list[float] = []
 
-    def evaluate(step: int, epoch: float, loss: float, learning_rate: float) -> Decision:
+    def evaluate(*_: float) -> tuple[Decision, dict[str, float]]:
         found = losses_of(model, loaded.tokenizer, texts.validation, recipe)
         reached.append(found.nats_per_token)
-        return Continue()
+        return Continue(), {}
 
     with progress.stage(f"learning rate {rate:g}", steps):
         try:
             outcome = train(
                 model,
                 windows,
-                recipe,
+                recipe.replace(train={"report_to": ()}),
                 regularizers_of(recipe),
                 learning_rate=rate,
                 schedule=Schedule(full.steps_per_epoch, steps, steps),

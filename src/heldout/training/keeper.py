@@ -58,8 +58,8 @@ class Keeper:
 
     def evaluate(
         self, step: int, epoch: float, training_loss: float | None, learning_rate: float
-    ) -> Decision:
-        """Measure, record, keep; returns the first Stop of any regularizer."""
+    ) -> tuple[Decision, dict[str, float]]:
+        """Measure, record, keep; returns the first Stop of any regularizer, and main figures."""
         with ExitStack() as stack:
             for regularizer in self.regularizers:
                 stack.enter_context(regularizer.evaluation_weights(self.model))
@@ -72,7 +72,7 @@ class Keeper:
         level = validation.estimate()
         self.run.save_losses(self._name(step), "validation", validation)
         self.evaluations.append(Evaluation(step, epoch, validation))
-        entry = {
+        entry: dict[str, Any] = {
             "step": step,
             "epoch": epoch,
             "validation_nll": level.value,
@@ -87,11 +87,12 @@ class Keeper:
         }
         self.run.append_history(entry, self.history_name)
         self.on_entry(entry)
+        figures = {key: entry[key] for key in ("validation_nll", "train_nll")}
         for regularizer in self.regularizers:
             decision = regularizer.decide(self.evaluations)
             if isinstance(decision, Stop):
-                return decision
-        return Continue()
+                return decision, figures
+        return Continue(), figures
 
     def _name(self, step: int) -> str:
         return f"{self.prefix}step-{step:06d}"

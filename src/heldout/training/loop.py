@@ -2,8 +2,10 @@
 
 import inspect
 import math
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,9 @@ from heldout.core.regularizer import Continue, Decision, Regularizer, Stop
 from heldout.training.attach import attach
 from heldout.training.windows import WindowDataset
 
-# (step, epoch, mean training loss since the last evaluation, learning rate) -> decision
-OnEvaluate = Callable[[int, float, float, float], Decision]
+# (step, epoch, mean training loss since the last evaluation, learning rate)
+# -> (decision, figures for the trackers)
+OnEvaluate = Callable[[int, float, float, float], tuple[Decision, dict[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -110,15 +113,17 @@ def train(
         dataloader_pin_memory=on_gpu,
     )
     control = _Control(schedule, on_evaluate, recipe, checkpoints, should_stop, progress)
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=windows,
-        data_collator=windows.collate,
-        callbacks=[control],
-    )
+    with _tensorboard_beside(folder):
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=windows,
+            data_collator=windows.collate,
+            callbacks=[control],
+        )
     trainer.remove_callback(transformers.PrinterCallback)
     attach(trainer, regularizers, recipe=recipe, logit_free=True)
+    control.log = trainer.log
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
     model.eval()
@@ -144,6 +149,7 @@ class _Control(TrainerCallback):
         self.reason = ""
         self.interrupted = False
         self.last_checkpoint = time.monotonic()
+        self.log: Callable[[dict[str, float]], None] = lambda figures: None
 
     def on_train_begin(self, args, state, control, **kwargs):
         if state.global_step:
@@ -163,9 +169,11 @@ class _Control(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "loss" not in (logs or {}):
             return control
-        decision = self.measure(
+        decision, figures = self.measure(
             state.global_step, float(state.epoch), logs["loss"], logs["learning_rate"]
         )
+        if figures:
+            self.log(figures)  # holds no "loss", so this method returns at once
         if isinstance(decision, Stop):
             self.reason = decision.reason
             control.should_training_stop = True
@@ -176,6 +184,20 @@ class _Control(TrainerCallback):
             control.should_save = True
             self.last_checkpoint = time.monotonic()
         return control
+
+
+@contextmanager
+def _tensorboard_beside(folder: Path) -> Iterator[None]:
+    """Event files outlive the checkpoints, unless the user has named a place for them."""
+    name = "TENSORBOARD_LOGGING_DIR"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = str(folder.parent / "tensorboard")
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def _checkpointing(wanted: bool) -> dict[str, Any]:
