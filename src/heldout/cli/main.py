@@ -109,6 +109,12 @@ def fit(
     from heldout.cli.show import show_result
 
     show_result(result.run, result.verdict, as_json)
+    if demo and not as_json:
+        print(
+            "\nOpen the report in a browser. Then try your own rows:\n"
+            "  heldout fit --model MODEL --data train.jsonl --dry-run\n"
+            "  heldout fit --model MODEL --data train.jsonl"
+        )
 
 
 @app.command()
