@@ -53,13 +53,13 @@ def test_the_demo_on_a_part_of_its_rows(tmp_path):
             "data.max_rows=64",
             "train.max_epochs=2",
             "control.fixed_epochs=1",
-            "eval.max_train_rows=24",
+            "eval.max_train_rows=64",
             "eval.num_samples=1",
             "eval.max_new_tokens=8",
         ),
     )
     figures = result.run.read_json("result.json")["figures"]
     assert figures["test_nll_best_minus_base_high"] < 0
-    assert figures["recital_base"] == 0
+    assert 0 <= figures["recital_base"] <= 0.1
     assert np.isfinite(figures["generalization_gap_best"])
     assert len(result.run.test_openings) == 1
