@@ -34,7 +34,7 @@ SETTINGS = (
     "eval.max_train_rows=60",
     "eval.num_samples=4",
     "eval.max_new_tokens=48",
-    "control.fixed_epochs=6",
+    "control.fixed_epochs=5",
 )
 
 
@@ -94,6 +94,9 @@ def main() -> None:
             "heldout_nll_best_recomputed": recomputed,
             "gain_low": -figures["test_nll_best_minus_base_high"],
             "gain_over_fixed_low": -figures["test_nll_best_minus_fixed_epochs_high"],
+            "recital_best": figures["recital_best"],
+            "recital_last": figures["recital_last"],
+            "recital_fixed_epochs": figures["recital_fixed_epochs"],
             "learning_rate": found["learning_rate"],
             "best_epoch": found["best_epoch"],
             "seconds": found["seconds"],

@@ -161,10 +161,15 @@ def default_folder(model: str, data: str) -> Path:
 
 def _run_stages(run: Run, target: Target, progress: Progress) -> FitResult:
     start = time.monotonic()
-    earlier = run.status.get("seconds", 0.0)
+    earlier = run.status.get("seconds", 0.0), run.status.get("peak_gb", 0.0)
 
     def status(state: str, **details: Any) -> None:
-        run.write_status(state, seconds=earlier + time.monotonic() - start, **details)
+        run.write_status(
+            state,
+            seconds=earlier[0] + time.monotonic() - start,
+            peak_gb=max(earlier[1], _peak_gb()),
+            **details,
+        )
 
     try:
         with quiet_libraries(), stop_on_interrupt() as request:
@@ -372,20 +377,23 @@ def _write_figures(run: Run) -> None:
             figures[f"{measured['name']}_minus_{control}"] = contrast["difference"]
             figures[f"{measured['name']}_minus_{control}_low"] = contrast["interval"]["low"]
             figures[f"{measured['name']}_minus_{control}_high"] = contrast["interval"]["high"]
-    if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated() / 1e9
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     found = run.read_json("result.json")
     run.write_json(
         "result.json",
         {
             **found,
             "seconds": run.status.get("seconds", 0.0),
-            "peak_gb": max(peak, found.get("peak_gb", 0.0)),
+            "peak_gb": run.status.get("peak_gb", 0.0),
             "figures": figures,
         },
     )
+
+
+def _peak_gb() -> float:
+    """Most memory that this process has held so far, on the device that trains."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def _publish_what_there_is(run: Run) -> None:
