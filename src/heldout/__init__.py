@@ -11,7 +11,7 @@ _HOMES = {
     "attach": "heldout.training.attach",
     "fit": "heldout.jobs.fit",
     "resume": "heldout.jobs.fit",
-    "report": "heldout.jobs.report",
+    "write_report": "heldout.jobs.report",
     "UserError": "heldout.core.errors",
     "Regularizer": "heldout.core.regularizer",
     "Dropout": "heldout.regularizers.dropout",

@@ -52,7 +52,7 @@ def train(model, windows, folder, regularizers, steps=6, resume=None, save=False
     trainer = Trainer(
         model=model, args=arguments, train_dataset=windows, data_collator=windows.collate
     )
-    attach(trainer, regularizers, logit_free=True)
+    attach(trainer, regularizers, logit_free=True, evaluates=True)
     trainer.train(resume_from_checkpoint=resume)
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 

@@ -53,7 +53,7 @@ def test_the_demo_on_a_part_of_its_rows(tmp_path):
             "data.max_rows=64",
             "train.max_epochs=2",
             "control.fixed_epochs=1",
-            "eval.max_train_rows=64",
+            "eval.max_train_rows=24",
             "eval.num_samples=1",
             "eval.max_new_tokens=8",
         ),

@@ -20,6 +20,8 @@ from heldout.core.errors import UserError
 from heldout.core.run import Run
 from heldout.jobs.arms import save_model, tie
 from heldout.jobs.fit import dry_run, fit, resume
+from heldout.lm.load import load_model
+from heldout.lm.nll import document_losses
 
 FAST = (
     "train.learning_rate=3e-3",
@@ -195,6 +197,123 @@ def test_ctrl_c_ends_cleanly_and_can_go_on(result, tiny_model_dir, data, tmp_pat
     assert validation == [e["validation_nll"] for e in result.run.history()]
 
 
+OVERFIT = (
+    "train.learning_rate=3e-2",
+    "train.checkpoint_minutes=0",
+    "eval.per_epoch=1",
+    "eval.max_train_rows=20",
+    "eval.num_samples=0",
+    "data.max_length=48",
+)
+
+
+@pytest.fixture(scope="module")
+def few_rows(data, tmp_path_factory):
+    """30 rows to train on, 40 and 40 held out: settings for three files."""
+    folder = tmp_path_factory.mktemp("few")
+    lines = Path(data).read_text().splitlines()
+    parts = {"train": lines[:30], "validation": lines[40:80], "test": lines[80:120]}
+    for name, rows in parts.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(rows))
+    return folder
+
+
+def given_parts(folder):
+    return [f"data.{part}={folder / part}.jsonl" for part in ("validation", "test")]
+
+
+@pytest.fixture(scope="module")
+def overfitted(tiny_model_dir, few_rows, tmp_path_factory):
+    """A run whose held-out loss turns upward long before its planned end."""
+    return fit(
+        str(tiny_model_dir),
+        str(few_rows / "train.jsonl"),
+        out=tmp_path_factory.mktemp("runs") / "overfitted",
+        recipe="full",
+        settings=[
+            *OVERFIT,
+            *given_parts(few_rows),
+            "train.max_epochs=40",
+            "control.fixed_epochs=3",
+            "regularizers.weight_decay.rate=5.0",
+            "regularizers.early_stopping.patience=2",
+            "regularizers.early_stopping.certain_rise=99",
+        ],
+    ).run
+
+
+def loss_on_disk(run, name):
+    loaded = load_model(str(run.path(name)), device="cpu")
+    return document_losses(
+        loaded.model, run.read_rows("validation"), loaded.tokenizer, max_length=48, batch_size=8
+    ).nats_per_token
+
+
+def test_early_stopping_stops_and_rolls_back(overfitted):
+    history = overfitted.history()
+    result = overfitted.read_json("result.json")
+    losses = [entry["validation_nll"] for entry in history]
+    assert "no new low" in result["stop_reason"]
+    assert result["last_step"] == history[-1]["step"] < 40 * 4
+    assert losses.index(min(losses)) == len(losses) - 3, "two evaluations of patience"
+    assert result["best_step"] == history[-3]["step"]
+    # best/ is the rollback, last/ is not.
+    assert loss_on_disk(overfitted, "best") == pytest.approx(min(losses), abs=1e-5)
+    assert loss_on_disk(overfitted, "last") == pytest.approx(losses[-1], abs=1e-5)
+    assert losses[-1] > min(losses) + 0.01
+
+
+def test_the_control_arm_is_the_plain_recipe(overfitted, tiny_model_dir, few_rows, tmp_path):
+    plain = fit(
+        str(tiny_model_dir),
+        str(few_rows / "train.jsonl"),
+        out=tmp_path / "plain",
+        recipe="plain",
+        settings=[*OVERFIT, *given_parts(few_rows), "model.method=full", "train.max_epochs=3"],
+    ).run
+    control = overfitted.history("control_history.jsonl")
+    assert control == plain.history()
+    assert control[-1]["epoch"] == 3
+    assert control[1]["train_nll"] != overfitted.history()[1]["train_nll"]
+
+
+def test_resume_after_the_stop_decision_trains_no_further(overfitted, tmp_path):
+    """A kill between the last checkpoint and the result."""
+    folder = tmp_path / "again"
+    shutil.copytree(overfitted.folder, folder)
+    recipe = (folder / "recipe.toml").read_text()
+    (folder / "recipe.toml").write_text(recipe.replace("fixed_epochs = 3.0", "fixed_epochs = 0.0"))
+    for name in ("result.json", "recitals.json", "history.jsonl"):
+        (folder / name).unlink()
+    shutil.rmtree(folder / "best")
+    whole = resume(folder).run
+    assert whole.history() == overfitted.history()
+    checkpoint = whole.path("checkpoints/checkpoint-4")
+    assert not checkpoint.exists()
+
+
+def test_few_held_out_groups_make_no_claim(tiny_model_dir, few_rows, tmp_path):
+    (tmp_path / "test.jsonl").write_text(
+        "\n".join((few_rows / "test.jsonl").read_text().splitlines()[:3])
+    )
+    options = [
+        *OVERFIT,
+        f"data.validation={few_rows / 'validation.jsonl'}",
+        f"data.test={tmp_path / 'test.jsonl'}",
+        "train.max_epochs=1",
+    ]
+    train = str(few_rows / "train.jsonl")
+    result = fit(str(tiny_model_dir), train, out=tmp_path / "run", recipe="full", settings=options)
+    light = result.verdict.verdicts["fit"]
+    assert light.light == "yellow"
+    assert "3 held-out groups are too few" in light.sentence
+    warnings = [c for c in result.run.read_json("checks.json") if c["status"] == "warning"]
+    assert [c["name"] for c in warnings] == ["test part"]
+    (tmp_path / "test.jsonl").write_text((few_rows / "test.jsonl").read_text().splitlines()[0])
+    with pytest.raises(UserError, match="The test part has 1 group"):
+        fit(str(tiny_model_dir), train, out=tmp_path / "one", recipe="full", settings=options)
+
+
 def test_lora_on_a_conversation_with_metric_and_search(tiny_model_dir, topics_text, tmp_path):
     rows = [
         {
@@ -349,6 +468,12 @@ def test_bad_input_writes_nothing(tiny_model_dir, data, tmp_path):
     fails("did you mean 'weight_decay'", settings=["regularizers.weight_decy=true"])
     fails("no LoRA layers", settings=["regularizers.dropout.adapter=.1"])
     fails("eval.metric must be", settings=["eval.metric=exact_mach"])
+    fails("needs prompts with answers", settings=["eval.metric=exact_match"])
+    fails("unknown or not installed", settings=["train.report_to=notracker"])
+    fails("must be under 512", settings=["eval.max_new_tokens=600"])
+    fails("must be a finite number", settings=["regularizers.weight_decay.rate=nan"])
+    fails("drops nothing", settings=["regularizers.dropout=true"])
+    fails("an adapter folder cannot hold", recipe="default", settings=["model.tie_weights=false"])
     fails(
         "Too little memory",
         settings=["train.micro_batch_size=100000000", "train.batch_size=100000000"],

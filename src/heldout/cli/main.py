@@ -67,6 +67,10 @@ def fit(
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune a model, keep the best checkpoint, and write the report that proves it."""
+    if dry_run and (demo or resume is not None):
+        raise UserError("--dry-run goes with --model and --data, not with --demo or --resume.")
+    if resume is not None and (out is not None or from_scratch or recipe != "default"):
+        raise UserError("--resume goes on with the run as it is: leave out --out and --recipe.")
     if demo and (model or data or resume or from_scratch or recipe != "default"):
         raise UserError("--demo brings its own model, data and recipe: leave the others out.")
     if resume is None and not demo and not (model and data):
@@ -83,7 +87,7 @@ def fit(
 
     if dry_run:
         plan = job.dry_run(
-            model, data, recipe=recipe, settings=settings or [], from_scratch=from_scratch
+            model, data, recipe=recipe, settings=settings or [], from_scratch=from_scratch, out=out
         )
         from heldout.cli.show import show_plan
 
@@ -126,7 +130,7 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Write the report of a run again, or put several runs side by side."""
-    from heldout.jobs.report import report as job
+    from heldout.jobs.report import write_report as job
 
     written = job(runs, out=out)
     if as_json:
@@ -166,18 +170,24 @@ def options(
 def main() -> None:
     """Entry point: 0 done, 1 interrupted or a gate failed, 2 bad input in one clear line."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
     except UserError as error:
         _fail(str(error), 2)
     except Interrupted:
         _fail("Stopped. What there is has been kept; go on with `heldout fit --resume RUN`.", 1)
-    except KeyboardInterrupt:
-        _fail("Stopped at once. The last checkpoint is kept; `--resume` goes on from there.", 1)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("Stopped at once. If a run had begun, `--resume` goes on from its checkpoint.", 1)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             _fail(f"The disk is full{_at(error)}: free some space, then `--resume` the run.", 2)
+        if error.filename and error.strerror:
+            _fail(f"Cannot read or write{_at(error)}: {error.strerror}.", 2)
         raise
     except Exception as error:
+        if hasattr(error, "format_message"):  # the parser's own: an unknown option, say
+            if error.format_message():
+                _fail(f"{error.format_message()} Try `heldout --help`.", 2)
+            sys.exit(2)
         if "No space left on device" in str(error) or "File too large" in str(error):
             _fail("The disk is full: free some space, then `--resume` the run.", 2)
         raise

@@ -12,7 +12,7 @@ from heldout.core.run import Run
 from heldout.core.verdict import Verdict
 
 if TYPE_CHECKING:
-    from heldout.jobs.fit import Plan
+    from heldout.jobs.plan import Plan
 
 _MARKS = {"green": "[green]●[/]", "yellow": "[yellow]●[/]", "red": "[red]●[/]", "unknown": "○"}
 
@@ -64,7 +64,7 @@ def show_plan(plan: "Plan", as_json: bool) -> None:
     table.add_row(
         "steps",
         f"{plan.steps_per_epoch:,} an epoch, at most {plan.max_steps:,}; "
-        f"evaluated every {plan.evaluate_every:,}",
+        f"evaluated {plan.evaluations_per_epoch:g} times an epoch",
     )
     table.add_row("each step", plan.step_cost)
     for check in plan.checks:

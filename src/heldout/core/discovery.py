@@ -10,13 +10,14 @@ import dataclasses
 import difflib
 import importlib
 import importlib.util
+import math
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from heldout.core.errors import UserError
 
@@ -93,10 +94,25 @@ def build(kind: str, name: str, parameters: dict[str, Any]) -> Any:
     for key in parameters:
         if key not in known:
             raise UserError(f"Unknown parameter {key!r} of {name}{_hint(key, known)}")
+    hints = get_type_hints(plugin)
+    for key, value in parameters.items():
+        _check_type(f"{name}.{key}", value, hints[key])
     try:
         return plugin(**parameters)
     except TypeError as error:
         raise UserError(f"{name}: {error}.") from None
+
+
+def _check_type(name: str, value: Any, hint: Any) -> None:
+    if hint is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        if not fits or not math.isfinite(value):
+            raise UserError(f"{name} must be a finite number, got {value!r}.")
+    elif hint is int and (not isinstance(value, int) or isinstance(value, bool)):
+        raise UserError(f"{name} must be a whole number, got {value!r}.")
+    elif hint in (bool, str) and not isinstance(value, hint):
+        words = "true or false" if hint is bool else "text"
+        raise UserError(f"{name} must be {words}, got {value!r}.")
 
 
 def plugin_class(entry: Entry) -> type:

@@ -6,6 +6,7 @@ with ``--set section.key=value``.
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -82,6 +83,7 @@ class EvalSection:
     per_epoch: float = 2.0  # evaluations per epoch
     batch_size: int = 16
     max_train_rows: int = 200  # training rows whose clean loss is followed
+    max_recital_rows: int = 400  # training rows, and as many test rows, tested for recital
     metric: str = ""  # exact_match, rouge_l, or path/to/file.py:function
     metric_rows: int = 100
     max_new_tokens: int = 64
@@ -171,6 +173,10 @@ _RULES = [
     ("model", "lora_alpha", lambda v: v >= 1, "1 or more"),
     ("train", "learning_rate", lambda v: v is None or 0 < v < 1, "above 0 and under 1"),
     ("train", "max_epochs", lambda v: v > 0, "above 0"),
+    ("train", "seed", lambda v: 0 <= v < 2**32, "between 0 and 4294967295"),
+    ("train", "adam_beta2", lambda v: 0 <= v < 1, "at least 0 and under 1"),
+    ("train", "checkpoint_minutes", lambda v: v >= 0, "0 (each evaluation) or more"),
+    ("data", "seed", lambda v: v >= 0, "0 or more"),
     ("train", "batch_size", lambda v: v >= 1, "1 or more"),
     ("train", "micro_batch_size", lambda v: v >= 1, "1 or more"),
     ("train", "warmup_steps", lambda v: v >= 0, "0 or more"),
@@ -183,6 +189,7 @@ _RULES = [
     ("eval", "per_epoch", lambda v: v > 0, "above 0"),
     ("eval", "batch_size", lambda v: v >= 1, "1 or more"),
     ("eval", "max_train_rows", lambda v: v >= 2, "2 or more"),
+    ("eval", "max_recital_rows", lambda v: v >= 2, "2 or more"),
     ("eval", "metric_rows", lambda v: v >= 2, "2 or more"),
     ("eval", "max_new_tokens", lambda v: v >= 1, "1 or more"),
     ("eval", "num_samples", lambda v: v >= 0, "0 or more"),
@@ -202,7 +209,10 @@ def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Rec
         path = Path(source)
         if not path.is_file():
             raise UserError(f"Recipe {source}: no such file. `heldout list` shows the ready ones.")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"Recipe {source} is not UTF-8 text.") from None
     else:
         shipped = resources.files("heldout") / "recipes" / f"{source}.toml"
         if not shipped.is_file():
@@ -294,6 +304,8 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is float and isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name} must be a finite number, got {value!r}.")
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
         raise UserError(f"{name} must be {words[hint]}, got {value!r}.")

@@ -49,7 +49,10 @@ class Run:
         run = cls(folder)
         if not (folder / "status.json").is_file():
             raise UserError(f"{folder} is not a run of heldout: status.json is missing.")
-        layout = run.read_json("status.json").get("layout")
+        try:
+            layout = run.read_json("status.json").get("layout")
+        except (ValueError, AttributeError):
+            raise UserError(f"{folder}/status.json is damaged: start the run anew.") from None
         if layout != LAYOUT:
             raise UserError(f"{folder} has layout {layout!r}; this version reads {LAYOUT!r}.")
         return run

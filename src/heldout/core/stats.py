@@ -10,6 +10,7 @@ import numpy as np
 from heldout.core.measurement import Contrast, Interval
 
 NUM_RESAMPLES = 4000
+LEAST_TO_RESAMPLE = 8  # groups; below, too few resamples differ, and Student's t is used
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ def ratio_estimate(
         same = Interval(value, value, level)
         return RatioEstimate(value, same, 1.0 if value == null else 0.0, num_groups)
 
+    if num_groups < LEAST_TO_RESAMPLE:
+        return _student_estimate(float(value), float(error), num_groups, level, null)
     rng = np.random.default_rng(seed)
     t_parts = []
     # In slices, so that memory does not grow with the number of groups.
@@ -87,6 +90,27 @@ def ratio_estimate(
         float(value),
         Interval(float(value - high * error), float(value - low * error), level),
         p_value,
+        num_groups,
+    )
+
+
+def _student_estimate(
+    value: float, error: float, num_groups: int, level: float, null: float
+) -> RatioEstimate:
+    freedom = num_groups - 1
+    reach = student_t_quantile((1 + level) / 2, freedom) * error
+    # The level at which the interval would just touch the null, by bisection.
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if student_t_quantile((1 + middle) / 2, freedom) * error < abs(value - null):
+            low = middle
+        else:
+            high = middle
+    return RatioEstimate(
+        value,
+        Interval(value - reach, value + reach, level, "Student t over groups"),
+        1 - low,
         num_groups,
     )
 
@@ -133,6 +157,8 @@ def difference_of_ratios(first, second, *, level: float = 0.95) -> tuple[float, 
         )
         parts.append((ratio, error**2, len(y_G)))
     (a, var_a, n_a), (b, var_b, n_b) = parts
+    if min(n_a, n_b) < 2:
+        raise ValueError(f"An interval needs at least 2 groups on both sides, got {n_a} and {n_b}.")
     variance = var_a + var_b
     if variance == 0:
         return float(a - b), Interval(float(a - b), float(a - b), level, "Welch t over groups")
@@ -144,10 +170,16 @@ def difference_of_ratios(first, second, *, level: float = 0.95) -> tuple[float, 
 
 
 def student_t_quantile(probability: float, freedom: float) -> float:
-    """Quantile of Student's t by Cornish-Fisher expansion (Abramowitz and Stegun 26.7.5).
+    """Quantile of Student's t: exact for 1 and 2 degrees of freedom, else Cornish-Fisher.
 
-    Within .5 % for 4 and more degrees of freedom and probabilities up to .995.
+    The expansion (Abramowitz and Stegun 26.7.5) is within 2 % for 3 degrees of freedom and .5 %
+    for more, at probabilities up to .975.
     """
+    if freedom <= 1:
+        return float(np.tan(np.pi * (probability - 0.5)))
+    if freedom <= 2:
+        spread = 4 * probability * (1 - probability)
+        return float(2 * (probability - 0.5) * np.sqrt(2 / spread)) if spread else float("inf")
     z = NormalDist().inv_cdf(probability)
     g1 = (z**3 + z) / 4
     g2 = (5 * z**5 + 16 * z**3 + 3 * z) / 96

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import set_seed
 
 from heldout.core.discovery import build
@@ -16,7 +17,7 @@ from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
-from heldout.core.regularizer import Continue, Evaluation, Regularizer
+from heldout.core.regularizer import Continue, Evaluation, Regularizer, Stop
 from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.lm.load import LoadedModel, from_scratch, load_model
@@ -33,9 +34,18 @@ class Target:
     model: str
     from_scratch: str = ""  # path of a config.json; ``model`` then names the tokenizer
 
+    @classmethod
+    def of(cls, model: str, from_scratch: str) -> "Target":
+        """Local paths become absolute, so that a run can be resumed from another folder."""
+
+        def absolute(name: str) -> str:
+            return str(Path(name).resolve()) if name and Path(name).exists() else name
+
+        return cls(absolute(model), absolute(from_scratch))
+
     def load(self, recipe: Recipe) -> LoadedModel:
         """A fresh copy of the base, in float32, on the device that trains."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = training_device()
         if self.from_scratch:
             return from_scratch(
                 self.from_scratch, self.model, seed=recipe.train.seed, device=device
@@ -46,6 +56,11 @@ class Target:
             trust_remote_code=recipe.model.trust_remote_code,
             merge_adapter=recipe.model.method == "full",  # LoRA goes on with the same adapter
         )
+
+
+def training_device() -> str:
+    """cuda where there is one, else cpu."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,12 @@ def prepare(loaded: LoadedModel, recipe: Recipe, *, is_scratch: bool = False) ->
     model = loaded.model
     set_seed(recipe.train.seed)
     if recipe.model.tie_weights is not None:
-        tie(model, recipe.model.tie_weights)
+        changed = tie(model, recipe.model.tie_weights)
+        if changed and recipe.model.method == "lora" and not is_scratch:
+            raise UserError(
+                f"model.tie_weights={str(recipe.model.tie_weights).lower()} changes the model, and "
+                "an adapter folder cannot hold that: use model.method=full."
+            )
     if recipe.model.method == "full" or is_scratch:
         for parameter in model.parameters():
             parameter.requires_grad_(True)
@@ -77,6 +97,8 @@ def prepare(loaded: LoadedModel, recipe: Recipe, *, is_scratch: bool = False) ->
     if isinstance(model, PeftModel):
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("lora_" in name)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise UserError("The adapter has no LoRA weights to go on with: use model.method=full.")
         return model
     config = LoraConfig(
         r=recipe.model.lora_rank,
@@ -93,8 +115,11 @@ def prepare(loaded: LoadedModel, recipe: Recipe, *, is_scratch: bool = False) ->
         raise UserError(f"model.lora_targets={recipe.model.lora_targets!r}: {error}") from None
 
 
-def tie(model: Any, tied: bool) -> None:
-    """Share the output layer's weights with the input embedding, or give it a copy of its own."""
+def tie(model: Any, tied: bool) -> bool:
+    """Share the output layer's weights with the input embedding, or give it a copy of its own.
+
+    Returns whether anything changed.
+    """
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     shared = head.weight is embedding.weight
     if tied and not shared:
@@ -106,6 +131,7 @@ def tie(model: Any, tied: bool) -> None:
     model.config.tie_word_embeddings = tied
     if not tied:
         model._tied_weights_keys = None
+    return tied != shared
 
 
 def measurer(
@@ -180,6 +206,13 @@ class Arm:
         )
         resumed_from = last_step(folder)
         keeper.restore(resumed_from if resumed_from is not None else -1)
+        ended = _ended(keeper, schedule, resumed_from)
+        if ended and resumed_from is not None:
+            load_checkpoint(model, folder / f"checkpoint-{resumed_from}")
+            outcome = Outcome(
+                resumed_from, resumed_from / schedule.steps_per_epoch, ended, False, 0.0
+            )
+            return model, tokenizer, outcome, keeper.evaluations
         with ExitStack() as stack:
             stack.enter_context(progress.stage(name, schedule.max_steps))
             if before_first_step:
@@ -212,7 +245,12 @@ class Arm:
         schedule = Schedule.of(len(windows), self.recipe, max_epochs=self.max_epochs)
         folder = self.run.path(self.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        last_step(folder)
+        resumed_from = last_step(folder)
+        if resumed_from is not None and resumed_from >= schedule.max_steps:
+            load_checkpoint(model, folder / f"checkpoint-{resumed_from}")
+            epoch = resumed_from / schedule.steps_per_epoch
+            done = Outcome(resumed_from, epoch, "all planned epochs are done", False, 0.0)
+            return model, loaded.tokenizer, done
         with progress.stage(name, schedule.max_steps):
             outcome = train(
                 model,
@@ -228,6 +266,28 @@ class Arm:
                 progress=progress,
             )
         return model, loaded.tokenizer, outcome
+
+
+def _ended(keeper: Keeper, schedule: Schedule, step: int | None) -> str:
+    """Why training had ended at the checkpoint of ``step``; empty if it goes on from there."""
+    if step is None:
+        return ""
+    if keeper.evaluations and keeper.evaluations[-1].step == step:
+        decision = keeper.decide()
+        if isinstance(decision, Stop):
+            return decision.reason
+    return "all planned epochs are done" if step >= schedule.max_steps else ""
+
+
+def load_checkpoint(model: Any, checkpoint: Path) -> None:
+    """Put the weights of a Trainer's checkpoint into ``model``."""
+    if isinstance(model, PeftModel):
+        weights = load_file(checkpoint / "adapter_model.safetensors")
+        set_peft_model_state_dict(model, weights)
+    else:
+        for path in sorted(checkpoint.glob("*.safetensors")):
+            model.load_state_dict(load_file(path), strict=False)
+        model.tie_weights()
 
 
 def last_step(folder: Path) -> int | None:

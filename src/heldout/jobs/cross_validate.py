@@ -95,6 +95,10 @@ def cross_validate(
         {"folds": len(parts), "curve": curve, "best_epoch": result.best_epoch},
     )
     run.save_losses("base", "out_of_fold", pooled[0])
+    if "base model" not in {check["name"] for check in run.read_json("checks.json")}:
+        found_level = pooled[0].nats_per_token
+        check = {"name": "base model", "status": "ok", "message": f"{found_level:.3f} nats/token"}
+        run.write_json("checks.json", [*run.read_json("checks.json"), check])
     run.save_losses("best", "out_of_fold", pooled[best])
     run.save_losses("last", "out_of_fold", pooled[-1])
     return result

@@ -83,7 +83,7 @@ def _try(run, target, recipe, texts, rate, stop, progress, check_interrupt) -> T
                 recipe.replace(train={"report_to": ()}),
                 regularizers_of(recipe),
                 learning_rate=rate,
-                schedule=Schedule(full.steps_per_epoch, steps, steps),
+                schedule=Schedule(steps, steps, 1),
                 folder=run.path("checkpoints/search"),
                 on_evaluate=evaluate,
                 checkpoints=False,
@@ -97,4 +97,4 @@ def _try(run, target, recipe, texts, rate, stop, progress, check_interrupt) -> T
 
 
 def _num_parameters(target: Target, recipe: Recipe) -> int:
-    return sum(p.numel() for p in target.load(recipe).model.parameters())
+    return target.load(recipe).parameters

@@ -17,50 +17,35 @@ from typing import Any
 import torch
 
 from heldout.core.environment import environment
-from heldout.core.errors import Interrupted, TrainingDiverged, UserError
+from heldout.core.errors import Interrupted, UserError
 from heldout.core.interrupt import stop_on_interrupt
 from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
-from heldout.core.row import Part
 from heldout.core.run import Run
 from heldout.core.verdict import Verdict
-from heldout.jobs.arms import Arm, Target, Texts, losses_of, prepare, regularizers_of, save_model
+from heldout.jobs.arms import (
+    Arm,
+    Target,
+    Texts,
+    losses_of,
+    prepare,
+    save_model,
+    training_device,
+)
 from heldout.jobs.cross_validate import cross_validate
 from heldout.jobs.find_rate import find_learning_rate
 from heldout.jobs.judge import judge, publish
 from heldout.jobs.measure import measure_on_test, write_samples
 from heldout.jobs.metrics import load_metric
 from heldout.jobs.parts import Parts, load_parts, read_parts, write_parts
-from heldout.lm.load import LoadedModel
-from heldout.lm.nll import context_length
+from heldout.jobs.plan import Plan, make_plan
 from heldout.lm.quiet import quiet_libraries
-from heldout.training.attach import total_cost
 from heldout.training.checks import (
-    Check,
     check_base_loss,
-    check_evaluation,
-    check_resources,
-    check_windows,
 )
-from heldout.training.loop import Schedule
+from heldout.training.loop import Outcome, Schedule
 from heldout.training.windows import WindowDataset
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run would do, found out without training."""
-
-    rows: dict[Part, int]
-    groups: dict[Part, int]
-    mode: str
-    steps_per_epoch: int
-    max_steps: int
-    evaluate_every: int
-    trained_parameters: int
-    parameters: int
-    step_cost: str
-    checks: list[Check]
 
 
 @dataclass(frozen=True)
@@ -96,26 +81,23 @@ def fit(
     settings: ``section.key=value`` overrides of the recipe.
     Raises UserError before anything is written for what cannot work, Interrupted on Ctrl-C.
     """
-    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
+    chosen = _chosen(recipe, settings, from_scratch)
     progress = progress or Progress()
-    target = Target(model, from_scratch)
+    target = Target.of(model, from_scratch)
     folder = Path(out) if out else default_folder(model, data)
     Run.refuse_occupied(folder)
-    if chosen.eval.metric:
-        load_metric(chosen.eval.metric)
     with quiet_libraries(), progress.stage("data and checks"):
         parts = read_parts(data, chosen)
-        loaded = target.load(chosen)
-        plan = _plan(parts, loaded, chosen, target, _existing(folder))
+        plan = make_plan(parts, chosen, target, _existing(folder))
     run = Run.create(folder, chosen)
     write_parts(run, parts, chosen)
     run.write_json("checks.json", [vars(check) for check in plan.checks])
     run.write_json(
         "environment.json",
         environment(
-            model=model,
-            from_scratch=from_scratch,
-            device=str(next(loaded.model.parameters()).device),
+            model=target.model,
+            from_scratch=target.from_scratch,
+            device=training_device(),
             threads=chosen.train.threads or torch.get_num_threads(),
             precision=chosen.train.precision,
         ),
@@ -142,15 +124,29 @@ def dry_run(
     recipe: str | Path | Recipe = "default",
     settings: Sequence[str] = (),
     from_scratch: str = "",
+    out: str | Path | None = None,
 ) -> Plan:
     """Everything up to the first step; nothing is written."""
-    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
-    target = Target(model, from_scratch)
-    if chosen.eval.metric:
-        load_metric(chosen.eval.metric)
+    chosen = _chosen(recipe, settings, from_scratch)
+    folder = Path(out) if out else default_folder(model, data)
+    Run.refuse_occupied(folder)
     with quiet_libraries():
         parts = read_parts(data, chosen)
-        return _plan(parts, target.load(chosen), chosen, target, Path.cwd())
+        return make_plan(parts, chosen, Target.of(model, from_scratch), _existing(folder))
+
+
+def _chosen(recipe: str | Path | Recipe, settings: Sequence[str], from_scratch: str) -> Recipe:
+    if isinstance(recipe, Recipe):
+        if settings:
+            raise UserError("settings go with a recipe's name or file, not with a Recipe object.")
+        chosen = recipe
+    else:
+        chosen = load_recipe(recipe, settings)
+    if from_scratch and chosen.model.method != "full":
+        raise UserError(
+            "--from-scratch trains all parameters: use --recipe full, or --set model.method=full."
+        )
+    return chosen
 
 
 def default_folder(model: str, data: str) -> Path:
@@ -179,7 +175,7 @@ def _run_stages(run: Run, target: Target, progress: Progress) -> FitResult:
         status("interrupted", message="stopped by the user")
         _publish_what_there_is(run)
         raise
-    except TrainingDiverged as error:
+    except UserError as error:
         status("failed", message=str(error))
         _publish_what_there_is(run)
         raise
@@ -225,9 +221,9 @@ def _stages(
         if recipe.control.fixed_epochs and not run.path("fixed_epochs").is_dir():
             _train_control(run, target, recipe, texts, rate, common, check_interrupt)
         tick()
-    if parts.rows["test"] and not run.path("evaluations/last-train.npz").exists():
+    if parts.rows["test"] and not run.path("recitals.json").exists():
         metric = load_metric(recipe.eval.metric) if recipe.eval.metric else None
-        measure_on_test(run, target, recipe, metric, progress)
+        measure_on_test(run, target, recipe, metric, progress, check_interrupt)
     check_interrupt(False)
     if not run.path("samples.json").exists():
         write_samples(run, target, recipe, progress)
@@ -262,17 +258,17 @@ def _cross_validated(run, target, recipe, parts: Parts, texts, common, check_int
     found = cross_validate(
         run, target, recipe, parts.train, rate, **common, check_interrupt=check_interrupt
     )
-    epochs = found.best_epoch or recipe.train.max_epochs / 100
-    arm = Arm(
-        run,
-        target,
-        recipe,
-        Texts(parts.train, [], texts.followed),
-        rate,
-        epochs,
-    )
-    model, tokenizer, outcome = arm.train_unwatched(**common, name="training on all rows")
-    check_interrupt(outcome.interrupted)
+    if found.best_epoch == 0:
+        loaded = target.load(recipe)
+        model = prepare(loaded, recipe, is_scratch=bool(target.from_scratch))
+        tokenizer = loaded.tokenizer
+        outcome = Outcome(0, 0.0, "no epoch was better than the base model", False, 0.0)
+    else:
+        arm = Arm(
+            run, target, recipe, Texts(parts.train, [], texts.followed), rate, found.best_epoch
+        )
+        model, tokenizer, outcome = arm.train_unwatched(**common, name="training on all rows")
+        check_interrupt(outcome.interrupted)
     save_model(model, tokenizer, run.last)
     save_model(model, tokenizer, run.best)
     _write_result(run, model, recipe, rate, outcome.step, outcome.epoch, outcome)
@@ -314,35 +310,6 @@ def _base_check(run: Run, texts: Texts, recipe: Recipe):
             run.write_json("checks.json", entries + [vars(check) for check in found])
 
     return check
-
-
-def _plan(parts: Parts, loaded: LoadedModel, recipe: Recipe, target: Target, folder: Path) -> Plan:
-    model, tokenizer = loaded.model, loaded.tokenizer
-    parameters = sum(p.numel() for p in model.parameters())
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    windows = WindowDataset(parts.train, tokenizer, recipe.data.max_length)
-    checks = check_windows(windows, tokenizer, context_length(model))
-    schedule = Schedule.of(len(windows), recipe)
-    groups = parts.groups
-    heldout_groups = groups["validation"] if parts.mode == "split" else groups["train"]
-    checks += check_evaluation(schedule, heldout_groups)
-    model = prepare(loaded, recipe, is_scratch=bool(target.from_scratch))
-    regularizers = regularizers_of(recipe)
-    for regularizer in regularizers:
-        regularizer.check(model, recipe)
-    checks += check_resources(model, windows, recipe, folder, vocabulary)
-    return Plan(
-        rows=parts.rows,
-        groups=groups,
-        mode=parts.mode,
-        steps_per_epoch=schedule.steps_per_epoch,
-        max_steps=schedule.max_steps,
-        evaluate_every=schedule.evaluate_every,
-        trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        parameters=parameters,
-        step_cost=total_cost(regularizers),
-        checks=checks,
-    )
 
 
 def _write_result(run, model, recipe, rate, best_step, best_epoch, outcome) -> None:

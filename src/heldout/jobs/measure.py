@@ -1,6 +1,7 @@
 """Open the sealed test part once, and put the base, the best and the other arms beside it."""
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
 from heldout.core.run import Run
-from heldout.jobs.arms import Target, losses_of
+from heldout.jobs.arms import Target, losses_of, training_device
 from heldout.jobs.metrics import Metric
+from heldout.jobs.parts import sample_rows
 from heldout.lm.generate import continuations
 from heldout.lm.load import load_model
 from heldout.lm.recital import recital, recital_prompt
@@ -26,6 +28,7 @@ def measure_on_test(
     recipe: Recipe,
     metric: Metric | None,
     progress: Progress,
+    check_interrupt: Callable[[bool], None] = lambda interrupted: None,
 ) -> None:
     """Losses and recital of every arm on the test part and on the followed training rows.
 
@@ -46,23 +49,13 @@ def measure_on_test(
             run.save_losses(name, "test", losses_of(model, tokenizer, rows, recipe))
             train_rows = [row for row in run.read_rows("train") if row.index in followed]
             run.save_losses(name, "train", losses_of(model, tokenizer, train_rows, recipe))
-            as_many = islice(rows, len(train_rows))
-            recitals[name, "test"] = _recital(model, tokenizer, as_many, recipe)
-            recitals[name, "train"] = _recital(model, tokenizer, train_rows, recipe)
+            for part, source in (("train", run.read_rows("train")), ("test", rows)):
+                tested = sample_rows(source, recipe.eval.max_recital_rows, recipe.data.seed)
+                recitals[name, part] = _recital(model, tokenizer, tested, recipe)
             if metric and name in ("base", "best"):
                 scores[name, "test"] = _score(model, tokenizer, rows, recipe, metric)
             progress.advance(1, name)
-    run.write_json(
-        "recitals.json",
-        {
-            f"{model}-{part}": {
-                "recited": found.recited_D.tolist(),
-                "groups": found.groups_D.tolist(),
-                "rows": found.row_index_D.tolist(),
-            }
-            for (model, part), found in recitals.items()
-        },
-    )
+            check_interrupt(False)
     if scores:
         run.write_json(
             "scores.json",
@@ -75,6 +68,18 @@ def measure_on_test(
                 for (model, part), found in scores.items()
             },
         )
+    # Last, because it marks this stage as done.
+    run.write_json(
+        "recitals.json",
+        {
+            f"{model}-{part}": {
+                "recited": found.recited_D.tolist(),
+                "groups": found.groups_D.tolist(),
+                "rows": found.row_index_D.tolist(),
+            }
+            for (model, part), found in recitals.items()
+        },
+    )
 
 
 def load_recitals(run: Run) -> dict[tuple[str, str], Recital]:
@@ -154,9 +159,10 @@ def _load(run: Run, target: Target, recipe: Recipe, name: str):
         folder: Path = run.path(name)
         if not folder.is_dir():
             raise UserError(f"{folder} is missing: the run was not trained to its end.")
-        device = next(target.load(recipe).model.parameters()).device
         loaded = load_model(
-            str(folder), device=str(device), trust_remote_code=recipe.model.trust_remote_code
+            str(folder),
+            device=training_device(),
+            trust_remote_code=recipe.model.trust_remote_code,
         )
     return loaded.model, loaded.tokenizer
 
@@ -172,18 +178,8 @@ def _recital(model, tokenizer, rows, recipe: Recipe) -> Recital:
 
 
 def _score(model, tokenizer, rows, recipe: Recipe, metric: Metric) -> TaskScores:
-    chosen = []
-    for row in rows:
-        if row.kind == "text":
-            raise UserError(
-                "eval.metric needs prompts with answers; these rows are plain text. Remove it."
-            )
-        chosen.append(row)
-        if len(chosen) == recipe.eval.metric_rows:
-            break
+    chosen = sample_rows(rows, recipe.eval.metric_rows, recipe.data.seed)
     prompts = [prompt_ids(row, tokenizer) for row in chosen]
     texts = continuations(model, tokenizer, [ids for ids, _ in prompts], recipe.eval.max_new_tokens)
-    values = [
-        float(metric(text, reference)) for text, (_, reference) in zip(texts, prompts, strict=True)
-    ]
+    values = [metric(text, reference) for text, (_, reference) in zip(texts, prompts, strict=True)]
     return TaskScores(recipe.eval.metric, np.array(values), np.array([row.group for row in chosen]))

@@ -28,10 +28,24 @@ def load_metric(name: str) -> Metric:
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    metric = getattr(module, function, None)
-    if not callable(metric):
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the user's own code may fail in any way
+        raise UserError(f"eval.metric: {path} does not load: {error!r}.") from error
+    own = getattr(module, function, None)
+    if not callable(own):
         raise UserError(f"eval.metric: {path} defines no function {function!r}.")
+
+    def metric(prediction: str, reference: str) -> float:
+        try:
+            return float(own(prediction, reference))
+        except Exception as error:
+            raise UserError(
+                f"eval.metric: {name} failed on a prediction of {len(prediction)} characters: "
+                f"{error!r}. It must return a number for (prediction, reference)."
+            ) from error
+
+    metric("", "")
     return metric
 
 

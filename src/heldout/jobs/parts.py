@@ -1,7 +1,8 @@
 """Rows of a run: read and split once, written into the folder, and read back on resume."""
 
 import hashlib
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -53,7 +54,10 @@ def read_parts(source: str, recipe: Recipe) -> Parts:
         mode=split.mode,
         rows={cast(Part, part): len(getattr(split, part)) for part in PARTS},
         groups=dict(split.units),
-        followed=_followed(split.train, recipe),
+        followed=[
+            row.index
+            for row in sample_rows(split.train, recipe.eval.max_train_rows, recipe.data.seed)
+        ],
         about={
             "source": read.source,
             "sha256": read.sha256,
@@ -100,11 +104,10 @@ def load_parts(run: Run) -> Parts:
     )
 
 
-def _followed(rows: Sequence[Row], recipe: Recipe) -> list[int]:
-    """A sample of training rows, the same for a seed whatever the order of the file."""
+def sample_rows(rows: Iterable[Row], most: int, seed: int) -> list[Row]:
+    """At most that many rows, chosen by a hash of seed and index, in their order."""
 
-    def key(row: Row) -> str:
-        return hashlib.sha256(f"{recipe.data.seed}:{row.index}".encode()).hexdigest()
+    def key(row: Row) -> bytes:
+        return hashlib.sha256(f"{seed}:{row.index}".encode()).digest()
 
-    chosen = sorted(rows, key=key)[: recipe.eval.max_train_rows]
-    return sorted(row.index for row in chosen)
+    return sorted(heapq.nsmallest(most, rows, key=key), key=lambda row: row.index)

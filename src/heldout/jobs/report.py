@@ -5,10 +5,11 @@ from pathlib import Path
 
 from heldout.core.errors import UserError
 from heldout.core.run import Run
-from heldout.report.page import write_comparison, write_report
+from heldout.report.page import write_comparison
+from heldout.report.page import write_report as write_page
 
 
-def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path:
+def write_report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path:
     """One HTML page; several runs side by side need ``out``. Returns the file written."""
     opened = [Run.open(Path(folder)) for folder in runs]
     if not opened:
@@ -16,7 +17,7 @@ def report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path
     if out is None:
         if len(opened) > 1:
             raise UserError("report of several runs needs --out FILE.html.")
-        write_report(opened[0])
+        write_page(opened[0])
         return opened[0].path("report.html")
     target = Path(out)
     if target.is_dir():

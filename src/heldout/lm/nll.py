@@ -83,10 +83,17 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; each module's own mode is restored afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
+    # accelerate wraps forward in autocast for mixed precision; losses are compared in full.
+    wrapped = model.__dict__.get("forward")
+    original = model.__dict__.get("_original_forward")
+    if wrapped is not None and original is not None:
+        model.forward = original
     try:
         with torch.no_grad():
             yield
     finally:
+        if wrapped is not None and original is not None:
+            model.forward = wrapped
         for module, mode in modes:
             module.training = mode
 

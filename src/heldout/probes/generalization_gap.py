@@ -23,7 +23,7 @@ class GeneralizationGap(Probe):
         for model in ("base", "last", "fixed_epochs", "best"):
             train = evidence.losses.get((model, "train"))
             test = evidence.losses.get((model, "test"))
-            if train is None or test is None:
+            if train is None or test is None or min(train.num_groups, test.num_groups) < 2:
                 continue
             value, interval = _difference(test, train)
             contrasts = {}
@@ -55,7 +55,7 @@ class GeneralizationGap(Probe):
                 )
             )
         return found or [
-            NotMeasured("generalization_gap_best", "needs losses on training and test rows")
+            NotMeasured("generalization_gap_best", "needs training and test rows of 2 groups each")
         ]
 
 

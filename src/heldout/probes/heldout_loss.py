@@ -20,7 +20,7 @@ class HeldoutLoss(Probe):
         for part in ("test", "out_of_fold"):
             for model in MODELS:
                 losses = evidence.losses.get((model, part))
-                if losses is None:
+                if losses is None or losses.num_groups < 2:
                     continue
                 controls = [] if model == "base" else ["base"]
                 if model == "best":

@@ -21,7 +21,7 @@ class TaskMetric(Probe):
         base = evidence.scores.get(("base", "test"))
         for model in ("base", "best"):
             scores = evidence.scores.get((model, "test"))
-            if scores is None:
+            if scores is None or len(np.unique(scores.groups_D)) < 2:
                 continue
             ones = np.ones(len(scores.scores_D))
             level = ratio_estimate(scores.scores_D, ones, scores.groups_D)

@@ -49,6 +49,11 @@ class Dropout(Regularizer):
                 )
 
     def check(self, model: Any, recipe: Recipe | None) -> None:
+        if recipe is not None and self == Dropout():
+            raise UserError(
+                "regularizers.dropout drops nothing: set dropout.hidden, attention, embedding or "
+                "adapter, or take it out with regularizers.dropout=false."
+            )
         if self.adapter and not _adapter_dropouts(model):
             raise UserError(
                 f"Dropout(adapter={self.adapter}): the model has no LoRA layers; set "

@@ -36,13 +36,15 @@ def attach(
     *,
     recipe: Recipe | None = None,
     logit_free: bool = False,
+    evaluates: bool = False,
 ) -> Trainer:
     """Make ``trainer`` train with ``regularizers``, in their order; returns the same trainer.
 
     With no regularizers and ``logit_free=False`` the trainer computes what it computed before, bit
     for bit. ``logit_free`` replaces its loss by the chunked one that never holds the full logits
     (equal up to rounding); it is implied by any regularizer that adds to the loss. Evaluation by
-    the trainer itself stays untouched: no penalty leaks into ``eval_loss``.
+    the trainer itself stays untouched: no penalty leaks into ``eval_loss``. ``evaluates`` says that
+    the caller calls ``decide`` and ``evaluation_weights``, as `heldout fit` does.
 
     Raises UserError, before the first step, for set-ups that are not supported and for
     regularizers that would silently do nothing.
@@ -64,6 +66,12 @@ def attach(
         )
     for regularizer in regularizers:
         regularizer.check(trainer.model, recipe)
+        for moment in ("decide", "evaluation_weights"):
+            if moments_used(regularizer, moment) and not evaluates:
+                raise UserError(
+                    f"{type(regularizer).__name__} works on held-out losses, which only "
+                    "heldout.fit measures: use that, or leave it out of attach(trainer, ...)."
+                )
 
     own_loss = logit_free or any(
         moments_used(r, "token_loss") or moments_used(r, "extra_loss") for r in regularizers

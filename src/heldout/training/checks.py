@@ -2,11 +2,13 @@
 
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from transformers.integrations import get_available_reporting_integrations
 
 from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
@@ -78,6 +80,17 @@ def check_windows(windows: WindowDataset, tokenizer: Any, limit: int | None) -> 
     return checks
 
 
+def check_trackers(names: Sequence[str]) -> None:
+    """Trackers that are unknown or not installed are told before the first step."""
+    available = get_available_reporting_integrations()
+    for name in names:
+        if name not in available:
+            raise UserError(
+                f"train.report_to: {name!r} is unknown or not installed; installed here: "
+                f"{', '.join(available) or 'none'}."
+            )
+
+
 def check_evaluation(schedule: Schedule, num_validation_groups: int) -> list[Check]:
     """An evaluation that will really happen, on something."""
     count = len([s for s in range(1, schedule.max_steps + 1) if schedule.evaluates_at(s)])
@@ -90,7 +103,7 @@ def check_evaluation(schedule: Schedule, num_validation_groups: int) -> list[Che
         Check(
             "evaluation",
             "ok",
-            f"every {schedule.evaluate_every} steps, {count} times at most, on "
+            f"{schedule.evaluations_per_epoch:g} times an epoch, {count} times at most, on "
             f"{num_validation_groups} held-out groups",
         )
     ]
@@ -157,16 +170,21 @@ def memory_needed(
 
 
 def disk_needed(model: Any) -> float:
-    """Bytes: best, last, a second best during the swap, and two checkpoints with moments."""
+    """Bytes on disk at the most.
+
+    Best, last, a second best during the swap, the control arm, and four checkpoints with moments:
+    two of the run, two of its control or of a fold.
+    """
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return 4.0 * trained * (3 + 2 * 3) + 50e6
+    return 4.0 * trained * (4 + 4 * 3) + 50e6
 
 
 def memory_available() -> float:
     """Bytes free on the device that trains."""
     if torch.cuda.is_available():
         return float(torch.cuda.mem_get_info()[0])
-    for line in Path("/proc/meminfo").read_text().splitlines():
+    meminfo = Path("/proc/meminfo")  # elsewhere unknown, and not checked
+    for line in meminfo.read_text().splitlines() if meminfo.exists() else ():
         if line.startswith("MemAvailable:"):
             return 1024.0 * int(line.split()[1])
     return math.inf

@@ -87,12 +87,15 @@ class Keeper:
         }
         self.run.append_history(entry, self.history_name)
         self.on_entry(entry)
-        figures = {key: entry[key] for key in ("validation_nll", "train_nll")}
+        return self.decide(), {key: entry[key] for key in ("validation_nll", "train_nll")}
+
+    def decide(self) -> Decision:
+        """The first Stop of any regularizer, on the evaluations so far."""
         for regularizer in self.regularizers:
             decision = regularizer.decide(self.evaluations)
             if isinstance(decision, Stop):
-                return decision, figures
-        return Continue(), figures
+                return decision
+        return Continue()
 
     def _name(self, step: int) -> str:
         return f"{self.prefix}step-{step:06d}"

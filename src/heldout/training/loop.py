@@ -32,19 +32,21 @@ class Schedule:
 
     steps_per_epoch: int
     max_steps: int
-    evaluate_every: int
+    evaluations_per_epoch: float
 
     @classmethod
     def of(cls, num_windows: int, recipe: Recipe, *, max_epochs: float | None = None) -> "Schedule":
         micro_batches = math.ceil(num_windows / recipe.train.micro_batch_size)
         steps = math.ceil(micro_batches / recipe.accumulation_steps)
         epochs = recipe.train.max_epochs if max_epochs is None else max_epochs
-        return cls(
-            steps, max(1, round(steps * epochs)), max(1, round(steps / recipe.eval.per_epoch))
-        )
+        return cls(steps, max(1, round(steps * epochs)), min(recipe.eval.per_epoch, steps))
 
     def evaluates_at(self, step: int) -> bool:
-        return step % self.evaluate_every == 0 or step == self.max_steps
+        """At equal fractions of an epoch, whatever its length, and at the last step."""
+        if step == self.max_steps:
+            return True
+        interval = self.steps_per_epoch / self.evaluations_per_epoch
+        return step >= 1 and step == round(max(1, round(step / interval)) * interval)
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def train(
             callbacks=[control],
         )
     trainer.remove_callback(transformers.PrinterCallback)
-    attach(trainer, regularizers, recipe=recipe, logit_free=True)
+    attach(trainer, regularizers, recipe=recipe, logit_free=True, evaluates=True)
     control.log = trainer.log
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)

@@ -1,0 +1,117 @@
+"""What a run would do, and whether it can: everything up to the first step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from heldout.core.errors import UserError
+from heldout.core.recipe import Recipe
+from heldout.core.row import Part
+from heldout.data.split import LEAST_HELD_OUT
+from heldout.jobs.arms import Target, prepare, regularizers_of
+from heldout.jobs.metrics import load_metric
+from heldout.jobs.parts import Parts
+from heldout.lm.nll import context_length
+from heldout.training.attach import total_cost
+from heldout.training.checks import (
+    Check,
+    check_evaluation,
+    check_resources,
+    check_trackers,
+    check_windows,
+)
+from heldout.training.loop import Schedule
+from heldout.training.windows import WindowDataset
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do, found out without training."""
+
+    rows: dict[Part, int]
+    groups: dict[Part, int]
+    mode: str
+    steps_per_epoch: int
+    max_steps: int
+    evaluations_per_epoch: float
+    trained_parameters: int
+    parameters: int
+    step_cost: str
+    checks: list[Check]
+
+
+def make_plan(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Plan:
+    """Load the model, check it with the rows and settings, and count; ``folder`` must exist.
+
+    Raises UserError for what cannot work. Nothing is written, and the model is let go again.
+    """
+    checks = _check_settings(parts, recipe)
+    check_trackers(recipe.train.report_to)
+    loaded = target.load(recipe)
+    model, tokenizer = loaded.model, loaded.tokenizer
+    limit = context_length(model)
+    if limit is not None and recipe.eval.max_new_tokens >= limit:
+        raise UserError(
+            f"eval.max_new_tokens must be under {limit}, what this model can read, got "
+            f"{recipe.eval.max_new_tokens}."
+        )
+    parameters = sum(p.numel() for p in model.parameters())
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    windows = WindowDataset(parts.train, tokenizer, recipe.data.max_length)
+    checks += check_windows(windows, tokenizer, limit)
+    schedule = Schedule.of(len(windows), recipe)
+    groups = parts.groups
+    heldout_groups = groups["validation"] if parts.mode == "split" else groups["train"]
+    checks += check_evaluation(schedule, heldout_groups)
+    model = prepare(loaded, recipe, is_scratch=bool(target.from_scratch))
+    regularizers = regularizers_of(recipe)
+    for regularizer in regularizers:
+        regularizer.check(model, recipe)
+    checks += check_resources(model, windows, recipe, folder, vocabulary)
+    return Plan(
+        rows=parts.rows,
+        groups=groups,
+        mode=parts.mode,
+        steps_per_epoch=schedule.steps_per_epoch,
+        max_steps=schedule.max_steps,
+        evaluations_per_epoch=schedule.evaluations_per_epoch,
+        trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        parameters=parameters,
+        step_cost=total_cost(regularizers),
+        checks=checks,
+    )
+
+
+def _check_settings(parts: Parts, recipe: Recipe) -> list[Check]:
+    """What rows and settings tell before a model is loaded."""
+    checks = []
+    if recipe.eval.metric:
+        load_metric(recipe.eval.metric)
+        if parts.train[0].kind == "text":
+            raise UserError(
+                f"eval.metric={recipe.eval.metric} needs prompts with answers; these rows are "
+                "plain text: leave it out."
+            )
+    groups = parts.groups
+    if parts.rows["test"] and groups["test"] < 2:
+        raise UserError(
+            "The test part has 1 group; at least 2 are needed for an interval, and 30 for a claim."
+        )
+    for part in ("validation", "test"):
+        if 0 < groups[part] < LEAST_HELD_OUT:
+            words = f"{groups[part]} groups are too few for a claim; give 30 or more"
+            checks.append(Check(f"{part} part", "warning", words))
+    if parts.mode == "cross_validation":
+        ignored = [
+            name
+            for name, wanted in (
+                ("control.fixed_epochs", recipe.control.fixed_epochs),
+                ("eval.metric", recipe.eval.metric and not parts.rows["test"]),
+            )
+            if wanted
+        ]
+        if ignored:
+            raise UserError(
+                f"{' and '.join(ignored)} cannot be used: with {groups['train']} groups there is "
+                "no test part, only cross-validation. Leave it out, or give more rows."
+            )
+    return checks
