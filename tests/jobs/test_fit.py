@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from heldout.core.errors import UserError
+from heldout.core.errors import Interrupted, UserError
+from heldout.core.progress import Progress
 from heldout.core.run import Run
 from heldout.jobs.arms import save_model, tie
 from heldout.jobs.fit import dry_run, fit, resume
@@ -260,7 +262,7 @@ def test_early_stopping_stops_and_rolls_back(overfitted):
     # best/ is the rollback, last/ is not.
     assert loss_on_disk(overfitted, "best") == pytest.approx(min(losses), abs=1e-5)
     assert loss_on_disk(overfitted, "last") == pytest.approx(losses[-1], abs=1e-5)
-    assert losses[-1] > min(losses) + 0.01
+    assert losses[-1] > min(losses) + 0.001
 
 
 def test_the_control_arm_is_the_plain_recipe(overfitted, tiny_model_dir, few_rows, tmp_path):
@@ -277,19 +279,51 @@ def test_the_control_arm_is_the_plain_recipe(overfitted, tiny_model_dir, few_row
     assert control[1]["train_nll"] != overfitted.history()[1]["train_nll"]
 
 
-def test_resume_after_the_stop_decision_trains_no_further(overfitted, tmp_path):
-    """A kill between the last checkpoint and the result."""
-    folder = tmp_path / "again"
-    shutil.copytree(overfitted.folder, folder)
-    recipe = (folder / "recipe.toml").read_text()
-    (folder / "recipe.toml").write_text(recipe.replace("fixed_epochs = 3.0", "fixed_epochs = 0.0"))
-    for name in ("result.json", "recitals.json", "history.jsonl"):
-        (folder / name).unlink()
-    shutil.rmtree(folder / "best")
-    whole = resume(folder).run
-    assert whole.history() == overfitted.history()
-    checkpoint = whole.path("checkpoints/checkpoint-4")
-    assert not checkpoint.exists()
+class InterruptAt(Progress):
+    """Ctrl-C while a given step of the training runs."""
+
+    def __init__(self, step):
+        self.left = step
+        self.name = ""
+
+    @contextmanager
+    def stage(self, name, total=None):
+        self.name = name
+        yield
+
+    def advance(self, num=1, text=""):
+        if self.name == "training" and num:
+            self.left -= num
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("patience", [2, 99], ids=["at the stop", "at the last step"])
+def test_ctrl_c_at_the_very_end_trains_no_further(patience, tiny_model_dir, few_rows, tmp_path):
+    options = [
+        *OVERFIT,
+        *given_parts(few_rows),
+        "train.max_epochs=7.6",
+        f"regularizers.early_stopping.patience={patience}",
+        "regularizers.early_stopping.certain_rise=99",
+    ]
+    train = str(few_rows / "train.jsonl")
+    arguments = {"recipe": "full", "settings": options}
+    whole = fit(str(tiny_model_dir), train, out=tmp_path / "whole", **arguments).run
+    last = whole.read_json("result.json")["last_step"]
+    with pytest.raises(Interrupted):
+        fit(
+            str(tiny_model_dir),
+            train,
+            out=tmp_path / "stopped",
+            progress=InterruptAt(last),
+            **arguments,
+        )
+    assert (tmp_path / "stopped" / "checkpoints" / f"checkpoint-{last}").is_dir()
+    resumed = resume(tmp_path / "stopped").run
+    assert resumed.history() == whole.history()
+    figures = [run.read_json("result.json")["figures"] for run in (resumed, whole)]
+    assert figures[0] == figures[1]
 
 
 def test_few_held_out_groups_make_no_claim(tiny_model_dir, few_rows, tmp_path):
@@ -308,7 +342,7 @@ def test_few_held_out_groups_make_no_claim(tiny_model_dir, few_rows, tmp_path):
     assert light.light == "yellow"
     assert "3 held-out groups are too few" in light.sentence
     warnings = [c for c in result.run.read_json("checks.json") if c["status"] == "warning"]
-    assert [c["name"] for c in warnings] == ["test part"]
+    assert "test part" in [c["name"] for c in warnings]
     (tmp_path / "test.jsonl").write_text((few_rows / "test.jsonl").read_text().splitlines()[0])
     with pytest.raises(UserError, match="The test part has 1 group"):
         fit(str(tiny_model_dir), train, out=tmp_path / "one", recipe="full", settings=options)
