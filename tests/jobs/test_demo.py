@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from heldout.core.row import Row
-from heldout.jobs.demo import demo, demo_model
+from heldout.jobs.demo import MODEL, demo
 from heldout.lm.generate import continuations
 from heldout.lm.load import load_model
 from heldout.lm.nll import document_losses
@@ -24,7 +24,7 @@ SPEECH = (
 
 @pytest.fixture(scope="module")
 def loaded():
-    return load_model(demo_model(), device="cpu")
+    return load_model(MODEL, device="cpu")
 
 
 def test_the_model_is_small_and_in_float32(loaded):

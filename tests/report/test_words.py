@@ -54,3 +54,8 @@ def test_quantity(name, shown):
 def test_perplexity_of_a_hopeless_model_is_a_number():
     assert words.perplexity(3.0) == "20.1"
     assert words.perplexity(800.0) == "5.18e+21"
+
+
+def test_last_name_of_a_path():
+    assert words.last_name("/home/me/data/train.jsonl") == "train.jsonl"
+    assert words.last_name("org/model") == "org/model"

@@ -179,6 +179,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         date=words.date,
+        last_name=words.last_name,
         sentence_case=words.sentence_case,
         quantity=words.quantity,
         number=words.number,

@@ -19,6 +19,7 @@ _QUANTITIES = {
     "out_of_fold_bits_per_byte": "Out-of-fold bits per byte",
     "generalization_gap": "Generalization gap",
     "metric": "Task metric",
+    "recital": "Training rows recited",
 }
 
 
@@ -101,6 +102,12 @@ def date(stamp: str) -> str:
     except ValueError:
         return stamp
     return f"{moment.day} {moment:%B %Y, %H:%M}"
+
+
+def last_name(place: object) -> str:
+    """The last part of an absolute path; a Hub id or a relative path stays whole."""
+    text = str(place)
+    return text.rstrip("/").rsplit("/", 1)[-1] if text.startswith("/") else text
 
 
 def perplexity(nll_nats: float) -> str:
