@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import transformers
+from huggingface_hub.utils import logging as hub_logging
 
 
 @contextmanager
@@ -17,6 +18,8 @@ def quiet_libraries() -> Iterator[None]:
     parallel = os.environ.get("TOKENIZERS_PARALLELISM")
     transformers.logging.set_verbosity(logging.ERROR)
     transformers.logging.disable_progress_bar()
+    hub_level = hub_logging.get_verbosity()
+    hub_logging.set_verbosity(logging.ERROR)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     try:
         with warnings.catch_warnings():
@@ -24,6 +27,7 @@ def quiet_libraries() -> Iterator[None]:
             yield
     finally:
         transformers.logging.set_verbosity(level)
+        hub_logging.set_verbosity(hub_level)
         if bars:
             transformers.logging.enable_progress_bar()
         if parallel is None:
