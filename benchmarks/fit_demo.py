@@ -1,6 +1,6 @@
 """The demo, recorded: the embedded model on World Factbook answers, as `make demo` runs it.
 
-    python benchmarks/fit_demo.py [--folder .cache/fit_demo/run]
+python benchmarks/fit_demo.py [--folder .cache/fit_demo/run]
 """
 
 import argparse
