@@ -7,6 +7,7 @@ import shutil
 import made_up_run
 import pytest
 
+from heldout.jobs.demo import demo
 from heldout.report.page import write_comparison, write_report
 
 pytestmark = [pytest.mark.browser]
@@ -23,7 +24,7 @@ FLAGS = (
 )
 WIDTHS = (360, 1280)
 THEMES = ("light", "dark")
-PAGES = ("run", "cross-validated", "interrupted", "hostile", "comparison")
+PAGES = ("run", "cross-validated", "interrupted", "hostile", "comparison", "demo")
 
 LONG = "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>" + (
     "Donaudampfschifffahrtsgesellschaft" * 12
@@ -64,6 +65,8 @@ def pages(tmp_path_factory):
     written = [write_report(each) for each in (run, cross_validated, interrupted, hostile)]
     everything = [run, cross_validated, interrupted, hostile]
     written.append(write_comparison(everything, folder / "comparison.html"))
+    small = ("data.max_rows=64", "train.max_epochs=2", "control.fixed_epochs=2")
+    written.append(demo(out=folder / "demo", settings=small).report)
     return dict(zip(PAGES, (path.as_uri() for path in written), strict=True))
 
 

@@ -124,7 +124,8 @@ def train(
             callbacks=[control],
         )
     trainer.remove_callback(transformers.PrinterCallback)
-    attach(trainer, regularizers, recipe=recipe, logit_free=True, evaluates=True)
+    used = recipe.replace(train={"learning_rate": learning_rate})
+    attach(trainer, regularizers, recipe=used, logit_free=True, evaluates=True)
     control.log = trainer.log
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
