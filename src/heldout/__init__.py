@@ -15,7 +15,6 @@ _HOMES = {
     "UserError": "heldout.core.errors",
     "Regularizer": "heldout.core.regularizer",
     "Dropout": "heldout.regularizers.dropout",
-    "EarlyStopping": "heldout.regularizers.early_stopping",
     "LabelSmoothing": "heldout.regularizers.label_smoothing",
     "WeightDecay": "heldout.regularizers.weight_decay",
 }
