@@ -495,6 +495,10 @@ def test_bad_input_writes_nothing(tiny_model_dir, data, tmp_path):
     few = tmp_path / "few.jsonl"
     few.write_text("\n".join(json.dumps({"text": f"row {i}"}) for i in range(5)))
     fails("10", rows=str(few))
+    some = tmp_path / "some.jsonl"
+    some.write_text("\n".join(Path(data).read_text().splitlines()[:20]))
+    fails("cannot be used with cross-val", rows=str(some), settings=["train.schedule=linear"])
+    fails("control.fixed_epochs cannot", rows=str(some), settings=["control.fixed_epochs=2"])
     hollow = tmp_path / "hollow"
     hollow.mkdir()
     shutil.copy(tiny_model_dir / "config.json", hollow)

@@ -101,6 +101,12 @@ def _check_settings(parts: Parts, recipe: Recipe) -> list[Check]:
             words = f"{groups[part]} groups are too few for a claim; give 30 or more"
             checks.append(Check(f"{part} part", "warning", words))
     if parts.mode == "cross_validation":
+        if recipe.train.schedule != "constant":
+            raise UserError(
+                f"train.schedule={recipe.train.schedule} cannot be used with cross-validation, "
+                "which finds the epoch to stop at: folds and final run would decay differently. "
+                "Use constant."
+            )
         ignored = [
             name
             for name, wanted in (
