@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 
 from heldout.core.measurement import Contrast, Measurement, NotMeasured
-from heldout.core.stats import holm
+from heldout.core.stats import LEAST_HELD_OUT, holm
 from heldout.core.verdict import Light, Verdict
 
 SIGNIFICANCE = 0.05  # family-wise, after Holm's adjustment over the lights that were measured
 # Shares of the training rows, beyond what is recited of held-out rows and by the base model.
 RECITAL_THAT_MATTERS = 0.05
 RECITAL_RULED_OUT = 0.1  # green asks for an interval that ends below it
-LEAST_GROUPS = 30  # held-out groups; with fewer, no claim is made
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def _decide(
     )
     figure = f"{_number(abs(gain))} {measured.unit} [{_number(low)}, {_number(high)}]"
     names = (measured.name,)
-    if measured.num_units < LEAST_GROUPS and gain > 0:
+    if measured.num_units < LEAST_HELD_OUT and gain > 0:
         few = f"but {measured.num_units} held-out groups are too few for a claim"
         return Light("yellow", f"Better than the base model by {figure}, {few}.", names)
     if p_value < SIGNIFICANCE and low > 0 and gain >= min_effect:

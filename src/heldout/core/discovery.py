@@ -7,7 +7,6 @@ others add theirs through the entry point group ``heldout.plugins``: an entry ``
 
 import ast
 import dataclasses
-import difflib
 import importlib
 import importlib.util
 import math
@@ -19,7 +18,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from heldout.core.errors import UserError
+from heldout.core.errors import UserError, did_you_mean
 
 ROOMS = {
     "regularizer": "regularizers",
@@ -88,12 +87,12 @@ def build(kind: str, name: str, parameters: dict[str, Any]) -> Any:
     """Import the named plug-in and construct it; unknown names and parameters are UserErrors."""
     by_name = {entry.name: entry for entry in entries_of(kind)}
     if name not in by_name:
-        raise UserError(f"Unknown {kind} {name!r}{_hint(name, list(by_name))}")
+        raise UserError(f"Unknown {kind} {name!r}{did_you_mean(name, list(by_name))}")
     plugin = plugin_class(by_name[name])
     known = [item.name for item in dataclasses.fields(plugin) if item.init]
     for key in parameters:
         if key not in known:
-            raise UserError(f"Unknown parameter {key!r} of {name}{_hint(key, known)}")
+            raise UserError(f"Unknown parameter {key!r} of {name}{did_you_mean(key, known)}")
     hints = get_type_hints(plugin)
     for key, value in parameters.items():
         _check_type(f"{name}.{key}", value, hints[key])
@@ -149,8 +148,3 @@ def _literals(file: Path) -> dict[str, str]:
             if name in ("SOURCE", "COST"):
                 found[name] = ast.literal_eval(node.value)
     return found
-
-
-def _hint(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f": did you mean {near[0]!r}?" if near else f". Known: {', '.join(known)}."

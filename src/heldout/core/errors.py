@@ -1,5 +1,8 @@
 """What a user did that cannot work, told in one line."""
 
+import difflib
+from collections.abc import Sequence
+
 
 class UserError(Exception):
     """Bad input: argument, rule, value and next step in one line; the command exits with code 2.
@@ -17,3 +20,9 @@ class TrainingDiverged(UserError):
 
 class Interrupted(Exception):
     """The user asked to stop; what there is has been saved."""
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """The end of an error about an unknown name: the nearest known one, or all of them."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f": did you mean {near[0]!r}?" if near else f". Known: {', '.join(known)}."

@@ -5,7 +5,6 @@ with ``--set section.key=value``.
 """
 
 import dataclasses
-import difflib
 import math
 import tomllib
 import types
@@ -15,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from heldout.core.errors import UserError
+from heldout.core.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,7 @@ def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Rec
     else:
         shipped = resources.files("heldout") / "recipes" / f"{source}.toml"
         if not shipped.is_file():
-            raise UserError(f"Unknown recipe {source!r}{_did_you_mean(source, recipe_names())}")
+            raise UserError(f"Unknown recipe {source!r}{did_you_mean(source, recipe_names())}")
         text = shipped.read_text(encoding="utf-8")
     try:
         table = tomllib.loads(text)
@@ -273,7 +272,7 @@ def _build(cls: type, table: dict[str, Any], prefix: str) -> Any:
     values = {}
     for key, value in table.items():
         if key not in known:
-            raise UserError(f"Unknown recipe key {(prefix + key)!r}{_did_you_mean(key, known)}")
+            raise UserError(f"Unknown recipe key {(prefix + key)!r}{did_you_mean(key, known)}")
         hint = hints[key]
         if dataclasses.is_dataclass(hint):
             if not isinstance(value, dict):
@@ -310,13 +309,6 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
         words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
         raise UserError(f"{name} must be {words[hint]}, got {value!r}.")
     return value
-
-
-def _did_you_mean(word: str, known: typing.Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if near:
-        return f": did you mean {near[0]!r}?"
-    return f". Known: {', '.join(known)}."
 
 
 def _toml(value: Any) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from heldout.core.measurement import Contrast, Interval
 
+LEAST_HELD_OUT = 30  # groups in a held-out part; with fewer, no claim rests on it
 NUM_RESAMPLES = 4000
 LEAST_TO_RESAMPLE = 8  # groups; below, too few resamples differ, and Student's t is used
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from heldout.core.errors import UserError
+from heldout.core.errors import UserError, did_you_mean
 from heldout.core.row import Row
-from heldout.data.messages import FORMATS, Faults, Format, did_you_mean, messages
+from heldout.data.messages import FORMATS, Faults, Format, messages
 from heldout.data.read import Table, read_table
 
 

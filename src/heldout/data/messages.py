@@ -1,10 +1,8 @@
 """One record to the messages of a row, and the faults that make it useless."""
 
-import difflib
-from collections.abc import Sequence
 from typing import Any, Literal
 
-from heldout.core.errors import UserError
+from heldout.core.errors import UserError, did_you_mean
 from heldout.data.files import Record, type_words
 
 Format = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "text"]
@@ -16,12 +14,6 @@ FORMATS: dict[Format, tuple[tuple[str, ...], tuple[str, ...]]] = {  # required, 
     "prompt_completion": (("prompt", "completion"), ()),
     "text": (("text",), ()),
 }
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """The end of an error about an unknown name."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f": did you mean {near[0]!r}?" if near else f". Known: {', '.join(known)}."
 
 
 class Faults:

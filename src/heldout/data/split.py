@@ -9,9 +9,9 @@ from typing import Literal
 from heldout.core.errors import UserError
 from heldout.core.recipe import DataSection
 from heldout.core.row import Part, Row
+from heldout.core.stats import LEAST_HELD_OUT
 from heldout.data.duplicates import Components, find_duplicates
 
-LEAST_HELD_OUT = 30  # components in a part that intervals are computed on
 LEAST_TO_SPLIT = 10  # components that cross-validation still makes sense with
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.row import Part
-from heldout.data.split import LEAST_HELD_OUT
+from heldout.core.stats import LEAST_HELD_OUT
 from heldout.jobs.arms import Target, prepare, regularizers_of
 from heldout.jobs.metrics import load_metric
 from heldout.jobs.parts import Parts
