@@ -96,10 +96,9 @@ def _check_settings(parts: Parts, recipe: Recipe) -> list[Check]:
         raise UserError(
             "The test part has 1 group; at least 2 are needed for an interval, and 30 for a claim."
         )
-    for part in ("validation", "test"):
-        if 0 < groups[part] < LEAST_HELD_OUT:
-            words = f"{groups[part]} groups are too few for a claim; give 30 or more"
-            checks.append(Check(f"{part} part", "warning", words))
+    if 0 < groups["test"] < LEAST_HELD_OUT:
+        words = f"{groups['test']} groups are too few for a claim; give {LEAST_HELD_OUT} or more"
+        checks.append(Check("test part", "warning", words))
     if parts.mode == "cross_validation":
         if recipe.train.schedule != "constant":
             raise UserError(
