@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from cases import case_of
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
@@ -14,14 +15,25 @@ from heldout.training.attach import attach
 from heldout.training.windows import WindowDataset
 
 NAMES = [entry.name for entry in entries_of("regularizer")]
-ACTIVE = {"dropout": {"hidden": 0.3, "attention": 0.2, "embedding": 0.1, "adapter": 0.2}}
+
+
+def build_case(name):
+    """The regularizer with parameters that do something, and those it needs beside it."""
+    case = case_of(name)
+    others = [build("regularizer", *other) for other in case.beside]
+    return [*others, build("regularizer", name, case.parameters)]
 
 
 @pytest.fixture
-def model(tiny_model_dir):
-    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
-    torch.manual_seed(0)
-    return get_peft_model(model, LoraConfig(r=2, target_modules="all-linear"))
+def model_of(tiny_model_dir):
+    def load(name):
+        model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
+        torch.manual_seed(0)
+        if case_of(name).model == "full":
+            return model
+        return get_peft_model(model, LoraConfig(r=2, target_modules="all-linear"))
+
+    return load
 
 
 @pytest.fixture
@@ -79,8 +91,9 @@ def test_default_buildable_and_honest_about_cost(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_leaves_the_model_as_found_also_on_an_exception(name, model):
-    regularizer = build("regularizer", name, ACTIVE.get(name, {}))
+def test_leaves_the_model_as_found_also_on_an_exception(name, model_of):
+    model = model_of(name)
+    regularizer = build_case(name)[-1]
     before, state = structure(model), copy.deepcopy(model.state_dict())
     names = list(model.state_dict())
 
@@ -97,20 +110,20 @@ def test_leaves_the_model_as_found_also_on_an_exception(name, model):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_trains_and_survives_a_resume_to_the_same_weights(name, model, windows, tmp_path):
-    parameters = ACTIVE.get(name, {})
+def test_trains_and_survives_a_resume_to_the_same_weights(name, model_of, windows, tmp_path):
+    model = model_of(name)
     start = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
     whole = copy.deepcopy(model)
-    first = train(whole, windows, tmp_path / "a", [build("regularizer", name, parameters)])
+    first = train(whole, windows, tmp_path / "a", build_case(name))
     assert any(not torch.equal(first[n], start[n]) for n in start)
     interrupted = copy.deepcopy(model)
-    regularizers = [build("regularizer", name, parameters)]
+    regularizers = build_case(name)
     train(interrupted, windows, tmp_path / "b", regularizers, steps=3, save=True)
     resumed = train(
         copy.deepcopy(model),
         windows,
         tmp_path / "b",
-        [build("regularizer", name, parameters)],
+        build_case(name),
         resume=str(tmp_path / "b" / "checkpoint-3"),
     )
     for key, value in first.items():

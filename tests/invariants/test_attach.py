@@ -12,7 +12,8 @@ from heldout.core.row import Row
 from heldout.regularizers.dropout import Dropout
 from heldout.regularizers.label_smoothing import LabelSmoothing
 from heldout.regularizers.weight_decay import WeightDecay
-from heldout.training.attach import attach, total_cost
+from heldout.training.attach import attach
+from heldout.training.steps import total_cost
 from heldout.training.windows import WindowDataset
 
 TEXTS = ("The with statement wraps a block.", "Lists.", "A for loop goes through an iterable " * 6)
@@ -98,9 +99,8 @@ def test_the_logit_free_loss_is_the_plain_one(model, windows, tmp_path):
 class TokenPenalty(Regularizer):
     """The task loss a second time: must weigh exactly as much as the first."""
 
-    def extra_loss(self, forward, batch):
-        logits_NV, targets_N = forward(batch)
-        return TokenSum(torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="sum"))
+    def extra_loss(self, passes, batch):
+        return TokenSum(passes.again().cross_entropy())
 
 
 class StepPenalty(Regularizer):
@@ -112,7 +112,7 @@ class StepPenalty(Regularizer):
     def prepare(self, model):
         object.__setattr__(self, "model", model)
 
-    def extra_loss(self, forward, batch):
+    def extra_loss(self, passes, batch):
         return PerStep((self.model.get_input_embeddings().weight ** 2).sum())
 
 
@@ -222,5 +222,6 @@ def test_unsupported_set_ups_are_errors_before_the_first_step(model, windows, tm
 
 
 def test_the_cost_in_words():
-    assert total_cost([]).startswith("plain: 1 forward, 1 backward per step")
-    assert total_cost([WeightDecay(), LabelSmoothing()]).startswith("WeightDecay + LabelSmoothing")
+    assert total_cost([]).startswith("Plain: 1 forward, 1 backward per step")
+    both = total_cost([WeightDecay(), LabelSmoothing()])
+    assert both == "Weight decay + Label smoothing: 1 forward, 1 backward per step"

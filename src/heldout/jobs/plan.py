@@ -11,7 +11,6 @@ from heldout.jobs.arms import Target, prepare, regularizers_of
 from heldout.jobs.metrics import load_metric
 from heldout.jobs.parts import Parts
 from heldout.lm.nll import context_length
-from heldout.training.attach import total_cost
 from heldout.training.checks import (
     Check,
     check_evaluation,
@@ -20,6 +19,7 @@ from heldout.training.checks import (
     check_windows,
 )
 from heldout.training.loop import Schedule
+from heldout.training.steps import check_together, total_cost
 from heldout.training.windows import WindowDataset
 
 
@@ -64,6 +64,7 @@ def make_plan(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Pla
     checks += check_evaluation(schedule, heldout_groups)
     model = prepare(loaded, recipe, is_scratch=bool(target.from_scratch))
     regularizers = regularizers_of(recipe)
+    check_together(regularizers)
     for regularizer in regularizers:
         regularizer.check(model, recipe)
     checks += check_resources(model, windows, recipe, folder, vocabulary)
@@ -76,7 +77,7 @@ def make_plan(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Pla
         evaluations_per_epoch=schedule.evaluations_per_epoch,
         trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         parameters=parameters,
-        step_cost=total_cost(regularizers),
+        step_cost=total_cost(regularizers, model),
         checks=checks,
     )
 

@@ -62,14 +62,14 @@ def scored_loss(
         counted: list[int] = []
 
         def loss_of_scored(head, hidden_BTD):
-            hidden_ND, targets_N = _scored(hidden_BTD, inputs["labels"])
+            hidden_ND, targets_N = scored(hidden_BTD, inputs["labels"])
             counted.append(len(targets_N))
             loss, _ = linear_cross_entropy(
                 hidden_ND, head.weight, targets_N, head.bias, token_loss=token_loss
             )
             return loss
 
-        loss = _call(model, inputs, loss_of_scored)
+        loss = call_with_head(model, inputs, loss_of_scored)
         return loss, counted[0]
     logits_NV, targets_N = scored_logits(model, inputs)
     loss = F.cross_entropy(logits_NV, targets_N, reduction="sum")
@@ -87,11 +87,11 @@ def scored_logits(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[torch.Te
     found: list[torch.Tensor] = []
 
     def logits_of_scored(head, hidden_BTD):
-        hidden_ND, targets_N = _scored(hidden_BTD, inputs["labels"])
+        hidden_ND, targets_N = scored(hidden_BTD, inputs["labels"])
         found.append(targets_N)
         return head(hidden_ND[None])
 
-    logits_1NV = _call(model, inputs, logits_of_scored)
+    logits_1NV = call_with_head(model, inputs, logits_of_scored)
     return logits_1NV[0].float(), found[0]
 
 
@@ -103,10 +103,10 @@ def scored_nats(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[torch.Tens
     if supports_fused_head(model):
 
         def nats_of_scored(head, hidden_BTD):
-            hidden_ND, targets_N = _scored(hidden_BTD, labels_BT)
+            hidden_ND, targets_N = scored(hidden_BTD, labels_BT)
             return linear_cross_entropy(hidden_ND, head.weight, targets_N, head.bias)[1]
 
-        return _call(model, inputs, nats_of_scored), rows_N
+        return call_with_head(model, inputs, nats_of_scored), rows_N
     logits_NV, targets_N = scored_logits(model, inputs)
     return F.cross_entropy(logits_NV, targets_N, reduction="none"), rows_N
 
@@ -155,13 +155,13 @@ def unwrapped(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _call(model, inputs, compute) -> torch.Tensor:
+def call_with_head(model, inputs, compute) -> torch.Tensor:
     arguments = {name: value for name, value in inputs.items() if name != "labels"}
     with head_replaced(model, compute):
         return model(**arguments, use_cache=False).logits
 
 
-def _scored(hidden_BTD, labels_BT) -> tuple[torch.Tensor, torch.Tensor]:
+def scored(hidden_BTD, labels_BT) -> tuple[torch.Tensor, torch.Tensor]:
     """Hidden states that predict a scored token, and those tokens."""
     hidden_BTD = hidden_BTD[:, -labels_BT.shape[1] :]  # prompt tuning puts virtual tokens first
     targets_BT = labels_BT[:, 1:]

@@ -9,7 +9,7 @@ outputs of the residual branches and of the input embedding.
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -41,12 +41,11 @@ class Dropout(Regularizer):
     adapter: float = 0.0
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
+        super().__post_init__()
+        for name in ("hidden", "attention", "embedding", "adapter"):
+            value = getattr(self, name)
             if not 0 <= value < 1:
-                raise UserError(
-                    f"Dropout({item.name}=...) must be at least 0 and under 1, got {value}."
-                )
+                raise UserError(f"Dropout({name}=...) must be at least 0 and under 1, got {value}.")
 
     def check(self, model: Any, recipe: Recipe | None) -> None:
         if recipe is not None and self == Dropout():

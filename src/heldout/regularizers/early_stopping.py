@@ -24,6 +24,7 @@ class EarlyStopping(Regularizer):
     certain_rise: float = 0.02
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.patience < 1:
             raise UserError(f"EarlyStopping(patience=...) must be 1 or more, got {self.patience}.")
         if self.min_delta < 0:

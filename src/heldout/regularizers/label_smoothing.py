@@ -32,13 +32,16 @@ def label_smoothing_term(logits_NV, targets_N, amount: float) -> torch.Tensor:
 class LabelSmoothing(Regularizer):
     """``amount`` is the probability that is spread evenly over all tokens."""
 
+    STRENGTH = "amount"
+
     amount: float = 0.1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.amount < 1:
             raise UserError(
                 f"LabelSmoothing(amount=...) must be at least 0 and under 1, got {self.amount}."
             )
 
     def token_loss(self, logits_NV, targets_N):
-        return label_smoothing_term(logits_NV, targets_N, self.amount)
+        return label_smoothing_term(logits_NV, targets_N, self.strength)

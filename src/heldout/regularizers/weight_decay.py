@@ -1,4 +1,4 @@
-"""Decoupled weight decay, with a choice of what it reaches.
+"""Weight decay: decoupled from the gradient, with a choice of what it reaches.
 
 Every step multiplies a decayed weight by ``1 - learning_rate * rate``. On LoRA factors this pulls
 the model toward its base, not toward zero, because the product BA shrinks.
@@ -26,6 +26,7 @@ class WeightDecay(Regularizer):
     vectors: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.rate < 0:
             raise UserError(f"WeightDecay(rate=...) must be 0 or more, got {self.rate}.")
 

@@ -2,19 +2,21 @@
 
 The order of one optimizer step under ``attach``, with what the Trainer does in brackets::
 
+    edit_batch                                              training collator
     [fetch the window of micro-batches, count its scored tokens]
     before_step                                             on_step_begin
-    for each micro-batch:
-        forward -> chunks: cross-entropy + token_loss terms  compute_loss
-        + extra_loss, divided as its type says
-        [backward]                                           training_step
+    around_gradient:                                        training_step of the last micro-batch
+        for each micro-batch:
+            forward -> chunks: cross-entropy + token_loss   compute_loss
+            + extra_loss, divided as its type says
+            [backward]                                      training_step
     [clip, optimizer step]
-    after_step                                               on_optimizer_step
+    after_step                                              on_optimizer_step
     [schedule, zero gradients, log, save]
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +26,9 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from heldout.core.errors import TrainingDiverged, UserError
 from heldout.core.recipe import Recipe
-from heldout.core.regularizer import PerStep, Regularizer, TokenSum, moments_used
-from heldout.lm.head import scored_logits, scored_loss
+from heldout.core.regularizer import Regularizer, moments_used
+from heldout.lm.passes import embeddings_offset
+from heldout.training.steps import Steps
 
 STATE_FILE = "heldout_state.pt"
 
@@ -43,17 +46,15 @@ def attach(
     With no regularizers and ``logit_free=False`` the trainer computes what it computed before, bit
     for bit. ``logit_free`` replaces its loss by the chunked one that never holds the full logits
     (equal up to rounding); it is implied by any regularizer that adds to the loss. Evaluation by
-    the trainer itself stays untouched: no penalty leaks into ``eval_loss``. ``evaluates`` says that
-    the caller calls ``decide`` and ``evaluation_weights``, as `heldout fit` does.
+    the trainer itself is free of penalties; ``evaluate()`` and ``save_model()`` see the weights
+    that averaging regularizers put in. ``evaluates`` says that the caller calls ``decide``,
+    ``finish`` and ``evaluation_weights`` itself, as `heldout fit` does.
 
     Raises UserError, before the first step, for set-ups that are not supported and for
     regularizers that would silently do nothing.
     """
     if isinstance(trainer, _Attached):
         raise UserError("attach(trainer, ...): regularizers are attached already; pass them all.")
-    duplicates = {type(r).__name__ for r in regularizers if _count(regularizers, r) > 1}
-    if duplicates:
-        raise UserError(f"attach(trainer, ...): {', '.join(sorted(duplicates))} is given twice.")
     if trainer.is_deepspeed_enabled:
         raise UserError(
             "attach(trainer, ...) does not support DeepSpeed, which steps inside backward(): use "
@@ -64,18 +65,25 @@ def attach(
             "attach(trainer, ...) does not support nn.DataParallel over several GPUs in one "
             "process: start it with torchrun, or set CUDA_VISIBLE_DEVICES to one GPU."
         )
-    for regularizer in regularizers:
-        regularizer.check(trainer.model, recipe)
-        for moment in ("decide", "evaluation_weights"):
-            if moments_used(regularizer, moment) and not evaluates:
-                raise UserError(
-                    f"{type(regularizer).__name__} works on held-out losses, which only "
-                    "heldout.fit measures: use that, or leave it out of attach(trainer, ...)."
-                )
-
-    own_loss = logit_free or any(
-        moments_used(r, "token_loss") or moments_used(r, "extra_loss") for r in regularizers
-    )
+    if regularizers and trainer.args.fp16:
+        raise UserError(
+            "attach(trainer, ...) does not support fp16, whose gradients are scaled while "
+            "regularizers work on them: use TrainingArguments(bf16=True)."
+        )
+    if (regularizers or logit_free) and trainer.args.torch_compile:
+        raise UserError(
+            "attach(trainer, ...) does not support torch_compile, which would not see edits made "
+            "during training: leave torch_compile out."
+        )
+    averaging = [r for r in regularizers if moments_used(r, "evaluation_weights")]
+    if averaging and trainer.args.load_best_model_at_end and not evaluates:
+        raise UserError(
+            f"{type(averaging[0]).__name__} does not go with load_best_model_at_end, which would "
+            "bring back weights that were not measured: use heldout.fit, or leave it out."
+        )
+    model: Any = trainer.model
+    steps = Steps(model, regularizers, total_steps=UNKNOWN, recipe=recipe, evaluates=evaluates)
+    own_loss = logit_free or steps.adds_to_loss
     if own_loss and trainer.label_smoother is not None:
         raise UserError(
             "TrainingArguments(label_smoothing_factor=...) is set: use LabelSmoothing(amount=...) "
@@ -85,27 +93,20 @@ def attach(
         raise UserError("compute_loss_func is set: a regularizer that adds to the loss needs it.")
     trainer.__class__ = type(type(trainer).__name__, (_Attached, type(trainer)), {})
     assert isinstance(trainer, _Attached)
-    trainer._heldout_regularizers = tuple(regularizers)
+    trainer._heldout = steps
     trainer._heldout_own_loss = own_loss
+    trainer._heldout_evaluates = evaluates
+    trainer._heldout_window = []
+    trainer._heldout_factor = 1.0
     if own_loss:
         # The window's scored tokens are counted, and the loss is not divided a second time.
         trainer.model_accepts_loss_kwargs = True
         trainer._loss_shifts_labels = True
-    for regularizer in regularizers:
-        regularizer.prepare(trainer.model)
     trainer.add_callback(_Moments(trainer))
     return trainer
 
 
-def total_cost(regularizers: Sequence[Regularizer]) -> str:
-    """What a step costs with all of them, in words: forwards, backwards, copies of parameters."""
-    costs = [regularizer.cost for regularizer in regularizers]
-    forwards = 1 + sum(cost.forwards for cost in costs)
-    backwards = 1 + sum(cost.backwards for cost in costs)
-    copies = sum(cost.parameters for cost in costs)
-    names = " + ".join(type(regularizer).__name__ for regularizer in regularizers) or "plain"
-    words = f"{names}: {_plural(forwards, 'forward')}, {_plural(backwards, 'backward')} per step"
-    return f"{words}, +{copies:g} copies of the trained parameters"
+UNKNOWN = -1  # until the Trainer has counted its steps
 
 
 if TYPE_CHECKING:
@@ -117,30 +118,67 @@ else:
 class _Attached(_Base):
     """Mixed in before the trainer's own class."""
 
-    _heldout_regularizers: tuple[Regularizer, ...]
+    _heldout: Steps
     _heldout_own_loss: bool
+    _heldout_evaluates: bool
+    _heldout_window: list[dict[str, Any]]
+    _heldout_factor: float
 
     def train(self, *args, **kwargs):
         resume = args[0] if args else kwargs.get("resume_from_checkpoint")
         if resume is True:
             resume = get_last_checkpoint(self.args.output_dir)
-        with ExitStack() as stack:
-            for regularizer in self._heldout_regularizers:
-                stack.enter_context(regularizer.attached(self.model))
+        with self._heldout.attached():
             if resume:
-                self._heldout_load_state(Path(resume))
+                path = Path(resume) / STATE_FILE
+                if path.exists():
+                    self._heldout.load_state_dict(torch.load(path, weights_only=True))
             return super().train(*args, **kwargs)
+
+    def get_train_dataloader(self, *args, **kwargs):
+        if not any(moments_used(r, "edit_batch") for r in self._heldout.regularizers):
+            return super().get_train_dataloader(*args, **kwargs)
+        own = self.data_collator
+        self.data_collator = _Edited(own, self._heldout.regularizers)
+        try:
+            return super().get_train_dataloader(*args, **kwargs)
+        finally:
+            self.data_collator = own
 
     def create_optimizer(self, *args, **kwargs):
         optimizer = super().create_optimizer(*args, **kwargs)
-        users = [r for r in self._heldout_regularizers if moments_used(r, "parameter_options")]
-        if users:
-            _regroup(optimizer, self.model, users)
+        optimizer.param_groups[:] = self._heldout.regrouped(optimizer.param_groups)
         return optimizer
 
-    def training_step(self, model, inputs, *args, **kwargs):
+    def training_step(self, model, inputs, num_items_in_batch=None, **kwargs):
+        if not self._heldout.around:
+            return self._heldout_micro_batch(model, inputs, num_items_in_batch, **kwargs)
+        inputs = self._prepare_inputs(inputs)
+        self._heldout_window.append(inputs)
+        device = inputs["input_ids"].device
+        if not self.accelerator.sync_gradients:
+            return torch.zeros((), device=device)
+        window, self._heldout_window = self._heldout_window, []
+
+        def run(index: int, factor: float, offset: torch.Tensor | None) -> torch.Tensor:
+            is_last = index == len(window) - 1
+            with ExitStack() as stack:
+                stack.enter_context(nullcontext() if is_last else self.accelerator.no_sync(model))
+                if offset is not None:
+                    stack.enter_context(embeddings_offset(model, offset))
+                self._heldout_factor = factor
+                try:
+                    return self._heldout_micro_batch(
+                        model, dict(window[index]), num_items_in_batch, **kwargs
+                    )
+                finally:
+                    self._heldout_factor = 1.0
+
+        return self._heldout.around_window(window, run, device)
+
+    def _heldout_micro_batch(self, model, inputs, num_items_in_batch, **kwargs):
         rows = inputs.pop("row_index", None)
-        loss = super().training_step(model, inputs, *args, **kwargs)
+        loss = super().training_step(model, inputs, num_items_in_batch, **kwargs)
         if not torch.isfinite(loss):
             where = f", rows {sorted(set(rows.tolist()))}" if rows is not None else ""
             raise TrainingDiverged(
@@ -151,49 +189,63 @@ class _Attached(_Base):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None, **kwargs):
         if not (self._heldout_own_loss and model.training and "labels" in inputs):
-            return super().compute_loss(
+            found: Any = super().compute_loss(
                 model,
                 inputs,
                 return_outputs=return_outputs,
                 num_items_in_batch=num_items_in_batch,
                 **kwargs,
             )
+            if self._heldout_factor == 1.0:
+                return found
+            assert not return_outputs, "a factor belongs to training"
+            return found * self._heldout_factor
         assert not return_outputs, "the chunked loss holds no outputs"
-        terms = [r.token_loss for r in self._heldout_regularizers if moments_used(r, "token_loss")]
-        task_sum, num_tokens = scored_loss(model, inputs, token_loss=terms)
-        if num_items_in_batch is None:
-            num_items_in_batch = num_tokens
-        token_sum = task_sum
-        per_step = torch.zeros((), device=task_sum.device)
-        for regularizer in self._heldout_regularizers:
-            if moments_used(regularizer, "extra_loss"):
-                extra = regularizer.extra_loss(lambda batch: scored_logits(model, batch), inputs)
-                if isinstance(extra, TokenSum):
-                    token_sum = token_sum + extra.value
-                else:
-                    assert isinstance(extra, PerStep), f"{type(regularizer).__name__}: {extra!r}"
-                    per_step = per_step + extra.value
-        loss = token_sum / num_items_in_batch
-        if self.args.average_tokens_across_devices:
-            # Gradients are averaged over processes, while the tokens were counted over all.
-            loss = loss * self.accelerator.num_processes
-        return loss + per_step / self.current_gradient_accumulation_steps
+        loss = self._heldout.loss(
+            model,
+            inputs,
+            num_tokens=num_items_in_batch,
+            num_micro_batches=self.current_gradient_accumulation_steps,
+            num_processes=(
+                self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+            ),
+        )
+        return loss * self._heldout_factor
+
+    def evaluate(self, *args, **kwargs):
+        if self._heldout_evaluates:
+            return super().evaluate(*args, **kwargs)
+        with self._heldout.evaluation_weights():
+            return super().evaluate(*args, **kwargs)
+
+    def save_model(self, output_dir=None, _internal_call=False):
+        if self._heldout_evaluates or _internal_call:  # a checkpoint to resume from
+            return super().save_model(output_dir, _internal_call)
+        with self._heldout.evaluation_weights():
+            return super().save_model(output_dir, _internal_call)
 
     def _save_checkpoint(self, *args, **kwargs):
-        states = [regularizer.state_dict() for regularizer in self._heldout_regularizers]
-        if any(states) and self.args.should_save:
+        states = self._heldout.state_dict()
+        if states and self.args.should_save:
             # First, because the Trainer's own last file marks the checkpoint as whole.
             folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
             folder.mkdir(parents=True, exist_ok=True)
             torch.save(states, folder / STATE_FILE)
         super()._save_checkpoint(*args, **kwargs)
 
-    def _heldout_load_state(self, checkpoint: Path) -> None:
-        path = checkpoint / STATE_FILE
-        if path.exists():
-            states = torch.load(path, weights_only=True)
-            for regularizer, state in zip(self._heldout_regularizers, states, strict=True):
-                regularizer.load_state_dict(state)
+
+class _Edited:
+    """A collator whose batches are edited before the Trainer counts their tokens."""
+
+    def __init__(self, collate: Any, regularizers: Sequence[Regularizer]):
+        self.collate = collate
+        self.regularizers = regularizers
+
+    def __call__(self, items: Any) -> Any:
+        batch = self.collate(items)
+        for regularizer in self.regularizers:
+            batch = regularizer.edit_batch(batch)
+        return batch
 
 
 class _Moments(TrainerCallback):
@@ -203,43 +255,10 @@ class _Moments(TrainerCallback):
         self.trainer = trainer
 
     def on_step_begin(self, args, state, control, **kwargs):
-        for regularizer in self.trainer._heldout_regularizers:
-            regularizer.before_step(self.trainer.model, state.global_step)
+        steps = self.trainer._heldout
+        steps.total_steps = state.max_steps
+        self.trainer._heldout_window = []
+        steps.begin(state.global_step)
 
     def on_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
-        users = [r for r in self.trainer._heldout_regularizers if moments_used(r, "after_step")]
-        if users:
-            by_identity = {
-                id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]
-            }
-            model = self.trainer.model
-            rates = {
-                name: by_identity[id(p)]
-                for name, p in model.named_parameters()
-                if id(p) in by_identity
-            }
-            for regularizer in users:
-                regularizer.after_step(model, state.global_step, rates)
-
-
-def _regroup(optimizer, model, regularizers: Sequence[Regularizer]) -> None:
-    """Split the optimizer's fresh groups so that parameters with equal options share one."""
-    names = {id(p): name for name, p in model.named_parameters()}
-    groups: dict[tuple, dict[str, Any]] = {}
-    for group in optimizer.param_groups:
-        shared = {key: value for key, value in group.items() if key != "params"}
-        for parameter in group["params"]:
-            options = {"lr": shared["lr"], "weight_decay": shared.get("weight_decay", 0.0)}
-            for regularizer in regularizers:
-                options = regularizer.parameter_options(names[id(parameter)], parameter, options)
-            key = tuple(sorted(options.items()))
-            groups.setdefault(key, {**shared, **options, "params": []})["params"].append(parameter)
-    optimizer.param_groups[:] = list(groups.values())
-
-
-def _count(regularizers: Sequence[Regularizer], one: Regularizer) -> int:
-    return sum(type(other) is type(one) for other in regularizers)
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("s" if number != 1 else "")
+        self.trainer._heldout.after_step(optimizer)

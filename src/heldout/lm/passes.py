@@ -1,0 +1,195 @@
+"""Passes of one micro-batch through the model, which regularizers share and compare.
+
+Hidden states of the scored positions are kept, not logits: losses and divergences are computed
+chunk by chunk by ``linear_cross_entropy`` and ``linear_divergence``.
+"""
+
+# B batch, T tokens, N scored tokens, V vocabulary, D width
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.distributed.tensor import DTensor, Partial
+
+from heldout.core.regularizer import TokenLoss
+from heldout.lm.head import call_with_head, scored, supports_fused_head, unwrapped
+from heldout.lm.linear_cross_entropy import linear_cross_entropy
+from heldout.lm.linear_divergence import divergence_of_logits, linear_divergence
+from heldout.lm.weights import weights_replaced
+
+
+@dataclass(frozen=True)
+class ScoredPass:
+    """What one pass predicts at the scored positions of a batch, in the batch's order."""
+
+    targets_N: torch.Tensor
+    logits_NV: torch.Tensor | None  # only where the head is more than a linear layer
+    hidden_ND: torch.Tensor | None
+    weight_VD: torch.Tensor | None
+    bias_V: torch.Tensor | None
+    autocast: torch.dtype | None  # the type under which the head's product is taken
+
+    def cross_entropy(self, token_loss: Sequence[TokenLoss] = ()) -> torch.Tensor:
+        """Summed over tokens, in nats, plus the terms of ``token_loss``."""
+        if self.logits_NV is not None:
+            loss = F.cross_entropy(self.logits_NV, self.targets_N, reduction="sum")
+            for term in token_loss:
+                loss = loss + term(self.logits_NV, self.targets_N).sum()
+            return loss
+        assert self.hidden_ND is not None
+        assert self.weight_VD is not None
+        with self._precision():
+            loss, _ = linear_cross_entropy(
+                self.hidden_ND, self.weight_VD, self.targets_N, self.bias_V, token_loss=token_loss
+            )
+        return loss
+
+    def logits(self) -> torch.Tensor:
+        """Float32 logits (N, V), held whole: for terms that no chunked function computes."""
+        if self.logits_NV is not None:
+            return self.logits_NV
+        assert self.hidden_ND is not None
+        assert self.weight_VD is not None
+        with self._precision():
+            return F.linear(self.hidden_ND, self.weight_VD, self.bias_V).float()
+
+    def detached(self) -> "ScoredPass":
+        """The same numbers, through which no gradient flows."""
+        names = ("logits_NV", "hidden_ND", "weight_VD", "bias_V")
+        values: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return replace(self, **{k: None if v is None else v.detach() for k, v in values.items()})
+
+    def _precision(self):
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(self.targets_N.device.type, self.autocast)
+
+
+def divergence(
+    p: ScoredPass, q: ScoredPass, kind: Literal["forward", "symmetric"] = "symmetric"
+) -> torch.Tensor:
+    """KL(p || q) or KL(p || q) + KL(q || p), summed over scored tokens, in nats.
+
+    Gradients flow to both unless detached. Never holds the full logits with a linear head.
+    """
+    if p.logits_NV is not None or q.logits_NV is not None:
+        return divergence_of_logits(p.logits(), q.logits(), kind).sum()
+    assert p.hidden_ND is not None
+    assert p.weight_VD is not None
+    assert q.hidden_ND is not None
+    assert q.weight_VD is not None
+    with p._precision():
+        return linear_divergence(
+            p.hidden_ND, p.weight_VD, q.hidden_ND, q.weight_VD, kind, p.bias_V, q.bias_V
+        )
+
+
+class Passes:
+    """The task's own pass and further ones over the same micro-batch."""
+
+    def __init__(self, model: nn.Module, batch: Mapping[str, Any]):
+        self.model = model
+        self.batch = batch
+        self._random_state = random_state(batch["input_ids"].device)
+        self.task = self._run()
+
+    @property
+    def width(self) -> int:
+        """Width of the input embedding."""
+        return unwrapped(self.model).get_input_embeddings().embedding_dim
+
+    def again(
+        self,
+        *,
+        embedding_offset: torch.Tensor | None = None,
+        weights: Mapping[str, torch.Tensor] | None = None,
+        same_dropout: bool = False,
+    ) -> ScoredPass:
+        """Run the model again: other dropout masks, unless ``same_dropout``.
+
+        ``embedding_offset`` (B, T, D) is added to the embedded tokens. ``weights`` stand in for
+        the trained parameters of these names; such a pass takes no gradient.
+        """
+        with ExitStack() as stack:
+            if same_dropout:
+                stack.enter_context(replayed(self._random_state))
+            if embedding_offset is not None:
+                stack.enter_context(embeddings_offset(self.model, embedding_offset))
+            if weights is not None:
+                stack.enter_context(torch.no_grad())
+                stack.enter_context(weights_replaced(self.model, weights))
+            return self._run()
+
+    def _run(self) -> ScoredPass:
+        labels_BT = self.batch["labels"]
+        fused = supports_fused_head(self.model)
+        found: dict[str, Any] = {}
+
+        def compute(head, hidden_BTD):
+            hidden_ND, found["targets"] = scored(hidden_BTD, labels_BT)
+            device = hidden_ND.device.type
+            if torch.is_autocast_enabled(device):
+                found["autocast"] = torch.get_autocast_dtype(device)
+            return hidden_ND[None] if fused else head(hidden_ND[None])
+
+        output = call_with_head(self.model, self.batch, compute)[0]
+        targets_N, autocast = found["targets"], found.get("autocast")
+        if not fused:
+            return ScoredPass(targets_N, output.float(), None, None, None, autocast)
+        head = unwrapped(self.model).get_output_embeddings()
+        weight, bias = _whole(head.weight), _whole(head.bias)
+        if not torch.is_grad_enabled():
+            # Detached, it keeps the numbers of this pass when replaced weights are put back.
+            weight, bias = weight.detach(), None if bias is None else bias.detach()
+        return ScoredPass(targets_N, None, output, weight, bias, autocast)
+
+
+@contextmanager
+def embeddings_offset(model: nn.Module, offset_BTD: torch.Tensor):
+    """Within this context ``offset_BTD`` is added to the output of the input embedding."""
+    embedding = unwrapped(model).get_input_embeddings()
+    handle = embedding.register_forward_hook(
+        lambda module, inputs, output: output + offset_BTD.to(output.dtype)
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def random_state(device: torch.device) -> list[torch.Tensor]:
+    """The random states that dropout draws from: of the CPU, and of ``device`` if it is a GPU."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+@contextmanager
+def replayed(states: list[torch.Tensor]):
+    """Within this context random numbers come as they came after ``states`` were taken."""
+    current = torch.get_rng_state()
+    current_gpu = torch.cuda.get_rng_state() if len(states) > 1 else None
+    _set_state(states)
+    try:
+        yield
+    finally:
+        _set_state([current] if current_gpu is None else [current, current_gpu])
+
+
+def _set_state(states: list[torch.Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state(states[1])
+
+
+def _whole(weight: torch.Tensor | None) -> Any:
+    """A sharded weight unsharded, so that its gradient is the mean over processes, as FSDP's is."""
+    if isinstance(weight, DTensor):
+        return weight.full_tensor(grad_placements=[Partial("avg")] * weight.device_mesh.ndim)
+    return weight

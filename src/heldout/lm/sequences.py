@@ -1,0 +1,67 @@
+"""Which tokens of a batch belong together: padded batches and packed ones alike."""
+
+# B batch, T tokens, S sequences
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from heldout.lm.weights import seed_of
+
+
+def sequence_index(batch: Mapping[str, Any]) -> torch.Tensor:
+    """(B, T): the number of the sequence that each token belongs to, from 0; -1 for padding.
+
+    A row of a padded batch is one sequence. In a packed batch a sequence begins where
+    ``position_ids`` goes back to 0.
+    """
+    ids_BT = batch["input_ids"]
+    positions_BT = batch.get("position_ids")
+    starts_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
+    starts_BT[:, 0] = True
+    if positions_BT is not None:
+        starts_BT |= positions_BT.expand_as(ids_BT) == 0
+    index_BT = starts_BT.flatten().cumsum(0).view_as(ids_BT) - 1
+    mask_BT = batch.get("attention_mask")
+    if mask_BT is not None and mask_BT.shape == ids_BT.shape:
+        if positions_BT is not None:
+            starts_BT &= mask_BT.bool()
+            index_BT = starts_BT.flatten().cumsum(0).view_as(ids_BT) - 1
+        index_BT = index_BT.masked_fill(mask_BT == 0, -1)
+    return index_BT
+
+
+def sequence_lengths(index_BT: torch.Tensor) -> torch.Tensor:
+    """(S,): tokens of each sequence of ``sequence_index``, padding not counted."""
+    return torch.bincount(index_BT[index_BT >= 0])
+
+
+def sequence_noise(
+    batch: Mapping[str, Any], width: int, seed: int, step: int, *, normal: bool
+) -> torch.Tensor:
+    """(B, T, width) float32: standard normal numbers, or uniform ones in [-1, 1); 0 on padding.
+
+    Drawn per sequence from its tokens, ``seed`` and ``step``, so that a sequence gets the same
+    noise however the batch is cut into micro-batches and processes, padded or packed.
+    """
+    index_BT = sequence_index(batch)
+    ids_BT = batch["input_ids"]
+    device = ids_BT.device
+    noise_BTD = torch.zeros(*ids_BT.shape, width, device=device)
+    flat_index, flat_ids = index_BT.flatten().cpu(), ids_BT.flatten().cpu()
+    noise_flat = noise_BTD.view(-1, width)
+    for number in flat_index.unique():
+        if number < 0:
+            continue
+        places = (flat_index == number).nonzero().flatten()
+        digest = zlib.crc32(flat_ids[places].numpy().tobytes())
+        generator = torch.Generator(device).manual_seed(seed_of(seed, step, digest))
+        shape = (len(places), width)
+        if normal:
+            values = torch.randn(shape, generator=generator, device=device)
+        else:
+            values = torch.rand(shape, generator=generator, device=device) * 2 - 1
+        noise_flat[places.to(device)] = values
+    return noise_BTD

@@ -1,0 +1,146 @@
+"""Trained weights: copies, swaps and random numbers that are the same however they are sharded."""
+
+# D out, E in, R rank of an adapter
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Trained parameters by name, each once, without the prefixes that wrappers add."""
+    return {
+        name.removeprefix("_orig_mod.").removeprefix("module."): parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def copies(parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Detached clones."""
+    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+
+def placed_like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """``value`` on the device, in the type and with the sharding of ``parameter``.
+
+    ``value`` is whole and equal on all processes, or sharded already. Copies only if needed.
+    """
+    if isinstance(parameter, DTensor) and not isinstance(value, DTensor):
+        whole = value.to(parameter.device, parameter.dtype)
+        return distribute_tensor(
+            whole, parameter.device_mesh, parameter.placements, src_data_rank=None
+        )
+    return value.to(parameter.device, parameter.dtype)
+
+
+def place(anchors: dict[str, torch.Tensor], model: nn.Module) -> None:
+    """Move anchors, in place, to where the trained parameters of the same names lie now.
+
+    Anchors are taken before a model is moved or sharded, so they are placed at the first step.
+    """
+    for name, parameter in trained_parameters(model).items():
+        if name in anchors:
+            anchors[name] = placed_like(parameter, anchors[name])
+
+
+def whole(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Unsharded on the CPU, to be saved; every process must call it."""
+    return {
+        name: (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu()
+        for name, value in tensors.items()
+    }
+
+
+def random_like(parameter: torch.Tensor, seed: int, *, normal: bool) -> torch.Tensor:
+    """Standard normal numbers, or uniform ones in [0, 1), float32, in the shape of ``parameter``.
+
+    The same on every process and for every sharding: a shard is cut from the whole.
+    """
+    generator = torch.Generator(parameter.device).manual_seed(seed)
+    draw = torch.randn if normal else torch.rand
+    numbers = draw(parameter.shape, generator=generator, device=parameter.device)
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(
+            numbers, parameter.device_mesh, parameter.placements, src_data_rank=None
+        )
+    return numbers
+
+
+def seed_of(seed: int, step: int, index: int = 0) -> int:
+    """One seed for the ``index``-th tensor at ``step``; distinct numbers give unrelated seeds."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + index * 0x94D049BB133111EB) % (
+        2**64
+    )
+    mixed = ((mixed ^ (mixed >> 31)) * 0xD6E8FEB86659FD93) % 2**64
+    return (mixed ^ (mixed >> 32)) % 2**63
+
+
+@contextmanager
+def weights_replaced(model: nn.Module, values: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Within this context the named trained parameters hold ``values``; moves no data.
+
+    A pending backward sees the own weights, if the context is left before it. Sharded parameters
+    are copied instead, because FSDP keeps pointers to them.
+    """
+    parameters = trained_parameters(model)
+    kept = {}
+    try:
+        for name, value in values.items():
+            parameter = parameters[name]
+            if isinstance(parameter, DTensor):
+                kept[name] = parameter.detach().clone()
+                parameter.data.copy_(value)
+            else:
+                kept[name] = parameter.data
+                parameter.data = placed_like(parameter, value)
+        torch.clear_autocast_cache()  # it keeps casts of parameters by identity
+        yield
+    finally:
+        torch.clear_autocast_cache()
+        for name, value in kept.items():
+            if isinstance(value, DTensor):
+                parameters[name].data.copy_(value)
+            else:
+                parameters[name].data = value
+
+
+def is_adapted(model: Any) -> bool:
+    """Whether only adapters on a frozen base are trained, as with LoRA."""
+    return _adapted(model) is not None
+
+
+@contextmanager
+def base_weights(model: nn.Module, anchors: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Within this context ``model`` is the base: adapters off, or ``anchors`` put in."""
+    if adapted := _adapted(model):
+        with adapted.disable_adapter():
+            yield
+    else:
+        with weights_replaced(model, anchors):
+            yield
+
+
+def adapter_products(model: nn.Module) -> list[tuple[nn.Parameter, nn.Parameter, float]]:
+    """(A_RE, B_DR, scale) of every trained LoRA layer; its change of the weight is scale * B A."""
+    found = []
+    for module in model.modules():
+        names = getattr(module, "lora_A", None)
+        if isinstance(names, nn.ModuleDict):
+            for name in names:
+                a, b = module.lora_A[name].weight, module.lora_B[name].weight
+                if a.requires_grad or b.requires_grad:
+                    found.append((a, b, float(module.scaling[name])))
+    return found
+
+
+def _adapted(model: Any) -> Any:
+    """The PEFT model inside DDP and compile wrappers, if there is one."""
+    # Read from _modules: a compiled model forwards attributes to the one inside.
+    while inner := model._modules.get("_orig_mod") or model._modules.get("module"):
+        model = inner
+    return model if hasattr(model, "disable_adapter") else None

@@ -1,0 +1,348 @@
+"""Optimizer steps with regularizers: what any training loop calls, ``attach`` and a loop by hand.
+
+Knows no trainer. The moments of ``heldout.core.regularizer`` are called from here, in their order.
+"""
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from heldout.core.errors import UserError
+from heldout.core.recipe import Recipe
+from heldout.core.regularizer import Gradient, PerStep, Regularizer, TokenSum, moments_used
+from heldout.lm.head import scored_loss
+from heldout.lm.passes import Passes, embeddings_offset, random_state, replayed
+from heldout.lm.tokenize import IGNORED
+
+# (index of the micro-batch, factor of its loss, offset of its embeddings) -> its loss, detached;
+# adds the gradient
+RunMicroBatch = Callable[[int, float, torch.Tensor | None], torch.Tensor]
+
+
+class Steps:
+    """Regularizers at work on one model; the fifteen-line loop of the library guide uses this.
+
+    Raises UserError at once for what is not supported and for what would silently do nothing.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        regularizers: Sequence[Regularizer],
+        *,
+        total_steps: int = 0,
+        recipe: Recipe | None = None,
+        evaluates: bool = False,
+    ):
+        check_together(regularizers)
+        for regularizer in regularizers:
+            regularizer.check(model, recipe)
+            refuse_unmeasured(regularizer, evaluates)
+            if regularizer.schedule != "constant" and not total_steps:
+                raise UserError(
+                    f"{type(regularizer).__name__}(schedule={regularizer.schedule!r}) needs "
+                    "Steps(total_steps=...)."
+                )
+        self.model = model
+        self.regularizers = tuple(regularizers)
+        self.total_steps = total_steps
+        self.step = 0
+        self.token_losses = self._users("token_loss")
+        self.extra_losses = self._users("extra_loss")
+        self.around = sorted(self._users("around_gradient"), key=lambda r: r.AROUND)
+        for regularizer in regularizers:
+            regularizer.prepare(model)
+
+    @property
+    def adds_to_loss(self) -> bool:
+        return bool(self.token_losses or self.extra_losses)
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Edits of the model, undone in reverse order."""
+        with ExitStack() as stack:
+            for regularizer in self.regularizers:
+                stack.enter_context(regularizer.attached(self.model))
+            yield
+
+    @contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """The weights that are measured and saved, such as averages."""
+        with ExitStack() as stack:
+            for regularizer in self.regularizers:
+                stack.enter_context(regularizer.evaluation_weights(self.model))
+            yield
+
+    def parameter_groups(self, learning_rate: float, weight_decay: float = 0.0) -> list[dict]:
+        """Groups of trained parameters for any torch optimizer."""
+        named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        whole = {"params": [p for _, p in named], "lr": learning_rate, "weight_decay": weight_decay}
+        return self.regrouped([whole])
+
+    def regrouped(self, groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Groups split so that parameters with equal options share one."""
+        users = self._users("parameter_options")
+        if not users:
+            return list(groups)
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        found: dict[tuple, dict[str, Any]] = {}
+        for group in groups:
+            shared = {key: value for key, value in group.items() if key != "params"}
+            for parameter in group["params"]:
+                options = {"lr": shared["lr"], "weight_decay": shared.get("weight_decay", 0.0)}
+                for regularizer in users:
+                    name = names[id(parameter)]
+                    options = regularizer.parameter_options(name, parameter, options)
+                key = tuple(sorted(options.items()))
+                fresh = {**shared, **options, "params": []}
+                found.setdefault(key, fresh)["params"].append(parameter)
+        return list(found.values())
+
+    def edited(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A training batch as it leaves the collator, with all ``edit_batch`` applied."""
+        for regularizer in self.regularizers:
+            batch = regularizer.edit_batch(batch)
+        return batch
+
+    def begin(self, step: int) -> None:
+        """Before the first micro-batch of optimizer step ``step``, counted from 0."""
+        self.step = step
+        for regularizer in self.regularizers:
+            regularizer.set_progress(step / self.total_steps if self.total_steps else 0.0)
+            regularizer.before_step(self.model, step)
+
+    def loss(
+        self,
+        model: nn.Module,
+        batch: Mapping[str, Any],
+        *,
+        num_tokens: Any = None,
+        num_micro_batches: int = 1,
+        num_processes: int = 1,
+    ) -> torch.Tensor:
+        """The loss of one micro-batch, with everything added, to be differentiated and summed.
+
+        ``num_tokens`` is the number of scored tokens of the whole window over all processes.
+        """
+        terms = [regularizer.token_loss for regularizer in self.token_losses]
+        if not self.extra_losses:
+            token_sum, counted = scored_loss(model, batch, token_loss=terms)
+            per_step = None
+        else:
+            passes = Passes(model, batch)
+            token_sum, counted = passes.task.cross_entropy(terms), len(passes.task.targets_N)
+            per_step = torch.zeros((), device=token_sum.device)
+            for regularizer in self.extra_losses:
+                extra = regularizer.extra_loss(passes, batch)
+                if isinstance(extra, TokenSum):
+                    token_sum = token_sum + extra.value
+                else:
+                    assert isinstance(extra, PerStep), f"{type(regularizer).__name__}: {extra!r}"
+                    per_step = per_step + extra.value
+        # Gradients are averaged over processes, while the tokens were counted over all.
+        loss = token_sum / (counted if num_tokens is None else num_tokens) * num_processes
+        return loss if per_step is None else loss + per_step / num_micro_batches
+
+    def gradient(self, window: Sequence[dict[str, Any]], model: nn.Module | None = None) -> float:
+        """Fill ``parameter.grad`` for one step over the micro-batches of ``window``.
+
+        ``model`` is the wrapped one (DDP, compile) where there is a wrapper; with
+        ``torch.distributed`` running, tokens are counted over all processes. Returns the loss of
+        this process's micro-batches, a number whose sum over processes is the whole.
+        """
+        called = self.model if model is None else model
+        called.train()
+        window = [self.edited(dict(batch)) for batch in window]
+        self.begin(self.step)
+        device = window[0]["input_ids"].device
+        num_tokens = sum((batch["labels"][:, 1:] != IGNORED).sum() for batch in window)
+        num_processes = 1
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            num_processes = torch.distributed.get_world_size()
+            torch.distributed.all_reduce(num_tokens)
+
+        def run(index: int, factor: float, offset: torch.Tensor | None) -> torch.Tensor:
+            with ExitStack() as stack:
+                if index < len(window) - 1:
+                    stack.enter_context(_not_synchronized(called))
+                if offset is not None:
+                    stack.enter_context(embeddings_offset(called, offset))
+                loss = self.loss(
+                    called,
+                    window[index],
+                    num_tokens=num_tokens,
+                    num_micro_batches=len(window),
+                    num_processes=num_processes,
+                )
+                (factor * loss).backward()
+            return loss.detach() * factor
+
+        return float(self.around_window(window, run, device)) / num_processes
+
+    def around_window(
+        self, window: Sequence[Mapping[str, Any]], run: RunMicroBatch, device: torch.device
+    ) -> torch.Tensor:
+        """The gradient of a window with every ``around_gradient`` around it; returns the loss."""
+        gradient: Gradient = _Window(window, run, device)
+        for regularizer in self.around:
+            gradient = _Around(regularizer, self.model, gradient, self.step)
+        return gradient()
+
+    def done(self, optimizer: torch.optim.Optimizer) -> None:
+        """After the optimizer's step."""
+        self.after_step(optimizer)
+        self.step += 1
+
+    def after_step(self, optimizer: Any) -> None:
+        users = self._users("after_step")
+        if not users:
+            return
+        by_identity = {
+            id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]
+        }
+        rates = {
+            name: by_identity[id(p)]
+            for name, p in self.model.named_parameters()
+            if id(p) in by_identity
+        }
+        for regularizer in users:
+            regularizer.after_step(self.model, self.step, rates)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of all by class name, empty ones left out; every process must call it."""
+        states = {type(r).__name__: r.state_dict() for r in self.regularizers}
+        return {name: state for name, state in states.items() if state}
+
+    def load_state_dict(self, states: Mapping[str, Any]) -> None:
+        for regularizer in self.regularizers:
+            if state := states.get(type(regularizer).__name__):
+                regularizer.load_state_dict(state)
+
+    def _users(self, moment: str) -> list[Any]:
+        return [r for r in self.regularizers if moments_used(r, moment)]
+
+
+class _Window:
+    """The plain gradient of a window: each micro-batch forward and backward, in order."""
+
+    def __init__(self, window, run: RunMicroBatch, device: torch.device):
+        self.window = window
+        self.run = run
+        self.device = device
+        self.states: list[list[torch.Tensor]] = []
+
+    def __call__(self, *, scales=1.0, embedding_offsets=None) -> torch.Tensor:
+        total = torch.zeros((), device=self.device)
+        for index in range(len(self.window)):
+            scale = scales[index] if isinstance(scales, Sequence) else scales
+            offset = None if embedding_offsets is None else embedding_offsets[index]
+            again = len(self.states) > index
+            if not again:
+                self.states.append(random_state(self.device))
+            with replayed(self.states[index]) if again else nullcontext():
+                total += self.run(index, scale, offset)
+        return total
+
+
+class _Around:
+    """The gradient as one regularizer computes it from the next inner one."""
+
+    def __init__(self, regularizer: Regularizer, model, inner: Any, step: int):
+        self.regularizer = regularizer
+        self.model = model
+        self.inner = inner
+        self.step = step
+        self.window = inner.window
+
+    def __call__(self, *, scales=1.0, embedding_offsets=None) -> torch.Tensor:
+        inner = _Bound(self.inner, scales, embedding_offsets)
+        return self.regularizer.around_gradient(self.model, inner, self.step)
+
+
+class _Bound:
+    """A gradient with factors and offsets that an outer regularizer has asked for."""
+
+    def __init__(self, inner: Any, scales, embedding_offsets):
+        self.inner = inner
+        self.scales = scales
+        self.embedding_offsets = embedding_offsets
+        self.window = inner.window
+
+    def __call__(self, *, scales=1.0, embedding_offsets=None) -> torch.Tensor:
+        num = len(self.window)
+        products = [a * b for a, b in zip(_each(self.scales, num), _each(scales, num), strict=True)]
+        given = [o for o in (self.embedding_offsets, embedding_offsets) if o is not None]
+        sums = [sum(parts) for parts in zip(*given, strict=True)] if given else None
+        return self.inner(scales=products, embedding_offsets=sums)
+
+
+def _each(scales: Sequence[float] | float, num: int) -> Sequence[float]:
+    return scales if isinstance(scales, Sequence) else [scales] * num
+
+
+@contextmanager
+def _not_synchronized(model: Any) -> Iterator[None]:
+    """Gradients stay on this process: for all micro-batches of a window but its last."""
+    if hasattr(model, "set_requires_gradient_sync"):  # FSDP2
+        model.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            model.set_requires_gradient_sync(True)
+    else:
+        with model.no_sync() if hasattr(model, "no_sync") else nullcontext():
+            yield
+
+
+def refuse_unmeasured(regularizer: Regularizer, evaluates: bool) -> None:
+    """What works on held-out losses needs someone who measures them."""
+    for moment in ("decide", "finish"):
+        if moments_used(regularizer, moment) and not evaluates:
+            raise UserError(
+                f"{type(regularizer).__name__} works on held-out losses, which only heldout.fit "
+                "measures: use that, or leave it out here."
+            )
+
+
+def check_together(regularizers: Sequence[Regularizer]) -> None:
+    """Raise UserError for twins and for pairs that contradict each other."""
+    names = [type(regularizer).__name__ for regularizer in regularizers]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{name} is given twice.")
+    for regularizer, name in zip(regularizers, names, strict=True):
+        for other, reason in regularizer.CONFLICTS.items():
+            if other in names:
+                raise UserError(f"{name} and {other} do not go together: {reason}")
+
+
+def total_cost(regularizers: Sequence[Regularizer], model: Any = None) -> str:
+    """What a step costs with all of them, in words: R-Drop + SAM: 4 forwards, 4 backwards ..."""
+    costs = [regularizer.cost for regularizer in regularizers]
+    windows = math.prod(cost.windows for cost in costs)
+    forwards = windows * (1 + sum(cost.forwards for cost in costs))
+    backwards = windows * (1 + sum(cost.backwards for cost in costs))
+    names = " + ".join(_title(regularizer) for regularizer in regularizers) or "Plain"
+    words = f"{names}: {_plural(forwards, 'forward')}, {_plural(backwards, 'backward')} per step"
+    if model is None:
+        return words
+    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    every = sum(p.numel() * p.element_size() for p in model.parameters())
+    added = sum(cost.parameters * trained + cost.base * every for cost in costs)
+    return f"{words}, +{added / 1e9:.1f} GB"
+
+
+def _title(regularizer: Regularizer) -> str:
+    """The name before the colon of the file's first line."""
+    doc = sys.modules[type(regularizer).__module__].__doc__ or ""
+    title, colon, _ = doc.strip().partition("\n")[0].partition(":")
+    return title if colon else type(regularizer).__name__
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("s" if number != 1 else "")

@@ -1,0 +1,56 @@
+"""What the tests over all regularizers build: parameters that do something, and on which model."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Case:
+    parameters: dict[str, Any] = field(default_factory=dict)
+    model: str = "lora"  # or "full"
+    trainer: bool = True  # works under attach(trainer) without someone who measures
+    exact: bool = True  # one batch of four equals four micro-batches, on one process or on two
+    beside: tuple[tuple[str, dict[str, Any]], ...] = ()  # other regularizers that it needs
+
+
+DROPOUT = (("dropout", {"hidden": 0.3}),)
+
+CASES = {
+    "asam": Case(),
+    "bregman_proximal_point": Case(),
+    "child_tuning": Case({"share": 0.3}),
+    "confidence_penalty": Case(),
+    "domain_adversarial": Case(),
+    "dropout": Case(
+        {"hidden": 0.3, "attention": 0.2, "embedding": 0.1, "adapter": 0.2}, exact=False
+    ),
+    "early_stopping": Case(trainer=False),
+    "ema": Case(),
+    "free_lb": Case(),
+    "goldfish": Case(),
+    "gradient_noise": Case(),
+    "gradual_unfreezing": Case(),
+    "kl_to_base": Case(),
+    "l2_penalty": Case(),
+    "l2_sp": Case(),
+    "label_smoothing": Case(),
+    "layer_decay": Case(),
+    "layer_drop": Case({"share": 0.5}),
+    "mixout": Case(model="full"),
+    "neftune": Case(),
+    "r_drop": Case(beside=DROPOUT, exact=False),
+    "rollback": Case(trainer=False),
+    "sam": Case(),
+    "small_batch_noise": Case(exact=False),
+    "smart": Case(),
+    "swa": Case(),
+    "top_wrong_smoothing": Case(),
+    "vat": Case(),
+    "weight_decay": Case(),
+    "wise_ft": Case(trainer=False),
+    "z_loss": Case(),
+}
+
+
+def case_of(name: str) -> Case:
+    return CASES.get(name, Case())
