@@ -61,8 +61,9 @@ class ScoredPass:
     def detached(self) -> "ScoredPass":
         """The same numbers, through which no gradient flows."""
         names = ("logits_NV", "hidden_ND", "weight_VD", "bias_V")
-        values: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return replace(self, **{k: None if v is None else v.detach() for k, v in values.items()})
+        held = {name: getattr(self, name) for name in names}
+        changes: Any = {name: None if v is None else v.detach() for name, v in held.items()}
+        return replace(self, **changes)
 
     def _precision(self):
         if self.autocast is None:

@@ -128,13 +128,13 @@ def base_weights(model: nn.Module, anchors: Mapping[str, torch.Tensor]) -> Itera
 def adapter_products(model: nn.Module) -> list[tuple[nn.Parameter, nn.Parameter, float]]:
     """(A_RE, B_DR, scale) of every trained LoRA layer; its change of the weight is scale * B A."""
     found = []
-    for module in model.modules():
-        names = getattr(module, "lora_A", None)
-        if isinstance(names, nn.ModuleDict):
-            for name in names:
-                a, b = module.lora_A[name].weight, module.lora_B[name].weight
+    layer: Any
+    for layer in model.modules():
+        if isinstance(getattr(layer, "lora_A", None), nn.ModuleDict):
+            for name in layer.lora_A:
+                a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
                 if a.requires_grad or b.requires_grad:
-                    found.append((a, b, float(module.scaling[name])))
+                    found.append((a, b, float(layer.scaling[name])))
     return found
 
 
