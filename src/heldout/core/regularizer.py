@@ -126,6 +126,7 @@ class Regularizer:
     STRENGTH: ClassVar[str] = ""  # the field that ``schedule`` scales; empty: none
     AROUND: ClassVar[int] = 0  # nesting of around_gradient: see ORDER below
     CONFLICTS: ClassVar[Mapping[str, str]] = {}  # class name -> why not together, what instead
+    NEEDS_VALIDATION: ClassVar[bool] = False  # one held-out part; folds will not do
 
     # constant, or rise:0.2 (from 0 over the first fifth of the steps), or fall:0.5 (to 0 over the
     # last half); a bare rise or fall takes the whole run.

@@ -40,6 +40,7 @@ def attach(
     recipe: Recipe | None = None,
     logit_free: bool = False,
     evaluates: bool = False,
+    total_steps: int = 0,
 ) -> Trainer:
     """Make ``trainer`` train with ``regularizers``, in their order; returns the same trainer.
 
@@ -48,7 +49,8 @@ def attach(
     (equal up to rounding); it is implied by any regularizer that adds to the loss. Evaluation by
     the trainer itself is free of penalties; ``evaluate()`` and ``save_model()`` see the weights
     that averaging regularizers put in. ``evaluates`` says that the caller calls ``decide``,
-    ``finish`` and ``evaluation_weights`` itself, as `heldout fit` does.
+    ``finish`` and ``evaluation_weights`` itself, as `heldout fit` does. Schedules of strengths run
+    over ``total_steps``, by default those of the Trainer.
 
     Raises UserError, before the first step, for set-ups that are not supported and for
     regularizers that would silently do nothing.
@@ -96,6 +98,7 @@ def attach(
     trainer._heldout = steps
     trainer._heldout_own_loss = own_loss
     trainer._heldout_evaluates = evaluates
+    trainer._heldout_total_steps = total_steps
     trainer._heldout_window = []
     trainer._heldout_factor = 1.0
     if own_loss:
@@ -121,6 +124,7 @@ class _Attached(_Base):
     _heldout: Steps
     _heldout_own_loss: bool
     _heldout_evaluates: bool
+    _heldout_total_steps: int
     _heldout_window: list[dict[str, Any]]
     _heldout_factor: float
 
@@ -130,9 +134,7 @@ class _Attached(_Base):
             resume = get_last_checkpoint(self.args.output_dir)
         with self._heldout.attached():
             if resume:
-                path = Path(resume) / STATE_FILE
-                if path.exists():
-                    self._heldout.load_state_dict(torch.load(path, weights_only=True))
+                self._heldout.load_state_dict(saved_states(Path(resume)))
             return super().train(*args, **kwargs)
 
     def get_train_dataloader(self, *args, **kwargs):
@@ -234,6 +236,12 @@ class _Attached(_Base):
         super()._save_checkpoint(*args, **kwargs)
 
 
+def saved_states(checkpoint: Path) -> dict[str, Any]:
+    """The states of regularizers in a checkpoint; empty where none had one."""
+    path = checkpoint / STATE_FILE
+    return torch.load(path, weights_only=True) if path.exists() else {}
+
+
 class _Edited:
     """A collator whose batches are edited before the Trainer counts their tokens."""
 
@@ -256,7 +264,7 @@ class _Moments(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **kwargs):
         steps = self.trainer._heldout
-        steps.total_steps = state.max_steps
+        steps.total_steps = self.trainer._heldout_total_steps or state.max_steps
         self.trainer._heldout_window = []
         steps.begin(state.global_step)
 

@@ -2,13 +2,13 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from heldout.core.losses import DocumentLosses
-from heldout.core.regularizer import Continue, Decision, Evaluation, Regularizer, Stop
+from heldout.core.regularizer import Continue, Decision, Evaluation, Regularizer, RollBack, Stop
 from heldout.core.run import Run
+from heldout.training.steps import evaluation_weights
 
 
 class Keeper:
@@ -59,10 +59,8 @@ class Keeper:
     def evaluate(
         self, step: int, epoch: float, training_loss: float | None, learning_rate: float
     ) -> tuple[Decision, dict[str, float]]:
-        """Measure, record, keep; returns the first Stop of any regularizer, and main figures."""
-        with ExitStack() as stack:
-            for regularizer in self.regularizers:
-                stack.enter_context(regularizer.evaluation_weights(self.model))
+        """Measure, record, keep; returns what the regularizers decide, and main figures."""
+        with evaluation_weights(self.model, self.regularizers):
             validation = self.measure("validation")
             train = self.measure("train")
             change = validation.minus(self.best.validation) if self.evaluations else None
@@ -72,6 +70,7 @@ class Keeper:
         level = validation.estimate()
         self.run.save_losses(self._name(step), "validation", validation)
         self.evaluations.append(Evaluation(step, epoch, validation))
+        decision = self.decide()
         entry: dict[str, Any] = {
             "step": step,
             "epoch": epoch,
@@ -84,17 +83,19 @@ class Keeper:
             "is_best": is_best,
             "change_low": change.interval.low if change else None,
             "change_high": change.interval.high if change else None,
+            "rolled_back": isinstance(decision, RollBack),
         }
         self.run.append_history(entry, self.history_name)
         self.on_entry(entry)
-        return self.decide(), {key: entry[key] for key in ("validation_nll", "train_nll")}
+        return decision, {key: entry[key] for key in ("validation_nll", "train_nll")}
 
     def decide(self) -> Decision:
-        """The first Stop of any regularizer, on the evaluations so far."""
-        for regularizer in self.regularizers:
-            decision = regularizer.decide(self.evaluations)
-            if isinstance(decision, Stop):
-                return decision
+        """The first Stop of any regularizer on the evaluations so far, else the first RollBack."""
+        decisions = [regularizer.decide(self.evaluations) for regularizer in self.regularizers]
+        for kind in (Stop, RollBack):
+            for decision in decisions:
+                if isinstance(decision, kind):
+                    return decision
         return Continue()
 
     def _name(self, step: int) -> str:

@@ -73,9 +73,7 @@ class Steps:
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
         """The weights that are measured and saved, such as averages."""
-        with ExitStack() as stack:
-            for regularizer in self.regularizers:
-                stack.enter_context(regularizer.evaluation_weights(self.model))
+        with evaluation_weights(self.model, self.regularizers):
             yield
 
     def parameter_groups(self, learning_rate: float, weight_decay: float = 0.0) -> list[dict]:
@@ -219,12 +217,26 @@ class Steps:
         return {name: state for name, state in states.items() if state}
 
     def load_state_dict(self, states: Mapping[str, Any]) -> None:
-        for regularizer in self.regularizers:
-            if state := states.get(type(regularizer).__name__):
-                regularizer.load_state_dict(state)
+        load_states(self.regularizers, states)
 
     def _users(self, moment: str) -> list[Any]:
         return [r for r in self.regularizers if moments_used(r, moment)]
+
+
+@contextmanager
+def evaluation_weights(model: Any, regularizers: Sequence[Regularizer]) -> Iterator[None]:
+    """The weights that are measured and saved, under all of ``regularizers``."""
+    with ExitStack() as stack:
+        for regularizer in regularizers:
+            stack.enter_context(regularizer.evaluation_weights(model))
+        yield
+
+
+def load_states(regularizers: Sequence[Regularizer], states: Mapping[str, Any]) -> None:
+    """Give each its own state, as ``Steps.state_dict`` holds them."""
+    for regularizer in regularizers:
+        if state := states.get(type(regularizer).__name__):
+            regularizer.load_state_dict(state)
 
 
 class _Window:
