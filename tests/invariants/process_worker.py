@@ -1,0 +1,123 @@
+"""Train with every regularizer, alone or as one of two processes; weights go to a file.
+
+python process_worker.py MODE MODEL_FOLDER OUTPUT, with MODE one of single, ddp, fsdp.
+"""
+
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from peft import LoraConfig, get_peft_model
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "contracts"))
+from cases import CASES, case_of
+
+from heldout.core.discovery import build
+from heldout.core.row import Row
+from heldout.training.steps import Steps
+from heldout.training.windows import WindowDataset
+
+TEXTS = (
+    "The with statement wraps a block.",
+    "Lists.",
+    "A for loop goes through an iterable, item by item, until nothing is left. " * 3,
+    "Names refer to objects.",
+)
+STEPS, ROWS = 3, 4
+
+
+def windows_of(tokenizer):
+    rows = [
+        Row(
+            i,
+            ({"role": "text", "content": f"{TEXTS[i % 4]} {i}"},),
+            f"row-{i}",
+            source="task" if i % 2 else "general",
+        )
+        for i in range(STEPS * ROWS)
+    ]
+    return WindowDataset(rows, tokenizer, 64)
+
+
+def load(folder, kind):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    torch.manual_seed(0)
+    if kind == "lora":
+        model = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear"))
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:  # so that the adapter already does something
+                torch.nn.init.normal_(parameter, std=0.02)
+    return model
+
+
+def micro_batches(windows, step, mode, rank):
+    first = step * ROWS
+    if mode == "single":
+        return [windows.collate([windows[first + i] for i in range(ROWS)])]
+    return [windows.collate([windows[first + 2 * rank + i]]) for i in range(2)]
+
+
+def train(name, mode, folder, windows, rank):
+    case = case_of(name)
+    model = load(folder, case.model)
+    others = [build("regularizer", *other) for other in case.beside]
+    regularizers = [*others, build("regularizer", name, case.parameters)]
+    steps = Steps(model, regularizers, total_steps=STEPS)
+    called = model
+    if mode == "ddp":
+        called = DistributedDataParallel(model)
+    elif mode == "fsdp":
+        mesh = init_device_mesh("cpu", (2,))
+        base = model.get_base_model() if case.model == "lora" else model
+        for layer in base.model.layers:
+            fully_shard(layer, mesh=mesh)
+        called = fully_shard(model, mesh=mesh)
+    with steps.attached():
+        optimizer = torch.optim.SGD(steps.parameter_groups(0.1))
+        for step in range(STEPS):
+            batches = micro_batches(windows, step, mode, rank)
+            for batch in batches:
+                batch.pop("row_index")
+            steps.gradient(batches, called)
+            optimizer.step()
+            steps.done(optimizer)
+            optimizer.zero_grad()
+    with steps.evaluation_weights():
+        return {
+            n: (p.full_tensor() if isinstance(p, DTensor) else p).detach().clone()
+            for n, p in model.named_parameters()
+            if p.requires_grad or name == "gradual_unfreezing"
+        }
+
+
+def main():
+    mode, folder, output = sys.argv[1:4]
+    torch.set_num_threads(1)
+    rank = 0
+    if mode != "single":
+        dist.init_process_group("gloo")
+        rank = dist.get_rank()
+    windows = windows_of(AutoTokenizer.from_pretrained(folder))
+    found = {}
+    names = [name for name, case in CASES.items() if case.trainer and case.exact]
+    for name in sys.argv[4:] or names:
+        try:
+            found[name] = train(name, mode, folder, windows, rank)
+        except Exception:  # told by the test of this one regularizer
+            found[name] = traceback.format_exc()
+    if rank == 0:
+        torch.save(found, output)
+    if mode != "single":
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

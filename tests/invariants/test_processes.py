@@ -1,0 +1,56 @@
+"""Two processes with two micro-batches each compute the gradient of one batch of four.
+
+The four rows are of very unequal length, so that any mean of means shows.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from cases import CASES
+
+from heldout.core.discovery import entries_of
+
+WORKER = Path(__file__).with_name("process_worker.py")
+NAMES = [
+    entry.name
+    for entry in entries_of("regularizer")
+    if entry.name in CASES and CASES[entry.name].trainer and CASES[entry.name].exact
+]
+
+pytestmark = pytest.mark.slow
+
+
+def launch(mode, folder, output, names=NAMES):
+    command = [sys.executable]
+    if mode != "single":
+        command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(WORKER), mode, str(folder), str(output), *names]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return torch.load(output, weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def found(tiny_model_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    return {
+        mode: launch(mode, tiny_model_dir, folder / f"{mode}.pt")
+        for mode in ("single", "ddp", "fsdp")
+    }
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+@pytest.mark.parametrize("name", NAMES)
+def test_two_by_two_is_four(name, mode, found):
+    one, several = found["single"][name], found[mode][name]
+    assert not isinstance(one, str), one
+    assert not isinstance(several, str), several
+    assert one.keys() == several.keys()
+    for key, value in one.items():
+        difference = (value - several[key]).abs().max().item()
+        assert difference < 2e-6, f"{key} differs by {difference}"
