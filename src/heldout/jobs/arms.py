@@ -22,8 +22,10 @@ from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.lm.load import LoadedModel, from_scratch, load_model
 from heldout.lm.nll import document_losses
+from heldout.training.attach import saved_states
 from heldout.training.keeper import Keeper
 from heldout.training.loop import Outcome, Schedule, train
+from heldout.training.steps import evaluation_weights, load_states
 from heldout.training.windows import WindowDataset
 
 
@@ -163,6 +165,22 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A model as it is after training, with what was measured on the way."""
+
+    model: Any
+    tokenizer: Any
+    outcome: Outcome
+    evaluations: list[Evaluation]
+    regularizers: list[Regularizer]
+
+    def save(self, folder: Path) -> None:
+        """Save the weights that count: averages, where a regularizer keeps them."""
+        with evaluation_weights(self.model, self.regularizers):
+            save_model(self.model, self.tokenizer, folder)
+
+
 @dataclass
 class Arm:
     """One training with its keeper, ready to run or to resume."""
@@ -184,8 +202,8 @@ class Arm:
         progress: Progress,
         name: str,
         before_first_step: Callable[[Any, Any, WindowDataset, Schedule], None] | None = None,
-    ) -> tuple[Any, Any, Outcome, list[Evaluation]]:
-        """Returns (model, tokenizer, outcome, evaluations); the model holds the last weights."""
+    ) -> Trained:
+        """Train, or go on from the newest checkpoint; the model holds the last weights."""
         loaded = self.target.load(self.recipe)
         tokenizer = loaded.tokenizer
         model = prepare(loaded, self.recipe, is_scratch=bool(self.target.from_scratch))
@@ -208,11 +226,11 @@ class Arm:
         keeper.restore(resumed_from if resumed_from is not None else -1)
         ended = _ended(keeper, schedule, resumed_from)
         if ended and resumed_from is not None:
-            load_checkpoint(model, folder / f"checkpoint-{resumed_from}")
+            load_ended(model, folder / f"checkpoint-{resumed_from}", regularizers)
             outcome = Outcome(
                 resumed_from, resumed_from / schedule.steps_per_epoch, ended, False, 0.0
             )
-            return model, tokenizer, outcome, keeper.evaluations
+            return Trained(model, tokenizer, outcome, keeper.evaluations, regularizers)
         with ExitStack() as stack:
             stack.enter_context(progress.stage(name, schedule.max_steps))
             if before_first_step:
@@ -229,34 +247,36 @@ class Arm:
                 schedule=schedule,
                 folder=folder,
                 on_evaluate=keeper.evaluate,
+                put_back=lambda: load_weights(model, self.run.best),
                 resume=True,
                 should_stop=stop,
                 progress=progress,
             )
-        return model, tokenizer, outcome, keeper.evaluations
+        return Trained(model, tokenizer, outcome, keeper.evaluations, regularizers)
 
     def train_unwatched(
         self, *, stop: Callable[[], bool], progress: Progress, name: str
-    ) -> tuple[Any, Any, Outcome]:
+    ) -> Trained:
         """Train for ``max_epochs`` with nothing held out; the length was set by folds."""
         loaded = self.target.load(self.recipe)
         model = prepare(loaded, self.recipe, is_scratch=bool(self.target.from_scratch))
+        regularizers = regularizers_of(self.recipe)
         windows = WindowDataset(self.texts.train, loaded.tokenizer, self.recipe.data.max_length)
         schedule = Schedule.of(len(windows), self.recipe, max_epochs=self.max_epochs)
         folder = self.run.path(self.folder)
         folder.mkdir(parents=True, exist_ok=True)
         resumed_from = last_step(folder)
         if resumed_from is not None and resumed_from >= schedule.max_steps:
-            load_checkpoint(model, folder / f"checkpoint-{resumed_from}")
+            load_ended(model, folder / f"checkpoint-{resumed_from}", regularizers)
             epoch = resumed_from / schedule.steps_per_epoch
             done = Outcome(resumed_from, epoch, "all planned epochs are done", False, 0.0)
-            return model, loaded.tokenizer, done
+            return Trained(model, loaded.tokenizer, done, [], regularizers)
         with progress.stage(name, schedule.max_steps):
             outcome = train(
                 model,
                 windows,
                 self.recipe,
-                regularizers_of(self.recipe),
+                regularizers,
                 learning_rate=self.learning_rate,
                 schedule=schedule,
                 folder=folder,
@@ -265,7 +285,7 @@ class Arm:
                 should_stop=stop,
                 progress=progress,
             )
-        return model, loaded.tokenizer, outcome
+        return Trained(model, loaded.tokenizer, outcome, [], regularizers)
 
 
 def _ended(keeper: Keeper, schedule: Schedule, step: int | None) -> str:
@@ -279,13 +299,21 @@ def _ended(keeper: Keeper, schedule: Schedule, step: int | None) -> str:
     return "all planned epochs are done" if step >= schedule.max_steps else ""
 
 
-def load_checkpoint(model: Any, checkpoint: Path) -> None:
-    """Put the weights of a Trainer's checkpoint into ``model``."""
+def load_ended(model: Any, checkpoint: Path, regularizers: list[Regularizer]) -> None:
+    """Bring back a finished training: weights, and what the regularizers kept."""
+    for regularizer in regularizers:
+        regularizer.prepare(model)
+    load_weights(model, checkpoint)
+    load_states(regularizers, saved_states(checkpoint))
+
+
+def load_weights(model: Any, folder: Path) -> None:
+    """Put the weights of a checkpoint, or of what ``save_model`` wrote, into ``model``."""
     if isinstance(model, PeftModel):
-        weights = load_file(checkpoint / "adapter_model.safetensors")
+        weights = load_file(folder / "adapter_model.safetensors")
         set_peft_model_state_dict(model, weights)
     else:
-        for path in sorted(checkpoint.glob("*.safetensors")):
+        for path in sorted(folder.glob("*.safetensors")):
             model.load_state_dict(load_file(path), strict=False)
         model.tie_weights()
 

@@ -64,13 +64,11 @@ def cross_validate(
             folder=f"checkpoints/fold_{index}",
             keep_best=False,
         )
-        _, _, outcome, found = arm.train(
-            stop=stop, progress=progress, name=f"fold {index + 1} of {len(parts)}"
-        )
-        check_interrupt(outcome.interrupted)
-        evaluations.append(found)
+        trained = arm.train(stop=stop, progress=progress, name=f"fold {index + 1} of {len(parts)}")
+        check_interrupt(trained.outcome.interrupted)
+        evaluations.append(trained.evaluations)
         if index == 0:
-            horizon = max(outcome.epoch, found[-1].epoch)
+            horizon = max(trained.outcome.epoch, trained.evaluations[-1].epoch)
     common = min(len(found) for found in evaluations)
     pooled = [
         DocumentLosses.concatenate([found[point].validation for found in evaluations])

@@ -11,6 +11,7 @@ from heldout.core.run import Run
 from heldout.jobs.arms import Target, Texts, losses_of, prepare, regularizers_of
 from heldout.search.learning_rate import Trial, search_learning_rate, start_learning_rate
 from heldout.training.loop import Schedule, train
+from heldout.training.steps import evaluation_weights
 from heldout.training.windows import WindowDataset
 
 
@@ -70,8 +71,11 @@ def _try(run, target, recipe, texts, rate, stop, progress, check_interrupt) -> T
     steps = min(recipe.search.max_steps, max(1, round(full.steps_per_epoch * recipe.search.epochs)))
     reached: list[float] = []
 
+    regularizers = regularizers_of(recipe)
+
     def evaluate(*_: float) -> tuple[Decision, dict[str, float]]:
-        found = losses_of(model, loaded.tokenizer, texts.validation, recipe)
+        with evaluation_weights(model, regularizers):
+            found = losses_of(model, loaded.tokenizer, texts.validation, recipe)
         reached.append(found.nats_per_token)
         return Continue(), {}
 
@@ -81,7 +85,7 @@ def _try(run, target, recipe, texts, rate, stop, progress, check_interrupt) -> T
                 model,
                 windows,
                 recipe.replace(train={"report_to": ()}),
-                regularizers_of(recipe),
+                regularizers,
                 learning_rate=rate,
                 schedule=Schedule(steps, steps, 1),
                 folder=run.path("checkpoints/search"),

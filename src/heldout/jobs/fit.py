@@ -22,13 +22,17 @@ from heldout.core.interrupt import stop_on_interrupt
 from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
+from heldout.core.regularizer import moments_used
 from heldout.core.run import Run
 from heldout.core.verdict import Verdict
 from heldout.jobs.arms import (
     Arm,
     Target,
     Texts,
+    Trained,
+    load_weights,
     losses_of,
+    measurer,
     prepare,
     save_model,
     training_device,
@@ -41,9 +45,8 @@ from heldout.jobs.metrics import load_metric
 from heldout.jobs.parts import Parts, load_parts, read_parts, write_parts
 from heldout.jobs.plan import Plan, make_plan
 from heldout.lm.quiet import quiet_libraries
-from heldout.training.checks import (
-    check_base_loss,
-)
+from heldout.training.checks import check_base_loss
+from heldout.training.keeper import replace_folder
 from heldout.training.loop import Outcome, Schedule
 from heldout.training.windows import WindowDataset
 
@@ -235,16 +238,41 @@ def _stages(
 
 def _train_main(run, target, recipe, texts, rate, common, check_interrupt) -> None:
     arm = Arm(run, target, recipe, texts, rate, recipe.train.max_epochs)
-    model, tokenizer, outcome, evaluations = arm.train(
+    trained = arm.train(
         **common, name="training", before_first_step=_base_check(run, texts, recipe)
     )
-    save_model(model, tokenizer, run.last)
-    check_interrupt(outcome.interrupted)
+    trained.save(run.last)
+    check_interrupt(trained.outcome.interrupted)
+    evaluations = trained.evaluations
     best = min(evaluations, key=lambda evaluation: evaluation.validation.nats_per_token)
     run.save_losses("base", "validation", evaluations[0].validation)
     run.save_losses("best", "validation", best.validation)
     run.save_losses("last", "validation", evaluations[-1].validation)
-    _write_result(run, model, recipe, rate, best.step, best.epoch, outcome)
+    finished = _finish(run, trained, recipe, texts, best.validation)
+    _write_result(
+        run, trained.model, recipe, rate, best.step, best.epoch, trained.outcome, finished
+    )
+
+
+def _finish(run: Run, trained: Trained, recipe: Recipe, texts: Texts, best: DocumentLosses) -> dict:
+    """Let regularizers improve the best weights; kept only if the held-out loss falls."""
+    users = [r for r in trained.regularizers if moments_used(r, "finish")]
+    if not users:
+        return {}
+    if run.path("finish.json").exists():
+        return run.read_json("finish.json")
+    model, tokenizer = trained.model, trained.tokenizer
+    load_weights(model, run.best)
+    measure = measurer(model, tokenizer, recipe, texts)
+    figures: dict[str, float] = {}
+    for regularizer in users:
+        figures |= regularizer.finish(model, lambda: measure("validation"))
+    found = measure("validation")
+    if found.nats_per_token < best.nats_per_token:
+        replace_folder(run.best, lambda folder: save_model(model, tokenizer, folder))
+        run.save_losses("best", "validation", found)
+    run.write_json("finish.json", figures)
+    return figures
 
 
 def _cross_validated(run, target, recipe, parts: Parts, texts, common, check_interrupt) -> None:
@@ -261,17 +289,18 @@ def _cross_validated(run, target, recipe, parts: Parts, texts, common, check_int
     if found.best_epoch == 0:
         loaded = target.load(recipe)
         model = prepare(loaded, recipe, is_scratch=bool(target.from_scratch))
-        tokenizer = loaded.tokenizer
         outcome = Outcome(0, 0.0, "no epoch was better than the base model", False, 0.0)
+        trained = Trained(model, loaded.tokenizer, outcome, [], [])
     else:
         arm = Arm(
             run, target, recipe, Texts(parts.train, [], texts.followed), rate, found.best_epoch
         )
-        model, tokenizer, outcome = arm.train_unwatched(**common, name="training on all rows")
-        check_interrupt(outcome.interrupted)
-    save_model(model, tokenizer, run.last)
-    save_model(model, tokenizer, run.best)
-    _write_result(run, model, recipe, rate, outcome.step, outcome.epoch, outcome)
+        trained = arm.train_unwatched(**common, name="training on all rows")
+        check_interrupt(trained.outcome.interrupted)
+    trained.save(run.last)
+    trained.save(run.best)
+    outcome = trained.outcome
+    _write_result(run, trained.model, recipe, rate, outcome.step, outcome.epoch, outcome, {})
 
 
 def _train_control(run, target, recipe, texts, rate, common, check_interrupt) -> None:
@@ -287,14 +316,12 @@ def _train_control(run, target, recipe, texts, rate, common, check_interrupt) ->
         folder="checkpoints/control",
         keep_best=False,
     )
-    model, tokenizer, outcome, evaluations = arm.train(
-        **common, name="control without regularization"
-    )
-    check_interrupt(outcome.interrupted)
-    run.save_losses("fixed_epochs", "validation", evaluations[-1].validation)
+    trained = arm.train(**common, name="control without regularization")
+    check_interrupt(trained.outcome.interrupted)
+    run.save_losses("fixed_epochs", "validation", trained.evaluations[-1].validation)
     partial = run.path("fixed_epochs.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    save_model(model, tokenizer, partial)
+    trained.save(partial)
     partial.rename(run.path("fixed_epochs"))
 
 
@@ -312,7 +339,7 @@ def _base_check(run: Run, texts: Texts, recipe: Recipe):
     return check
 
 
-def _write_result(run, model, recipe, rate, best_step, best_epoch, outcome) -> None:
+def _write_result(run, model, recipe, rate, best_step, best_epoch, outcome, finished) -> None:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     run.write_json(
         "result.json",
@@ -329,6 +356,7 @@ def _write_result(run, model, recipe, rate, best_step, best_epoch, outcome) -> N
             "trained_parameters": trained,
             "parameters": sum(p.numel() for p in model.parameters()),
             "seconds_training": outcome.seconds,
+            "finish": finished,
         },
     )
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from heldout.core.discovery import build
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.row import Part
@@ -107,6 +108,13 @@ def _check_settings(parts: Parts, recipe: Recipe) -> list[Check]:
                 "which finds the epoch to stop at: folds and final run would decay differently. "
                 "Use constant."
             )
+        for name, parameters in recipe.regularizers.items():
+            if build("regularizer", name, parameters).NEEDS_VALIDATION:
+                raise UserError(
+                    f"regularizers.{name} chooses by a validation part, and with "
+                    f"{groups['train']} groups there are only folds: take it out with "
+                    f"--set regularizers.{name}=false, or give more rows."
+                )
         ignored = [
             name
             for name, wanted in (

@@ -1,5 +1,6 @@
 """One training run: ``transformers.Trainer`` through ``attach``, with our own evaluation inside."""
 
+import importlib.util
 import inspect
 import math
 import os
@@ -15,9 +16,10 @@ import transformers
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
+from heldout.core.errors import UserError
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
-from heldout.core.regularizer import Continue, Decision, Regularizer, Stop
+from heldout.core.regularizer import Continue, Decision, Regularizer, RollBack, Stop, moments_used
 from heldout.training.attach import attach
 from heldout.training.windows import WindowDataset
 
@@ -70,12 +72,15 @@ def train(
     schedule: Schedule,
     folder: Path,
     on_evaluate: OnEvaluate,
+    put_back: Callable[[], None] | None = None,
     checkpoints: bool = True,
     resume: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     progress: Progress | None = None,
 ) -> Outcome:
     """Train ``model`` in place until the schedule's end, a Stop decision, or a request to stop.
+
+    ``put_back`` loads the best weights so far into the model, for RollBack decisions.
 
     ``folder`` receives the Trainer's checkpoints (weights, optimizer, random states), from which
     ``resume`` goes on to the same numbers as an uninterrupted run. Raises TrainingDiverged.
@@ -88,14 +93,13 @@ def train(
     )
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
-    kinds = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
     arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=recipe.train.micro_batch_size,
         gradient_accumulation_steps=recipe.accumulation_steps,
         max_steps=schedule.max_steps,
         learning_rate=learning_rate,
-        lr_scheduler_type=kinds[recipe.train.schedule],
+        **_optimizer(recipe, regularizers),
         warmup_steps=min(recipe.train.warmup_steps, max(1, schedule.max_steps // 2)),
         weight_decay=0.0,
         adam_beta2=recipe.train.adam_beta2,
@@ -114,7 +118,7 @@ def train(
         logging_nan_inf_filter=False,
         dataloader_pin_memory=on_gpu,
     )
-    control = _Control(schedule, on_evaluate, recipe, checkpoints, should_stop, progress)
+    control = _Control(schedule, on_evaluate, put_back, recipe, checkpoints, should_stop, progress)
     with _tensorboard_beside(folder):
         trainer = Trainer(
             model=model,
@@ -125,7 +129,9 @@ def train(
         )
     trainer.remove_callback(transformers.PrinterCallback)
     used = recipe.replace(train={"learning_rate": learning_rate})
-    attach(trainer, regularizers, recipe=used, logit_free=True, evaluates=True)
+    # Strengths follow the planned epochs, also where folds or a search train for fewer.
+    planned = Schedule.of(len(windows), recipe).max_steps
+    attach(trainer, regularizers, recipe=used, logit_free=True, evaluates=True, total_steps=planned)
     control.log = trainer.log
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -142,8 +148,9 @@ def train(
 class _Control(TrainerCallback):
     """Evaluates on schedule, stops when told, and says when to write a checkpoint."""
 
-    def __init__(self, schedule, on_evaluate, recipe, checkpoints, should_stop, progress):
+    def __init__(self, schedule, on_evaluate, put_back, recipe, checkpoints, should_stop, progress):
         self.schedule = schedule
+        self.put_back = put_back
         self.measure = on_evaluate  # the callback has a method on_evaluate of its own
         self.checkpoint_seconds = 60 * recipe.train.checkpoint_minutes
         self.checkpoints = checkpoints
@@ -158,7 +165,13 @@ class _Control(TrainerCallback):
         if state.global_step:
             self.progress.advance(state.global_step)
 
-    def on_step_end(self, args, state, control, **kwargs):
+    # Schedule-free keeps two forms of the weights: between steps they are the averaged ones, which
+    # are measured and saved. Other optimizers have one form, and these calls do nothing.
+    def on_step_begin(self, args, state, control, optimizer=None, **kwargs):
+        optimizer.train()
+
+    def on_step_end(self, args, state, control, optimizer=None, **kwargs):
+        optimizer.eval()
         self.progress.advance()
         # Logging follows in this same step, with the mean training loss: evaluation waits for it.
         control.should_log = self.schedule.evaluates_at(state.global_step)
@@ -169,7 +182,7 @@ class _Control(TrainerCallback):
             control.should_save = self.checkpoints
         return control
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
+    def on_log(self, args, state, control, logs=None, optimizer=None, lr_scheduler=None, **kwargs):
         if "loss" not in (logs or {}):
             return control
         decision, figures = self.measure(
@@ -180,6 +193,11 @@ class _Control(TrainerCallback):
         if isinstance(decision, Stop):
             self.reason = decision.reason
             control.should_training_stop = True
+        elif isinstance(decision, RollBack):
+            assert self.put_back is not None, "checked by the plan: there is a best checkpoint"
+            self.put_back()
+            _restart(optimizer, lr_scheduler, decision.rate_factor)
+            self.progress.note(f"rolled back: {decision.reason}")
         else:
             assert isinstance(decision, Continue), decision
         due = time.monotonic() - self.last_checkpoint >= self.checkpoint_seconds
@@ -187,6 +205,36 @@ class _Control(TrainerCallback):
             control.should_save = True
             self.last_checkpoint = time.monotonic()
         return control
+
+
+def _optimizer(recipe: Recipe, regularizers: Sequence[Regularizer]) -> dict[str, Any]:
+    """The Trainer's arguments for the recipe's optimizer and its rate over time."""
+    if recipe.train.optimizer == "schedule_free":
+        if importlib.util.find_spec("schedulefree") is None:
+            raise UserError(
+                "train.optimizer=schedule_free needs a package that is not installed: run "
+                "`pip install 'heldout[schedule_free]'`."
+            )
+        for regularizer in regularizers:
+            if moments_used(regularizer, "after_step"):
+                raise UserError(
+                    f"{type(regularizer).__name__} works on the weights after a step, of which "
+                    "train.optimizer=schedule_free keeps two forms: use train.optimizer=adamw."
+                )
+        return {"optim": "schedule_free_adamw", "lr_scheduler_type": "constant"}  # warms up itself
+    kinds = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+    return {"lr_scheduler_type": kinds[recipe.train.schedule]}
+
+
+def _restart(optimizer: Any, lr_scheduler: Any, rate_factor: float) -> None:
+    """Forget the moments, which belong to other weights, and scale the learning rate from here."""
+    optimizer = getattr(optimizer, "optimizer", optimizer)  # inside accelerate's wrapper
+    lr_scheduler = getattr(lr_scheduler, "scheduler", lr_scheduler)
+    optimizer.state.clear()
+    for group in optimizer.param_groups:
+        group["lr"] *= rate_factor
+        group["initial_lr"] *= rate_factor
+    lr_scheduler.base_lrs = [rate * rate_factor for rate in lr_scheduler.base_lrs]
 
 
 @contextmanager
