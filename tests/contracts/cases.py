@@ -3,6 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from heldout.core.discovery import build
+
 
 @dataclass(frozen=True)
 class Case:
@@ -54,3 +60,23 @@ CASES = {
 
 def case_of(name: str) -> Case:
     return CASES.get(name, Case())
+
+
+def build_case(name):
+    """The regularizer with parameters that do something, after those it needs beside it."""
+    case = case_of(name)
+    others = [build("regularizer", *other) for other in case.beside]
+    return [*others, build("regularizer", name, case.parameters)]
+
+
+def load_case(name, folder):
+    """A fresh model of the case's kind; its adapter already does something."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    if case_of(name).model == "full":
+        return model
+    torch.manual_seed(0)
+    model = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear"))
+    for key, parameter in model.named_parameters():
+        if "lora_B" in key:
+            torch.nn.init.normal_(parameter, std=0.02)
+    return model

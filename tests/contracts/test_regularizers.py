@@ -4,9 +4,8 @@ import copy
 
 import pytest
 import torch
-from cases import case_of
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+from cases import build_case, load_case
+from transformers import Trainer, TrainingArguments
 
 from heldout.core.discovery import build, entries_of
 from heldout.core.regularizer import Cost
@@ -15,25 +14,6 @@ from heldout.training.attach import attach
 from heldout.training.windows import WindowDataset
 
 NAMES = [entry.name for entry in entries_of("regularizer")]
-
-
-def build_case(name):
-    """The regularizer with parameters that do something, and those it needs beside it."""
-    case = case_of(name)
-    others = [build("regularizer", *other) for other in case.beside]
-    return [*others, build("regularizer", name, case.parameters)]
-
-
-@pytest.fixture
-def model_of(tiny_model_dir):
-    def load(name):
-        model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
-        torch.manual_seed(0)
-        if case_of(name).model == "full":
-            return model
-        return get_peft_model(model, LoraConfig(r=2, target_modules="all-linear"))
-
-    return load
 
 
 @pytest.fixture
@@ -48,7 +28,8 @@ def windows(tiny_tokenizer):
 def train(model, windows, folder, regularizers, steps=6, resume=None, save=False):
     arguments = TrainingArguments(
         output_dir=str(folder),
-        per_device_train_batch_size=4,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
         max_steps=steps,
         learning_rate=1e-2,
         lr_scheduler_type="constant",
@@ -91,8 +72,8 @@ def test_default_buildable_and_honest_about_cost(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_leaves_the_model_as_found_also_on_an_exception(name, model_of):
-    model = model_of(name)
+def test_leaves_the_model_as_found_also_on_an_exception(name, tiny_model_dir):
+    model = load_case(name, tiny_model_dir)
     regularizer = build_case(name)[-1]
     before, state = structure(model), copy.deepcopy(model.state_dict())
     names = list(model.state_dict())
@@ -110,8 +91,8 @@ def test_leaves_the_model_as_found_also_on_an_exception(name, model_of):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_trains_and_survives_a_resume_to_the_same_weights(name, model_of, windows, tmp_path):
-    model = model_of(name)
+def test_trains_and_survives_a_resume_to_the_same_weights(name, tiny_model_dir, windows, tmp_path):
+    model = load_case(name, tiny_model_dir)
     start = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
     whole = copy.deepcopy(model)
     first = train(whole, windows, tmp_path / "a", build_case(name))

@@ -9,17 +9,15 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from peft import LoraConfig, get_peft_model
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "contracts"))
-from cases import CASES, case_of
+from cases import CASES, build_case, case_of, load_case
 
-from heldout.core.discovery import build
 from heldout.core.row import Row
 from heldout.training.steps import Steps
 from heldout.training.windows import WindowDataset
@@ -46,17 +44,6 @@ def windows_of(tokenizer):
     return WindowDataset(rows, tokenizer, 64)
 
 
-def load(folder, kind):
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    torch.manual_seed(0)
-    if kind == "lora":
-        model = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear"))
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:  # so that the adapter already does something
-                torch.nn.init.normal_(parameter, std=0.02)
-    return model
-
-
 def micro_batches(windows, step, mode, rank):
     first = step * ROWS
     if mode == "single":
@@ -66,10 +53,8 @@ def micro_batches(windows, step, mode, rank):
 
 def train(name, mode, folder, windows, rank):
     case = case_of(name)
-    model = load(folder, case.model)
-    others = [build("regularizer", *other) for other in case.beside]
-    regularizers = [*others, build("regularizer", name, case.parameters)]
-    steps = Steps(model, regularizers, total_steps=STEPS)
+    model = load_case(name, folder)
+    steps = Steps(model, build_case(name), total_steps=STEPS)
     called = model
     if mode == "ddp":
         called = DistributedDataParallel(model)
