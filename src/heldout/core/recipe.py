@@ -42,6 +42,9 @@ class ModelSection:
     lora_alpha: int = 16
     lora_targets: str = "all-linear"
     tie_weights: bool | None = None  # None: as the model has it
+    # For models from scratch: norm and its place; empty: as configured. See heldout.lm.norms.
+    norm: Literal["", "rms", "layer"] = ""
+    norm_position: Literal["", "pre", "post", "branch_output"] = ""
     gradient_checkpointing: bool = False
     trust_remote_code: bool = False
 
@@ -54,6 +57,7 @@ class TrainSection:
     max_epochs: float = 20.0
     batch_size: int = 8  # rows per optimizer step
     micro_batch_size: int = 8  # rows per forward; gradients are accumulated up to batch_size
+    optimizer: Literal["adamw", "schedule_free"] = "adamw"
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: int = 10
     max_grad_norm: float = 1.0
@@ -122,6 +126,11 @@ class Recipe:
             raise UserError(
                 f"train.batch_size must be a multiple of train.micro_batch_size "
                 f"({self.train.micro_batch_size}), got {self.train.batch_size}."
+            )
+        if self.train.optimizer == "schedule_free" and self.train.schedule != "constant":
+            raise UserError(
+                "train.optimizer=schedule_free averages in place of a falling rate: use it with "
+                f"train.schedule=constant, got {self.train.schedule!r}."
             )
         if self.data.validation_share + self.data.test_share > 0.8:
             raise UserError(
