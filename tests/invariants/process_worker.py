@@ -1,6 +1,7 @@
 """Train with every regularizer, alone or as one of two processes; weights go to a file.
 
-python process_worker.py MODE MODEL_FOLDER OUTPUT, with MODE one of single, ddp, fsdp.
+python process_worker.py MODE MODEL_FOLDER OUTPUT [NAME...], with MODE one of single, ddp, fsdp (a
+loop on Steps), trainer_single and trainer_ddp (transformers.Trainer with attach).
 """
 
 import sys
@@ -13,12 +14,13 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, Trainer, TrainingArguments
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "contracts"))
 from cases import CASES, build_case, case_of, load_case
 
 from heldout.core.row import Row
+from heldout.training.attach import attach
 from heldout.training.steps import Steps
 from heldout.training.windows import WindowDataset
 
@@ -82,11 +84,43 @@ def train(name, mode, folder, windows, rank):
         }
 
 
+def train_with_trainer(name, mode, folder, windows, output):
+    model = load_case(name, folder)
+    alone = mode == "trainer_single"
+    arguments = TrainingArguments(
+        output_dir=f"{output}.trainer",
+        per_device_train_batch_size=4 if alone else 1,
+        gradient_accumulation_steps=1 if alone else 2,
+        max_steps=STEPS,
+        optim="sgd",
+        learning_rate=0.1,
+        lr_scheduler_type="constant",
+        max_grad_norm=0.0,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+        ddp_backend=None if alone else "gloo",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        train_sampling_strategy="sequential",
+    )
+    trainer = Trainer(
+        model=model, args=arguments, train_dataset=windows, data_collator=windows.collate
+    )
+    attach(trainer, build_case(name), logit_free=True)
+    trainer.train()
+    with trainer._heldout.evaluation_weights():
+        return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+
+
 def main():
     mode, folder, output = sys.argv[1:4]
     torch.set_num_threads(1)
     rank = 0
-    if mode != "single":
+    alone = mode.endswith("single")
+    if not alone:
         dist.init_process_group("gloo")
         rank = dist.get_rank()
     windows = windows_of(AutoTokenizer.from_pretrained(folder))
@@ -94,12 +128,15 @@ def main():
     names = [name for name, case in CASES.items() if case.trainer and case.exact]
     for name in sys.argv[4:] or names:
         try:
-            found[name] = train(name, mode, folder, windows, rank)
+            if mode.startswith("trainer"):
+                found[name] = train_with_trainer(name, mode, folder, windows, output)
+            else:
+                found[name] = train(name, mode, folder, windows, rank)
         except Exception:  # told by the test of this one regularizer
             found[name] = traceback.format_exc()
     if rank == 0:
         torch.save(found, output)
-    if mode != "single":
+    if not alone:
         dist.barrier()
         dist.destroy_process_group()
 

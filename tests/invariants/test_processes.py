@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 def launch(mode, folder, output, names=NAMES):
     command = [sys.executable]
-    if mode != "single":
+    if not mode.endswith("single"):
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [str(WORKER), mode, str(folder), str(output), *names]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -40,14 +40,15 @@ def found(tiny_model_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     return {
         mode: launch(mode, tiny_model_dir, folder / f"{mode}.pt")
-        for mode in ("single", "ddp", "fsdp")
+        for mode in ("single", "ddp", "fsdp", "trainer_single", "trainer_ddp")
     }
 
 
-@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+@pytest.mark.parametrize("mode", ["ddp", "fsdp", "trainer_ddp"])
 @pytest.mark.parametrize("name", NAMES)
 def test_two_by_two_is_four(name, mode, found):
-    one, several = found["single"][name], found[mode][name]
+    alone = "trainer_single" if mode.startswith("trainer") else "single"
+    one, several = found[alone][name], found[mode][name]
     assert not isinstance(one, str), one
     assert not isinstance(several, str), several
     assert one.keys() == several.keys()
