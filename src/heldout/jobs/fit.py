@@ -105,6 +105,7 @@ def fit(
             precision=chosen.train.precision,
         ),
     )
+    progress.note(f"each step: {plan.step_cost}")
     for check in plan.checks:
         if check.status == "warning":
             progress.note(f"warning: {check.name}: {check.message}")

@@ -15,6 +15,7 @@ The order of one optimizer step under ``attach``, with what the Trainer does in 
     [schedule, zero gradients, log, save]
 """
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -28,7 +29,7 @@ from heldout.core.errors import TrainingDiverged, UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer, moments_used
 from heldout.lm.passes import embeddings_offset
-from heldout.training.steps import Steps
+from heldout.training.steps import Steps, total_cost
 
 STATE_FILE = "heldout_state.pt"
 
@@ -106,6 +107,7 @@ def attach(
         trainer.model_accepts_loss_kwargs = True
         trainer._loss_shifts_labels = True
     trainer.add_callback(_Moments(trainer))
+    logging.getLogger("heldout").info(total_cost(regularizers, model))
     return trainer
 
 
