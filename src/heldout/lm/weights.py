@@ -2,7 +2,7 @@
 
 # D out, E in, R rank of an adapter
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,6 +69,12 @@ def random_like(parameter: torch.Tensor, seed: int, *, normal: bool) -> torch.Te
             numbers, parameter.device_mesh, parameter.placements, src_data_rank=None
         )
     return numbers
+
+
+def global_norm(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Euclidean norm of all tensors as one vector, over all shards."""
+    norm = nn.utils.get_total_norm(tensors)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def seed_of(seed: int, step: int, index: int = 0) -> int:

@@ -16,7 +16,8 @@ import torch
 
 from heldout.core.errors import UserError
 from heldout.core.regularizer import ASCENT, Cost, Gradient, Regularizer
-from heldout.regularizers.sam import global_norm, gradient_at_ascent
+from heldout.lm.weights import global_norm
+from heldout.regularizers.sam import gradient_at_ascent
 
 SOURCE = "Kwon et al. 2021, arXiv 2102.11600"
 COST = "twice the time of a step; one more copy of the trained weights"
@@ -34,7 +35,7 @@ def adaptively_ascended(
     scales = torch._foreach_abs(weights)
     torch._foreach_add_(scales, eta)
     torch._foreach_mul_(gradients, scales)
-    length = radius / (global_norm(gradients) + 1e-12)
+    length = radius / (float(global_norm(gradients)) + 1e-12)
     torch._foreach_mul_(gradients, scales)
     del scales  # before the perturbed weights need as much
     return torch._foreach_add(weights, gradients, alpha=length)

@@ -12,11 +12,10 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from heldout.core.errors import UserError
 from heldout.core.regularizer import ASCENT, Cost, Gradient, Regularizer
-from heldout.lm.weights import trained_parameters, weights_replaced
+from heldout.lm.weights import global_norm, trained_parameters, weights_replaced
 
 SOURCE = "Foret et al. 2021, arXiv 2010.01412"
 COST = "twice the time of a step; one more copy of the trained weights"
@@ -25,18 +24,12 @@ COST = "twice the time of a step; one more copy of the trained weights"
 Ascent = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], float], Sequence[torch.Tensor]]
 
 
-def global_norm(tensors: Sequence[torch.Tensor]) -> float:
-    """Euclidean norm of all tensors as one vector, over all shards."""
-    norm = nn.utils.get_total_norm(tensors)
-    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
-
-
 @torch.no_grad()
 def ascended(
     weights: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], radius: float
 ) -> Sequence[torch.Tensor]:
     """``w + radius * g / ||g||``: the worst point of a ball, to first order."""
-    scale = radius / (global_norm(gradients) + 1e-12)
+    scale = radius / (float(global_norm(gradients)) + 1e-12)
     return torch._foreach_add(list(weights), list(gradients), alpha=scale)
 
 
