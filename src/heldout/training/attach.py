@@ -17,7 +17,7 @@ The order of one optimizer step under ``attach``, with what the Trainer does in 
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer, moments_used
 from heldout.lm.passes import embeddings_offset
 from heldout.training.steps import Steps, total_cost
+from heldout.training.supported import refuse_unsupported
 
 STATE_FILE = "heldout_state.pt"
 
@@ -58,42 +59,10 @@ def attach(
     """
     if isinstance(trainer, _Attached):
         raise UserError("attach(trainer, ...): regularizers are attached already; pass them all.")
-    if trainer.is_deepspeed_enabled:
-        raise UserError(
-            "attach(trainer, ...) does not support DeepSpeed, which steps inside backward(): use "
-            "DDP or FSDP2 through accelerate."
-        )
-    if trainer.args.n_gpu > 1:
-        raise UserError(
-            "attach(trainer, ...) does not support nn.DataParallel over several GPUs in one "
-            "process: start it with torchrun, or set CUDA_VISIBLE_DEVICES to one GPU."
-        )
-    if regularizers and trainer.args.fp16:
-        raise UserError(
-            "attach(trainer, ...) does not support fp16, whose gradients are scaled while "
-            "regularizers work on them: use TrainingArguments(bf16=True)."
-        )
-    if (regularizers or logit_free) and trainer.args.torch_compile:
-        raise UserError(
-            "attach(trainer, ...) does not support torch_compile, which would not see edits made "
-            "during training: leave torch_compile out."
-        )
-    averaging = [r for r in regularizers if moments_used(r, "evaluation_weights")]
-    if averaging and trainer.args.load_best_model_at_end and not evaluates:
-        raise UserError(
-            f"{type(averaging[0]).__name__} does not go with load_best_model_at_end, which would "
-            "bring back weights that were not measured: use heldout.fit, or leave it out."
-        )
+    refuse_unsupported(trainer, regularizers, logit_free=logit_free, evaluates=evaluates)
     model: Any = trainer.model
     steps = Steps(model, regularizers, total_steps=UNKNOWN, recipe=recipe, evaluates=evaluates)
     own_loss = logit_free or steps.adds_to_loss
-    if own_loss and trainer.label_smoother is not None:
-        raise UserError(
-            "TrainingArguments(label_smoothing_factor=...) is set: use LabelSmoothing(amount=...) "
-            "in its place, so that evaluation stays free of smoothing."
-        )
-    if own_loss and trainer.compute_loss_func is not None:
-        raise UserError("compute_loss_func is set: a regularizer that adds to the loss needs it.")
     trainer.__class__ = type(type(trainer).__name__, (_Attached, type(trainer)), {})
     assert isinstance(trainer, _Attached)
     trainer._heldout = steps
@@ -129,6 +98,7 @@ class _Attached(_Base):
     _heldout_total_steps: int
     _heldout_window: list[dict[str, Any]]
     _heldout_factor: float
+    _metrics: dict[str, Any]  # of TRL's trainers
 
     def train(self, *args, **kwargs):
         resume = args[0] if args else kwargs.get("resume_from_checkpoint")
@@ -155,11 +125,31 @@ class _Attached(_Base):
         return optimizer
 
     def training_step(self, model, inputs, num_items_in_batch=None, **kwargs):
+        with self._heldout_tokens_counted(inputs):
+            return self._heldout_training_step(model, inputs, num_items_in_batch, **kwargs)
+
+    @contextmanager
+    def _heldout_tokens_counted(self, inputs):
+        """TRL counts trained tokens in its loss, which may be called never, or more than once."""
+        counted = getattr(self, "_total_train_tokens", None)
+        if counted is None or not (self._heldout_own_loss or self._heldout.around):
+            yield
+            return
+        if "attention_mask" in inputs:
+            num_tokens = inputs["attention_mask"].sum()
+        else:
+            num_tokens = torch.tensor(inputs["input_ids"].numel())
+        num_tokens = self.accelerator.gather_for_metrics(num_tokens.to(self.args.device)).sum()
+        yield
+        self._total_train_tokens = counted + int(num_tokens)
+        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+
+    def _heldout_training_step(self, model, inputs, num_items_in_batch, **kwargs):
         if not self._heldout.around:
             return self._heldout_micro_batch(model, inputs, num_items_in_batch, **kwargs)
         inputs = self._prepare_inputs(inputs)
         self._heldout_window.append(inputs)
-        device = inputs["input_ids"].device
+        device = self.args.device
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=device)
         window, self._heldout_window = self._heldout_window, []
@@ -181,7 +171,8 @@ class _Attached(_Base):
         return self._heldout.around_window(window, run, device)
 
     def _heldout_micro_batch(self, model, inputs, num_items_in_batch, **kwargs):
-        rows = inputs.pop("row_index", None)
+        # A list where the trainer makes its batches from prompts.
+        rows = inputs.pop("row_index", None) if not isinstance(inputs, list) else None
         loss = super().training_step(model, inputs, num_items_in_batch, **kwargs)
         if not torch.isfinite(loss):
             where = f", rows {sorted(set(rows.tolist()))}" if rows is not None else ""

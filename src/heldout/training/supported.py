@@ -1,0 +1,122 @@
+"""What ``attach`` refuses: trainers and settings under which a regularizer would be wrong."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import Trainer
+
+from heldout.core.errors import UserError
+from heldout.core.regularizer import Regularizer, moments_used
+
+
+def refuse_unsupported(
+    trainer: Trainer,
+    regularizers: Sequence[Regularizer],
+    *,
+    logit_free: bool = False,
+    evaluates: bool = False,
+) -> None:
+    """Raise UserError, naming the alternative, for what would go wrong with this trainer."""
+    _refuse_engines(trainer, bool(regularizers) or logit_free)
+    averaging = _users(regularizers, "evaluation_weights")
+    if averaging and trainer.args.load_best_model_at_end and not evaluates:
+        raise UserError(
+            f"{averaging[0]} does not go with load_best_model_at_end, which would bring back "
+            "weights that were not measured: use heldout.fit, or leave it out."
+        )
+    if trainer.args.neftune_noise_alpha and "NEFTune" in [type(r).__name__ for r in regularizers]:
+        raise UserError(
+            "TrainingArguments(neftune_noise_alpha=...) is set: leave it out, or NEFTune(...)."
+        )
+    if (owner := owner_of_loss(trainer)) is not None:
+        needs_labels = _users(regularizers, "token_loss", "extra_loss", "edit_batch")
+        if needs_labels or logit_free:
+            what = needs_labels[0] if needs_labels else "logit_free=True"
+            raise UserError(
+                f"{owner} computes a loss of its own, which {what} would replace by next-token "
+                "cross-entropy: leave it out here, or use transformers.Trainer or "
+                "trl.SFTTrainer. Regularizers of weights and gradients work."
+            )
+        if _generates(trainer) and (around := _users(regularizers, "around_gradient")):
+            raise UserError(
+                f"{around[0]} computes the gradient of a batch again, while {owner} makes its "
+                "batches during the step: leave it out here. Regularizers of weights work."
+            )
+    elif logit_free or _users(regularizers, "token_loss", "extra_loss"):
+        _refuse_other_losses(trainer)
+
+
+def owner_of_loss(trainer: Trainer) -> str | None:
+    """The class whose ``compute_loss`` is not next-token cross-entropy; None where it is."""
+    for kind in type(trainer).__mro__:
+        if "compute_loss" in vars(kind):
+            known = (
+                kind is Trainer
+                or (kind.__module__, kind.__name__) == ("trl.trainer.sft_trainer", "SFTTrainer")
+            )  # fmt: skip
+            return None if known else kind.__name__
+    raise AssertionError
+
+
+def _refuse_engines(trainer: Trainer, regularized: bool) -> None:
+    if trainer.is_deepspeed_enabled:
+        raise UserError(
+            "attach(trainer, ...) does not support DeepSpeed, which steps inside backward(): use "
+            "DDP or FSDP2 through accelerate."
+        )
+    if trainer.args.n_gpu > 1:
+        raise UserError(
+            "attach(trainer, ...) does not support nn.DataParallel over several GPUs in one "
+            "process: start it with torchrun, or set CUDA_VISIBLE_DEVICES to one GPU."
+        )
+    if not regularized:
+        return
+    if trainer.args.fp16:
+        raise UserError(
+            "attach(trainer, ...) does not support fp16, whose gradients are scaled while "
+            "regularizers work on them: use TrainingArguments(bf16=True)."
+        )
+    if trainer.args.torch_compile:
+        raise UserError(
+            "attach(trainer, ...) does not support torch_compile, which would not see edits made "
+            "during training: leave torch_compile out."
+        )
+    layout = trainer.accelerator.parallelism_config
+    if layout is not None and (layout.cp_enabled or layout.sp_enabled or layout.tp_enabled):
+        raise UserError(
+            "attach(trainer, ...) does not support context, sequence or tensor parallelism, where "
+            "no process sees whole sequences and weights: use DDP or FSDP2."
+        )
+
+
+def _refuse_other_losses(trainer: Trainer) -> None:
+    """Settings that change the cross-entropy, which the chunked loss would pass over."""
+    if trainer.label_smoother is not None:
+        raise UserError(
+            "TrainingArguments(label_smoothing_factor=...) is set: use LabelSmoothing(amount=...) "
+            "in its place, so that evaluation stays free of smoothing."
+        )
+    if trainer.compute_loss_func is not None:
+        raise UserError("compute_loss_func is set: a regularizer that adds to the loss needs it.")
+    loss_type = getattr(trainer.args, "loss_type", "nll")
+    if loss_type != "nll":
+        raise UserError(
+            f"SFTConfig(loss_type={loss_type!r}) is another loss than cross-entropy, to which "
+            'regularizers add: use loss_type="nll".'
+        )
+    model: Any = trainer.model
+    config = model.config.get_text_config()
+    if getattr(config, "output_router_logits", False) and config.router_aux_loss_coef:
+        raise UserError(
+            "The model adds a loss that balances its experts, which would be lost: set "
+            "model.config.output_router_logits = False, or SFTConfig(router_aux_loss_coef=0.0)."
+        )
+
+
+def _generates(trainer: Trainer) -> bool:
+    """Whether batches are made by the model during the step, as in reinforcement learning."""
+    return type(trainer)._prepare_inputs is not Trainer._prepare_inputs
+
+
+def _users(regularizers: Sequence[Regularizer], *moments: str) -> list[str]:
+    return [type(r).__name__ for r in regularizers if any(moments_used(r, m) for m in moments)]
