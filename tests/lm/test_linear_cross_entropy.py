@@ -6,9 +6,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from heldout.lm import linear_cross_entropy as module
 from heldout.lm.linear_cross_entropy import linear_cross_entropy
 
 N, V, D = 37, 53, 8
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Blocks of 3 tokens, so that chunks hold several and a part of one."""
+    monkeypatch.setattr(module, "BLOCK_BYTES", 3 * 4 * V)
 
 
 def smoothing(logits_NV, targets_N):
@@ -107,6 +114,24 @@ def test_gradients_accumulate_over_calls_and_over_repeated_backwards():
     total.backward()
     (linear_cross_entropy(hidden, weight, targets)[0] * 0.5).backward()
     torch.testing.assert_close(weight.grad, 2.5 * expected, rtol=1e-5, atol=1e-5)
+
+
+def test_terms_see_float32_logits_of_every_token_once_under_autocast():
+    hidden, weight, bias, targets = tensors()
+    seen = []
+
+    def spy(logits_NV, targets_N):
+        assert logits_NV.dtype == torch.float32
+        seen.append((logits_NV.detach().clone(), targets_N))
+        return logits_NV.sum(1)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        linear_cross_entropy(hidden, weight, targets, bias, token_loss=(spy,), chunk_tokens=10)
+        expected = F.linear(hidden, weight, bias).float()
+    assert torch.equal(torch.cat([part for _, part in seen]), targets)
+    torch.testing.assert_close(
+        torch.cat([part for part, _ in seen]), expected, rtol=1e-2, atol=1e-2
+    )
 
 
 @pytest.mark.parametrize("terms", [(), (smoothing,)])

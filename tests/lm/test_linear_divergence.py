@@ -3,7 +3,14 @@
 import pytest
 import torch
 
+from heldout.lm import linear_cross_entropy
 from heldout.lm.linear_divergence import divergence_of_logits, linear_divergence
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Blocks of 3 tokens of 17 classes."""
+    monkeypatch.setattr(linear_cross_entropy, "BLOCK_BYTES", 3 * 4 * 17)
 
 
 @pytest.mark.parametrize("kind", ["forward", "symmetric"])
@@ -39,3 +46,28 @@ def test_detached_sides_get_no_gradient():
     q, weight = torch.randn(5, 4), torch.randn(9, 4)
     linear_divergence(p, weight, q, weight).backward()
     assert p.grad.abs().sum() > 0
+
+
+def test_autocast_is_as_close_to_plain_as_bfloat16_allows():
+    torch.manual_seed(0)
+    p, q, weight = (torch.randn(n, 8, requires_grad=True) for n in (11, 11, 17))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        plain = divergence_of_logits(
+            torch.nn.functional.linear(p, weight).float(),
+            torch.nn.functional.linear(q, weight).float(),
+            "symmetric",
+        ).sum()
+        chunked = linear_divergence(p, weight, q, weight, chunk_tokens=4)
+    torch.testing.assert_close(chunked, plain, rtol=1e-5, atol=1e-5)
+    expected = torch.autograd.grad(plain, [p, q, weight])
+    found = torch.autograd.grad(chunked, [p, q, weight])
+    for one, other in zip(expected, found, strict=True):
+        assert other.dtype == torch.float32
+        assert (one - other).norm() < 2e-2 * one.norm()
+
+
+def test_no_tokens():
+    weight = torch.randn(9, 4, requires_grad=True)
+    empty = torch.zeros(0, 4)
+    linear_divergence(empty, weight, empty, weight).backward()
+    assert weight.grad.abs().sum() == 0

@@ -8,10 +8,15 @@ As in ``linear_cross_entropy``, chunk by chunk, with the gradients computed in t
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-from heldout.lm.linear_cross_entropy import CHUNK_BYTES
+from heldout.lm.linear_cross_entropy import (
+    block_tokens,
+    default_chunk_tokens,
+    logits_into,
+    product_type,
+    slices,
+)
 
 Kind = Literal["forward", "symmetric"]
 
@@ -31,11 +36,12 @@ def linear_divergence(
 
     p and q are the softmax of ``hidden @ weight.T + bias``. Gradients flow to every hidden state,
     weight and bias that requires one; one-sided use means detaching the other side. Costs two
-    products with the head, and one more for each gradient; holds two chunks of logits of 64 MB.
-    Can be differentiated once.
+    products with the head, and one more for each gradient; holds two chunks of logits, each by default
+    64 MB or 256 tokens. Under autocast the products are taken in autocast's type. Can be
+    differentiated once.
     """
     if chunk_tokens is None:
-        chunk_tokens = max(1, CHUNK_BYTES // (4 * p_weight_VD.shape[0]))
+        chunk_tokens = default_chunk_tokens(p_weight_VD.shape[0])
     needs_gradient = torch.is_grad_enabled()
     return _LinearDivergence.apply(
         p_ND, p_weight_VD, p_bias_V, q_ND, q_weight_VD, q_bias_V, kind, chunk_tokens, needs_gradient
@@ -57,49 +63,43 @@ class _LinearDivergence(torch.autograd.Function):
         inputs = (p_ND, p_weight, p_bias, q_ND, q_weight, q_bias)
         wants = [needs_gradient and needed for needed in ctx.needs_input_grad[:6]]
         exact = torch.promote_types(p_ND.dtype, torch.float32)
+        product = product_type(p_ND)
+        ctx.types = [None if value is None else value.dtype for value in inputs]
         grads: list[Any] = [
             torch.zeros_like(value, dtype=exact) if wanted else None
             for value, wanted in zip(inputs, wants, strict=True)
         ]
         total = torch.zeros((), dtype=exact, device=p_ND.device)
-        for start in range(0, len(p_ND), chunk):
-            part = slice(start, start + chunk)
-            p_product_nV = F.linear(p_ND[part], p_weight, p_bias)
-            q_product_nV = F.linear(q_ND[part], q_weight, q_bias)
-            product_type = p_product_nV.dtype
-            p_log_nV = p_product_nV.to(exact).log_softmax(-1)
-            q_log_nV = q_product_nV.to(exact).log_softmax(-1)
-            del p_product_nV, q_product_nV
-            p_nV, q_nV = p_log_nV.exp(), q_log_nV.exp()
-            ratio_nV = p_log_nV.sub_(q_log_nV)
-            del q_log_nV
-            forward_n1 = (p_nV * ratio_nV).sum(-1, keepdim=True)
-            total += forward_n1.sum()
-            backward_n1 = None
-            if kind == "symmetric":
-                backward_n1 = -(q_nV * ratio_nV).sum(-1, keepdim=True)
-                total += backward_n1.sum()
-            for side, hidden_ND, weight in ((0, p_ND, p_weight), (3, q_ND, q_weight)):
-                if not any(wants[side : side + 3]):
-                    continue
-                if side == 0:
-                    logit_grad_nV = p_nV * (ratio_nV - forward_n1)
-                    if backward_n1 is not None:
-                        logit_grad_nV += p_nV - q_nV
-                else:
-                    logit_grad_nV = q_nV - p_nV
-                    if backward_n1 is not None:
-                        logit_grad_nV -= q_nV * (ratio_nV + backward_n1)
-                if wants[side + 2]:
-                    grads[side + 2] += logit_grad_nV.sum(0)
-                logit_grad_nV = logit_grad_nV.to(product_type)
-                with torch.autocast(p_ND.device.type, enabled=False):
-                    if wants[side]:
-                        grads[side][part] = logit_grad_nV @ weight.to(product_type)
-                    if wants[side + 1]:
-                        grads[side + 1] += logit_grad_nV.T @ hidden_ND[part].to(product_type)
+        num_tokens, num_classes = len(p_ND), len(p_weight)
+        wants_logits = (any(wants[:3]), any(wants[3:]))
+        with torch.autocast(p_ND.device.type, enabled=False):
+            cast: list[Any] = [None if value is None else value.to(product) for value in inputs]
+            sides = (cast[:3], cast[3:])
+            buffers = [
+                p_ND.new_empty(min(chunk, num_tokens), num_classes, dtype=product) for _ in range(2)
+            ]
+            for part in slices(num_tokens, chunk):
+                chunks = [
+                    logits_into(buffer_nV, hidden_ND[part], weight, bias)
+                    for buffer_nV, (hidden_ND, weight, bias) in zip(buffers, sides, strict=True)
+                ]
+                for block in slices(len(chunks[0]), block_tokens(chunks[0])):
+                    p_nV, q_nV = (chunk_nV[block].to(exact) for chunk_nV in chunks)
+                    nats, logit_grads = _divergence(p_nV, q_nV, kind, wants_logits)
+                    total += nats
+                    for side, grad_nV in enumerate(logit_grads):
+                        if grad_nV is None:
+                            continue
+                        if wants[3 * side + 2]:
+                            grads[3 * side + 2] += grad_nV.sum(0)
+                        chunks[side][block] = grad_nV
+                for side, grad_nV in enumerate(chunks):
+                    hidden_ND, weight, _ = sides[side]
+                    if wants[3 * side]:
+                        grads[3 * side][part] = grad_nV @ weight
+                    if wants[3 * side + 1]:
+                        grads[3 * side + 1] += grad_nV.T @ hidden_ND[part]
         ctx.save_for_backward(*grads)
-        ctx.types = [None if value is None else value.dtype for value in inputs]
         return total
 
     @staticmethod
@@ -110,3 +110,24 @@ class _LinearDivergence(torch.autograd.Function):
             for saved, dtype in zip(ctx.saved_tensors, ctx.types, strict=True)
         ]
         return (*grads, None, None, None)
+
+
+def _divergence(p_logits_nV, q_logits_nV, kind: Kind, wants: tuple[bool, bool]):
+    """The sum over tokens and its gradients to both logits, where wanted."""
+    p_log_nV, q_log_nV = p_logits_nV.log_softmax(-1), q_logits_nV.log_softmax(-1)
+    p_nV, q_nV = p_log_nV.exp(), q_log_nV.exp()
+    ratio_nV = p_log_nV.sub_(q_log_nV)
+    forward_n1 = (p_nV * ratio_nV).sum(-1, keepdim=True)
+    backward_n1 = -(q_nV * ratio_nV).sum(-1, keepdim=True)
+    symmetric = kind == "symmetric"
+    total = (forward_n1 + backward_n1 if symmetric else forward_n1).sum()
+    p_grad_nV = q_grad_nV = None
+    if wants[0]:
+        p_grad_nV = p_nV * (ratio_nV - forward_n1)
+        if symmetric:
+            p_grad_nV += p_nV - q_nV
+    if wants[1]:
+        q_grad_nV = q_nV - p_nV
+        if symmetric:
+            q_grad_nV -= q_nV * (ratio_nV + backward_n1)
+    return total, (p_grad_nV, q_grad_nV)
