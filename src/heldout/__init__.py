@@ -1,7 +1,9 @@
 """Train and fine-tune causal language models on little data without overfitting.
 
-``heldout.fit`` is the main job; ``heldout.attach`` adds regularizers to any Trainer. Names are
-imported when they are first used, so that ``import heldout`` needs no torch.
+``heldout.fit`` is the main job; ``heldout.attach`` adds regularizers to any Trainer, and
+``heldout.Steps`` to a loop of your own. Every regularizer of the catalog is a name here, such as
+``heldout.RDrop``. Names are imported when they are first used, so that ``import heldout`` needs no
+torch.
 """
 
 import importlib
@@ -12,17 +14,31 @@ _HOMES = {
     "fit": "heldout.jobs.fit",
     "resume": "heldout.jobs.fit",
     "write_report": "heldout.jobs.report",
-    "UserError": "heldout.core.errors",
     "Regularizer": "heldout.core.regularizer",
-    "Dropout": "heldout.regularizers.dropout",
-    "LabelSmoothing": "heldout.regularizers.label_smoothing",
-    "WeightDecay": "heldout.regularizers.weight_decay",
+    "Steps": "heldout.training.steps",
+    "UserError": "heldout.core.errors",
 }
 
-__all__ = sorted(_HOMES)
+
+def _homes() -> dict[str, str]:
+    """Where each public name lives; the regularizers are read from their files."""
+    from heldout.core.discovery import entries_of
+
+    found = entries_of("regularizer")
+    own = {e.class_name: e.module for e in found if e.module.startswith("heldout.regularizers.")}
+    return own | _HOMES
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
+    if name == "__all__":
+        return sorted(_homes())
+    # Submodules and special names are looked up here too, before they are imported.
+    if name[0].isupper() and (home := _homes().get(name)):
+        return getattr(importlib.import_module(home), name)
     raise AttributeError(f"module 'heldout' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | _homes())

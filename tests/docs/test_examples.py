@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import torch
+from transformers import AutoModelForCausalLM
 
 FOLDER = Path(__file__).parents[2] / "docs" / "docs_src"
 
@@ -22,6 +23,17 @@ def test_attach(tiny_model_dir, tiny_tokenizer, tmp_path):
     trainer = load("attach").train(tiny_model_dir, dataset, tmp_path)
     assert trainer.state.global_step == 4
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+
+
+def test_loop(tiny_model_dir, tiny_tokenizer):
+    def batch(text):
+        ids = tiny_tokenizer(text, return_tensors="pt").input_ids
+        return {"input_ids": ids, "labels": ids}
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
+    window = [batch("The with statement wraps the execution of a block."), batch("Lists.")]
+    losses = load("loop").train(model, [window] * 6)
+    assert losses[-1] < losses[0]
 
 
 def test_fit(tiny_model_dir, topics_text, tmp_path):

@@ -38,6 +38,7 @@ class Entry:
     source: str
     cost: str
     module: str = ""
+    class_name: str = ""  # of what the module defines
 
 
 def list_entries() -> list[Entry]:
@@ -79,6 +80,7 @@ def entries_of(kind: str) -> tuple[Entry, ...]:
                     literals["SOURCE"],
                     literals["COST"],
                     f"{package}.{name}",
+                    literals["class"],
                 )
     return tuple(found.values())
 
@@ -141,8 +143,10 @@ def _packages(room: str) -> Iterator[tuple[str, Path]]:
 def _literals(file: Path) -> dict[str, str]:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     doc = (ast.get_docstring(tree) or "").strip().split("\n")[0]
-    found = {"__doc__": doc}
+    found = {"__doc__": doc, "class": ""}
     for node in tree.body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            found["class"] = node.name
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             name = node.targets[0].id
             if name in ("SOURCE", "COST"):
