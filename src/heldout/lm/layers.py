@@ -1,0 +1,50 @@
+"""Decoder layers of a causal model, and how far up each parameter sits."""
+
+import re
+from typing import Any
+
+from torch import nn
+
+from heldout.core.errors import UserError
+
+_BELOW = re.compile(r"embed|(^|\.)w[tp]e\.")
+
+
+def decoder_layers(model: Any) -> nn.ModuleList:
+    """The stack of decoder layers, the lowest first. Raises UserError if there is none."""
+    return _stack(model)[1]
+
+
+def depths(model: Any) -> dict[str, int]:
+    """For each parameter: 0 for embeddings, then 1 for the lowest of L layers, L + 1 above them.
+
+    Above the layers are the final norm and the output layer. Tied to the input embedding, the
+    output layer is that one parameter, and counts as an embedding.
+    """
+    place, layers = _stack(model)
+    head = model.get_output_embeddings()
+    tied = head is not None and head.weight is model.get_input_embeddings().weight
+    of_head = set() if head is None or tied else {id(p) for p in head.parameters()}
+    found = {}
+    for name, parameter in model.named_parameters():
+        if name.startswith(f"{place}."):
+            found[name] = 1 + int(name.removeprefix(f"{place}.").split(".")[0])
+        elif _BELOW.search(name) and id(parameter) not in of_head:
+            found[name] = 0
+        else:
+            found[name] = len(layers) + 1
+    return found
+
+
+def trained_depths(model: Any) -> list[int]:
+    """Distinct depths of trained parameters, the lowest first."""
+    found = depths(model)
+    return sorted({found[name] for name, p in model.named_parameters() if p.requires_grad})
+
+
+def _stack(model: Any) -> tuple[str, nn.ModuleList]:
+    num_layers = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == num_layers and num_layers:
+            return name, module
+    raise UserError(f"No stack of decoder layers was found in {type(model).__name__}.")

@@ -1,0 +1,74 @@
+"""SWA: the plain mean of the weights over the last part of training is measured and saved.
+
+From the share ``start`` of all steps on, after each step ``mean += (weights - mean) / n``. The
+mean lies near the middle of a flat region that single steps circle around, so it works best with a
+learning rate that stays up: train.schedule = constant. Until ``start`` the weights themselves are
+measured. Training itself is not touched; a run that stops before ``start`` has no mean.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from heldout.core.errors import UserError
+from heldout.core.regularizer import Cost, Regularizer
+from heldout.lm.averages import averages_put_in, float_copies, move_averages
+from heldout.lm.weights import whole
+
+SOURCE = "Izmailov et al. 2018, arXiv 1803.05407"
+COST = "one float32 copy of the trained weights; no step takes longer to speak of"
+
+
+@dataclass(frozen=True)
+class SWA(Regularizer):
+    """``start`` is a share of all steps; 0 averages from the first step on."""
+
+    CONFLICTS: ClassVar = {
+        "EMA": "both put an average in place of the weights; use one of them.",
+        "Rollback": "the mean would hold the weights that were given up; use EarlyStopping.",
+    }
+
+    start: float = 0.75
+
+    _averages: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _counts: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.start < 1:
+            raise UserError(f"SWA(start=...) must be at least 0 and under 1, got {self.start}.")
+
+    @property
+    def cost(self) -> Cost:
+        return Cost(parameters=1.0)
+
+    def prepare(self, model: Any) -> None:
+        self._averages.clear()
+        self._averages.update(float_copies(model))
+        self._counts["averaged"] = 0
+
+    def before_step(self, model: Any, step: int) -> None:
+        if self.start and step and not self._progress:
+            raise UserError(f"SWA(start={self.start}) needs Steps(total_steps=...).")
+
+    def after_step(self, model: Any, step: int, rates: dict[str, float]) -> None:
+        if self._progress >= self.start:
+            self._counts["averaged"] += 1
+            move_averages(self._averages, model, 1 / self._counts["averaged"])
+
+    @contextmanager
+    def evaluation_weights(self, model: Any) -> Iterator[None]:
+        if not self._counts.get("averaged"):
+            yield
+            return
+        with averages_put_in(model, self._averages):
+            yield
+
+    def state_dict(self) -> dict[str, Any]:
+        averages = whole(self._averages) if self._counts["averaged"] else {}
+        return {"averages": averages, "averaged": self._counts["averaged"]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._averages.update(state["averages"])
+        self._counts["averaged"] = state["averaged"]
