@@ -56,10 +56,9 @@ def pull_back(
     for factor, gradient in gradients:
         if id(factor) in learning_rates:
             factors[learning_rates[id(factor)]].append((factor, gradient))
-    for learning_rate, pairs in factors.items():
-        torch._foreach_sub_(
-            [p for p, _ in pairs], [g for _, g in pairs], alpha=learning_rate * rate
-        )
+    for learning_rate, pulls in factors.items():
+        length = learning_rate * rate
+        torch._foreach_sub_([p for p, _ in pulls], [g for _, g in pulls], alpha=length)
 
 
 @torch.no_grad()
