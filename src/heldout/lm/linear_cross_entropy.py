@@ -35,8 +35,8 @@ def linear_cross_entropy(
 
     Equals ``F.cross_entropy(hidden @ weight.T + bias, targets, reduction="sum")`` in float32, plus
     the sum of each term of ``token_loss``: callables ``(logits_NV, targets_N) -> nats_N`` that see
-    the float32 logits of some tokens at a time. A term's own parameters get no gradient. Under autocast the
-    product with the weight is taken in autocast's type, as a linear layer would.
+    the float32 logits of some tokens at a time. A term's own parameters get no gradient. Under
+    autocast the product with the weight is taken in autocast's type, as a linear layer would.
 
     Costs the same three matrix products as the plain way; holds one chunk of logits, by default
     64 MB or 256 tokens, and the gradient of the weight if it is trained. Can be differentiated

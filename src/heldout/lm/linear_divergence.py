@@ -36,8 +36,8 @@ def linear_divergence(
 
     p and q are the softmax of ``hidden @ weight.T + bias``. Gradients flow to every hidden state,
     weight and bias that requires one; one-sided use means detaching the other side. Costs two
-    products with the head, and one more for each gradient; holds two chunks of logits, each by default
-    64 MB or 256 tokens. Under autocast the products are taken in autocast's type. Can be
+    products with the head, and one more for each gradient; holds two chunks of logits, each by
+    default 64 MB or 256 tokens. Under autocast the products are taken in autocast's type. Can be
     differentiated once.
     """
     if chunk_tokens is None:
