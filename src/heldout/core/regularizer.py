@@ -98,6 +98,8 @@ Decision = Continue | Stop | RollBack
 class Gradient(Protocol):
     """Computes the gradient of the window's loss, all added terms included."""
 
+    window: Sequence[Mapping[str, Any]]  # this process's micro-batches, in order
+
     def __call__(
         self,
         *,
