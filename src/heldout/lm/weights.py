@@ -13,10 +13,13 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Trained parameters by name, each once, without the prefixes that wrappers add."""
+    return {name: p for name, p in _parameters(model).items() if p.requires_grad}
+
+
+def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {
         name.removeprefix("_orig_mod.").removeprefix("module."): parameter
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad
     }
 
 
@@ -30,6 +33,8 @@ def placed_like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
 
     ``value`` is whole and equal on all processes, or sharded already. Copies only if needed.
     """
+    if isinstance(value, DTensor) and not isinstance(parameter, DTensor):
+        value = value.full_tensor()  # FSDP keeps the outermost weights whole after the forward
     if isinstance(parameter, DTensor) and not isinstance(value, DTensor):
         whole = value.to(parameter.device, parameter.dtype)
         return distribute_tensor(
@@ -88,12 +93,12 @@ def seed_of(seed: int, step: int, index: int = 0) -> int:
 
 @contextmanager
 def weights_replaced(model: nn.Module, values: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Within this context the named trained parameters hold ``values``; moves no data.
+    """Within this context the named parameters hold ``values``; moves no data.
 
     A pending backward sees the own weights, if the context is left before it. Sharded parameters
     are copied instead, because FSDP keeps pointers to them.
     """
-    parameters = trained_parameters(model)
+    parameters = _parameters(model)  # some may be frozen for now
     kept = {}
     try:
         for name, value in values.items():
@@ -124,8 +129,14 @@ def is_adapted(model: Any) -> bool:
 def base_weights(model: nn.Module, anchors: Mapping[str, torch.Tensor]) -> Iterator[None]:
     """Within this context ``model`` is the base: adapters off, or ``anchors`` put in."""
     if adapted := _adapted(model):
-        with adapted.disable_adapter():
-            yield
+        # PEFT marks all adapters as trained when it turns them on again.
+        trained = [(p, p.requires_grad) for p in model.parameters()]
+        try:
+            with adapted.disable_adapter():
+                yield
+        finally:
+            for parameter, required in trained:
+                parameter.requires_grad_(required)
     else:
         with weights_replaced(model, anchors):
             yield
