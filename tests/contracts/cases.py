@@ -24,7 +24,7 @@ DROPOUT = (("dropout", {"hidden": 0.3}),)
 CASES = {
     "asam": Case(model="full"),
     "bregman_proximal_point": Case(),
-    "child_tuning": Case({"share": 0.3}),
+    "child_tuning": Case({"mode": "task", "share": 0.3, "fisher_steps": 1}, model="full"),
     "confidence_penalty": Case(),
     "domain_adversarial": Case(),
     "dropout": Case(
