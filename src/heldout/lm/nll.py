@@ -14,6 +14,7 @@ from heldout.core.errors import TrainingDiverged, UserError
 from heldout.core.losses import DocumentLosses
 from heldout.core.row import Row
 from heldout.lm.head import scored_nats, unwrapped
+from heldout.lm.passes import evaluation_mode
 from heldout.lm.tokenize import Window, collate, tokenize_row
 
 BUFFERED_BATCHES = 16  # windows of so many batches are sorted by length together
@@ -81,21 +82,17 @@ def document_losses(
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; each module's own mode is restored afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     # accelerate wraps forward in autocast for mixed precision; losses are compared in full.
     wrapped = model.__dict__.get("forward")
     original = model.__dict__.get("_original_forward")
     if wrapped is not None and original is not None:
         model.forward = original
     try:
-        with torch.no_grad():
+        with torch.no_grad(), evaluation_mode(model):
             yield
     finally:
         if wrapped is not None and original is not None:
             model.forward = wrapped
-        for module, mode in modes:
-            module.training = mode
 
 
 def context_length(model: torch.nn.Module) -> int | None:

@@ -20,7 +20,7 @@ from heldout.core.regularizer import TokenLoss
 from heldout.lm.head import call_with_head, scored, supports_fused_head, unwrapped
 from heldout.lm.linear_cross_entropy import linear_cross_entropy
 from heldout.lm.linear_divergence import divergence_of_logits, linear_divergence
-from heldout.lm.weights import weights_replaced
+from heldout.lm.weights import base_weights, global_norm, weights_replaced
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class ScoredPass:
 
     targets_N: torch.Tensor
     logits_NV: torch.Tensor | None  # only where the head is more than a linear layer
-    hidden_ND: torch.Tensor | None
-    weight_VD: torch.Tensor | None
+    hidden_ND: torch.Tensor
+    weight_VD: torch.Tensor | None  # of a linear head
     bias_V: torch.Tensor | None
     autocast: torch.dtype | None  # the type under which the head's product is taken
 
@@ -41,7 +41,6 @@ class ScoredPass:
             for term in token_loss:
                 loss = loss + term(self.logits_NV, self.targets_N).sum()
             return loss
-        assert self.hidden_ND is not None
         assert self.weight_VD is not None
         with self._precision():
             loss, _ = linear_cross_entropy(
@@ -53,14 +52,19 @@ class ScoredPass:
         """Float32 logits (N, V), held whole: for terms that no chunked function computes."""
         if self.logits_NV is not None:
             return self.logits_NV
-        assert self.hidden_ND is not None
         assert self.weight_VD is not None
         with self._precision():
             return F.linear(self.hidden_ND, self.weight_VD, self.bias_V).float()
 
     def detached(self) -> "ScoredPass":
         """The same numbers, through which no gradient flows."""
-        names = ("logits_NV", "hidden_ND", "weight_VD", "bias_V")
+        return self._detached("logits_NV", "hidden_ND", "weight_VD", "bias_V")
+
+    def head_detached(self) -> "ScoredPass":
+        """The same, without the gradient of the head's weight, which is as large as that is."""
+        return self._detached("weight_VD", "bias_V")
+
+    def _detached(self, *names: str) -> "ScoredPass":
         held = {name: getattr(self, name) for name in names}
         changes: Any = {name: None if v is None else v.detach() for name, v in held.items()}
         return replace(self, **changes)
@@ -80,14 +84,24 @@ def divergence(
     """
     if p.logits_NV is not None or q.logits_NV is not None:
         return divergence_of_logits(p.logits(), q.logits(), kind).sum()
-    assert p.hidden_ND is not None
     assert p.weight_VD is not None
-    assert q.hidden_ND is not None
     assert q.weight_VD is not None
     with p._precision():
         return linear_divergence(
             p.hidden_ND, p.weight_VD, q.hidden_ND, q.weight_VD, kind, p.bias_V, q.bias_V
         )
+
+
+def divergence_gradient(
+    passes: "Passes", offset_BTD: torch.Tensor, kind: Literal["forward", "symmetric"]
+) -> torch.Tensor:
+    """Gradient, to an offset of the embeddings, of the divergence from the task's own pass.
+
+    One forward with the task's dropout masks and one backward, to the offset alone.
+    """
+    offset_BTD = offset_BTD.detach().requires_grad_()
+    moved = passes.again(embedding_offset=offset_BTD, same_dropout=True).head_detached()
+    return torch.autograd.grad(divergence(passes.task.detached(), moved, kind), offset_BTD)[0]
 
 
 class Passes:
@@ -126,6 +140,11 @@ class Passes:
                 stack.enter_context(weights_replaced(self.model, weights))
             return self._run()
 
+    def of_base(self, anchors: Mapping[str, torch.Tensor]) -> ScoredPass:
+        """What the base predicts, without dropout and gradient; ``anchors`` as in base_weights."""
+        with torch.no_grad(), evaluation_mode(self.model), base_weights(self.model, anchors):
+            return self._run()
+
     def _run(self) -> ScoredPass:
         labels_BT = self.batch["labels"]
         fused = supports_fused_head(self.model)
@@ -133,6 +152,7 @@ class Passes:
 
         def compute(head, hidden_BTD):
             hidden_ND, found["targets"] = scored(hidden_BTD, labels_BT)
+            found["hidden"] = hidden_ND
             device = hidden_ND.device.type
             if torch.is_autocast_enabled(device):
                 found["autocast"] = torch.get_autocast_dtype(device)
@@ -141,13 +161,36 @@ class Passes:
         output = call_with_head(self.model, self.batch, compute)[0]
         targets_N, autocast = found["targets"], found.get("autocast")
         if not fused:
-            return ScoredPass(targets_N, output.float(), None, None, None, autocast)
+            return ScoredPass(targets_N, output.float(), found["hidden"], None, None, autocast)
         head = unwrapped(self.model).get_output_embeddings()
         weight, bias = _whole(head.weight), _whole(head.bias)
         if not torch.is_grad_enabled():
             # Detached, it keeps the numbers of this pass when replaced weights are put back.
             weight, bias = weight.detach(), None if bias is None else bias.detach()
         return ScoredPass(targets_N, None, output, weight, bias, autocast)
+
+
+def embedding_length(model: nn.Module) -> float:
+    """Root mean square length of the rows of the input embedding, as they enter the model.
+
+    The unit for perturbations of embedded tokens, whose scale differs between models.
+    """
+    embedding = unwrapped(model).get_input_embeddings()
+    weight_VD = embedding.weight.detach()
+    length = global_norm([weight_VD]) / len(weight_VD) ** 0.5
+    return float(length * getattr(embedding, "embed_scale", 1.0))
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module):
+    """Within this context every module is in evaluation mode; its own is restored."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 @contextmanager

@@ -38,6 +38,15 @@ def sequence_lengths(index_BT: torch.Tensor) -> torch.Tensor:
     return torch.bincount(index_BT[index_BT >= 0])
 
 
+def sequence_norms(values_BTD: torch.Tensor, index_BT: torch.Tensor) -> torch.Tensor:
+    """(B, T, 1): at each token the Euclidean norm of its whole sequence; 0 on padding."""
+    number_BT = index_BT + 1  # padding is sequence 0
+    squares_BT = values_BTD.float().square().sum(-1).masked_fill(index_BT < 0, 0.0)
+    sums_S = squares_BT.new_zeros(int(number_BT.max()) + 1)
+    sums_S.index_add_(0, number_BT.flatten(), squares_BT.flatten())
+    return sums_S.sqrt()[number_BT][..., None]
+
+
 def sequence_noise(
     batch: Mapping[str, Any], width: int, seed: int, step: int, *, normal: bool
 ) -> torch.Tensor:

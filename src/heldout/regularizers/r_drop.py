@@ -1,0 +1,83 @@
+"""R-Drop: two passes with different dropout must agree.
+
+The loss becomes ``(CE1 + CE2) / 2 + weight * (KL(p1 || p2) + KL(p2 || p1)) / 2``, where p1 and p2
+are what two passes over the same tokens predict under different dropout masks. It helps where
+dropout does: on small sets, with many epochs. The paper adds both cross-entropies instead of
+taking their mean, so its alpha is twice this ``weight``; its authors' code is as here.
+
+The model needs dropout: ``Dropout(hidden=...)`` puts it in. Terms that others add to each token's
+loss, such as label smoothing, act on the first pass.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from heldout.core.errors import UserError
+from heldout.core.recipe import Recipe
+from heldout.core.regularizer import Cost, Regularizer, TokenSum
+from heldout.lm.passes import ScoredPass, divergence
+
+SOURCE = "Liang et al. 2021, arXiv 2106.14448"
+COST = "one more forward and backward"
+
+_NO_DROPOUT = (
+    "RDrop compares two passes that differ by dropout, and nothing is dropped in this model: add "
+    "Dropout(hidden=0.1), or leave RDrop out."
+)
+
+
+def r_drop_term(first: ScoredPass, second: ScoredPass, weight: float) -> torch.Tensor:
+    """What is added to the cross-entropy of the first pass, summed over scored tokens, in nats."""
+    cross_entropies = (second.cross_entropy() - first.cross_entropy()) / 2
+    return cross_entropies + weight / 2 * divergence(first, second, "symmetric")
+
+
+@dataclass(frozen=True)
+class RDrop(Regularizer):
+    """``weight`` of the disagreement between the two passes."""
+
+    STRENGTH = "weight"
+
+    weight: float = 1.0
+
+    _seen: dict = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.weight >= 0:
+            raise UserError(f"RDrop(weight=...) must be 0 or more, got {self.weight}.")
+
+    @property
+    def cost(self) -> Cost:
+        return Cost(forwards=1, backwards=1)
+
+    def check(self, model: Any, recipe: Recipe | None) -> None:
+        # Without a recipe it is not known yet what others put in: extra_loss looks again.
+        if recipe is not None and set(recipe.regularizers) <= {"r_drop"} and not _drops(model):
+            raise UserError(_NO_DROPOUT)
+
+    def extra_loss(self, passes, batch) -> TokenSum:
+        if self.strength == 0:
+            return TokenSum(passes.task.targets_N.new_zeros((), dtype=torch.float32))
+        second = passes.again()
+        if not self._seen:
+            # An adapter that is still zero gives equal passes in spite of its dropout.
+            equal = torch.equal(passes.task.hidden_ND, second.hidden_ND)
+            if equal and not _drops(passes.model):
+                raise UserError(_NO_DROPOUT)
+            self._seen["dropout"] = True
+        return TokenSum(r_drop_term(passes.task, second, self.strength))
+
+
+def _drops(model: Any) -> bool:
+    """Whether a dropout module or number is above 0; dropout by hooks shows in the passes."""
+    for module in model.modules():
+        number = getattr(module, "attention_dropout", 0.0)
+        if isinstance(module, nn.Dropout) and module.p > 0:
+            return True
+        if isinstance(number, float) and number > 0:
+            return True
+    return False

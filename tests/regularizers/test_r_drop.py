@@ -1,0 +1,76 @@
+import pytest
+import torch
+from full_logits import assert_same, cross_entropy, kl, log_probs, model64, num_scored, ours, window
+from full_logits import theirs as plain
+from peft import LoraConfig, get_peft_model
+
+from heldout.core.errors import UserError
+from heldout.core.recipe import Recipe
+from heldout.regularizers.dropout import Dropout
+from heldout.regularizers.label_smoothing import LabelSmoothing
+from heldout.regularizers.r_drop import RDrop
+
+
+@pytest.fixture
+def model(tiny_model_dir):
+    return model64(tiny_model_dir)
+
+
+def slow_twin(model, batches, weight):
+    """Mean of both cross-entropies plus the mean of both divergences, from the paper."""
+    total = 0.0
+    for batch in batches:
+        log_p, targets = log_probs(model, batch)
+        log_q, _ = log_probs(model, batch)
+        picked = torch.arange(len(targets)), targets
+        total = total - (log_p[picked].sum() + log_q[picked].sum()) / 2
+        total = total + weight * (kl(log_p, log_q) + kl(log_q, log_p)) / 2
+    return total / num_scored(batches)
+
+
+def test_loss_and_gradient_are_those_of_the_paper(model):
+    batches = window((9, 5), (14,))
+    found = ours(model, [Dropout(hidden=0.3), RDrop(weight=2.5)], batches, seed=3)
+    with Dropout(hidden=0.3).attached(model.train()):
+        torch.manual_seed(3)
+        assert_same(found, plain(model, slow_twin(model, batches, 2.5)))
+
+
+def test_a_weight_of_nothing_is_no_r_drop(model):
+    batches = window((9, 5))
+    without = ours(model, [Dropout(hidden=0.3)], batches)
+    assert_same(ours(model, [Dropout(hidden=0.3), RDrop(weight=0.0)], batches), without, rtol=1e-12)
+
+
+def test_no_dropout_anywhere_is_refused(model, tiny_model_dir):
+    with pytest.raises(UserError, match=r"add Dropout\(hidden=0.1\)"):
+        ours(model, [RDrop()], window((9, 5)))
+    with pytest.raises(UserError, match=r"add Dropout\(hidden=0.1\)"):
+        RDrop().check(model, Recipe(regularizers={"r_drop": {}}))
+    # What others put in is not known before they have put it in.
+    RDrop().check(model, Recipe(regularizers={"r_drop": {}, "dropout": {"hidden": 0.1}}))
+    RDrop().check(model, None)
+
+
+def test_dropout_of_a_fresh_adapter_does_nothing_yet_and_is_no_error(model):
+    lora = LoraConfig(r=2, target_modules="all-linear", lora_dropout=0.2)
+    adapted = get_peft_model(model, lora)
+    loss, _ = ours(adapted, [RDrop()], window((9, 5)))
+    batches = window((9, 5))
+    expected = cross_entropy(model, batches[0]).item() / num_scored(batches)
+    assert loss == pytest.approx(expected, rel=1e-6)
+
+
+def test_terms_of_others_act_on_the_first_pass(model):
+    batches = window((9, 5))
+    smooth = LabelSmoothing(amount=0.2)
+    both = ours(model, [Dropout(hidden=0.3), smooth, RDrop()], batches)[0]
+    alone = ours(model, [Dropout(hidden=0.3), RDrop()], batches)[0]
+    first = ours(model, [Dropout(hidden=0.3), smooth], batches)[0]
+    task = ours(model, [Dropout(hidden=0.3)], batches)[0]
+    assert both - alone == pytest.approx(first - task, rel=1e-5)
+
+
+def test_bad_values():
+    with pytest.raises(UserError, match=r"RDrop\(weight=...\) must be 0 or more, got -1."):
+        RDrop(weight=-1)
