@@ -6,9 +6,26 @@ import inspect
 from pathlib import Path
 
 import heldout.core.recipe as recipe_module
-from heldout.core.discovery import list_entries
+import heldout.core.regularizer as contract
+from heldout.core.discovery import build, entries_of, list_entries
 from heldout.core.recipe import Recipe
+from heldout.core.regularizer import moments_used
 
+MOMENTS = (
+    "prepare",
+    "attached",
+    "parameter_options",
+    "edit_batch",
+    "before_step",
+    "around_gradient",
+    "token_loss",
+    "extra_loss",
+    "after_step",
+    "evaluation_weights",
+    "decide",
+    "finish",
+)
+LEVELS = ("LOSS", "PENALTY", "WEIGHTS", "ASCENT", "NOISE", "MASK")  # from the inside
 FOLDER = Path(__file__).parent / "generated"
 
 
@@ -21,14 +38,101 @@ def catalog() -> str:
         )
     for entry in list_entries():
         if entry.module:
-            path = Path(recipe_module.__file__).parents[1] / Path(*entry.module.split(".")[1:])
-            tree = ast.parse(path.with_suffix(".py").read_text(encoding="utf-8"))
+            tree = ast.parse(_path(entry).read_text(encoding="utf-8"))
             lines += ["", f"## {entry.name}", "", ast.get_docstring(tree) or "", ""]
             for node in tree.body:
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                     lines += [f"**`{node.name}`**: {ast.get_docstring(node) or ''}", ""]
             lines += [f"Source: {entry.source}. Cost: {entry.cost}."]
     return "\n".join(lines) + "\n"
+
+
+def regularizers() -> dict[str, str]:
+    """Tables over all regularizers, read from what each of them overrides and declares."""
+    found = [(entry, build("regularizer", entry.name, {})) for entry in entries_of("regularizer")]
+    return {
+        "_where.md": _where(found),
+        "_costs.md": _costs(found),
+        "_together.md": _together(found),
+    }
+
+
+def _where(found) -> str:
+    lines = [
+        "| regularizer | what it does | `heldout fit` | `attach`, `Steps` | moments | functions |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for entry, regularizer in found:
+        used = [name for name in MOMENTS if moments_used(regularizer, name)]
+        measured = {"decide", "finish"} & set(used)
+        cells = (
+            f"[`{entry.class_name}`](generated/catalog.md#{entry.name})",
+            entry.summary.partition(": ")[2].removesuffix(".") or entry.summary.removesuffix("."),
+            "yes",
+            "no: needs held-out losses" if measured else "yes",
+            ", ".join(f"`{name}`" for name in used),
+            ", ".join(f"`{name}`" for name in _functions(entry)),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _costs(found) -> str:
+    """The figures of each with its defaults; ``heldout fit`` says them for what is asked for."""
+    lines = [
+        "| regularizer | forwards | backwards | weights kept | in words |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for entry, regularizer in found:
+        cost = regularizer.cost
+        kept = [
+            f"{copies:g} of the {which}"
+            for copies, which in ((cost.parameters, "trained"), (cost.base, "whole model"))
+            if copies
+        ]
+        cells = (
+            f"`{entry.class_name}`",
+            f"{cost.windows * (1 + cost.forwards)}",
+            f"{cost.windows * (1 + cost.backwards)}",
+            ", ".join(kept) or "none",
+            entry.cost,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _together(found) -> str:
+    lines = ["| around the gradient, from the inside | regularizers |", "| --- | --- |"]
+    for level in LEVELS:
+        names = [
+            f"`{entry.class_name}`"
+            for entry, regularizer in found
+            if moments_used(regularizer, "around_gradient")
+            and getattr(contract, level) == regularizer.AROUND
+        ]
+        if names:
+            lines.append(f"| `{level}` | {', '.join(names)} |")
+    lines += ["", "| not together | why, and what instead |", "| --- | --- |"]
+    told: set[tuple[frozenset[str], str]] = set()
+    for entry, regularizer in found:
+        for other, reason in regularizer.CONFLICTS.items():
+            if (key := (frozenset((entry.class_name, other)), reason)) not in told:
+                told.add(key)
+                lines.append(f"| `{entry.class_name}`, `{other}` | {reason} |")
+    return "\n".join(lines) + "\n"
+
+
+def _functions(entry) -> list[str]:
+    return [
+        node.name
+        for node in ast.parse(_path(entry).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    ]
+
+
+def _path(entry) -> Path:
+    root = Path(recipe_module.__file__).parents[1]
+    return (root / Path(*entry.module.split(".")[1:])).with_suffix(".py")
 
 
 def recipe_keys() -> str:
@@ -77,3 +181,5 @@ if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "catalog.md").write_text(catalog(), encoding="utf-8")
     (FOLDER / "recipe.md").write_text(recipe_keys(), encoding="utf-8")
+    for name, table in regularizers().items():
+        (FOLDER / name).write_text(table, encoding="utf-8")
