@@ -35,7 +35,7 @@ CASES = {
     "free_lb": Case(model="full"),
     "goldfish": Case(),
     "gradient_noise": Case(),
-    "gradual_unfreezing": Case(model="full"),
+    "gradual_unfreezing": Case({"steps_per_layer": 2}, model="full"),
     "kl_to_base": Case(model="full"),
     "l2_penalty": Case(),
     "l2_sp": Case(model="full"),
