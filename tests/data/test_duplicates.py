@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heldout.core.row import Row
-from heldout.data.duplicates import Components, Duplicate, find_duplicates
+from heldout.data.duplicates import Duplicate, find_duplicates
+from heldout.data.pairs import Components
 
 WORDS = " ".join(topics[name] for name in sorted(topics)).split()
 

@@ -10,7 +10,8 @@ from heldout.core.errors import UserError
 from heldout.core.recipe import DataSection
 from heldout.core.row import Part, Row
 from heldout.core.stats import LEAST_HELD_OUT
-from heldout.data.duplicates import Components, find_duplicates
+from heldout.data.duplicates import find_related
+from heldout.data.pairs import Components
 
 LEAST_TO_SPLIT = 10  # components that cross-validation still makes sense with
 
@@ -153,7 +154,7 @@ class _Pool:
         self.rows = [row for part in parts.values() for row in part]
         own_part = [name for name, part in parts.items() for _ in part]
         self.part_of: list[Part | None] = [*own_part]  # None: dropped
-        self.duplicates = find_duplicates(self.rows, data.near_duplicate_threshold)
+        self.duplicates = find_related(self.rows, data.near_duplicate_threshold)
         self.names = [
             _group_name(row, part, data.group)
             for row, part in zip(self.rows, own_part, strict=True)
@@ -225,7 +226,7 @@ class _Pool:
             part_a, part_b = self.part_of[pair.row_a], self.part_of[pair.row_b]
             if part_a is not None and part_b is not None:
                 assert part_a == part_b, f"{pair} straddles {part_a} and {part_b}"
-                repeats[pair.kind].add(pair.row_b)
+                repeats.setdefault(pair.kind, set()).add(pair.row_b)
         num_near = len(repeats["near"] - repeats["exact"])
         return Split(
             mode,

@@ -1,0 +1,356 @@
+"""Which texts say the same: near duplicates from MinHash bands, shared spans from winnowed hashes.
+
+Works on token codes that lie in memory or in a file. What is returned was verified on the codes.
+Texts are given by position; ``engine.map`` runs the parts that do not depend on one another.
+"""
+
+# R texts, T tokens of all texts, B bands of K hash functions, N pairs or entries
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from heldout.data.shingles import (
+    GRAM,
+    NUM_HASHES,
+    SPAN,
+    WINDOW,
+    Codes,
+    jaccard,
+    shingle_set,
+    signatures,
+)
+
+MISS_RATE = 5e-3  # of pairs whose similarity is the threshold; fewer above it
+MOST_NEIGHBORS = 64  # rows of one band that a row is compared with; 16 where there are more
+BOILERPLATE_SHARE = 0.5
+BOILERPLATE_ROWS = 20
+BOILERPLATE_SAMPLE = 2000  # texts that tell what more than half of all texts hold
+BOILERPLATE_SPAN_ROWS = 10  # different texts with the same span: a frame, a licence, a quotation
+MOST_SPAN = 4000  # tokens on each side that a shared span is followed
+_PAIRS_AT_ONCE = 50_000
+
+Entries = np.dtype(
+    [("hash", "u8"), ("text", "u4"), ("position", "u4"), ("label", "u4"), ("part", "u4")]
+)
+
+
+class Engine(Protocol):
+    """Where the independent parts of the work run."""
+
+    def map(self, function: Callable[..., Any], items: Iterable[tuple]) -> Iterator[Any]:
+        """``function(*item)`` of each item, in their order; few items are taken ahead."""
+        ...
+
+
+class Here:
+    """One after the other, in this process."""
+
+    def map(self, function: Callable[..., Any], items: Iterable[tuple]) -> Iterator[Any]:
+        return (function(*item) for item in items)
+
+
+class Components:
+    """Sets of positions that are joined step by step."""
+
+    def __init__(self, size: int):
+        self.label = np.arange(size)  # position -> label of its set
+        self.members: dict[int, list[int]] = {}  # of sets with more than one member
+
+    def join(self, a: int, b: int) -> None:
+        """Cost: moving the members of the smaller set."""
+        small, large = sorted((int(self.label[a]), int(self.label[b])), key=self.size_of)
+        if small != large:
+            moved = self.members.pop(small, [small])
+            self.members.setdefault(large, [large]).extend(moved)
+            self.label[moved] = large
+
+    def size_of(self, label: int) -> int:
+        return len(self.members.get(label, (label,)))
+
+
+# Near duplicates
+
+
+def boilerplate_shingles(sample: Codes) -> np.ndarray:
+    """Sorted shingles that stand in more than half of at least 20 different texts."""
+    num = len(sample.ends_R)
+    if num < BOILERPLATE_ROWS:
+        return np.zeros(0, dtype=np.uint64)
+    empty = np.zeros(0, dtype=np.uint64)
+    sets = [shingle_set(sample.of(text), empty) for text in range(num)]
+    found, num_texts = np.unique(np.concatenate(sets), return_counts=True)
+    return found[num_texts > BOILERPLATE_SHARE * num]
+
+
+def hashes_per_band(threshold: float) -> int:
+    """The most hashes per band with which MISS_RATE of the pairs at the threshold are missed."""
+    fitting = [
+        per_band
+        for per_band in range(1, 5)
+        if (1 - threshold**per_band) ** (NUM_HASHES // per_band) <= MISS_RATE
+    ]
+    return max(fitting, default=1)
+
+
+def in_bands(codes: Codes, boilerplate: np.ndarray, per_band: int) -> np.ndarray:
+    """Signatures as (B, R, K)."""
+    num_bands = NUM_HASHES // per_band
+    signature_RH = signatures(codes, boilerplate)[:, : num_bands * per_band]
+    return signature_RH.reshape(-1, num_bands, per_band).transpose(1, 0, 2)
+
+
+def near_pairs(
+    codes: Codes,
+    signatures_BRK: np.ndarray,
+    texts: np.ndarray,
+    threshold: float,
+    boilerplate: np.ndarray,
+    engine: Engine,
+) -> Iterator[tuple[int, int, float]]:
+    """Pairs of ``texts`` (positions in ``codes``, as in the signatures) above the threshold.
+
+    Every cluster is connected, but not every pair of a cluster of more than 64 is listed.
+    """
+    clusters = Components(len(texts))
+    num_bands = len(signatures_BRK)
+    todo = ((signatures_BRK, band, threshold) for band in range(num_bands))
+    for left, right in engine.map(_likely_pairs, todo):
+        together = clusters.label[left] == clusters.label[right]
+        if together.any():  # no need to compare what a large cluster holds already
+            sizes = [clusters.size_of(int(label)) for label in clusters.label[left[together]]]
+            together[together] = np.array(sizes) > MOST_NEIGHBORS
+            left, right = left[~together], right[~together]
+        batches = (
+            _codes_of_pairs(codes, texts[left[at : at + 2000]], texts[right[at : at + 2000]])
+            + (boilerplate,)
+            for at in range(0, len(left), 2000)
+        )
+        at = 0
+        for similarities in engine.map(_similarities, batches):
+            for similarity in similarities:
+                a, b = int(left[at]), int(right[at])
+                at += 1
+                if similarity >= threshold:
+                    clusters.join(a, b)
+                    yield int(texts[a]), int(texts[b]), similarity
+
+
+def _likely_pairs(
+    signatures_BRK: np.ndarray, band: int, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs that agree in this band and in none before it, and in enough hashes altogether."""
+    least = threshold - 4 * 0.5 / NUM_HASHES**0.5  # four standard errors
+    keys = np.zeros(signatures_BRK.shape[1], dtype=np.uint64)
+    for column in np.asarray(signatures_BRK[band]).T:
+        keys = (keys << np.uint64(16)) | column
+    order = np.argsort(keys, kind="stable")
+    found = [(np.zeros(0, dtype=np.int64),) * 2]
+    for at, after in neighbors(keys[order], MOST_NEIGHBORS):
+        for start in range(0, len(at), _PAIRS_AT_ONCE):
+            left = order[at[start : start + _PAIRS_AT_ONCE]]
+            right = order[after[start : start + _PAIRS_AT_ONCE]]
+            equal_BNK = signatures_BRK[:, left] == signatures_BRK[:, right]
+            first_band = equal_BNK.all(axis=2).argmax(axis=0)
+            likely = (first_band == band) & (equal_BNK.mean(axis=(0, 2)) >= least)
+            found.append((left[likely], right[likely]))
+    both = [np.concatenate(side) for side in zip(*found, strict=True)]
+    return both[0], both[1]
+
+
+def neighbors(keys: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Places of equal sorted keys at distance 1, 2, ...; a quarter of ``most`` in longer runs."""
+    starts = np.flatnonzero(_changes(keys)) if len(keys) else np.zeros(0, dtype=np.int64)
+    sizes = np.diff(np.append(starts, len(keys)))
+    size_of = np.repeat(sizes, sizes)
+    at = np.arange(len(keys))
+    for distance in range(1, most + 1):
+        at = at[at + distance < len(keys)]
+        at = at[keys[at] == keys[at + distance]]
+        if distance > most // 4:
+            at = at[size_of[at] <= most]
+        if not len(at):
+            return
+        yield at, at + distance
+
+
+def _codes_of_pairs(
+    codes: Codes, left: np.ndarray, right: np.ndarray
+) -> tuple[Codes, np.ndarray, np.ndarray]:
+    """Only the texts of some pairs, and the pairs as positions among these."""
+    needed, place = np.unique(np.concatenate([left, right]), return_inverse=True)
+    return codes.chosen(needed.tolist()), place[: len(left)], place[len(left) :]
+
+
+def _similarities(
+    codes: Codes, left: np.ndarray, right: np.ndarray, boilerplate: np.ndarray
+) -> list[float]:
+    sets = [shingle_set(codes.of(text), boilerplate) for text in range(len(codes.ends_R))]
+    return [
+        jaccard(sets[a], sets[b]) for a, b in zip(left.tolist(), right.tolist(), strict=True)
+    ]
+
+
+# Shared spans
+
+
+@dataclass(frozen=True)
+class Span:
+    """``length`` tokens in a row that two texts share, as long as they go on."""
+
+    text_a: int
+    text_b: int
+    start_a: int
+    start_b: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Boilerplate:
+    """Tokens in a row that stand in many different texts, of which ``text`` is the first."""
+
+    text: int
+    start: int
+    length: int
+    num_texts: int
+
+
+def shared_spans(
+    codes: Codes,
+    parts: Iterable[np.ndarray],
+    engine: Engine,
+    wanted: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> tuple[list[Span], list[Boilerplate]]:
+    """Spans of SPAN tokens or more between texts of different labels, the longest of each pair.
+
+    ``parts`` are arrays of Entries; equal hashes are in the same one. Texts of one label are
+    known to be alike, count once, and are not compared. A hash in 10 texts or more is boilerplate.
+    ``wanted`` tells of pairs of texts which to look at.
+    """
+    hits, usual = [], []
+    for pairs, common in engine.map(_span_hits, ((part,) for part in parts)):
+        if wanted is not None:
+            pairs = pairs[wanted(pairs[:, 0], pairs[:, 2])]
+        hits.append(_verified(codes, pairs, np.full(len(pairs), SPAN)))
+        usual.append(common)
+    return _longest(hits), _joined(usual)
+
+
+def contained_spans(codes: Codes, hits: np.ndarray) -> list[Span]:
+    """Of hits (text, position, short text, its position), those that hold all of the short one."""
+    lengths = np.array([len(codes.of(text)) for text in hits[:, 2].tolist()], dtype=np.int64)
+    return _longest([_verified(codes, hits, lengths)])
+
+
+def _span_hits(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(text, position, text, position) of equal hashes, and Entries of boilerplate.
+
+    In the label of the latter stands the number of different texts.
+    """
+    if not len(entries):
+        return np.zeros((0, 4), dtype=np.int64), entries
+    # Most hashes are there once.
+    entries = entries[np.argsort(entries["hash"], kind="stable")]
+    hashes = entries["hash"]
+    same = hashes[1:] == hashes[:-1]
+    entries = entries[np.concatenate((same, [False])) | np.concatenate(([False], same))]
+    if not len(entries):
+        return np.zeros((0, 4), dtype=np.int64), entries
+    order = np.lexsort((entries["text"], entries["part"], entries["label"], entries["hash"]))
+    entries = entries[order]
+    new_hash = _changes(entries["hash"])
+    new_label = new_hash | _changes(entries["label"])
+    starts = np.flatnonzero(new_hash)
+    num_labels = np.add.reduceat(new_label.astype(np.int64), starts)
+    sizes = np.diff(np.append(starts, len(entries)))
+    labels_of = np.repeat(num_labels, sizes)
+    common = entries[starts[num_labels >= BOILERPLATE_SPAN_ROWS]].copy()
+    common["label"] = num_labels[num_labels >= BOILERPLATE_SPAN_ROWS]
+    # Of many texts that are alike, four of each part stand for all.
+    new_part = np.flatnonzero(new_label | _changes(entries["part"]))
+    rank = np.arange(len(entries)) - np.repeat(
+        new_part, np.diff(np.append(new_part, len(entries)))
+    )
+    entries = entries[(labels_of > 1) & (labels_of < BOILERPLATE_SPAN_ROWS) & (rank < 4)]
+    pairs = [np.zeros((0, 4), dtype=np.int64)]
+    for at, after in neighbors(entries["hash"], 4 * len(entries)):
+        differ = entries["label"][at] != entries["label"][after]
+        left, right = entries[at[differ]], entries[after[differ]]
+        columns = [left["text"], left["position"], right["text"], right["position"]]
+        pairs.append(np.stack(columns, axis=1).astype(np.int64))
+    return np.concatenate(pairs), common
+
+
+def _changes(values: np.ndarray) -> np.ndarray:
+    return np.concatenate(([True], values[1:] != values[:-1]))
+
+
+def _verified(codes: Codes, hits: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """(text, text, start, start, length) of hits that go on for ``least`` tokens or more."""
+    found = [np.zeros((0, 5), dtype=np.int64)]
+    for at in range(0, len(hits), _PAIRS_AT_ONCE):
+        text_a, place_a, text_b, place_b = hits[at : at + _PAIRS_AT_ONCE].T
+        begins = [_starts(codes, text) for text in (text_a, text_b)]
+        ends = [codes.ends_R[text] for text in (text_a, text_b)]
+        here = [begins[0] + place_a, begins[1] + place_b]
+        back = _run(codes.codes_T, here[0] - 1, here[1] - 1, -1, begins)
+        ahead = _run(codes.codes_T, here[0], here[1], 1, ends)
+        length = back + ahead
+        keep = length >= least[at : at + _PAIRS_AT_ONCE]
+        columns = [text_a, text_b, place_a - back, place_b - back, length]
+        found.append(np.stack(columns, axis=1)[keep])
+    return np.concatenate(found)
+
+
+def _starts(codes: Codes, texts: np.ndarray) -> np.ndarray:
+    return np.where(texts > 0, codes.ends_R[np.maximum(texts, 1) - 1], 0)
+
+
+def _run(
+    codes_T: np.ndarray, a: np.ndarray, b: np.ndarray, step: int, bounds: Sequence[np.ndarray]
+) -> np.ndarray:
+    """How many tokens are equal from places a and b on, up to the ends of the texts."""
+    length = np.zeros(len(a), dtype=np.int64)
+    if step > 0:
+        room = np.minimum(bounds[0] - a, bounds[1] - b)
+    else:
+        room = np.minimum(a - bounds[0], b - bounds[1]) + 1
+    going = np.flatnonzero(room > 0)
+    for distance in range(MOST_SPAN):
+        if not len(going):
+            break
+        equal = codes_T[a[going] + step * distance] == codes_T[b[going] + step * distance]
+        going = going[equal]
+        length[going] += 1
+        going = going[room[going] > distance + 1]
+    return length
+
+
+def _longest(found: list[np.ndarray]) -> list[Span]:
+    """One span of each pair of texts, the smaller text first."""
+    hits = np.concatenate([np.zeros((0, 5), dtype=np.int64), *found])
+    turned = hits[:, 0] > hits[:, 1]
+    hits[turned] = hits[turned][:, [1, 0, 3, 2, 4]]
+    hits = hits[np.lexsort((hits[:, 2], -hits[:, 4], hits[:, 1], hits[:, 0]))]
+    first = _changes(hits[:, 0]) | _changes(hits[:, 1]) if len(hits) else np.zeros(0, dtype=bool)
+    return [Span(*row) for row in hits[first].tolist()]
+
+
+def _joined(usual: list[np.ndarray]) -> list[Boilerplate]:
+    """Hashes that follow one another in a text become one span; the most common first."""
+    entries = np.concatenate([np.zeros(0, dtype=Entries), *usual])
+    entries = entries[np.lexsort((entries["position"], entries["text"]))]
+    found: list[Boilerplate] = []
+    for entry in entries:
+        text, position, count = (int(entry[name]) for name in ("text", "position", "label"))
+        last = found[-1] if found else None
+        if last and last.text == text and position <= last.start + last.length - GRAM + WINDOW:
+            length = position + GRAM - last.start
+            count = max(count, last.num_texts)
+            found[-1] = Boilerplate(text, last.start, length, count)
+        else:
+            found.append(Boilerplate(text, position, GRAM, count))
+    return sorted(found, key=lambda each: (-each.num_texts, each.text, each.start))
+

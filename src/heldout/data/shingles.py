@@ -1,0 +1,384 @@
+"""Texts as token codes, and what is compared of them: shingle sets, MinHash, winnowed spans.
+
+A token is a word, or a character in scripts that are written without spaces. Everything works on
+the codes of many texts one after another, without a loop over tokens.
+
+- MinHash: Broder 1997; Leskovec, Rajaraman and Ullman, chapter 3.
+- Winnowing: Schleimer, Wilkerson and Aiken 2003. Of each window of WINDOW hashes of GRAM tokens the
+  least is kept, so that two texts that share SPAN tokens in a row share a kept hash.
+"""
+
+# R texts, T tokens of all texts one after another, H hash functions, N kept hashes
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+SHINGLE = 5  # tokens
+NUM_HASHES = 128
+SPAN = 50  # tokens in a row that two texts share only if one was copied from the other
+GRAM = 25
+WINDOW = SPAN - GRAM + 1
+CONTAINED = 13  # tokens of a text that is searched for as a whole, if it is shorter than SPAN
+_SLICE = 256  # shingles whose hashes fit the cache
+
+
+def normalized(text: str) -> tuple[str, bool]:
+    """What two equal texts have in common, and whether its tokens are characters.
+
+    NFKC, case folding, white space collapsed; without any where words are not separated by it.
+    """
+    if text.isascii():
+        return " ".join(text.lower().split()), False
+    if not unicodedata.is_normalized("NFKC", text):
+        text = unicodedata.normalize("NFKC", text)
+    words = text.casefold().split()
+    if _WITHOUT_SPACES.search(text):
+        joined = "".join(words)
+        if len(_WITHOUT_SPACES.findall(joined)) > 0.3 * len(joined):
+            return joined, True
+    return " ".join(words), False
+
+
+def text_key(text: str) -> bytes:
+    """16 bytes that are equal for equal normalized texts."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Token codes of some texts, one after another."""
+
+    codes_T: np.ndarray  # uint32; equal tokens have equal codes, others differ but for 1 in 2**32
+    ends_R: np.ndarray  # where each text ends
+
+    @property
+    def lengths_R(self) -> np.ndarray:
+        return np.diff(self.ends_R, prepend=0)
+
+    def of(self, text: int) -> np.ndarray:
+        """The codes of one text."""
+        start = int(self.ends_R[text - 1]) if text else 0
+        return self.codes_T[start : int(self.ends_R[text])]
+
+    def chosen(self, texts: Iterable[int]) -> "Codes":
+        """A copy of some of the texts, in memory."""
+        pieces = [self.of(text) for text in texts]
+        return Codes(
+            np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.uint32),
+            np.cumsum([len(piece) for piece in pieces], dtype=np.int64),
+        )
+
+
+def token_codes(texts: Sequence[tuple[str, bool]]) -> Codes:
+    """Codes of normalized texts, in their order."""
+    words = [(place, text) for place, (text, by_characters) in enumerate(texts) if not by_characters]
+    lengths_R = np.zeros(len(texts), dtype=np.int64)
+    hashed, counts = _word_codes([text for _, text in words])
+    lengths_R[[place for place, _ in words]] = counts
+    if len(words) == len(texts):
+        return Codes(hashed, np.cumsum(lengths_R))
+    pieces: list[np.ndarray] = []
+    ends, used = np.cumsum(counts), 0
+    of_words = {place: number for number, (place, _) in enumerate(words)}
+    for place, (text, by_characters) in enumerate(texts):
+        if by_characters:
+            points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+            pieces.append((mix(points.astype(np.uint64) + _ODD) >> _HALF).astype(np.uint32))
+            lengths_R[place] = len(points)
+        else:
+            end = int(ends[of_words[place]])
+            pieces.append(hashed[used:end])
+            used = end
+    return Codes(np.concatenate(pieces), np.cumsum(lengths_R))
+
+
+def _word_codes(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """A polynomial in the bytes of each word, by differences of one running sum."""
+    joined = " ".join(texts).encode("utf-8", "surrogatepass") + b" "
+    bytes_ = np.frombuffer(joined, dtype=np.uint8)
+    powers, inverses = _powers(1 << max(16, len(bytes_).bit_length()))
+    running = np.cumsum(_byte_values()[bytes_] * powers[: len(bytes_)])
+    stops = np.flatnonzero(bytes_ == 32)
+    starts = np.concatenate(([0], stops[:-1] + 1))
+    is_word = stops > starts  # an empty text has none
+    starts, stops = starts[is_word], stops[is_word]
+    before = np.where(starts > 0, running[starts - 1], 0).astype(np.uint64)
+    value = (running[stops - 1] - before) * inverses[starts]
+    codes = (mix(value) >> _HALF).astype(np.uint32)
+    counts = np.array([text.count(" ") + 1 if text else 0 for text in texts], dtype=np.int64)
+    return codes, counts
+
+
+@cache
+def _byte_values() -> np.ndarray:
+    return np.random.default_rng(1).integers(1, 2**63, 256, dtype=np.uint64) * np.uint64(2) + _ONE
+
+
+@cache
+def _powers(num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Powers of an odd number modulo 2**64, and their inverses."""
+    inverse = np.uint64(pow(int(_ODD), -1, 2**64))
+    both = []
+    for base in (_ODD, inverse):
+        factors = np.full(num, base, dtype=np.uint64)
+        factors[0] = 1
+        both.append(np.multiply.accumulate(factors))
+    return both[0], both[1]
+
+
+_ONE = np.uint64(1)
+_HALF = np.uint64(32)
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+
+
+def mix(values: np.ndarray) -> np.ndarray:
+    """The finalizer of splitmix64: every bit of the input changes half of the output."""
+    values = values ^ (values >> np.uint64(30))
+    values *= np.uint64(0xBF58476D1CE4E5B9)
+    values ^= values >> np.uint64(27)
+    values *= np.uint64(0x94D049BB133111EB)
+    values ^= values >> np.uint64(31)
+    return values
+
+
+# Scripts that do not separate words.
+_WITHOUT_SPACES = re.compile(
+    "["
+    "\u0e00-\u0eff"  # Thai, Lao
+    "\u1000-\u109f"  # Myanmar
+    "\u1780-\u17ff"  # Khmer
+    "\u3040-\u30ff"  # Hiragana, Katakana
+    "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
+    "]"
+)
+
+
+# Grams
+
+
+def _gram_hashes(codes_T: np.ndarray, size: int) -> np.ndarray:
+    """A 64-bit hash of each ``size`` tokens in a row, over the ends of texts as well."""
+    num = len(codes_T) - size + 1
+    if num <= 0:
+        return np.zeros(0, dtype=np.uint64)
+    wide = codes_T.astype(np.uint64)
+    if size <= 8:
+        value = wide[:num].copy()
+        for offset in range(1, size):
+            value *= _ODD
+            value += wide[offset : num + offset]
+        return mix(value)
+    powers, inverses = _powers(1 << max(16, len(wide).bit_length()))
+    wide *= powers[: len(wide)]
+    running = np.cumsum(wide)
+    value = running[size - 1 :].copy()
+    value[1:] -= running[: num - 1]
+    value *= inverses[:num]
+    return mix(value)
+
+
+def _gram_counts(lengths_R: np.ndarray, size: int) -> np.ndarray:
+    return np.maximum(lengths_R - size + 1, 0)
+
+
+def _places(starts_R: np.ndarray, counts_R: np.ndarray) -> np.ndarray:
+    """start, start + 1, ... of each text, one after another."""
+    total = int(counts_R.sum())
+    before = np.cumsum(counts_R) - counts_R
+    return np.arange(total) + np.repeat(starts_R - before, counts_R)
+
+
+def shingles(codes: Codes) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes of all shingles of all texts, with repetitions, and their number in each text."""
+    lengths_R = codes.lengths_R
+    counts_R = _gram_counts(lengths_R, SHINGLE)
+    hashes = _gram_hashes(codes.codes_T, SHINGLE)
+    places = _places(codes.ends_R - lengths_R, counts_R)
+    return hashes[places], counts_R
+
+
+def shingle_set(codes_T: np.ndarray, boilerplate: np.ndarray) -> np.ndarray:
+    """The different shingles of one text, sorted, boilerplate left out unless it is all."""
+    found = np.unique(_gram_hashes(codes_T, SHINGLE))
+    if len(boilerplate):
+        rest = found[~np.isin(found, boilerplate, assume_unique=True)]
+        return rest if len(rest) else found
+    return found
+
+
+def jaccard(a: np.ndarray, b: np.ndarray) -> float:
+    """Size of the intersection over size of the union, of sorted sets."""
+    shared = len(np.intersect1d(a, b, assume_unique=True))
+    return shared / (len(a) + len(b) - shared)
+
+
+# MinHash
+
+
+def signatures(codes: Codes, boilerplate: np.ndarray) -> np.ndarray:
+    """(R, H) the low 16 bits of the least value of each hash function; texts of a shingle or more.
+
+    13 microseconds for a text of 170 words.
+    """
+    hashes, counts_R = shingles(codes)
+    if len(boilerplate) and len(hashes):
+        usual = np.isin(hashes, boilerplate)
+        text_of = np.repeat(np.arange(len(counts_R)), counts_R)
+        rest_R = np.bincount(text_of[~usual], minlength=len(counts_R))
+        keep = ~usual | (rest_R == 0)[text_of]
+        hashes = hashes[keep]
+        counts_R = np.bincount(text_of[keep], minlength=len(counts_R))
+    narrow = (hashes >> _HALF).astype(np.uint32)
+    factors_H = _factors()
+    buffer = np.empty((_SLICE, NUM_HASHES), dtype=np.uint32)
+    least_RH = np.empty((len(counts_R), NUM_HASHES), dtype=np.uint32)
+    start = 0
+    for text, count in enumerate(counts_R.tolist()):
+        stop = start + count
+        assert count, "a signature needs a shingle"
+        for first in range(start, stop, _SLICE):
+            part = narrow[first : min(first + _SLICE, stop)]
+            values = np.multiply.outer(part, factors_H, out=buffer[: len(part)])
+            if first == start:
+                np.minimum.reduce(values, axis=0, out=least_RH[text])
+            else:
+                np.minimum(least_RH[text], values.min(axis=0), out=least_RH[text])
+        start = stop
+    return least_RH.astype(np.uint16)
+
+
+@cache
+def _factors() -> np.ndarray:
+    drawn = np.random.default_rng(1997).integers(0, 2**31, NUM_HASHES, dtype=np.uint32)
+    return drawn * np.uint32(2) + np.uint32(1)
+
+
+# Spans
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Kept hashes, each once per text: where the GRAM tokens begin that it stands for."""
+
+    hashes_N: np.ndarray  # uint64
+    texts_N: np.ndarray  # position of the text among those given
+    positions_N: np.ndarray  # token in the text
+
+
+def fingerprints(codes: Codes) -> Fingerprints:
+    """Winnowed hashes of texts of SPAN tokens or more."""
+    long = codes.lengths_R >= SPAN
+    counts_R = np.where(long, _gram_counts(codes.lengths_R, GRAM), 0)
+    if not counts_R.any():
+        empty = np.zeros(0, dtype=np.int64)
+        return Fingerprints(np.zeros(0, dtype=np.uint64), empty, empty)
+    hashes = _gram_hashes(codes.codes_T, GRAM)
+    starts_R = codes.ends_R - codes.lengths_R
+    places = _places(starts_R, counts_R)
+    hashes = hashes[places]
+    text_of = np.repeat(np.arange(len(counts_R)), counts_R)
+    # Windows that lie in one text; the least hash of each, then whether a hash is the least of any.
+    num_windows = len(hashes) - WINDOW + 1
+    least = _sliding(hashes, WINDOW, np.minimum)
+    least[text_of[:num_windows] != text_of[WINDOW - 1 :]] = 0
+    padded = np.zeros(len(hashes) + WINDOW - 1, dtype=np.uint64)
+    padded[WINDOW - 1 : WINDOW - 1 + num_windows] = least
+    kept = np.flatnonzero(_sliding(padded, WINDOW, np.maximum) == hashes)
+    hashes, text_of = hashes[kept], text_of[kept]
+    positions = places[kept] - starts_R[text_of]
+    order = np.lexsort((hashes, text_of))  # stable: the first place of a repeated hash is kept
+    same = hashes[order][1:] == hashes[order][:-1]
+    same &= text_of[order][1:] == text_of[order][:-1]
+    order = np.sort(order[np.concatenate(([True], ~same))])
+    return Fingerprints(hashes[order], text_of[order], positions[order])
+
+
+def _sliding(values: np.ndarray, width: int, least_or_most: np.ufunc) -> np.ndarray:
+    """Least or most of each ``width`` values in a row, in log(width) passes."""
+    reach, result = 1, values
+    while reach * 2 <= width:
+        result = least_or_most(result[:-reach], result[reach:])
+        reach *= 2
+    if reach < width:
+        rest = width - reach
+        result = least_or_most(result[: len(result) - rest], result[rest:])
+    return result.copy() if result is values else result
+
+
+def contained_keys(codes: Codes) -> Fingerprints:
+    """The least hash of CONTAINED tokens of each text of CONTAINED to SPAN tokens."""
+    lengths_R = codes.lengths_R
+    texts = np.flatnonzero((lengths_R >= CONTAINED) & (lengths_R < SPAN))
+    counts = lengths_R[texts] - CONTAINED + 1
+    hashes = _gram_hashes(codes.codes_T, CONTAINED)
+    values = hashes[_places((codes.ends_R - lengths_R)[texts], counts)]
+    stops = np.cumsum(counts)
+    parts = zip((stops - counts).tolist(), stops.tolist(), strict=True)
+    positions = np.array([values[start:stop].argmin() for start, stop in parts], dtype=np.int64)
+    return Fingerprints(values[stops - counts + positions], texts, positions)
+
+
+def occurrences(codes: Codes, keys: np.ndarray) -> Fingerprints:
+    """Where hashes of CONTAINED tokens are among ``keys``, which are sorted and not none."""
+    counts_R = _gram_counts(codes.lengths_R, CONTAINED)
+    hashes = _gram_hashes(codes.codes_T, CONTAINED)
+    bits = _bitmap(keys)
+    hit = np.flatnonzero(bits[(hashes >> _BITMAP_SHIFT).astype(np.int64)])
+    place = np.searchsorted(keys, hashes[hit])
+    hit = hit[keys[np.minimum(place, len(keys) - 1)] == hashes[hit]]
+    text_of = np.searchsorted(codes.ends_R, hit, side="right")
+    positions = hit - (codes.ends_R - codes.lengths_R)[text_of]
+    inside = positions < counts_R[text_of]
+    return Fingerprints(hashes[hit][inside], text_of[inside], positions[inside])
+
+
+_BITMAP_SHIFT = np.uint64(64 - 24)
+
+
+def _bitmap(keys: np.ndarray) -> np.ndarray:
+    bits = np.zeros(1 << 24, dtype=bool)
+    bits[(keys >> _BITMAP_SHIFT).astype(np.int64)] = True
+    return bits
+
+
+# Places in a text
+
+
+def place_of(text: str, start: int, stop: int) -> tuple[int, int]:
+    """Characters of ``text`` that hold its tokens from ``start`` to ``stop``.
+
+    Exact where normalizing leaves the number of tokens as it is, else near.
+    """
+    by_characters = normalized(text)[1]
+    seen, begin = -1, 0
+    inside = False
+    for place, character in enumerate(text):
+        if character.isspace():
+            inside = False
+            continue
+        if by_characters or not inside:
+            seen += 1
+            if seen == start:
+                begin = place
+            if seen == stop:
+                return begin, len(text[:place].rstrip())
+        inside = True
+    return begin, len(text.rstrip())
+
+
+def slices(sizes: Sequence[int] | np.ndarray, most: int) -> Iterator[tuple[int, int]]:
+    """Runs of items whose sizes add up to ``most`` or less, or of one item that is larger."""
+    start, total = 0, 0
+    for place, size in enumerate(sizes):
+        if place > start and total + size > most:
+            yield start, place
+            start, total = place, 0
+        total += int(size)
+    if start < len(sizes):
+        yield start, len(sizes)
