@@ -28,7 +28,8 @@ CASES = {
     "confidence_penalty": Case(),
     "domain_adversarial": Case(),
     "dropout": Case(
-        {"hidden": 0.3, "attention": 0.2, "embedding": 0.1, "adapter": 0.2}, exact=False
+        {"hidden": 0.3, "attention": 0.2, "embedding": 0.1, "adapter": 0.2, "heads": 0.2},
+        exact=False,
     ),
     "early_stopping": Case(trainer=False),
     "ema": Case(),

@@ -28,7 +28,7 @@ def differs(model, training):
         return not torch.equal(model(ids).logits, model(ids).logits)
 
 
-@pytest.mark.parametrize("place", ["hidden", "attention", "embedding"])
+@pytest.mark.parametrize("place", ["hidden", "attention", "embedding", "heads"])
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_drops_in_training_only_and_is_gone_afterwards(place, family, request):
     model = request.getfixturevalue(family)
@@ -68,8 +68,66 @@ def test_the_expected_value_is_kept(llama):
     torch.testing.assert_close(dropped.mean(0), plain, atol=0.003, rtol=0.05)
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_whole_heads_of_a_row_are_dropped(family, request):
+    """What enters the projection: each head of each row is zero throughout, or divided by .6."""
+    model = request.getfixturevalue(family).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    first = model.model.layers[0].self_attn if family == "llama" else model.transformer.h[0].attn
+    projection = first.o_proj if family == "llama" else first.c_proj
+    ids = torch.randint(3, 60, (500, 6), generator=torch.Generator().manual_seed(0))
+    seen = []
+    with torch.no_grad(), Dropout(heads=0.4).attached(model):
+        for training in (False, True):
+            first.train(training)
+            projection.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+            model(ids)
+            projection._forward_pre_hooks.popitem()
+    plain_BTHE, dropped_BTHE = (entry.view(500, 6, 4, 8) for entry in seen)
+    is_kept_BH = (dropped_BTHE != 0).any(3).any(1)
+    expected = plain_BTHE / 0.6 * is_kept_BH[:, None, :, None]
+    torch.testing.assert_close(dropped_BTHE, expected)
+    assert is_kept_BH.double().mean(0).sub(0.6).abs().max() < 0.08
+    pairs = (is_kept_BH[:, 0] & is_kept_BH[:, 1]).double().mean()
+    assert abs(pairs - 0.36) < 0.08, "heads are dropped independently"
+
+
+def test_heads_under_lora(llama):
+    model = get_peft_model(llama, LoraConfig(r=4, target_modules="all-linear"))
+    with Dropout(heads=0.5).attached(model):
+        assert differs(model, training=True)
+        assert not differs(model, training=False)
+    assert not differs(model, training=True)
+
+
+def test_a_schedule_scales_every_place(llama):
+    model = get_peft_model(llama, LoraConfig(r=4, target_modules="all-linear"))
+    regularizer = Dropout(
+        hidden=0.2, attention=0.4, embedding=0.2, adapter=0.6, heads=0.2, schedule="rise:0.5"
+    )
+    attention = model.base_model.model.model.layers[0].self_attn
+    numbers = []
+    with regularizer.attached(model):
+        assert not differs(model, training=True)
+        for progress in (0.25, 0.5, 0.75):
+            regularizer.set_progress(progress)
+            regularizer.before_step(model, 1)
+            dropout = attention.q_proj.lora_dropout["default"]
+            numbers.append((attention.attention_dropout, dropout.p))
+            assert differs(model, training=True)
+    assert numbers == [(0.2, 0.3), (0.4, 0.6), (0.4, 0.6)]
+    assert attention.attention_dropout == 0
+    assert isinstance(attention.q_proj.lora_dropout["default"], torch.nn.Identity)
+
+
 def test_what_would_do_nothing_is_refused(llama):
     with pytest.raises(UserError, match=r"no LoRA layers; set dropout\.hidden instead"):
         Dropout(adapter=0.1).check(llama, None)
     with pytest.raises(UserError, match=r"Dropout\(hidden=...\) must be at least 0 and under 1"):
         Dropout(hidden=1.0)
+    for layer in llama.model.layers:
+        layer.self_attn.mixed = layer.self_attn._modules.pop("o_proj")
+    with pytest.raises(UserError, match=r"no output projection of attention heads was found"):
+        Dropout(heads=0.1).check(llama, None)

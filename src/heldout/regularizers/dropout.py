@@ -4,27 +4,46 @@ Llama-like models hold no ``nn.Dropout``: attention dropout is a number on the a
 LoRA dropout of 0 is an ``nn.Identity``, and nothing at all drops hidden states. So three edits are
 made and undone: existing modules and numbers are set, identities are swapped, and hooks drop the
 outputs of the residual branches and of the input embedding.
+
+Whole attention heads are dropped where their outputs enter the output projection, each head of each
+row with its own draw. What is kept is divided by ``1 - heads``, as in all dropout; DropHead divides
+by the share of heads that happen to be kept, which is the same on average and fails where none is.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
-from heldout.core.regularizer import Regularizer
+from heldout.core.regularizer import Regularizer, schedule_factor
 
-SOURCE = "Srivastava et al. 2014, JMLR 15"
+SOURCE = "Srivastava et al. 2014, JMLR 15; heads: Zhou et al. 2020, arXiv 2004.13342"
 COST = "one random number per dropped value; attention dropout rules out some fused kernels"
 
+# B batch, T tokens, H heads, D width of all heads together
+
 _BRANCH = re.compile(r"(^|\.)(self_attn|self_attention|attn|attention|mlp|feed_forward|ffn)$")
+_ATTENTION = re.compile(r"(^|\.)(self_attn|self_attention|attn|attention)$")
 _ATTENTION_NAMES = ("attn_dropout", "attention_dropout", "attn_pdrop")
+_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "wo")
+_PLACES = ("hidden", "attention", "embedding", "adapter", "heads")
+
+SetShare = Callable[[float], None]
+
+
+def dropped_heads(output_BTD: torch.Tensor, num_heads: int, share: float) -> torch.Tensor:
+    """Attention output before its projection, with whole heads of each row set to zero."""
+    shape_BTHE = (*output_BTD.shape[:2], num_heads, -1)
+    kept_B1H1 = F.dropout(output_BTD.new_ones(len(output_BTD), 1, num_heads, 1), share)
+    return (output_BTD.view(shape_BTHE) * kept_B1H1).view(output_BTD.shape)
 
 
 @dataclass(frozen=True)
@@ -32,26 +51,35 @@ class Dropout(Regularizer):
     """Shares of values that are dropped in training; 0 leaves a place as it is.
 
     ``hidden``: outputs of the attention and feed-forward branches. ``attention``: attention
-    weights. ``embedding``: the input embedding. ``adapter``: inputs of LoRA layers.
+    weights. ``embedding``: the input embedding. ``adapter``: inputs of LoRA layers. ``heads``:
+    whole attention heads. ``schedule`` scales all five.
     """
+
+    STRENGTH: ClassVar[str] = "hidden"  # and with it the others
 
     hidden: float = 0.0
     attention: float = 0.0
     embedding: float = 0.0
     adapter: float = 0.0
+    heads: float = 0.0
+
+    # (place, what sets its share): the edits of the model that is attached.
+    _edits: list[tuple[str, SetShare]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("hidden", "attention", "embedding", "adapter"):
+        for name in _PLACES:
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise UserError(f"Dropout({name}=...) must be at least 0 and under 1, got {value}.")
 
     def check(self, model: Any, recipe: Recipe | None) -> None:
-        if recipe is not None and self == Dropout():
+        if recipe is not None and not any(getattr(self, name) for name in _PLACES):
             raise UserError(
-                "regularizers.dropout drops nothing: set dropout.hidden, attention, embedding or "
-                "adapter, or take it out with regularizers.dropout=false."
+                "regularizers.dropout drops nothing: set dropout.hidden, attention, embedding, "
+                "adapter or heads, or take it out with regularizers.dropout=false."
             )
         if self.adapter and not _adapter_dropouts(model):
             raise UserError(
@@ -68,69 +96,110 @@ class Dropout(Regularizer):
                 f"Dropout(hidden={self.hidden}): no residual branches were found in "
                 f"{type(model).__name__}."
             )
+        if self.heads and not _projections(model):
+            raise UserError(
+                f"Dropout(heads={self.heads}): no output projection of attention heads was found "
+                f"in {type(model).__name__}; set dropout.attention or dropout.hidden instead."
+            )
 
     @contextmanager
     def attached(self, model: Any) -> Iterator[None]:
         with ExitStack() as stack:
-            if self.attention:
-                for dropout in _attention_modules(model):
-                    stack.enter_context(_changed(dropout, "p", self.attention))
-                for owner, name in _attention_numbers(model):
-                    stack.enter_context(_changed(owner, name, self.attention))
-            if self.hidden:
-                existing = _hidden_modules(model)
-                for module in existing:
-                    stack.enter_context(_changed(module, "p", self.hidden))
-                if not existing:
-                    for branch in _branches(model):
-                        stack.enter_context(_dropping_output(branch, self.hidden))
-            if self.embedding:
-                existing = _embedding_modules(model)
-                for module in existing:
-                    stack.enter_context(_changed(module, "p", self.embedding))
-                if not existing:
-                    embedding = model.get_input_embeddings()
-                    stack.enter_context(_dropping_output(embedding, self.embedding))
-            if self.adapter:
-                for holder, name in _adapter_dropouts(model):
-                    stack.enter_context(_swapped(holder, name, nn.Dropout(self.adapter)))
+            for place in _PLACES:
+                if getattr(self, place):
+                    for edit in _EDITS[place](model):
+                        self._edits.append((place, stack.enter_context(edit)))
+            stack.callback(self._edits.clear)
+            self._set_shares()
             yield
+
+    def before_step(self, model: Any, step: int) -> None:
+        if self.schedule != "constant":
+            self._set_shares()
+
+    def _set_shares(self) -> None:
+        factor = schedule_factor(self.schedule, self._progress)
+        for place, set_share in self._edits:
+            set_share(factor * getattr(self, place))
 
 
 @contextmanager
-def _changed(module: Any, name: str, value: float) -> Iterator[None]:
+def _number(module: Any, name: str) -> Iterator[SetShare]:
+    """Sets a number of a module, or of a dropout module."""
     earlier = getattr(module, name)
-    setattr(module, name, value)
     try:
-        yield
+        yield partial(setattr, module, name)
     finally:
         setattr(module, name, earlier)
 
 
 @contextmanager
-def _swapped(holder: nn.ModuleDict, name: str, module: nn.Module) -> Iterator[None]:
+def _swapped(holder: nn.ModuleDict, name: str) -> Iterator[SetShare]:
+    """Puts a dropout module where there may be an identity."""
     earlier = holder[name]
-    holder[name] = module.train(earlier.training)
+    dropout = nn.Dropout(0.0).train(earlier.training)
+    holder[name] = dropout
     try:
-        yield
+        yield partial(setattr, dropout, "p")
     finally:
-        holder[name] = earlier.train(module.training)
+        holder[name] = earlier.train(dropout.training)
 
 
 @contextmanager
-def _dropping_output(module: nn.Module, share: float) -> Iterator[None]:
-    handle = module.register_forward_hook(partial(_drop_output, share))
+def _dropping_output(module: nn.Module) -> Iterator[SetShare]:
+    share = {"p": 0.0}
+
+    def drop(module: nn.Module, inputs: Any, output: Any) -> Any:
+        # Attention returns a tuple whose first entry is the hidden states.
+        if isinstance(output, tuple):
+            return (F.dropout(output[0], share["p"], module.training), *output[1:])
+        return F.dropout(output, share["p"], module.training)
+
+    handle = module.register_forward_hook(drop)
     try:
-        yield
+        yield partial(share.__setitem__, "p")
     finally:
         handle.remove()
 
 
-def _drop_output(share: float, module: nn.Module, inputs: Any, output: Any) -> Any:
-    # Attention returns a tuple whose first entry is the hidden states.
-    if isinstance(output, tuple):
-        return (F.dropout(output[0], share, module.training), *output[1:])
-    return F.dropout(output, share, module.training)
+@contextmanager
+def _dropping_heads(projection: nn.Module, num_heads: int) -> Iterator[SetShare]:
+    share = {"p": 0.0}
+
+    def drop(module: nn.Module, inputs: tuple) -> tuple | None:
+        if not (module.training and share["p"]):
+            return None
+        return (dropped_heads(inputs[0], num_heads, share["p"]), *inputs[1:])
+
+    handle = projection.register_forward_pre_hook(drop)
+    try:
+        yield partial(share.__setitem__, "p")
+    finally:
+        handle.remove()
+
+
+def _attention_edits(model: nn.Module) -> list[Any]:
+    modules = [_number(module, "p") for module in _attention_modules(model)]
+    return modules + [_number(owner, name) for owner, name in _attention_numbers(model)]
+
+
+def _hidden_edits(model: nn.Module) -> list[Any]:
+    existing = [_number(module, "p") for module in _hidden_modules(model)]
+    return existing or [_dropping_output(branch) for branch in _branches(model)]
+
+
+def _embedding_edits(model: Any) -> list[Any]:
+    existing = [_number(module, "p") for module in _embedding_modules(model)]
+    return existing or [_dropping_output(model.get_input_embeddings())]
+
+
+_EDITS: dict[str, Callable[[Any], list[Any]]] = {
+    "attention": _attention_edits,
+    "hidden": _hidden_edits,
+    "embedding": _embedding_edits,
+    "adapter": lambda model: [_swapped(*place) for place in _adapter_dropouts(model)],
+    "heads": lambda model: [_dropping_heads(*place) for place in _projections(model)],
+}
 
 
 def _dropout_modules(model: nn.Module) -> Iterator[tuple[str, nn.Dropout]]:
@@ -163,6 +232,17 @@ def _attention_numbers(model: nn.Module) -> list[tuple[nn.Module, str]]:
 
 def _branches(model: nn.Module) -> list[nn.Module]:
     return [module for name, module in model.named_modules() if _BRANCH.search(name)]
+
+
+def _projections(model: Any) -> list[tuple[nn.Module, int]]:
+    """Output projections of attention, each with its number of heads."""
+    num_heads = getattr(model.config.get_text_config(), "num_attention_heads", 0)
+    found = []
+    for name, module in model.named_modules():
+        if num_heads and _ATTENTION.search(name):
+            projections = [m for n, m in module.named_children() if n in _PROJECTIONS]
+            found += [(projection, num_heads) for projection in projections]
+    return found
 
 
 def _adapter_dropouts(model: nn.Module) -> list[tuple[nn.ModuleDict, str]]:

@@ -126,7 +126,7 @@ def _nothing_of(layer: nn.Module) -> torch.Tensor:
 def _forward_replaced(layer: nn.Module, replacement: Callable) -> Iterator[None]:
     """Within this context the layer runs ``replacement(layer, forward, ...)``; hooks stay."""
     own = layer.__dict__.get("forward")
-    layer.forward = partial(replacement, layer, layer.forward)  # type: ignore[method-assign]
+    layer.forward = partial(replacement, layer, layer.forward)
     try:
         yield
     finally:
