@@ -78,8 +78,9 @@ def main() -> None:
                 }
             )
     note = (
-        f"1 thread, float32, seconds of CPU time. Ratios: ours over theirs with label smoothing {SMOOTHING}, "
-        f"medians of {options.repeats} pairs in new processes; other rows: one run. {options.note}"
+        "1 thread, float32, seconds of CPU time. Ratios: ours over theirs with label smoothing "
+        f"{SMOOTHING}, medians of {options.repeats} pairs in new processes; other rows: one run. "
+        f"{options.note}"
     )
     path = write_record(
         "loss_memory",
@@ -153,9 +154,9 @@ def loss_function(variant: str):
         return lambda hidden_ND, weight_VD, targets_N: F.cross_entropy(
             F.linear(hidden_ND, weight_VD), targets_N
         )
-    smoothing = LabelSmoothing(amount=SMOOTHING)
-    others = [TopWrongSmoothing(), ZLoss(), ConfidencePenalty()]
-    used: dict[str, list[Any]] = {
+    smoothing: Any = LabelSmoothing(amount=SMOOTHING)
+    others: list[Any] = [TopWrongSmoothing(), ZLoss(), ConfidencePenalty()]
+    used = {
         "ours_plain": [],
         "ours_smoothing": [smoothing],
         "ours_top_wrong_smoothing": others[:1],
