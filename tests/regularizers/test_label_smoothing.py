@@ -1,7 +1,9 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
-from heldout.regularizers.label_smoothing import label_smoothing_term
+from heldout.core.errors import UserError
+from heldout.regularizers.label_smoothing import LabelSmoothing, label_smoothing_term
 
 
 def slow_twin(logits, target, amount):
@@ -38,3 +40,9 @@ def test_the_gradient_is_that_of_torch():
     )
     (gradient,) = torch.autograd.grad(ours, logits_NV)
     torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("amount", [-0.1, 1.0])
+def test_bad_values(amount):
+    with pytest.raises(UserError, match=r"LabelSmoothing\(amount=...\) must be at least 0"):
+        LabelSmoothing(amount=amount)
