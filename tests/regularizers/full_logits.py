@@ -1,4 +1,7 @@
-"""The plain way, in float64: a tiny model, ragged batches, all logits, autograd over everything."""
+"""The plain way, in float64: a tiny model, ragged batches, all logits, autograd over everything.
+
+The model's norms round to float32, so a twin must run each pass once, as often as the real thing.
+"""
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -56,9 +59,12 @@ def log_probs(model, batch, offset=0.0):
     return logits[:, :-1][keep].log_softmax(-1), batch["labels"][:, 1:][keep]
 
 
-def cross_entropy(model, batch, offset=0.0):
-    log_p, targets = log_probs(model, batch, offset)
+def nll(log_p, targets):
     return -log_p[torch.arange(len(targets)), targets].sum()
+
+
+def cross_entropy(model, batch, offset=0.0):
+    return nll(*log_probs(model, batch, offset))
 
 
 def kl(log_p, log_q):

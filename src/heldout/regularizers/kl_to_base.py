@@ -1,0 +1,69 @@
+"""KL to base: predictions stay close to those of the model before training.
+
+``weight * KL(base || model)`` is added for each scored token: the base's whole distribution is a
+soft target, as in learning without forgetting, so whatever the base holds possible must stay
+possible. ``reverse=True`` takes ``KL(model || base)``, the penalty of reinforcement learning from
+feedback, which lets the model give up alternatives and only forbids what the base would not say.
+
+The base is the model with its adapters off, or a copy of the trained weights; it predicts without
+dropout and without gradient. It keeps old skills only on texts like those trained on: for others
+mix some of their kind into the data. The copy is taken again from the base when a run is resumed:
+build the model from its base, then load the checkpoint.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from heldout.core.errors import UserError
+from heldout.core.regularizer import Cost, Regularizer, TokenSum
+from heldout.lm.passes import ScoredPass, divergence
+from heldout.lm.weights import copies, is_adapted, place, trained_parameters
+
+SOURCE = "Li and Hoiem 2016, arXiv 1606.09282"
+COST = "one more forward; a copy of the trained weights, none with LoRA"
+
+
+def divergence_from_base(
+    model: ScoredPass, base: ScoredPass, *, reverse: bool = False
+) -> torch.Tensor:
+    """KL(base || model), or KL(model || base), summed over scored tokens, in nats."""
+    base = base.detached()
+    return divergence(model, base, "forward") if reverse else divergence(base, model, "forward")
+
+
+@dataclass(frozen=True)
+class KLToBase(Regularizer):
+    """``weight`` of the divergence; ``reverse`` turns it to KL(model || base)."""
+
+    STRENGTH = "weight"
+
+    weight: float = 0.1
+    reverse: bool = False
+
+    _anchors: dict = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.weight >= 0:
+            raise UserError(f"KLToBase(weight=...) must be 0 or more, got {self.weight}.")
+
+    @property
+    def cost(self) -> Cost:
+        return Cost(forwards=1, parameters=1)  # no copy with LoRA
+
+    def prepare(self, model: Any) -> None:
+        self._anchors.clear()
+        if not is_adapted(model):
+            self._anchors.update(copies(trained_parameters(model)))
+
+    def before_step(self, model: Any, step: int) -> None:
+        place(self._anchors, model)
+
+    def extra_loss(self, passes, batch) -> TokenSum:
+        if self.strength == 0:
+            return TokenSum(passes.task.targets_N.new_zeros((), dtype=torch.float32))
+        base = passes.of_base(self._anchors)
+        nats = divergence_from_base(passes.task, base, reverse=self.reverse)
+        return TokenSum(self.strength * nats)
