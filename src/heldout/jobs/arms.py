@@ -50,7 +50,17 @@ class Target:
         device = training_device()
         if self.from_scratch:
             return from_scratch(
-                self.from_scratch, self.model, seed=recipe.train.seed, device=device
+                self.from_scratch,
+                self.model,
+                seed=recipe.train.seed,
+                device=device,
+                norm=recipe.model.norm,
+                norm_position=recipe.model.norm_position,
+            )
+        if recipe.model.norm or recipe.model.norm_position:
+            raise UserError(
+                "model.norm and model.norm_position choose the norms of a model from scratch: give "
+                "--from-scratch config.json, or leave them out."
             )
         return load_model(
             self.model,

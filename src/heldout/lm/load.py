@@ -17,6 +17,7 @@ from transformers.models.auto.modeling_auto import (
 
 from heldout.core.errors import UserError
 from heldout.lm.gguf import converted_gguf
+from heldout.lm.norms import with_norms
 from heldout.lm.source import (
     Source,
     adapter_base,
@@ -120,12 +121,15 @@ def from_scratch(
     seed: int,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
+    norm: str = "",
+    norm_position: str = "",
 ) -> LoadedModel:
     """A model with random weights, drawn from ``seed``; global random numbers stay as they are.
 
     ``config`` is a config.json, a folder with one, or its content: at least ``model_type``. The
     vocabulary is the tokenizer's unless given; the special tokens are always the tokenizer's.
-    ``tokenizer`` is one, or whatever ``load_model`` can load.
+    ``tokenizer`` is one, or whatever ``load_model`` can load. ``norm`` and ``norm_position`` are
+    those of ``heldout.lm.norms``.
     """
     if isinstance(config, Mapping):
         name, values = "the configuration", dict(config)
@@ -147,7 +151,7 @@ def from_scratch(
     for key in ("architectures", "torch_dtype", "dtype", "quantization_config"):
         values.pop(key, None)
     try:
-        built = AutoConfig.for_model(model_type, **values)
+        built = with_norms(AutoConfig.for_model(model_type, **values), norm, norm_position)
         _check_causal(built, name)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -156,7 +160,7 @@ def from_scratch(
         raise
     except Exception as error:  # wrong sizes fail anywhere in a model's own code
         raise UserError(f"{name}: no {model_type} model can be built from it: {error}") from error
-    return _finish(model.eval(), tokenizer, f"{model_type} from scratch", None, device)
+    return _finish(model.eval(), tokenizer, f"{built.model_type} from scratch", None, device)
 
 
 def _load_adapter(source, device, dtype, trust_remote_code, merge_adapter) -> LoadedModel:
