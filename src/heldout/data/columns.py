@@ -55,7 +55,7 @@ def rows_from_table(
     text, completion or assistant message, with their number and the first line.
     """
     columns = dict(columns or {})
-    format_name, used = _choose_format(table, columns)
+    format_name, used = choose_format(table, columns)
     if group and group not in table.columns:
         raise UserError(f"data.group: {_no_column(table, group)}")
     source_column = used.get("source", "")
@@ -91,7 +91,8 @@ _OTHER_NAMES = {
 }
 
 
-def _choose_format(table: Table, mapped: dict[str, str]) -> tuple[Format, dict[str, str]]:
+def choose_format(table: Table, mapped: dict[str, str]) -> tuple[Format, dict[str, str]]:
+    """The format of a table and role -> column as used; UserError where columns fit none."""
     for role, column in mapped.items():
         if role not in [*_ROLES, "source"]:
             hint = f": set data.group={column}." if role == "group" else did_you_mean(role, _ROLES)

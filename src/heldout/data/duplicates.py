@@ -59,7 +59,7 @@ def find_related(rows: Sequence[Row], threshold: float = 0.6) -> list[Duplicate]
     label = Components(len(rows))
     for pair in found:
         label.join(pair.row_a, pair.row_b)
-    chosen = codes.chosen(originals)
+    chosen = codes.chosen(np.array(originals, dtype=np.int64))
     kept = fingerprints(chosen)
     entries = np.zeros(len(kept.hashes_N), dtype=Entries)
     entries["hash"], entries["position"] = kept.hashes_N, kept.positions_N
@@ -73,9 +73,7 @@ def find_related(rows: Sequence[Row], threshold: float = 0.6) -> list[Duplicate]
     return sorted(found, key=lambda pair: (pair.row_a, pair.row_b))
 
 
-def _duplicates(
-    rows: Sequence[Row], threshold: float
-) -> tuple[list[Duplicate], Codes, list[int]]:
+def _duplicates(rows: Sequence[Row], threshold: float) -> tuple[list[Duplicate], Codes, list[int]]:
     """Exact and near duplicates, the codes of all rows, and the distinct rows."""
     texts = [normalized(row.text) for row in rows]
     keys = [text_key(text) for text, _ in texts]
@@ -91,9 +89,9 @@ def _duplicates(
     if len(long) < 2:
         return found, codes, originals
     sample = sorted(long, key=lambda position: keys[position])[:BOILERPLATE_SAMPLE]
-    boilerplate = boilerplate_shingles(codes.chosen(sample))
+    boilerplate = boilerplate_shingles(codes.chosen(np.array(sample)))
     per_band = hashes_per_band(threshold)
-    signatures_BRK = in_bands(codes.chosen(long), boilerplate, per_band)
+    signatures_BRK = in_bands(codes.chosen(np.array(long)), boilerplate, per_band)
     pairs = near_pairs(codes, signatures_BRK, np.array(long), threshold, boilerplate, Here())
     for a, b, similarity in pairs:
         found.append(Duplicate(min(a, b), max(a, b), "near", similarity))

@@ -157,7 +157,8 @@ def _read_parquet(data: bytes, name: str) -> Iterator[Record]:
         yield Record(fields, f"{name} row {number}")
 
 
-def _read_text(data: bytes, name: str) -> Iterator[Record]:
+def read_text(data: bytes, name: str) -> Iterator[Record]:
+    """Documents of a single text file."""
     lines = decode(data, name).replace("\r\n", "\n").split("\n")
     filled = [number for number, line in enumerate(lines) if line.strip()]
     if any(line.strip() == END_OF_TEXT for line in lines):
@@ -185,7 +186,7 @@ READERS: dict[str, Reader] = {
     ".csv": _read_csv,
     ".tsv": _read_tsv,
     ".parquet": _read_parquet,
-    ".txt": _read_text,
+    ".txt": read_text,
 }
 
 _ONE_OBJECT = 'Each line must be one object, such as {"text": "..."}.'

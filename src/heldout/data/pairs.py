@@ -44,12 +44,19 @@ class Engine(Protocol):
         """``function(*item)`` of each item, in their order; few items are taken ahead."""
         ...
 
+    def share(self, value: Any) -> Any:
+        """A large value that many items hold, to be sent once."""
+        ...
+
 
 class Here:
     """One after the other, in this process."""
 
     def map(self, function: Callable[..., Any], items: Iterable[tuple]) -> Iterator[Any]:
         return (function(*item) for item in items)
+
+    def share(self, value: Any) -> Any:
+        return value
 
 
 class Components:
@@ -107,16 +114,18 @@ def near_pairs(
     signatures_BRK: np.ndarray,
     texts: np.ndarray,
     threshold: float,
-    boilerplate: np.ndarray,
+    usual: np.ndarray,
     engine: Engine,
 ) -> Iterator[tuple[int, int, float]]:
     """Pairs of ``texts`` (positions in ``codes``, as in the signatures) above the threshold.
 
-    Every cluster is connected, but not every pair of a cluster of more than 64 is listed.
+    ``usual`` are the shingles that do not count. Every cluster is connected, but not every pair of
+    a cluster of more than 64 is listed.
     """
     clusters = Components(len(texts))
     num_bands = len(signatures_BRK)
-    todo = ((signatures_BRK, band, threshold) for band in range(num_bands))
+    shared = engine.share(signatures_BRK)
+    todo = ((shared, band, threshold) for band in range(num_bands))
     for left, right in engine.map(_likely_pairs, todo):
         together = clusters.label[left] == clusters.label[right]
         if together.any():  # no need to compare what a large cluster holds already
@@ -124,9 +133,8 @@ def near_pairs(
             together[together] = np.array(sizes) > MOST_NEIGHBORS
             left, right = left[~together], right[~together]
         batches = (
-            _codes_of_pairs(codes, texts[left[at : at + 2000]], texts[right[at : at + 2000]])
-            + (boilerplate,)
-            for at in range(0, len(left), 2000)
+            (*_codes_of_pairs(codes, texts[left[i : i + 2000]], texts[right[i : i + 2000]]), usual)
+            for i in range(0, len(left), 2000)
         )
         at = 0
         for similarities in engine.map(_similarities, batches):
@@ -181,16 +189,14 @@ def _codes_of_pairs(
 ) -> tuple[Codes, np.ndarray, np.ndarray]:
     """Only the texts of some pairs, and the pairs as positions among these."""
     needed, place = np.unique(np.concatenate([left, right]), return_inverse=True)
-    return codes.chosen(needed.tolist()), place[: len(left)], place[len(left) :]
+    return codes.chosen(needed), place[: len(left)], place[len(left) :]
 
 
 def _similarities(
     codes: Codes, left: np.ndarray, right: np.ndarray, boilerplate: np.ndarray
 ) -> list[float]:
     sets = [shingle_set(codes.of(text), boilerplate) for text in range(len(codes.ends_R))]
-    return [
-        jaccard(sets[a], sets[b]) for a, b in zip(left.tolist(), right.tolist(), strict=True)
-    ]
+    return [jaccard(sets[a], sets[b]) for a, b in zip(left.tolist(), right.tolist(), strict=True)]
 
 
 # Shared spans
@@ -240,7 +246,7 @@ def shared_spans(
 
 def contained_spans(codes: Codes, hits: np.ndarray) -> list[Span]:
     """Of hits (text, position, short text, its position), those that hold all of the short one."""
-    lengths = np.array([len(codes.of(text)) for text in hits[:, 2].tolist()], dtype=np.int64)
+    lengths = codes.ends_R[hits[:, 2]] - _starts(codes, hits[:, 2])
     return _longest([_verified(codes, hits, lengths)])
 
 
@@ -270,9 +276,7 @@ def _span_hits(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     common["label"] = num_labels[num_labels >= BOILERPLATE_SPAN_ROWS]
     # Of many texts that are alike, four of each part stand for all.
     new_part = np.flatnonzero(new_label | _changes(entries["part"]))
-    rank = np.arange(len(entries)) - np.repeat(
-        new_part, np.diff(np.append(new_part, len(entries)))
-    )
+    rank = np.arange(len(entries)) - np.repeat(new_part, np.diff(np.append(new_part, len(entries))))
     entries = entries[(labels_of > 1) & (labels_of < BOILERPLATE_SPAN_ROWS) & (rank < 4)]
     pairs = [np.zeros((0, 4), dtype=np.int64)]
     for at, after in neighbors(entries["hash"], 4 * len(entries)):
@@ -353,4 +357,3 @@ def _joined(usual: list[np.ndarray]) -> list[Boilerplate]:
         else:
             found.append(Boilerplate(text, position, GRAM, count))
     return sorted(found, key=lambda each: (-each.num_texts, each.text, each.start))
-

@@ -44,7 +44,7 @@ def read_table(source: str | Path) -> Table:
         data = _bytes(path, name)
         records = list(_reader(path, name)(_unpack(data, path, name), name))
         return _table(name, records, hashlib.sha256(data).hexdigest())
-    if _HUB_NAME.fullmatch(name) and _suffix(path) not in READERS:
+    if is_hub_name(name):
         return _read_hub(name)
     raise UserError(f"{name}: no such file or folder.")
 
@@ -58,13 +58,14 @@ def _table(name: str, records: list[Record], sha256: str, file_is_document: bool
 # Files
 
 
-def _suffix(path: Path) -> str:
+def suffix_of(path: Path) -> str:
+    """The ending that tells the kind of a file, without .gz."""
     name = path.name.lower().removesuffix(".gz")
     return Path(name).suffix
 
 
 def _reader(path: Path, name: str) -> Reader:
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     if suffix not in READERS:
         kind = f"the ending {suffix!r}" if suffix else "no ending"
         raise UserError(
@@ -93,23 +94,29 @@ def _unpack(data: bytes, path: Path, name: str) -> bytes:
 # Folders
 
 
-def _read_folder(folder: Path, name: str) -> Table:
+def files_of_folder(folder: Path, name: str) -> list[Path]:
+    """Files with a known ending in the order of their names; UserError for none or a mixture."""
     files = sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file() and _suffix(path) in READERS and not _is_hidden(path, folder)
+        if path.is_file() and suffix_of(path) in READERS and not _is_hidden(path, folder)
     )
-    texts = [path for path in files if _suffix(path) == ".txt"]
+    texts = [path for path in files if suffix_of(path) == ".txt"]
     if not files:
         raise UserError(f"Folder {name} holds no file with a known ending: {', '.join(READERS)}.")
     if texts and len(texts) < len(files):
-        other = next(path for path in files if _suffix(path) != ".txt")
+        other = next(path for path in files if suffix_of(path) != ".txt")
         raise UserError(
             f"Folder {name} holds both texts ({texts[0].name}) and tables ({other.name}): keep one "
             "kind in it, or name the file."
         )
     if not texts:
         _refuse_parts(files, name)
+    return files
+
+
+def _read_folder(folder: Path, name: str) -> Table:
+    files = files_of_folder(folder, name)
     digest = hashlib.sha256()
     records: list[Record] = []
     for path in files:
@@ -119,11 +126,11 @@ def _read_folder(folder: Path, name: str) -> Table:
         digest.update(f"{inside}\0{len(data)}\0".encode())
         digest.update(data)
         records += _records_of_file(_unpack(data, path, full_name), path, full_name, inside)
-    return _table(name, records, digest.hexdigest(), file_is_document=bool(texts))
+    return _table(name, records, digest.hexdigest(), file_is_document=suffix_of(files[0]) == ".txt")
 
 
 def _records_of_file(data: bytes, path: Path, name: str, inside: str) -> Iterator[Record]:
-    if _suffix(path) == ".txt":
+    if suffix_of(path) == ".txt":
         text = decode(data, name).replace("\r\n", "\n").strip("\n")
         yield Record({"text": text}, name, inside)
     else:
@@ -153,6 +160,11 @@ _HELD_OUT_NAME = r"(test|validation|valid|val|dev|eval)(\b|_)"
 # The Hub
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[\w.-]+){0,2}")
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a source that is no file may be a data set's name."""
+    return bool(_HUB_NAME.fullmatch(name)) and suffix_of(Path(name)) not in READERS
 
 
 def _read_hub(name: str) -> Table:

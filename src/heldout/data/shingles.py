@@ -13,7 +13,7 @@ the codes of many texts one after another, without a loop over tokens.
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -66,18 +66,18 @@ class Codes:
         start = int(self.ends_R[text - 1]) if text else 0
         return self.codes_T[start : int(self.ends_R[text])]
 
-    def chosen(self, texts: Iterable[int]) -> "Codes":
+    def chosen(self, texts: np.ndarray) -> "Codes":
         """A copy of some of the texts, in memory."""
-        pieces = [self.of(text) for text in texts]
-        return Codes(
-            np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.uint32),
-            np.cumsum([len(piece) for piece in pieces], dtype=np.int64),
-        )
+        ends = self.ends_R[texts]
+        lengths = ends - np.where(texts > 0, self.ends_R[np.maximum(texts, 1) - 1], 0)
+        return Codes(self.codes_T[_places(ends - lengths, lengths)], np.cumsum(lengths))
 
 
 def token_codes(texts: Sequence[tuple[str, bool]]) -> Codes:
     """Codes of normalized texts, in their order."""
-    words = [(place, text) for place, (text, by_characters) in enumerate(texts) if not by_characters]
+    words = [
+        (place, text) for place, (text, by_characters) in enumerate(texts) if not by_characters
+    ]
     lengths_R = np.zeros(len(texts), dtype=np.int64)
     hashed, counts = _word_codes([text for _, text in words])
     lengths_R[[place for place, _ in words]] = counts
