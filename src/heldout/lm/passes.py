@@ -1,7 +1,7 @@
 """Passes of one micro-batch through the model, which regularizers share and compare.
 
 Hidden states of the scored positions are kept, not logits: losses and divergences are computed
-chunk by chunk by ``linear_cross_entropy`` and ``linear_divergence``.
+chunk by chunk by ``linear_cross_entropy`` and ``linear_joint_loss``.
 """
 
 # B batch, T tokens, N scored tokens, V vocabulary, D width
@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor, Partial
 from heldout.core.regularizer import TokenLoss
 from heldout.lm.head import call_with_head, scored, supports_fused_head, unwrapped
 from heldout.lm.linear_cross_entropy import linear_cross_entropy
-from heldout.lm.linear_divergence import divergence_of_logits, linear_divergence
+from heldout.lm.linear_joint_loss import Head, linear_joint_loss
 from heldout.lm.weights import base_weights, global_norm, weights_replaced
 
 
@@ -41,10 +41,10 @@ class ScoredPass:
             for term in token_loss:
                 loss = loss + term(self.logits_NV, self.targets_N).sum()
             return loss
-        assert self.weight_VD is not None
-        with self._precision():
+        hidden_ND, weight_VD, bias_V = self.head()
+        with self.precision():
             loss, _ = linear_cross_entropy(
-                self.hidden_ND, self.weight_VD, self.targets_N, self.bias_V, token_loss=token_loss
+                hidden_ND, weight_VD, self.targets_N, bias_V, token_loss=token_loss
             )
         return loss
 
@@ -52,9 +52,13 @@ class ScoredPass:
         """Float32 logits (N, V), held whole: for terms that no chunked function computes."""
         if self.logits_NV is not None:
             return self.logits_NV
+        with self.precision():
+            return F.linear(*self.head()).float()
+
+    def head(self) -> Head:
+        """Hidden states, weight and bias, where the head is linear."""
         assert self.weight_VD is not None
-        with self._precision():
-            return F.linear(self.hidden_ND, self.weight_VD, self.bias_V).float()
+        return self.hidden_ND, self.weight_VD, self.bias_V
 
     def detached(self) -> "ScoredPass":
         """The same numbers, through which no gradient flows."""
@@ -69,39 +73,89 @@ class ScoredPass:
         changes: Any = {name: None if v is None else v.detach() for name, v in held.items()}
         return replace(self, **changes)
 
-    def _precision(self):
+    def precision(self):
+        """A context in which products are taken as the model's own head takes them."""
         if self.autocast is None:
             return nullcontext()
         return torch.autocast(self.targets_N.device.type, self.autocast)
 
 
-def divergence(
-    p: ScoredPass, q: ScoredPass, kind: Literal["forward", "symmetric"] = "symmetric"
+Kind = Literal["forward", "reverse", "symmetric"]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """An added loss: how far another pass is from the task's, per scored token.
+
+    ``forward`` is KL(task || other), ``reverse`` KL(other || task), ``symmetric`` their sum, each
+    times ``weight``. The gradient to the task's pass is left out with ``task_fixed``. The share
+    ``cross_entropy`` of the task loss is taken from the other pass, with all its terms. Computed
+    together with the task loss: the task's logits are not computed again.
+    """
+
+    other: ScoredPass
+    kind: Kind
+    weight: float
+    cross_entropy: float = 0.0
+    task_fixed: bool = False
+
+
+def joint_loss(
+    task: ScoredPass, compared: Sequence[Compared], token_loss: Sequence[TokenLoss] = ()
 ) -> torch.Tensor:
-    """KL(p || q) or KL(p || q) + KL(q || p), summed over scored tokens, in nats.
+    """The task loss with all comparisons added, summed over scored tokens, in nats."""
+
+    def loss(logits: list[torch.Tensor], targets_N: torch.Tensor) -> torch.Tensor:
+        nats_N, task_log_NV = _nats(logits[0], targets_N, token_loss)
+        nats_N = nats_N * (1 - sum(one.cross_entropy for one in compared))
+        for one, other_NV in zip(compared, logits[1:], strict=True):
+            if one.cross_entropy:
+                other_N, other_log_NV = _nats(other_NV, targets_N, token_loss)
+                nats_N = nats_N + one.cross_entropy * other_N
+            else:
+                other_log_NV = other_NV.log_softmax(-1)
+            reference_NV = task_log_NV.detach() if one.task_fixed else task_log_NV
+            nats_N = nats_N + one.weight * _divergence(reference_NV, other_log_NV, one.kind)
+        return nats_N
+
+    passes = [task, *(one.other for one in compared)]
+    if any(each.logits_NV is not None for each in passes):
+        return loss([each.logits() for each in passes], task.targets_N).sum()
+    with task.precision():
+        return linear_joint_loss([each.head() for each in passes], task.targets_N, loss)
+
+
+def divergence(p: ScoredPass, q: ScoredPass, kind: Kind = "symmetric") -> torch.Tensor:
+    """KL(p || q), its reverse KL(q || p), or their sum, over scored tokens, in nats.
 
     Gradients flow to both unless detached. Never holds the full logits with a linear head.
     """
+
+    def loss(logits: list[torch.Tensor], targets_N: torch.Tensor) -> torch.Tensor:
+        return _divergence(logits[0].log_softmax(-1), logits[1].log_softmax(-1), kind)
+
     if p.logits_NV is not None or q.logits_NV is not None:
-        return divergence_of_logits(p.logits(), q.logits(), kind).sum()
-    assert p.weight_VD is not None
-    assert q.weight_VD is not None
-    with p._precision():
-        return linear_divergence(
-            p.hidden_ND, p.weight_VD, q.hidden_ND, q.weight_VD, kind, p.bias_V, q.bias_V
-        )
+        return loss([p.logits(), q.logits()], p.targets_N).sum()
+    with p.precision():
+        return linear_joint_loss([p.head(), q.head()], p.targets_N, loss)
 
 
-def divergence_gradient(
-    passes: "Passes", offset_BTD: torch.Tensor, kind: Literal["forward", "symmetric"]
-) -> torch.Tensor:
-    """Gradient, to an offset of the embeddings, of the divergence from the task's own pass.
+def _nats(logits_NV, targets_N, token_loss) -> tuple[torch.Tensor, torch.Tensor]:
+    log_NV = logits_NV.log_softmax(-1)
+    nats_N = -log_NV.gather(1, targets_N[:, None]).squeeze(1)
+    for term in token_loss:
+        nats_N = nats_N + term(logits_NV, targets_N)
+    return nats_N, log_NV
 
-    One forward with the task's dropout masks and one backward, to the offset alone.
-    """
-    offset_BTD = offset_BTD.detach().requires_grad_()
-    moved = passes.again(embedding_offset=offset_BTD, same_dropout=True).head_detached()
-    return torch.autograd.grad(divergence(passes.task.detached(), moved, kind), offset_BTD)[0]
+
+def _divergence(p_log_NV: torch.Tensor, q_log_NV: torch.Tensor, kind: Kind) -> torch.Tensor:
+    """Per token, from log-probabilities."""
+    ratio_NV = p_log_NV - q_log_NV
+    if kind == "forward":
+        return (p_log_NV.exp() * ratio_NV).sum(-1)
+    if kind == "reverse":
+        return -(q_log_NV.exp() * ratio_NV).sum(-1)
+    return ((p_log_NV.exp() - q_log_NV.exp()) * ratio_NV).sum(-1)
 
 
 class Passes:

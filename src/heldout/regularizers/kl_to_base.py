@@ -18,19 +18,16 @@ import torch
 
 from heldout.core.errors import UserError
 from heldout.core.regularizer import Cost, Regularizer, TokenSum
-from heldout.lm.passes import ScoredPass, divergence
+from heldout.lm.passes import Compared, ScoredPass
 from heldout.lm.weights import copies, is_adapted, place, trained_parameters
 
 SOURCE = "Li and Hoiem 2016, arXiv 1606.09282"
 COST = "one more forward; a copy of the trained weights, none with LoRA"
 
 
-def divergence_from_base(
-    model: ScoredPass, base: ScoredPass, *, reverse: bool = False
-) -> torch.Tensor:
-    """KL(base || model), or KL(model || base), summed over scored tokens, in nats."""
-    base = base.detached()
-    return divergence(model, base, "forward") if reverse else divergence(base, model, "forward")
+def distance_from_base(base: ScoredPass, weight: float, *, reverse: bool = False) -> Compared:
+    """What ``joint_loss`` of the model's pass takes: KL(base || model), or KL(model || base)."""
+    return Compared(base.detached(), "forward" if reverse else "reverse", weight)
 
 
 @dataclass(frozen=True)
@@ -61,9 +58,8 @@ class KLToBase(Regularizer):
     def before_step(self, model: Any, step: int) -> None:
         place(self._anchors, model)
 
-    def extra_loss(self, passes, batch) -> TokenSum:
+    def extra_loss(self, passes, batch) -> Compared | TokenSum:
         if self.strength == 0:
             return TokenSum(passes.task.targets_N.new_zeros((), dtype=torch.float32))
         base = passes.of_base(self._anchors)
-        nats = divergence_from_base(passes.task, base, reverse=self.reverse)
-        return TokenSum(self.strength * nats)
+        return distance_from_base(base, self.strength, reverse=self.reverse)

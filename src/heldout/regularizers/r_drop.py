@@ -6,7 +6,7 @@ dropout does: on small sets, with many epochs. The paper adds both cross-entropi
 taking their mean, so its alpha is twice this ``weight``; its authors' code is as here.
 
 The model needs dropout: ``Dropout(hidden=...)`` puts it in. Terms that others add to each token's
-loss, such as label smoothing, act on the first pass.
+loss, such as label smoothing, act on both passes.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from torch import nn
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Cost, Regularizer, TokenSum
-from heldout.lm.passes import ScoredPass, divergence
+from heldout.lm.passes import Compared, ScoredPass
 
 SOURCE = "Liang et al. 2021, arXiv 2106.14448"
 COST = "one more forward and backward"
@@ -29,10 +29,9 @@ _NO_DROPOUT = (
 )
 
 
-def r_drop_term(first: ScoredPass, second: ScoredPass, weight: float) -> torch.Tensor:
-    """What is added to the cross-entropy of the first pass, summed over scored tokens, in nats."""
-    cross_entropies = (second.cross_entropy() - first.cross_entropy()) / 2
-    return cross_entropies + weight / 2 * divergence(first, second, "symmetric")
+def agreement(second: ScoredPass, weight: float) -> Compared:
+    """For ``joint_loss`` of the first pass: half of the cross-entropy, and the divergence."""
+    return Compared(second, "symmetric", weight / 2, cross_entropy=0.5)
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class RDrop(Regularizer):
         if recipe is not None and set(recipe.regularizers) <= {"r_drop"} and not _drops(model):
             raise UserError(_NO_DROPOUT)
 
-    def extra_loss(self, passes, batch) -> TokenSum:
+    def extra_loss(self, passes, batch) -> Compared | TokenSum:
         if self.strength == 0:
             return TokenSum(passes.task.targets_N.new_zeros((), dtype=torch.float32))
         second = passes.again()
@@ -69,7 +68,7 @@ class RDrop(Regularizer):
             if equal and not _drops(passes.model):
                 raise UserError(_NO_DROPOUT)
             self._seen["dropout"] = True
-        return TokenSum(r_drop_term(passes.task, second, self.strength))
+        return agreement(second, self.strength)
 
 
 def _drops(model: Any) -> bool:

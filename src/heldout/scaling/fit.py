@@ -174,7 +174,9 @@ def _scan_box(law: Law, runs: Runs) -> tuple[np.ndarray, np.ndarray]:
 def _scan_points(law: Law, runs: Runs, held: Mapping[str, float]) -> np.ndarray:
     low, high = _scan_box(law, runs)
     free = [
-        i for i, each in enumerate(law.PARAMETERS) if each.scan and law.PARAMETERS[i].name not in held
+        i
+        for i, each in enumerate(law.PARAMETERS)
+        if each.scan and law.PARAMETERS[i].name not in held
     ]
     if not free:
         unit = np.zeros((1, 0))

@@ -157,9 +157,9 @@ def _derivatives(law, runs, z, residual, weights, delta):
         curvature[:, p] = (there - gradient) / shift
     hessian += 0.5 * (curvature + curvature.swapaxes(-1, -2))
     diagonal = np.maximum(np.einsum("spp->sp", above), 1e-300)
-    above += np.eye(z.shape[1]) * (1e-9 * diagonal + 1e-12 * diagonal.max(-1, keepdims=True))[
-        :, None, :
-    ]
+    above += (
+        np.eye(z.shape[1]) * (1e-9 * diagonal + 1e-12 * diagonal.max(-1, keepdims=True))[:, None, :]
+    )
     return gradient, hessian, above
 
 

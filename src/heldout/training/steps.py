@@ -16,7 +16,14 @@ from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Gradient, PerStep, Regularizer, TokenSum, moments_used
 from heldout.lm.head import scored_loss
-from heldout.lm.passes import Passes, embeddings_offset, random_state, replayed
+from heldout.lm.passes import (
+    Compared,
+    Passes,
+    embeddings_offset,
+    joint_loss,
+    random_state,
+    replayed,
+)
 from heldout.lm.tokenize import IGNORED
 
 # (index of the micro-batch, factor of its loss, offset of its embeddings) -> its loss, detached;
@@ -133,15 +140,20 @@ class Steps:
             per_step = None
         else:
             passes = Passes(model, batch)
-            token_sum, counted = passes.task.cross_entropy(terms), len(passes.task.targets_N)
+            extras = [regularizer.extra_loss(passes, batch) for regularizer in self.extra_losses]
+            compared = [extra for extra in extras if isinstance(extra, Compared)]
+            token_sum, counted = (
+                joint_loss(passes.task, compared, terms),
+                len(passes.task.targets_N),
+            )
             per_step = torch.zeros((), device=token_sum.device)
-            for regularizer in self.extra_losses:
-                extra = regularizer.extra_loss(passes, batch)
+            for extra in extras:
                 if isinstance(extra, TokenSum):
                     token_sum = token_sum + extra.value
-                else:
-                    assert isinstance(extra, PerStep), f"{type(regularizer).__name__}: {extra!r}"
+                elif isinstance(extra, PerStep):
                     per_step = per_step + extra.value
+                else:
+                    assert isinstance(extra, Compared), extra
         # Gradients are averaged over processes, while the tokens were counted over all.
         loss = token_sum / (counted if num_tokens is None else num_tokens) * num_processes
         return loss if per_step is None else loss + per_step / num_micro_batches
