@@ -14,6 +14,7 @@ from heldout.core.regularizer import Regularizer, TokenSum
 from heldout.regularizers.dropout import Dropout
 from heldout.regularizers.goldfish import Goldfish
 from heldout.regularizers.label_smoothing import LabelSmoothing
+from heldout.regularizers.neftune import NEFTune
 from heldout.regularizers.weight_decay import WeightDecay
 from heldout.training.attach import attach
 
@@ -230,6 +231,9 @@ def test_another_loss_is_refused_before_the_first_step(sft):
         trainer = sft(label_smoothing_factor=0.1)
     with pytest.raises(UserError, match=r"use LabelSmoothing\(amount=...\)"):
         attach(trainer, [], logit_free=True)
+
+    with pytest.raises(UserError, match="neftune_noise_alpha"):
+        sft([NEFTune()], neftune_noise_alpha=5.0)
 
     class Own(SFTTrainer):
         def compute_loss(self, *args, **kwargs):
