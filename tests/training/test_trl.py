@@ -12,7 +12,9 @@ from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTr
 from heldout.core.errors import UserError
 from heldout.core.regularizer import Regularizer, TokenSum
 from heldout.regularizers.dropout import Dropout
+from heldout.regularizers.goldfish import Goldfish
 from heldout.regularizers.label_smoothing import LabelSmoothing
+from heldout.regularizers.neftune import NEFTune
 from heldout.regularizers.weight_decay import WeightDecay
 from heldout.training.attach import attach
 
@@ -142,6 +144,25 @@ def test_only_what_trl_scores_is_scored(sft, rows, options):
     assert difference(plain, trained(sft([], rows, logit_free=True, **options))) < 1e-7
 
 
+@pytest.mark.parametrize("regularizer", [LabelSmoothing(amount=0), Goldfish(drop_every=10**9)])
+@pytest.mark.parametrize("num_masked", [1, 4])
+def test_a_step_without_a_scored_token_adds_nothing(sft, regularizer, num_masked):
+    """One masked micro-batch of four, and a whole masked window."""
+    ids = [5, 6, 7, 8]
+    rows = [{"input_ids": ids, "labels": [-100] * 4 if i < num_masked else ids} for i in range(8)]
+    options = {
+        **BATCHES["padded, accumulated"],
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 4,
+        "max_steps": 2,
+        "train_sampling_strategy": "sequential",
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+    }
+    plain = trained(sft(None, rows, **options))
+    ours = trained(sft([regularizer], rows, logit_free=True, **options))
+    assert difference(plain, ours) < 1e-7
+
+
 class Twice(Regularizer):
     """The task loss a second time."""
 
@@ -210,6 +231,9 @@ def test_another_loss_is_refused_before_the_first_step(sft):
         trainer = sft(label_smoothing_factor=0.1)
     with pytest.raises(UserError, match=r"use LabelSmoothing\(amount=...\)"):
         attach(trainer, [], logit_free=True)
+
+    with pytest.raises(UserError, match="neftune_noise_alpha"):
+        sft([NEFTune()], neftune_noise_alpha=5.0)
 
     class Own(SFTTrainer):
         def compute_loss(self, *args, **kwargs):

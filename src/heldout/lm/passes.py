@@ -224,15 +224,15 @@ class Passes:
         return ScoredPass(targets_N, None, output, weight, bias, autocast)
 
 
-def embedding_length(model: nn.Module) -> float:
-    """Root mean square length of the rows of the input embedding, as they enter the model.
+def embedding_scale(model: nn.Module) -> float:
+    """Root mean square of the numbers of the input embedding, as they enter the model.
 
     The unit for perturbations of embedded tokens, whose scale differs between models.
     """
     embedding = unwrapped(model).get_input_embeddings()
     weight_VD = embedding.weight.detach()
-    length = global_norm([weight_VD]) / len(weight_VD) ** 0.5
-    return float(length * getattr(embedding, "embed_scale", 1.0))
+    scale = global_norm([weight_VD]) / weight_VD.numel() ** 0.5
+    return float(scale * getattr(embedding, "embed_scale", 1.0))
 
 
 @contextmanager

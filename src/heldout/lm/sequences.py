@@ -38,13 +38,21 @@ def sequence_lengths(index_BT: torch.Tensor) -> torch.Tensor:
     return torch.bincount(index_BT[index_BT >= 0])
 
 
-def sequence_norms(values_BTD: torch.Tensor, index_BT: torch.Tensor) -> torch.Tensor:
-    """(B, T, 1): at each token the Euclidean norm of its whole sequence; 0 on padding."""
+def sequence_norms(
+    values_BTD: torch.Tensor, index_BT: torch.Tensor, *, largest: bool = False
+) -> torch.Tensor:
+    """(B, T, 1): at each token the Euclidean norm of its whole sequence; 0 on padding.
+
+    With ``largest`` it is the largest absolute value.
+    """
+    values_BTD = values_BTD.masked_fill((index_BT < 0)[..., None], 0.0)
     number_BT = index_BT + 1  # padding is sequence 0
-    squares_BT = values_BTD.float().square().sum(-1).masked_fill(index_BT < 0, 0.0)
-    sums_S = squares_BT.new_zeros(int(number_BT.max()) + 1)
-    sums_S.index_add_(0, number_BT.flatten(), squares_BT.flatten())
-    return sums_S.sqrt()[number_BT][..., None]
+    norms_S = values_BTD.new_zeros(int(number_BT.max()) + 1)
+    if largest:
+        norms_S.scatter_reduce_(0, number_BT.flatten(), values_BTD.abs().amax(-1).flatten(), "amax")
+    else:
+        norms_S.index_add_(0, number_BT.flatten(), values_BTD.square().sum(-1).flatten()).sqrt_()
+    return norms_S[number_BT][..., None]
 
 
 def sequence_noise(

@@ -44,7 +44,7 @@ def mask_gradients(parameters: Iterable[torch.Tensor], share: float, seed: int, 
     for index, parameter in enumerate(parameters):
         if parameter.grad is not None:
             numbers = random_like(parameter, seed_of(seed, step, index), normal=False)
-            gradients.append(parameter.grad.mul_(numbers < share))
+            gradients.append(parameter.grad.mul_(numbers.lt_(share)))
     if gradients:
         torch._foreach_mul_(gradients, 1 / share)
 
@@ -81,7 +81,8 @@ def put_back(
 ) -> None:
     """Set the weights outside of the child to those in ``fixed``."""
     for name, parameter in trained_parameters(model).items():
-        parameter.copy_(torch.where(child[name], parameter, fixed[name]))
+        # All or nothing of the way, hence exact; torch.where is 20 times slower on a CPU.
+        parameter.lerp_(fixed[name], (~child[name]).to(parameter.dtype))
 
 
 @dataclass(frozen=True)
@@ -188,9 +189,8 @@ def _place(tensors: MutableMapping[str, torch.Tensor], model: nn.Module) -> None
     """Move what was loaded to where the trained parameters lie, in its own type."""
     for name, parameter in trained_parameters(model).items():
         value = tensors.get(name)
-        if value is not None and (
-            value.device != parameter.device
-            or isinstance(parameter, DTensor) is not isinstance(value, DTensor)
-        ):
+        if value is None:
+            continue
+        if value.device != parameter.device or type(value) is not type(parameter.data):
             like = parameter.detach().float()
             tensors[name] = placed_like(like, value).to(value.dtype)

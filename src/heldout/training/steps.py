@@ -155,7 +155,9 @@ class Steps:
                 else:
                     assert isinstance(extra, Compared), extra
         # Gradients are averaged over processes, while the tokens were counted over all.
-        loss = token_sum / (counted if num_tokens is None else num_tokens) * num_processes
+        # At least 1: a window whose every token is masked adds nothing.
+        divisor = torch.as_tensor(counted if num_tokens is None else num_tokens).clamp(min=1)
+        loss = token_sum / divisor.to(token_sum.device) * num_processes
         return loss if per_step is None else loss + per_step / num_micro_batches
 
     def gradient(self, window: Sequence[dict[str, Any]], model: nn.Module | None = None) -> float:
