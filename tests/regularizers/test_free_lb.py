@@ -8,7 +8,8 @@ from transformers import AutoModelForCausalLM
 
 from heldout.core.errors import UserError
 from heldout.lm.sequences import sequence_noise
-from heldout.regularizers.free_lb import FreeLB, ascended
+from heldout.lm.weights import seed_of
+from heldout.regularizers.free_lb import FreeLB, ascended_in_ball
 from heldout.training.steps import Steps
 
 
@@ -29,7 +30,7 @@ def twin(model, batch, rule):
     """K runs, one sequence after the other, full logits, plain autograd."""
     table = model.get_input_embeddings().weight
     rms = table.detach().square().mean().sqrt()
-    noise = sequence_noise(batch, table.shape[1], rule.seed, 0, normal=True).double()
+    noise = sequence_noise(batch, table.shape[1], seed_of(rule.seed, 14), 0, normal=True).double()
     rows = batch["input_ids"].shape[0]
     num_tokens = (batch["labels"][:, 1:] != -100).sum()
     for row in range(rows):
@@ -61,7 +62,9 @@ def test_is_the_papers_algorithm(model, radius):
 def test_each_document_of_a_packed_row_has_its_own_ball():
     offset, gradient = torch.zeros(1, 6, 3), torch.randn(1, 6, 3)
     index = torch.tensor([[0, 0, 0, 1, 1, -1]])
-    moved = ascended(offset, gradient, index, torch.tensor([1.0, 5.0]), torch.tensor([9.0, 2.0]))
+    rate = torch.tensor([1.0, 5.0])[index.clamp(min=0)][..., None]
+    radius = torch.tensor([9.0, 2.0])[index.clamp(min=0)][..., None]
+    moved = ascended_in_ball(offset, gradient, index, rate, radius)
     assert moved[0, :3].norm().item() == pytest.approx(1.0)
     assert moved[0, 3:5].norm().item() == pytest.approx(2.0)  # 5 is projected to 2
     assert moved[0, 5].norm() == 0

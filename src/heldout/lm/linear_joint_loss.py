@@ -60,7 +60,7 @@ class _LinearJointLoss(torch.autograd.Function):
 
         with torch.autocast(targets_N.device.type, enabled=False):
             converted = {id(t): t.to(product) for t in flat if t is not None}
-            cast = [[None if t is None else converted[id(t)] for t in head] for head in heads]
+            cast: Any = [[None if t is None else converted[id(t)] for t in head] for head in heads]
             size = min(chunk_tokens, len(targets_N))
             buffers = [head[0].new_empty(size, len(head[1])) for head in cast]
             for part in slices(len(targets_N), chunk_tokens):

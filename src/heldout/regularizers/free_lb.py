@@ -11,46 +11,49 @@ A sequence is a row of a padded batch or a document of a packed one. All runs of
 same dropout masks.
 """
 
-# B batch, T tokens, D width, S sequences
+# B batch, T tokens, D width
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
 
 from heldout.core.errors import UserError
 from heldout.core.regularizer import LOSS, Cost, Gradient, Regularizer
 from heldout.lm.head import unwrapped
-from heldout.lm.sequences import sequence_index, sequence_lengths, sequence_noise
+from heldout.lm.passes import embedding_scale
+from heldout.lm.sequences import (
+    sequence_index,
+    sequence_lengths,
+    sequence_noise,
+    sequence_norms,
+)
+from heldout.lm.weights import seed_of
 
 SOURCE = "Zhu et al. 2020, arXiv 1909.11764"
 COST = "each ascent after the first is one more forward and backward of the whole window"
 
+_STREAM = 14  # regularizers of one seed draw unrelated numbers
 
-def ascended(
+
+def ascended_in_ball(
     offset_BTD: torch.Tensor,
     gradient_BTD: torch.Tensor,
     index_BT: torch.Tensor,
-    rate_S: torch.Tensor,
-    radius_S: torch.Tensor,
+    rate_BT1: torch.Tensor,
+    radius_BT1: torch.Tensor,
 ) -> torch.Tensor:
-    """One step of projected, normalized ascent, sequence by sequence; padding stays 0.
+    """One step of projected, normalized ascent, sequence by sequence; padding does not move.
 
-    ``index_BT`` is the sequence of each token, -1 for padding; rates and radii are lengths.
+    ``index_BT`` is the sequence of each token, -1 for padding; the rate and the radius, equal for
+    all tokens of a sequence, are lengths.
     """
-    gradient_S = sequence_norms(gradient_BTD, index_BT).clamp_min(torch.finfo(torch.float32).tiny)
-    climbed_BTD = offset_BTD + gradient_BTD * _spread(rate_S / gradient_S, index_BT)
-    shrink_S = (radius_S / sequence_norms(climbed_BTD, index_BT).clamp_min(1e-30)).clamp_max(1.0)
-    return climbed_BTD * _spread(shrink_S, index_BT)
-
-
-def sequence_norms(values_BTD: torch.Tensor, index_BT: torch.Tensor) -> torch.Tensor:
-    """(S,): the Frobenius norm of ``values_BTD`` over each sequence."""
-    squares_BT = values_BTD.square().sum(-1)
-    kept_BT = index_BT >= 0
-    sums_S = squares_BT.new_zeros(int(index_BT.max()) + 1)
-    return sums_S.index_add(0, index_BT[kept_BT], squares_BT[kept_BT]).sqrt()
+    tiny = torch.finfo(torch.float32).tiny
+    gradient_BTD = gradient_BTD.masked_fill((index_BT < 0)[..., None], 0.0)
+    lengths_BT1 = sequence_norms(gradient_BTD, index_BT).clamp(min=tiny)
+    climbed_BTD = offset_BTD + rate_BT1 / lengths_BT1 * gradient_BTD
+    lengths_BT1 = sequence_norms(climbed_BTD, index_BT).clamp(min=tiny)
+    return climbed_BTD * (radius_BT1 / lengths_BT1).clamp(max=1.0)
 
 
 @dataclass(frozen=True)
@@ -83,35 +86,28 @@ class FreeLB(Regularizer):
     def around_gradient(self, model: Any, gradient: Gradient, step: int) -> torch.Tensor:
         if self.strength == 0:
             return gradient()
-        weight = unwrapped(model).get_input_embeddings().weight
-        width, size = weight.shape[1], _root_mean_square(weight.detach())
+        width = unwrapped(model).get_input_embeddings().embedding_dim
         indices = [sequence_index(batch) for batch in gradient.window]
-        norms = [size * (sequence_lengths(index) * width).sqrt() for index in indices]
+        norms = [
+            embedding_scale(model)
+            * (sequence_lengths(index)[index.clamp(min=0)][..., None] * width).sqrt()
+            for index in indices
+        ]
+        seed = seed_of(self.seed, _STREAM)
         offsets = []
-        for batch, index, norm_S in zip(gradient.window, indices, norms, strict=True):
-            noise_BTD = sequence_noise(batch, width, self.seed, step, normal=True)
-            start_S = min(self.start, self.strength) * norm_S
-            length_S = start_S / sequence_norms(noise_BTD, index).clamp_min(1e-30)
-            offsets.append(noise_BTD * _spread(length_S, index))
-        loss = torch.zeros((), device=weight.device)
+        for batch, index, norm_BT1 in zip(gradient.window, indices, norms, strict=True):
+            noise_BTD = sequence_noise(batch, width, seed, step, normal=True)
+            lengths_BT1 = sequence_norms(noise_BTD, index).clamp(min=1e-30)
+            offsets.append(min(self.start, self.strength) * norm_BT1 / lengths_BT1 * noise_BTD)
+        loss = torch.zeros((), device=offsets[0].device)
         for ascent in range(self.ascents):
             leaves = [offset.detach().requires_grad_() for offset in offsets]
             loss = loss + gradient(scales=1 / self.ascents, embedding_offsets=leaves)
-            if ascent < self.ascents - 1:
-                offsets = [
-                    ascended(
-                        leaf.detach(), leaf.grad, index, self.rate * norm, self.strength * norm
-                    )
-                    for leaf, index, norm in zip(leaves, indices, norms, strict=True)
-                ]
+            if ascent == self.ascents - 1:
+                break
+            offsets = []
+            for leaf, index, norm_BT1 in zip(leaves, indices, norms, strict=True):
+                assert leaf.grad is not None
+                rate, radius = self.rate * norm_BT1, self.strength * norm_BT1
+                offsets.append(ascended_in_ball(leaf.detach(), leaf.grad, index, rate, radius))
         return loss
-
-
-def _spread(values_S: torch.Tensor, index_BT: torch.Tensor) -> torch.Tensor:
-    """(B, T, 1): the value of each token's sequence, 0 on padding."""
-    return (values_S[index_BT.clamp_min(0)] * (index_BT >= 0))[..., None]
-
-
-def _root_mean_square(weight: torch.Tensor) -> torch.Tensor:
-    mean = weight.float().square().mean()
-    return (mean.full_tensor() if isinstance(mean, DTensor) else mean).sqrt()
