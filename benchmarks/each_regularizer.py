@@ -22,7 +22,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from statistics import mean, median
@@ -203,7 +203,7 @@ def regularizer_of(name: str, values: dict[str, Any], seed: int) -> Any:
 
 
 def recipe_of(arm: Arm, seed: int, rate: float) -> Recipe:
-    return Recipe().replace(
+    return replace(Recipe(), regularizers=arm.regularizers).replace(
         data={"max_length": 256},
         model={"method": arm.method},
         train={
