@@ -19,7 +19,7 @@ from heldout.training.checks import (
     check_trackers,
     check_windows,
 )
-from heldout.training.loop import Schedule
+from heldout.training.loop import Schedule, optimizer_arguments
 from heldout.training.steps import check_together, total_cost
 from heldout.training.windows import WindowDataset
 
@@ -66,6 +66,7 @@ def make_plan(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Pla
     model = prepare(loaded, recipe, is_scratch=bool(target.from_scratch))
     regularizers = regularizers_of(recipe)
     check_together(regularizers)
+    optimizer_arguments(recipe, regularizers)
     for regularizer in regularizers:
         regularizer.check(model, recipe)
     checks += check_resources(model, windows, recipe, folder, vocabulary)

@@ -99,7 +99,7 @@ def train(
         gradient_accumulation_steps=recipe.accumulation_steps,
         max_steps=schedule.max_steps,
         learning_rate=learning_rate,
-        **_optimizer(recipe, regularizers),
+        **optimizer_arguments(recipe, regularizers),
         warmup_steps=min(recipe.train.warmup_steps, max(1, schedule.max_steps // 2)),
         weight_decay=0.0,
         adam_beta2=recipe.train.adam_beta2,
@@ -185,9 +185,10 @@ class _Control(TrainerCallback):
     def on_log(self, args, state, control, logs=None, optimizer=None, lr_scheduler=None, **kwargs):
         if "loss" not in (logs or {}):
             return control
-        decision, figures = self.measure(
-            state.global_step, float(state.epoch), logs["loss"], logs["learning_rate"]
-        )
+        # The log has the first group's rate; of several the highest is the run's.
+        first, *others = (group.get("initial_lr", 1.0) for group in optimizer.param_groups)
+        rate = logs["learning_rate"] * max([first, *others]) / first
+        decision, figures = self.measure(state.global_step, float(state.epoch), logs["loss"], rate)
         if figures:
             self.log(figures)  # holds no "loss", so this method returns at once
         if isinstance(decision, Stop):
@@ -207,8 +208,11 @@ class _Control(TrainerCallback):
         return control
 
 
-def _optimizer(recipe: Recipe, regularizers: Sequence[Regularizer]) -> dict[str, Any]:
-    """The Trainer's arguments for the recipe's optimizer and its rate over time."""
+def optimizer_arguments(recipe: Recipe, regularizers: Sequence[Regularizer]) -> dict[str, Any]:
+    """The Trainer's arguments for the recipe's optimizer and its rate over time.
+
+    Raises UserError for an optimizer that is not installed or does not go with a regularizer.
+    """
     if recipe.train.optimizer == "schedule_free":
         if importlib.util.find_spec("schedulefree") is None:
             raise UserError(
