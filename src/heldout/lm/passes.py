@@ -140,6 +140,16 @@ def divergence(p: ScoredPass, q: ScoredPass, kind: Kind = "symmetric") -> torch.
         return linear_joint_loss([p.head(), q.head()], p.targets_N, loss)
 
 
+def divergence_gradient(passes: "Passes", offset_BTD: torch.Tensor, kind: Kind) -> torch.Tensor:
+    """Gradient, to an offset of the embeddings, of the divergence from the task's own pass.
+
+    One forward with the task's dropout masks and one backward, to the offset alone.
+    """
+    offset_BTD = offset_BTD.detach().requires_grad_()
+    moved = passes.again(embedding_offset=offset_BTD, same_dropout=True).head_detached()
+    return torch.autograd.grad(divergence(passes.task.detached(), moved, kind), offset_BTD)[0]
+
+
 def _nats(logits_NV, targets_N, token_loss) -> tuple[torch.Tensor, torch.Tensor]:
     log_NV = logits_NV.log_softmax(-1)
     nats_N = -log_NV.gather(1, targets_N[:, None]).squeeze(1)
