@@ -19,7 +19,7 @@ def float_copies(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def move_averages(averages: dict[str, torch.Tensor], model: nn.Module, weight: float) -> None:
     """``average += weight * (parameter - average)``, in place, where each parameter lies."""
-    _place(averages, model)
+    place_averages(averages, model)
     with torch.no_grad():
         for name, parameter in trained_parameters(model).items():
             averages[name].mul_(1 - weight).add_(parameter.detach(), alpha=weight)
@@ -29,11 +29,11 @@ def averages_put_in(
     model: nn.Module, averages: dict[str, torch.Tensor]
 ) -> AbstractContextManager[None]:
     """A context in which the trained parameters hold their averages, in their own type."""
-    _place(averages, model)
+    place_averages(averages, model)
     return weights_replaced(model, averages)
 
 
-def _place(averages: dict[str, torch.Tensor], model: nn.Module) -> None:
+def place_averages(averages: dict[str, torch.Tensor], model: nn.Module) -> None:
     """Averages are taken before a model is moved or sharded, and come back whole from a file."""
     for name, parameter in trained_parameters(model).items():
         average = averages[name]
