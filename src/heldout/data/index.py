@@ -78,6 +78,7 @@ class Index:
     codes: Codes  # the codes lie in a file
     text_ends_R: np.ndarray
     about_ends_R: np.ndarray
+    key_R: np.ndarray  # a hash of each text
     first_R: np.ndarray  # position of the first row with the same text
     findings: list[tuple[int, Finding]] = field(default_factory=list)
     near: list[tuple[int, int, float]] = field(default_factory=list)
@@ -208,6 +209,7 @@ def _read(rows: Iterable[IndexedRow], folder: Path, engine: Engine, progress: Pr
             done += len(lengths_R)
             progress.advance(len(lengths_R))
     ends_R = np.cumsum(np.concatenate([np.zeros(0, dtype=np.int64), *lengths]))
+    both_keys = np.concatenate([np.zeros((0, 2), dtype=np.uint64), *keys])
     return Index(
         folder,
         np.array(part, dtype=np.uint8),
@@ -217,7 +219,8 @@ def _read(rows: Iterable[IndexedRow], folder: Path, engine: Engine, progress: Pr
         Codes(_memory_map(folder / "codes", np.uint32), ends_R),
         np.array(text_ends, dtype=np.int64),
         np.array(about_ends, dtype=np.int64),
-        _first_of(np.concatenate([np.zeros((0, 2), dtype=np.uint64), *keys])),
+        both_keys[:, 0].copy(),
+        _first_of(both_keys),
         findings,
     )
 

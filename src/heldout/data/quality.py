@@ -32,12 +32,26 @@ def examine(text: str) -> Iterator[Finding]:
     if ("<" in text or "[/" in text) and (found := _SPECIAL.search(text)):
         yield Finding("template", f"the special token {found[0]} as text", _around(text, found))
     if "@" in text:
-        yield from _matches(text, "e-mail address")
+        yield from _matches(_around_each("@", text), "e-mail address")
     if _num_digits(text) >= 7:
-        for what in _NUMBERS:
-            yield from _matches(text, what)
+        runs = "\n".join(found[0] for found in _NUMBER_RUN.finditer(text))
+        if runs:
+            for what in _NUMBERS:
+                yield from _matches(runs, what)
+        yield from _matches(text, "IBAN")
     elif text.count(":") >= 7:
         yield from _matches(text, "IP address")
+
+
+def _around_each(mark: str, text: str) -> str:
+    """Only what can belong to an address, so that long texts are not searched from every place."""
+    pieces: list[str] = []
+    place = text.find(mark)
+    while place >= 0 and len(pieces) < 100:
+        before = re.split(r"[^A-Za-z0-9._%+-]", text[max(0, place - 65) : place])[-1]
+        pieces.append(before + text[place : place + 120].split(maxsplit=1)[0])
+        place = text.find(mark, place + 1)
+    return "\n".join(pieces)
 
 
 def _num_digits(text: str) -> int:
@@ -45,6 +59,8 @@ def _num_digits(text: str) -> int:
     return len(data) - len(data.translate(None, b"0123456789"))
 
 
+# With what stands around, which tells a number of another kind: a version, a longer number.
+_NUMBER_RUN = re.compile(r"[^\s,;]?[+(]?\d[\d\-. ():]{5,}[\dXx][^\s,;]?")
 _BROKEN = re.compile("\ufffd|Ã[\x80-\xbf¡-¿]|â€[\x80-\xbf™œžŸ\u0080-\u00bf]|Â[\xa0-\xbf]")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _SPECIAL = re.compile(
@@ -98,7 +114,7 @@ def _digits(value: str) -> str:
 def _is_card(value: str) -> bool:
     digits = _digits(value)
     known = re.match(r"4|5[1-5]|2[2-7]|3[47]|6(?:011|5|2)|3(?:0[0-5]|[689])|35", digits)
-    return 13 <= len(digits) <= 19 and bool(known) and len(set(digits)) > 3 and luhn(digits)
+    return 13 <= len(digits) <= 19 and bool(known) and len(set(digits)) > 1 and luhn(digits)
 
 
 def _is_ip(value: str) -> bool:
@@ -113,7 +129,7 @@ def _is_ip(value: str) -> bool:
     if any(octet > 255 for octet in octets) or octets[0] in (0, 10, 127) or octets[0] >= 224:
         return False
     is_private = octets[:2] == [192, 168] or (octets[0] == 172 and 16 <= octets[1] < 32)
-    return not is_private and not (octets[0] < 20 and max(octets) < 30)  # a version or section
+    return not is_private and max(octets) > 7  # else a version or a section
 
 
 def _is_phone(value: str) -> bool:
@@ -183,4 +199,4 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], Callable[[str], bool]]] = {
         _is_ip,
     ),
 }
-_NUMBERS = [name for name in _PATTERNS if name != "e-mail address"]
+_NUMBERS = [name for name in _PATTERNS if name not in ("e-mail address", "IBAN")]

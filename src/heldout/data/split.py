@@ -102,7 +102,7 @@ def split_rows(
             f"rows of one group count once): a split needs at least {LEAST_TO_SPLIT}. Add rows, or "
             "name files with data.validation and data.test."
         )
-    parts = _deal(components, wanted, data.seed)
+    parts = deal(components, wanted, data.seed)
     if parts is None and "validation" in wanted:
         return pool.split("cross_validation", dropped)
     pool.move(parts or {})
@@ -142,7 +142,9 @@ def folds(rows: Sequence[Row], num_folds: int, seed: int = 0) -> list[Fold]:
 
 
 @dataclass(frozen=True)
-class _Component:
+class Component:
+    """Rows that stay together."""
+
     positions: list[int]  # of its training rows
     key: bytes  # from its texts, so that the order of the rows does not matter
 
@@ -193,16 +195,16 @@ class _Pool:
                     )
         return dropped
 
-    def train_components(self) -> list[_Component]:
+    def train_components(self) -> list[Component]:
         members: dict[int, list[int]] = {}
         for position in self.positions("train"):
             members.setdefault(self.label[position], []).append(position)
         return [
-            _Component(positions, min(_text_key(self.rows[p]) for p in positions))
+            Component(positions, min(_text_key(self.rows[p]) for p in positions))
             for positions in members.values()
         ]
 
-    def move(self, parts: Mapping[Part, list[_Component]]) -> None:
+    def move(self, parts: Mapping[Part, list[Component]]) -> None:
         for name, components in parts.items():
             for component in components:
                 for position in component.positions:
@@ -243,9 +245,9 @@ def _group_name(row: Row, part: Part, group_column: str) -> str:
     return row.group if part == "train" or named_by_user else f"{part}:{row.group}"
 
 
-def _deal(
-    components: list[_Component], shares: Mapping[Part, float], seed: int
-) -> dict[Part, list[_Component]] | None:
+def deal(
+    components: list[Component], shares: Mapping[Part, float], seed: int
+) -> dict[Part, list[Component]] | None:
     """Components of the held-out parts; None where they would take too many. See split_rows."""
     num, num_rows = len(components), sum(len(c.positions) for c in components)
     wanted = {part: max(share, LEAST_HELD_OUT / num) for part, share in shares.items() if share}
@@ -279,7 +281,7 @@ def _deal(
     return parts
 
 
-def _without(components: list[_Component], taken: list[_Component]) -> list[_Component]:
+def _without(components: list[Component], taken: list[Component]) -> list[Component]:
     gone = {component.key for component in taken}
     return [component for component in components if component.key not in gone]
 

@@ -1,0 +1,218 @@
+"""A clean copy: every row once, in parts that do not leak, with a manifest of what went where.
+
+The user's files are only read. The copy is written beside its place and moved there when whole.
+"""
+
+import json
+import random
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from heldout.core.errors import UserError
+from heldout.core.recipe import DataSection
+from heldout.core.row import Part
+from heldout.data.canaries import Canary, canary_fields, make_canaries
+from heldout.data.index import Index
+from heldout.data.pairs import Components
+from heldout.data.relations import relations
+from heldout.data.split import LEAST_TO_SPLIT, Component, deal
+from heldout.data.stream import RowStream
+
+
+def refuse_occupied(folder: Path) -> None:
+    """Raise UserError where something would be overwritten."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is there already: give a new folder. Nothing was written.")
+
+
+def write_clean_copy(
+    folder: Path,
+    index: Index,
+    streams: Sequence[tuple[str, RowStream]],
+    data: DataSection,
+    num_canaries: int,
+) -> Path:
+    """``train.jsonl`` with the held-out parts, ``rows.jsonl`` and ``manifest.json``.
+
+    ``streams`` are the sources of the training and held-out rows, in the order of the index.
+
+    Of rows that repeat one another the first is kept. A training row that repeats, shares a long
+    span or a group with a held-out row, or stands in a named test set, is left out. Where no
+    held-out rows are given, validation and test are split off with the shares of ``data``.
+    Canaries go into the training rows, and their record into ``canaries.json``.
+    """
+    refuse_occupied(folder)
+    place = _places(index, data)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    canaries = make_canaries(num_canaries, data.seed)
+    counts = _write_rows(partial, index, streams, place, canaries, data.seed)
+    manifest = {
+        "schema": "heldout.clean/1",
+        "sources": {stream.name: stream.sha256() for _, stream in streams},
+        "rows": {name: counts[name] for name in sorted(counts) if not name.startswith("out: ")},
+        "left_out": {
+            name.removeprefix("out: "): num for name, num in counts.items() if name[:5] == "out: "
+        },
+        "near_duplicate_threshold": data.near_duplicate_threshold,
+        "seed": data.seed,
+        "canaries": len(canaries),
+        "planted_rows": sum(canary.copies for canary in canaries),
+    }
+    _write_json(partial / "manifest.json", manifest)
+    if canaries:
+        record = {
+            "schema": "heldout.canaries/1",
+            "seed": data.seed,
+            "canaries": [canary.to_json() for canary in canaries],
+        }
+        _write_json(partial / "canaries.json", record)
+    if folder.exists():
+        folder.rmdir()
+    partial.rename(folder)
+    return folder
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+class _Places:
+    """Where each row of the index goes, and why."""
+
+    def __init__(self, index: Index):
+        self.index = index
+        self.why: dict[int, tuple[str, str]] = {}  # position -> reason, and the reason in full
+        self.part_of: dict[int, str] = {}  # position -> part, where it is not its own
+
+    def leave_out(self, position: int, reason: str, other: int) -> None:
+        text = f"{reason} {self.index.where(other)}"
+        self.why.setdefault(position, (reason, text))
+
+
+def _places(index: Index, data: DataSection) -> _Places:
+    place = _Places(index)
+    has_heldout = bool((index.part_R == 1).any())
+    together = Components(len(index))
+    names = {1: "repeats a held-out row", 0: "repeats an earlier row"}
+    for found in relations(index):
+        a, b = found.first, found.second
+        part_a, part_b = index.part_R[a], index.part_R[b]
+        if part_a == part_b:
+            if found.kind == "span":
+                together.join(a, b)
+            elif a not in place.why:
+                together.join(a, b)
+                reason = names[0] if found.kind == "exact" else "nearly repeats an earlier row"
+                place.leave_out(b, f"{reason}:", a)
+            else:
+                together.join(a, b)
+        else:
+            reason = names[1] if part_b == 1 else "stands in a named test set"
+            if found.kind != "exact" and part_b == 1:
+                reason = {
+                    "near": "nearly repeats a held-out row",
+                    "span": "shares a long span with a held-out row",
+                }[found.kind]
+            place.leave_out(a, f"{reason}:", b)
+    named = index.group_R > 0
+    if has_heldout:
+        groups = np.intersect1d(
+            index.group_R[named & (index.part_R == 0)], index.group_R[named & (index.part_R == 1)]
+        )
+        for group in groups.tolist():
+            members = np.flatnonzero(index.group_R == group)
+            other = int(members[index.part_R[members] == 1][0])
+            for position in members[index.part_R[members] == 0].tolist():
+                place.leave_out(position, "is of the same group as a held-out row:", other)
+        return place
+    _deal_out(index, place, together, data)
+    return place
+
+
+def _deal_out(index: Index, place: _Places, together: Components, data: DataSection) -> None:
+    first: dict[int, int] = {}
+    rows = np.flatnonzero(index.part_R == 0).tolist()
+    for position in rows:
+        group = int(index.group_R[position])
+        if group:
+            together.join(first.setdefault(group, position), position)
+    members: dict[int, list[int]] = {}
+    for position in rows:
+        if position not in place.why:
+            members.setdefault(int(together.label[position]), []).append(position)
+    components = [
+        Component(positions, min(int(index.key_R[p]) for p in positions).to_bytes(8, "big"))
+        for positions in members.values()
+    ]
+    shares: dict[Part, float] = {"test": data.test_share, "validation": data.validation_share}
+    wanted = {part: share for part, share in shares.items() if share}
+    parts = deal(components, wanted, data.seed) if len(components) >= LEAST_TO_SPLIT else None
+    for part, chosen in (parts or {}).items():
+        for component in chosen:
+            place.part_of.update(dict.fromkeys(component.positions, part))
+
+
+def _write_rows(
+    folder: Path,
+    index: Index,
+    streams: Sequence[tuple[str, RowStream]],
+    place: _Places,
+    canaries: list[Canary],
+    seed: int,
+) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    stream = streams[0][1]
+    kept = int((index.part_R == 0).sum()) - sum(index.part_R[p] == 0 for p in place.why)
+    kept -= len(place.part_of)
+    planted = [
+        json.dumps(canary_fields(canary, stream.format, stream.columns), ensure_ascii=False)
+        for canary in canaries
+        for _ in range(canary.copies)
+    ]
+    rng = random.Random(f"planted {seed}")
+    before: dict[int, list[str]] = {}
+    for line in planted:
+        before.setdefault(rng.randrange(kept + 1), []).append(line)
+    files: dict[str, TextIO] = {}
+    position = 0
+    try:
+        with (folder / "rows.jsonl").open("w", encoding="utf-8") as log:
+            files["train"] = (folder / "train.jsonl").open("w", encoding="utf-8")
+            for name, rows in streams:
+                for item in rows:
+                    entry = {"part": name, "row": item.index, "where": item.where}
+                    if item.fault is not None:
+                        entry |= {"to": None, "why": f"{item.fault.kind}: {item.fault.message}"}
+                        counts[f"out: {item.fault.kind}"] += 1
+                    elif position in place.why:
+                        entry |= {"to": None, "why": place.why[position][1]}
+                        counts[f"out: {place.why[position][0].rstrip(':')}"] += 1
+                    else:
+                        to = place.part_of.get(position, name)
+                        entry |= {"to": to, "why": ""}
+                        if to == "train":
+                            for line in before.pop(counts["train"], ()):
+                                files["train"].write(line + "\n")
+                        if to not in files:
+                            files[to] = (folder / f"{to}.jsonl").open("w", encoding="utf-8")
+                        fields = dict(item.fields)
+                        if rows.texts_of_folder and item.row is not None:
+                            fields["source"] = item.row.source
+                        line = json.dumps(fields, ensure_ascii=False, default=str)
+                        files[to].write(line + "\n")
+                        counts[to] += 1
+                    log.write(json.dumps(entry, ensure_ascii=False) + "\n")
+                    position += item.fault is None
+            for lines in before.values():
+                files["train"].writelines(line + "\n" for line in lines)
+    finally:
+        for file in files.values():
+            file.close()
+    return counts
