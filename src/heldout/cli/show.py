@@ -74,6 +74,49 @@ def show_plan(plan: "Plan", as_json: bool) -> None:
     console.print("Nothing was written.")
 
 
+def show_laws(result: dict, as_json: bool) -> None:
+    """The law with its parameters and intervals, the forecasts of all laws, and the warnings."""
+    if as_json:
+        print(json.dumps(result, allow_nan=False))
+        return
+    console = Console(highlight=False)
+    console.print(f"{result['law']}: {result['formula']}", markup=False)
+    sure = result["certificate"]
+    console.print(
+        f"{result['num_runs']} runs, typical error {100 * result['rms_log_loss']:.2f} %, objective "
+        f"{result['objective']:.8g}; {sure['num_same']} of {sure['num_starts']} starts agree.\n",
+        markup=False,
+    )
+    table = Table(box=None, pad_edge=False)
+    for column in ("parameter", "value", "95 % from", "to", "unit"):
+        table.add_column(column)
+    for name, value in result["parameters"].items():
+        bounds = result["intervals"].get(name, {"low": value, "high": value})
+        ends = (
+            "no bound" if end is None else f"{end:.4g}" for end in (bounds["low"], bounds["high"])
+        )
+        table.add_row(name, f"{value:.4g}", *ends, result["units"][name])
+    console.print(table)
+    if result["rollouts"]:
+        console.print("\nForecasts of larger runs, typical error of log loss:")
+        laws = list(result["rollouts"][0]["errors"])
+        table = Table(box=None, pad_edge=False)
+        for column in ("along", "fitted up to", *laws):
+            table.add_column(column)
+        for row in result["rollouts"]:
+            errors = (f"{row['errors'][law]:.3f}" for law in laws)
+            table.add_row(row["axis"], f"{row['cutoff']:.3g}", *errors)
+        scores = result["choice"]["scores"]
+        table.add_row("score", "", *(f"{scores[law]:.3f}" for law in laws))
+        console.print(table)
+        choice = result["choice"]
+        console.print(f"Chosen by forecasts: {choice['law']}, {choice['reason']}.", markup=False)
+    for warning in result["warnings"]:
+        console.print(f"- {warning}", markup=False)
+    if result["report"]:
+        console.print(f"report  {result['report']}", markup=False, soft_wrap=True)
+
+
 def show_entries(entries: list[Entry], as_json: bool) -> None:
     """One line a plug-in, or ``[{kind, name, source, cost, summary}]``."""
     if as_json:

@@ -72,7 +72,7 @@ def _render_single(summary: RunSummary) -> str:
         ("recipe", "How it was trained", bool(training)),
         ("numbers", "All numbers", bool(measured or summary.not_measured)),
     ]
-    return _page(
+    return render_page(
         "report.html.j2",
         [chart for charts in groups.values() for chart in charts],
         title=summary.name,
@@ -96,7 +96,7 @@ def _render_single(summary: RunSummary) -> str:
 
 def _render_comparison(runs: Sequence[Run], summaries: Sequence[RunSummary]) -> str:
     compared = comparison.arms(runs, summaries)
-    return _page(
+    return render_page(
         "comparison.html.j2",
         comparison.charts(compared),
         title=f"{len(runs)} runs side by side",
@@ -107,7 +107,8 @@ def _render_comparison(runs: Sequence[Run], summaries: Sequence[RunSummary]) -> 
     )
 
 
-def _page(template: str, charts: Sequence[Chart], **values: Any) -> str:
+def render_page(template: str, charts: Sequence[Chart], **values: Any) -> str:
+    """A template filled in, with its figures and the scripts that draw them inside."""
     scripts = [_asset("report.js")]
     if charts:
         scripts.insert(0, plotly_source())

@@ -71,7 +71,7 @@ class Law(ABC):
     def linear_form(
         self, runs: Runs, values: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Basis (..., n, K), target (..., n) and weight (..., n) of the coefficients' least squares.
+        """Basis (..., n, K), target and weight (..., n) of the coefficients' least squares.
 
         Weighted so that a residual is about one of the logarithm of the loss. Coefficients in
         ``values`` have no say unless the law says so.
