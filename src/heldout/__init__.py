@@ -11,6 +11,7 @@ from typing import Any
 
 _HOMES = {
     "attach": "heldout.training.attach",
+    "check": "heldout.jobs.check",
     "fit": "heldout.jobs.fit",
     "resume": "heldout.jobs.fit",
     "write_report": "heldout.jobs.report",

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from heldout.cli.check import check
 from heldout.core.errors import Interrupted, UserError
 
 app = typer.Typer(
@@ -221,6 +222,9 @@ def list_command(
     if kind and kind not in kinds:
         raise UserError(f"list: kind must be one of {', '.join(kinds)}, got {kind!r}.")
     show_entries([e for e in list_entries() if kind in ("", e.kind)], as_json)
+
+
+app.command()(check)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,145 @@
+"""``heldout check``: parse, call the job, print."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from heldout.core.errors import UserError
+
+GATES = ("leak", "duplicate", "contamination", "personal", "problem")
+
+
+def check(
+    data: Annotated[
+        str, typer.Argument(help="jsonl, json, csv, parquet, txt, a folder of these, or a Hub id.")
+    ],
+    heldout: Annotated[
+        list[Path] | None,
+        typer.Option(help="Rows that must not stand in DATA; may be repeated."),
+    ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="An evaluation set, for contamination; may be repeated."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Measure information, tokens and odd rows too.")
+    ] = "",
+    reference: Annotated[
+        Path | None, typer.Option(help="Text of the model's own domain, to tell the distance to.")
+    ] = None,
+    model_rows: Annotated[int, typer.Option(help="Rows that the model reads at most.")] = 1000,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WHAT", help=f"Exit code 1 on {', '.join(GATES)}; may be repeated."),
+    ] = None,
+    write_clean: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write rows without duplicates, in parts without leaks."),
+    ] = None,
+    plant_canaries: Annotated[
+        int, typer.Option(metavar="N", help="Plant N secrets in the clean copy.")
+    ] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for report.html and check.json; default runs/<time>-check-DATA."),
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="Its [data] section is used.")] = "default",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Such as data.group=author."),
+    ] = None,
+    max_listed: Annotated[
+        int, typer.Option("--list", metavar="N", help="List at most N of each kind.")
+    ] = 10_000,
+    engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Is this data fit to train on? Duplicates, leaks, faults, personal data, size."""
+    for gate in fail_on or ():
+        if gate not in GATES:
+            raise UserError(f"--fail-on must be one of {', '.join(GATES)}, got {gate!r}.")
+    if "leak" in (fail_on or ()) and not heldout:
+        raise UserError("--fail-on leak needs --heldout FILE.")
+    if "contamination" in (fail_on or ()) and not against:
+        raise UserError("--fail-on contamination needs --against FILE.")
+    from heldout.cli.progress import console_progress
+    from heldout.jobs.check import check as job
+
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(data).stem)[:40]
+    folder = out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-check-{name}"
+    with console_progress() as progress:
+        result = job(
+            data,
+            heldout=heldout or [],
+            against=against or [],
+            model=model,
+            reference=reference or "",
+            model_rows=model_rows,
+            recipe=recipe,
+            settings=settings or [],
+            write_clean=write_clean,
+            plant_canaries=plant_canaries,
+            out=folder,
+            max_listed=max_listed,
+            engine=engine,  # type: ignore[arg-type]  # the job refuses others
+            progress=progress,
+        )
+    if as_json:
+        print(json.dumps({**result.to_json(), "report": str(folder / "report.html")}))
+    else:
+        _show(result, folder)
+    counts = result.counts
+    failed = {
+        "leak": result.num_leaks,
+        "duplicate": counts["duplicates_exact"] + counts["duplicates_near"],
+        "contamination": counts["contaminated_rows"],
+        "personal": counts.get("personal", 0),
+        "problem": counts["problems"],
+    }
+    reasons = [f"{gate} ({failed[gate]:,})" for gate in fail_on or () if failed[gate]]
+    if reasons:
+        print(f"heldout: failed on {', '.join(reasons)}.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _show(result: Any, folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print()
+    console.print(result.headline, markup=False)
+    console.print()
+    counts = result.counts
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "exact", "near", "span"):
+        table.add_column(column, justify="left" if not column else "right")
+    for what in ("duplicates", "leaks"):
+        table.add_row(
+            what, *(f"{counts[f'{what}_{kind}']:,}" for kind in ("exact", "near", "span"))
+        )
+    console.print(table)
+    lines = [
+        ("groups on both sides", counts["leaks_group"]),
+        ("test rows in training", counts["contaminated_rows"]),
+        ("boilerplate spans", counts["boilerplate"]),
+        ("faults", counts["problems"]),
+        ("personal data", counts.get("personal", 0)),
+        ("suspects", counts["suspects"]),
+    ]
+    for name, num in lines:
+        if num:
+            console.print(f"{name}: {num:,}", markup=False)
+    for text in result.warnings:
+        console.print(f"warning: {text}", markup=False)
+    for measured in result.measurements:
+        if hasattr(measured, "value"):
+            console.print(f"{measured.name}: {measured.value:.4g} {measured.unit}", markup=False)
+    console.print()
+    if result.written:
+        console.print(f"clean copy  {result.written}", markup=False, soft_wrap=True)
+    console.print(f"report      {folder / 'report.html'}", markup=False, soft_wrap=True)

@@ -1,0 +1,262 @@
+"""What ``heldout check`` found as one HTML page: verdict, leak map, rows side by side."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import plotly.graph_objects as go
+
+from heldout.core.check import CheckResult, Excerpt, Lengths, Pair
+from heldout.core.measurement import Measurement
+from heldout.report import palette, words
+from heldout.report.chart import Chart, Key, blank, line, marker
+from heldout.report.page import Section, render_page
+from heldout.report.tiles import Tile
+
+SHOWN_PAIRS = 40
+SHOWN_ROWS = 100
+KINDS = {"exact": "Exact", "near": "Nearly the same", "span": "A long span in common"}
+_LOOKS = {"exact": ("red", "square"), "near": ("heldout", "diamond"), "span": ("train", "circle")}
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One of two texts, in three pieces: before, shared, after."""
+
+    title: str
+    place: str
+    before: str
+    shared: str
+    after: str
+
+
+@dataclass(frozen=True)
+class ShownPair:
+    title: str
+    detail: str
+    passages: tuple[Passage, Passage]
+
+
+def write_check(result: CheckResult, path: Path) -> Path:
+    """Write the page; returns its path."""
+    path.write_text(render_check(result), encoding="utf-8")
+    return path
+
+
+def render_check(result: CheckResult) -> str:
+    """The page as text."""
+    charts = [leak_map(result)] if result.leak_map else []
+    lengths = [each for each in result.lengths if each.unit != "characters"]
+    length_charts = [length_chart(each) for each in lengths if each.part == "train"]
+    leaks = [shown_pair(pair, "Training row", "Held-out row") for pair in _first(result.leaks)]
+    duplicates = [
+        shown_pair(pair, f"{words.sentence_case(pair.part)} row", "Repeated as")
+        for pair in _first(result.duplicates)
+    ]
+    contamination = [
+        (name, len(pairs), [shown_pair(pair, "Training row", "Test row") for pair in _first(pairs)])
+        for name, pairs in result.contamination.items()
+    ]
+    measured = [each for each in result.measurements if isinstance(each, Measurement)]
+    present = [
+        ("leaks", "Leaks", bool(result.heldout)),
+        ("contamination", "Contamination", bool(result.against)),
+        ("duplicates", "Duplicates", bool(duplicates)),
+        ("boilerplate", "Boilerplate", bool(result.boilerplate)),
+        ("problems", "Faults", bool(result.problems or result.warnings)),
+        ("personal", "Personal data", bool(result.personal)),
+        ("suspects", "Suspects", bool(result.suspects)),
+        ("size", "Size", True),
+    ]
+    sentences = re.split(r"(?<=\.) (?=[A-Z0-9])", result.headline)
+    return render_page(
+        "check.html.j2",
+        [*charts, *length_charts],
+        title=f"Check of {words.last_name(result.source)}",
+        result=result,
+        headline=sentences,
+        tiles=tiles(result),
+        nav=[Section(anchor, title) for anchor, title, is_there in present if is_there],
+        map_charts=charts,
+        length_charts=length_charts,
+        leaks=leaks,
+        duplicates=duplicates,
+        contamination=contamination,
+        num_pairs=SHOWN_PAIRS,
+        problems=result.problems[:SHOWN_ROWS],
+        personal=result.personal[:SHOWN_ROWS],
+        personal_kinds=sorted(Counter(each.kind for each in result.personal).items()),
+        suspects=result.suspects[:SHOWN_PAIRS],
+        facts=facts(result),
+        measured=measured,
+        not_measured=[each for each in result.measurements if not isinstance(each, Measurement)],
+    )
+
+
+def tiles(result: CheckResult) -> list[Tile]:
+    """The key figures."""
+    counts, rows = result.counts, result.rows
+    found = [
+        Tile(
+            "Training rows",
+            words.integer(rows),
+            (f"{words.integer(result.distinct_rows)} that say something new",),
+        )
+    ]
+    if result.heldout:
+        details = [
+            f"{words.integer(counts[f'leaks_{kind}'])} {text}"
+            for kind, text in (("exact", "exact"), ("near", "near"), ("span", "by a long span"))
+        ]
+        found.append(
+            Tile(
+                "Held-out rows that leak",
+                f"{words.integer(counts['leaked_heldout_rows'])} of "
+                f"{words.integer(result.rows_by_part['heldout'])}",
+                ("pairs: " + ", ".join(details),),
+            )
+        )
+    if result.against:
+        found.append(Tile("Test rows in training", words.integer(counts["contaminated_rows"])))
+    found.append(
+        Tile(
+            "Faults",
+            words.integer(counts["problems"]),
+            (f"{words.integer(counts['unreadable_train'])} training rows cannot be used",),
+        )
+    )
+    found.append(
+        Tile(
+            "Looks like personal data",
+            words.integer(counts.get("personal", 0)),
+            ("by its form; names are not looked for",),
+        )
+    )
+    return found
+
+
+def shown_pair(pair: Pair, first: str, second: str) -> ShownPair:
+    """Two texts side by side, with what they share marked."""
+    if pair.kind == "span":
+        share = words.percent(min(1.0, pair.similarity))
+        detail = f"{pair.shared_tokens:,} words in a row, {share} of the shorter row"
+    elif pair.kind == "near":
+        detail = f"{words.percent(pair.similarity)} of their five-word pieces in common"
+    else:
+        detail = "the same but for case and white space"
+    return ShownPair(
+        KINDS[pair.kind], detail, (_passage(first, pair.first), _passage(second, pair.second))
+    )
+
+
+def _passage(title: str, excerpt: Excerpt) -> Passage:
+    start, stop = excerpt.shared
+    group = f" · group {excerpt.group}" if excerpt.group else ""
+    text = excerpt.text
+    place = f"{words.last_name(excerpt.where)}{group}"
+    return Passage(title, place, text[:start], text[start:stop], text[stop:])
+
+
+def _first(pairs: list[Pair]) -> list[Pair]:
+    """Some of each kind."""
+    by_kind = [[pair for pair in pairs if pair.kind == kind] for kind in KINDS]
+    share = max(1, SHOWN_PAIRS // max(1, sum(map(bool, by_kind))))
+    return [pair for kind in by_kind for pair in kind[:share]]
+
+
+def leak_map(result: CheckResult) -> Chart:
+    """Where in the training rows and where in the held-out rows the leaks are."""
+    height = 400
+    figure = blank(height)
+    legend = []
+    for kind, places in result.leak_map.items():
+        token, symbol = _LOOKS[kind]
+        figure.add_trace(
+            go.Scatter(
+                x=[100 * place[0] for place in places],
+                y=[100 * place[1] for place in places],
+                mode="markers",
+                marker=marker(token, size=8, symbol=symbol),
+                hovertemplate="%{x:.1f} % into training, %{y:.1f} % into held-out"
+                f"<extra>{KINDS[kind].lower()}</extra>",
+            )
+        )
+        mark = "diamond" if symbol == "diamond" else "dots"
+        legend.append(Key(f"{KINDS[kind]} ({words.integer(len(places))})", token, mark))
+    figure.update_xaxes(title_text="place in the training rows, %", range=[-2, 102], showgrid=True)
+    figure.update_yaxes(title_text="place in the held-out rows, %", range=[-2, 102])
+    total = sum(len(places) for places in result.leak_map.values())
+    return Chart(
+        "leak-map",
+        "Leak map",
+        figure,
+        "Each mark is a training row and a held-out row that say the same",
+        f"Map of {words.count(total, 'leak')} by their places in the training and held-out rows.",
+        "A diagonal line is a file that stands in both, a horizontal one a held-out row that "
+        "training repeats, a cloud a random split of data with duplicates.",
+        height,
+        tuple(legend),
+    )
+
+
+def length_chart(lengths: Lengths) -> Chart:
+    """How many rows are how long."""
+    height = 280
+    figure = blank(height)
+    xs, ys = [], []
+    for low, high, num in lengths.histogram:
+        xs += [max(low, 1), high]
+        ys += [num, num]
+    figure.add_trace(
+        go.Scatter(
+            x=xs,
+            y=ys,
+            mode="lines",
+            line=line("train", width=1.6),
+            fill="tozeroy",
+            fillcolor=palette.light("train_band"),
+            hovertemplate="%{x:.0f}: %{y} rows<extra></extra>",
+        )
+    )
+    figure.update_xaxes(
+        type="log", title_text=f"{lengths.unit} (logarithmic)", showgrid=True, dtick=1
+    )
+    figure.update_yaxes(rangemode="tozero")
+    middle, high = lengths.quantiles["0.5"], lengths.quantiles["0.95"]
+    return Chart(
+        f"lengths-{lengths.unit}",
+        f"Length of the training rows in {lengths.unit}",
+        figure,
+        "Rows",
+        f"Histogram of row lengths in {lengths.unit}; the median is {middle:,.0f}.",
+        f"Half of the rows have {middle:,.0f} {lengths.unit} or fewer, 95 of 100 have {high:,.0f} "
+        "or fewer. A spike at the right end means that rows were cut off.",
+        height,
+    )
+
+
+def facts(result: CheckResult) -> list[tuple[str, str]]:
+    """Size and settings, in words."""
+    found = [
+        ("Format", result.format.replace("_", " and ")),
+        ("Training rows", words.integer(result.rows)),
+        ("Rows without duplicates", words.integer(result.distinct_rows)),
+        ("Effective number of rows", f"{result.effective_rows:,.0f}"),
+    ]
+    for each in result.lengths:
+        middle = f"{each.quantiles['0.5']:,.0f}"
+        found.append(
+            (
+                f"{words.sentence_case(each.unit)}, {each.part}",
+                f"{each.total:,} in {words.count(each.num_rows, 'row')}; median {middle}, longest "
+                f"{each.quantiles['1']:,.0f}",
+            )
+        )
+    threshold = result.settings["near_duplicate_threshold"]
+    found.append(("Near duplicates from", f"{threshold:g} of five-word pieces in common"))
+    found.append(("Time", words.duration(result.seconds)))
+    if result.written:
+        found.append(("Clean copy", result.written))
+    found += [(f"SHA-256 of {words.last_name(name)}", sha) for name, sha in result.sha256.items()]
+    return found
