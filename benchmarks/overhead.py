@@ -19,7 +19,6 @@ import copy
 import json
 import math
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -442,7 +441,9 @@ def own_peak(name: str, kind: str, setup: Setup) -> int:
     runner = Runner(model, window_of(model, kind, setup), regularizers_of(name, setup))
     for _ in range(2):
         runner.step()
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not ru_maxrss: a process inherits that from the one that has started it.
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 # Models and batches
@@ -476,15 +477,17 @@ def window_of(model: Any, kind: str, setup: Setup) -> list[dict[str, Any]]:
     rows, length = SHAPES[kind]
     generator = torch.Generator().manual_seed(0)
     ids_BT = torch.randint(model.config.vocab_size, (rows, length), generator=generator)
-    size = rows // setup.micro_batches
-    return [
+    window: list[dict[str, Any]] = [
         {
             "input_ids": part_BT,
             "attention_mask": torch.ones_like(part_BT),
             "labels": part_BT.clone(),
         }
-        for part_BT in ids_BT.split(size)
+        for part_BT in ids_BT.split(rows // setup.micro_batches)
     ]
+    for batch in window if setup.two_sources else []:
+        batch["source_index"] = torch.arange(len(batch["input_ids"])) % 2
+    return window
 
 
 def recipe_of(window: list[dict[str, Any]], regularizers: dict[str, Any]) -> Recipe:
@@ -559,6 +562,9 @@ def main() -> None:
             row = measure(name, kind, 1 if options.smoke else options.repeats, machine)
         except UserError as error:
             row = {"regularizer": name, "refused": str(error)}
+        except Exception as error:  # one faulty regularizer must not end the others
+            print(f"{name:22} {type(error).__name__}: {error}", flush=True)
+            continue
         done[name] = row
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

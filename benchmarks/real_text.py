@@ -45,7 +45,11 @@ def passages(num: int, *, seed: int = 0, words: tuple[int, int] = (60, 260)) -> 
 def _texts(seed: int) -> Iterator[str]:
     files = sorted(
         path
-        for folder in (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "/usr/share/doc")
+        for folder in (
+            sysconfig.get_path("stdlib"),
+            sysconfig.get_path("purelib"),
+            "/usr/share/doc",
+        )
         for path in Path(folder).rglob("*")
         if path.suffix in ENDINGS and 1_000 < path.stat().st_size < 3_000_000
     )

@@ -1,7 +1,7 @@
 """What ``heldout check`` found in data, typed; everything on its page and in its JSON is here."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from heldout.core.measurement import Measurement, NotMeasured, measurement_from_json
@@ -130,7 +130,6 @@ class CheckResult:
     settings: dict[str, Any]
     written: str = ""  # the folder of the clean copy
     seconds: float = 0.0
-    figures: dict[str, float] = field(default_factory=dict)
 
     @property
     def num_leaks(self) -> int:

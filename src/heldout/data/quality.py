@@ -33,7 +33,7 @@ def examine(text: str) -> Iterator[Finding]:
         yield Finding("template", f"the special token {found[0]} as text", _around(text, found))
     if "@" in text:
         yield from _matches(_around_each("@", text), "e-mail address")
-    if _num_digits(text) >= 7:
+    if _num_digits(text) >= 4:
         runs = "\n".join(found[0] for found in _NUMBER_RUN.finditer(text))
         if runs:
             for what in _NUMBERS:
