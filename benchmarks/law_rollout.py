@@ -1,0 +1,84 @@
+"""Forecasts of measured runs: all laws fitted to a part, judged on the rest, and the choice.
+
+HELDOUT_SCALING_DATA=FOLDER python benchmarks/law_rollout.py
+
+The choice is made by rolled-out forecasts within the fitted part alone, along the axis of the
+split; the runs that the table is judged on have no part in it.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from record import write_record
+
+from heldout.jobs.laws import all_laws
+from heldout.scaling.fit import fit
+from heldout.scaling.rollout import choose, forecast_error, rollouts
+from heldout.scaling.table import read_runs
+
+# Reference: the best error of the laws in earlier refits of these runs, and its law.
+SPLITS = {
+    "compute": ("below 1e20 FLOPs", lambda runs: runs.flops < 1e20, 0.091),
+    "unique": ("up to 1.5e9 unique tokens", lambda runs: runs.U <= 1.5e9, 0.059),
+    "epochs": ("up to 40 epochs", lambda runs: runs.epochs <= 40, 0.150),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", default=os.environ.get("HELDOUT_SCALING_DATA", "../shared/data"))
+    parser.add_argument("--delta", type=float, default=0.03)
+    options = parser.parse_args()
+    path = Path(options.data) / "datablations_c4_runs.csv"
+    runs, laws = read_runs(path).runs, all_laws()
+    figures: dict[str, float] = {}
+    table = []
+    for delta in dict.fromkeys((options.delta, 1e-3)):
+        tag = "" if delta == options.delta else f"_delta_{delta:g}"
+        for axis, (words, part, reference) in SPLITS.items():
+            inside = part(runs)
+            train, test = runs[inside], runs[~inside]
+            made = rollouts(laws, train, delta=delta, axes=(axis,))
+            choice = choose(laws, train, made, (axis,))
+            errors = {law.name: forecast_error(fit(law, train, delta=delta), test) for law in laws}
+            for name, error in errors.items():
+                figures[f"{axis}_{name}{tag}"] = error
+            figures[f"{axis}_chosen{tag}"] = errors[choice.law]
+            figures[f"{axis}_best{tag}"] = min(errors.values())
+            table.append(
+                {
+                    "split": axis,
+                    "fitted": words,
+                    "delta": delta,
+                    "num_train": len(train),
+                    "num_test": len(test),
+                    "errors": errors,
+                    "chosen": choice.law,
+                    "chosen_error": errors[choice.law],
+                    "reference": reference,
+                    "scores": choice.scores,
+                    "reason": choice.reason,
+                }
+            )
+            print(axis, delta, choice.law, round(errors[choice.law], 4), reference, flush=True)
+        everything = {law.name: fit(law, runs, delta=delta).rms for law in laws}
+        table.append({"split": "none", "fitted": "all", "delta": delta, "errors": everything})
+        figures |= {f"all_{name}{tag}": error for name, error in everything.items()}
+    written = write_record(
+        "law_rollout",
+        figures,
+        table=table,
+        seeds=[],
+        data_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        command="python benchmarks/law_rollout.py",
+        note="RMS of log loss on 296 measured C4 runs (datablations). Seedless: nothing is drawn. "
+        "delta is the Huber loss's; the choice saw the fitted part only.",
+    )
+    print(json.dumps(figures, indent=1), written)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def scaling_data() -> Path:
+    """Measured runs of others; not part of the project."""
+    folder = Path(os.environ.get("HELDOUT_SCALING_DATA", "../shared/data"))
+    if not (folder / "gemstones_hot.csv").exists():
+        pytest.skip("no measured runs: name their folder in HELDOUT_SCALING_DATA")
+    return folder
