@@ -4,10 +4,12 @@ import base64
 import json
 import shutil
 
+import made_up_check
 import made_up_run
 import pytest
 
 from heldout.jobs.demo import demo
+from heldout.report.check_page import write_check
 from heldout.report.page import write_comparison, write_report
 
 pytestmark = [pytest.mark.browser]
@@ -24,7 +26,7 @@ FLAGS = (
 )
 WIDTHS = (360, 1280)
 THEMES = ("light", "dark")
-PAGES = ("run", "cross-validated", "interrupted", "hostile", "comparison", "demo")
+PAGES = ("run", "cross-validated", "interrupted", "hostile", "comparison", "demo", "check")
 
 LONG = "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>" + (
     "Donaudampfschifffahrtsgesellschaft" * 12
@@ -67,6 +69,7 @@ def pages(tmp_path_factory):
     written.append(write_comparison(everything, folder / "comparison.html"))
     small = ("data.max_rows=64", "train.max_epochs=2", "control.fixed_epochs=2")
     written.append(demo(out=folder / "demo", settings=small).report)
+    written.append(write_check(made_up_check.made_up_check(folder), folder / "check.html"))
     return dict(zip(PAGES, (path.as_uri() for path in written), strict=True))
 
 

@@ -123,7 +123,7 @@ def check(
                     plant_canaries,
                 )
             written = str(copied)
-    result = found.result(chosen, measured, written, time.monotonic() - start)
+        result = found.result(chosen, measured, written, time.monotonic() - start)
     if out is not None:
         _write(result, Path(out))
     return result

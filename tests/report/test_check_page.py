@@ -1,0 +1,80 @@
+"""The page of a check: what it says, that untrusted text stays text, and its JSON."""
+
+import copy
+import json
+from importlib import resources
+
+import made_up_check
+import pytest
+from jsonschema import Draft202012Validator, ValidationError
+from page_text import read
+
+from heldout.core.check import CheckResult
+from heldout.jobs.check import check
+from heldout.report.check_page import render_check
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    return made_up_check.made_up_check(tmp_path_factory.mktemp("check"))
+
+
+def schema():
+    path = resources.files("heldout.core") / "schemas" / "check.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(found)
+    return Draft202012Validator(found)
+
+
+def test_json_follows_the_schema_and_comes_back(result):
+    entry = json.loads(json.dumps(result.to_json()))
+    schema().validate(entry)
+    assert CheckResult.from_json(entry) == result
+
+
+@pytest.mark.parametrize("key", ["schema", "rows", "duplicates", "leaks"])
+def test_schema_refuses_what_lacks_a_promised_field(result, key):
+    entry = result.to_json()
+    del entry[key]
+    with pytest.raises(ValidationError):
+        schema().validate(json.loads(json.dumps(entry)))
+
+
+@pytest.mark.parametrize("key", ["train_row", "heldout_row", "kind", "text_train", "text_heldout"])
+def test_a_leak_has_all_that_is_promised(result, key):
+    entry = copy.deepcopy(json.loads(json.dumps(result.to_json())))
+    assert entry["leaks"]
+    del entry["leaks"][0][key]
+    with pytest.raises(ValidationError):
+        schema().validate(entry)
+
+
+def test_the_page_says_what_was_found(result):
+    text = " ".join(" ".join(read(render_check(result)).text).split())
+    assert "4 of 44 held-out rows leak into training." in text
+    for words in (
+        "Leak map",
+        "Nearly the same",
+        "A long span in common",
+        "Groups on both sides",
+        "Boilerplate",
+        "the last line is cut off",
+        "1,200,000",
+    ):
+        assert words in text, words
+    assert "john" not in text.replace("mail john.doe@acme.org or call (212) 555-0147", "")
+
+
+def test_untrusted_text_stays_text(result):
+    page = render_check(result)
+    assert made_up_check.HOSTILE not in page
+    assert "<img src=x" not in page
+    assert "&lt;/script&gt;" in page
+
+
+def test_a_clean_check_says_so(tmp_path):
+    path = tmp_path / "one.jsonl"
+    path.write_text('{"text": "only one row"}\n')
+    text = " ".join(" ".join(read(render_check(check(path))).text).split())
+    assert "No held-out rows were given, so nothing could leak." in text
+    assert "Duplicates" not in text
