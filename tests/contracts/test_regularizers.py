@@ -19,7 +19,12 @@ NAMES = [entry.name for entry in entries_of("regularizer")]
 @pytest.fixture
 def windows(tiny_tokenizer):
     rows = [
-        Row(i, ({"role": "text", "content": f"Statement {i} is a statement. " * 2},), f"row-{i}")
+        Row(
+            i,
+            ({"role": "text", "content": f"Statement {i} is a statement. " * 2},),
+            f"row-{i}",
+            source=f"{i % 2}",
+        )
         for i in range(8)
     ]
     return WindowDataset(rows, tiny_tokenizer, 48)
@@ -45,7 +50,7 @@ def train(model, windows, folder, regularizers, steps=6, resume=None, save=False
     trainer = Trainer(
         model=model, args=arguments, train_dataset=windows, data_collator=windows.collate
     )
-    attach(trainer, regularizers, logit_free=True, evaluates=True)
+    attach(trainer, regularizers, logit_free=True, evaluates=True, total_steps=6)
     trainer.train(resume_from_checkpoint=resume)
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from heldout.core.regularizer import TokenLoss
 from heldout.lm.linear_cross_entropy import linear_cross_entropy
-from heldout.lm.tokenize import IGNORED
+from heldout.lm.tokenize import IGNORED, ORIGIN
 
 # Settings by which models of transformers change logits after the head, and what means unchanged.
 _AFTER_HEAD = {
@@ -156,7 +156,7 @@ def unwrapped(model: Any) -> Any:
 
 
 def call_with_head(model, inputs, compute) -> torch.Tensor:
-    arguments = {name: value for name, value in inputs.items() if name != "labels"}
+    arguments = {k: value for k, value in inputs.items() if k not in ("labels", *ORIGIN)}
     with head_replaced(model, compute):
         return model(**arguments, use_cache=False).logits
 

@@ -24,6 +24,7 @@ from heldout.lm.special_tokens import (
 )
 
 IGNORED = -100  # label of a token that is context only
+ORIGIN = ("row_index", "source_index")  # of a batch: where its windows come from
 MAX_PROMPT_TOKENS = 32  # of a plain text, when it is to be continued
 
 

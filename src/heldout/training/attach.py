@@ -29,6 +29,7 @@ from heldout.core.errors import TrainingDiverged, UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer, moments_used
 from heldout.lm.passes import embeddings_offset
+from heldout.lm.tokenize import ORIGIN
 from heldout.training.steps import Steps, total_cost
 from heldout.training.supported import refuse_unsupported
 
@@ -172,7 +173,7 @@ class _Attached(_Base):
 
     def _heldout_micro_batch(self, model, inputs, num_items_in_batch, **kwargs):
         # A list where the trainer makes its batches from prompts.
-        rows = inputs.pop("row_index", None) if not isinstance(inputs, list) else None
+        rows = inputs.get("row_index") if not isinstance(inputs, list) else None
         loss = super().training_step(model, inputs, num_items_in_batch, **kwargs)
         if not torch.isfinite(loss):
             where = f", rows {sorted(set(rows.tolist()))}" if rows is not None else ""
@@ -184,6 +185,8 @@ class _Attached(_Base):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None, **kwargs):
         if not (self._heldout_own_loss and model.training and "labels" in inputs):
+            for name in ORIGIN:
+                inputs.pop(name, None)
             found: Any = super().compute_loss(
                 model,
                 inputs,

@@ -8,15 +8,20 @@ import numpy as np
 import torch
 
 from heldout.core.row import Row
-from heldout.lm.tokenize import IGNORED, tokenize_row
+from heldout.lm.tokenize import IGNORED, ORIGIN, tokenize_row
 
 
 class WindowDataset(torch.utils.data.Dataset):
-    """Windows of all rows, in row order; an item is ``{input_ids, labels, row_index}``."""
+    """Windows of all rows, in row order; an item is ``{input_ids, labels, row_index}``.
+
+    Where rows have more than one source it has a ``source_index`` too, the place of its row's
+    source among all in sorted order.
+    """
 
     def __init__(self, rows: Iterable[Row], tokenizer: Any, max_length: int):
         ids, scored = array("i"), array("b")
-        offsets, row_index = array("q", [0]), array("q")
+        offsets, row_index, source_index = array("q", [0]), array("q"), array("q")
+        numbers: dict[str, int] = {}  # of sources, as they are met
         num_tokens = 0
         for row in rows:
             tokenized = tokenize_row(row, tokenizer, max_length)
@@ -26,12 +31,17 @@ class WindowDataset(torch.utils.data.Dataset):
                 scored.extend(label != IGNORED for label in window.labels)
                 offsets.append(len(ids))
                 row_index.append(row.index)
+                source_index.append(numbers.setdefault(row.source, len(numbers)))
         self.pad_id = tokenizer.pad_token_id
         self.num_tokens = num_tokens
         self.ids = np.frombuffer(ids, dtype=np.int32)
         self.scored = np.frombuffer(scored, dtype=np.int8).astype(bool)
         self.offsets = np.frombuffer(offsets, dtype=np.int64)
         self.row_index = np.frombuffer(row_index, dtype=np.int64)
+        self.sources = sorted(numbers)
+        place = {source: index for index, source in enumerate(self.sources)}
+        places = np.array([place[source] for source in numbers], dtype=np.int64)
+        self.source_index = places[np.frombuffer(source_index, dtype=np.int64)]
 
     def __len__(self) -> int:
         return len(self.row_index)
@@ -40,11 +50,14 @@ class WindowDataset(torch.utils.data.Dataset):
         span = slice(self.offsets[position], self.offsets[position + 1])
         ids = torch.from_numpy(self.ids[span].astype(np.int64))
         scored = torch.from_numpy(self.scored[span].copy())
-        return {
+        item = {
             "input_ids": ids,
             "labels": ids.where(scored, IGNORED),
             "row_index": int(self.row_index[position]),
         }
+        if len(self.sources) > 1:
+            item["source_index"] = int(self.source_index[position])
+        return item
 
     @property
     def longest(self) -> int:
@@ -65,5 +78,9 @@ class WindowDataset(torch.utils.data.Dataset):
             "input_ids": input_ids,
             "attention_mask": (torch.arange(input_ids.shape[1]) < lengths[:, None]).long(),
             "labels": pad("labels", IGNORED),
-            "row_index": torch.tensor([item["row_index"] for item in items]),
+            **{
+                name: torch.tensor([item[name] for item in items])
+                for name in ORIGIN
+                if name in items[0]
+            },
         }
