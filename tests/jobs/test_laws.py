@@ -30,7 +30,9 @@ def table(tmp_path_factory):
 def repeated(tmp_path_factory):
     N, D, epochs = (
         axis.ravel()
-        for axis in np.meshgrid(np.geomspace(2e7, 1e9, 4), np.geomspace(1e9, 5e10, 4), [1, 8, 40])
+        for axis in np.meshgrid(
+            np.geomspace(2e7, 1e9, 4), np.geomspace(1e9, 5e10, 3), [1, 4, 12, 40]
+        )
     )
     values = {
         "E": 1.8,

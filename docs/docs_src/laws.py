@@ -1,0 +1,17 @@
+"""Scaling laws as functions."""
+
+from pathlib import Path
+
+from heldout.jobs.laws import laws
+from heldout.scaling.chinchilla import chinchilla_loss, compute_optimum
+
+
+def best_size(table: Path, flops: float) -> tuple[float, float]:
+    """Parameters and tokens of the lowest loss at a training compute."""
+    result = laws(table, law="chinchilla", parameters="total")
+    for sentence in result.warnings:
+        print(sentence)
+    found = result.fit.parameters
+    N, D = compute_optimum(flops, **found)
+    print(f"{N:.3g} parameters, {D:.3g} tokens: loss {chinchilla_loss(N, D, **found):.3f}")
+    return N, D
