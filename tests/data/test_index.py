@@ -166,6 +166,8 @@ def test_boilerplate_is_told_apart(tmp_path):
     index = indexed(tmp_path, train, heldout)
     leaks = [span for span in index.spans if span.text_b >= 40]
     assert [(s.text_a, s.text_b, s.length) for s in leaks] == [(30, 41, 55)]
+    framed = [span for span in index.spans if max(span.text_a, span.text_b) < 12]
+    assert framed == []
     assert index.boilerplate[0].num_texts == 13
     first = index.boilerplate[0]
     assert first.text == 0

@@ -18,6 +18,7 @@ from heldout.data.shingles import (
     SPAN,
     WINDOW,
     Codes,
+    gram_hashes,
     jaccard,
     shingle_set,
     signatures,
@@ -241,13 +242,15 @@ def shared_spans(
             pairs = pairs[wanted(pairs[:, 0], pairs[:, 2])]
         hits.append(_verified(codes, pairs, np.full(len(pairs), SPAN)))
         usual.append(common)
-    return _longest(hits), _joined(usual)
+    found = np.unique(np.concatenate([np.zeros((0, 5), dtype=np.int64), *hits]), axis=0)
+    common = np.concatenate([np.zeros(0, dtype=Entries), *usual])
+    return _longest(_beyond_boilerplate(codes, found, common["hash"])), _joined(common)
 
 
 def contained_spans(codes: Codes, hits: np.ndarray) -> list[Span]:
     """Of hits (text, position, short text, its position), those that hold all of the short one."""
     lengths = codes.ends_R[hits[:, 2]] - _starts(codes, hits[:, 2])
-    return _longest([_verified(codes, hits, lengths)])
+    return _longest(_verified(codes, hits, lengths))
 
 
 def _span_hits(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -332,9 +335,32 @@ def _run(
     return length
 
 
-def _longest(found: list[np.ndarray]) -> list[Span]:
+def _beyond_boilerplate(codes: Codes, hits: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+    """Hits that have SPAN tokens in a row outside of boilerplate.
+
+    At the ends of a frame which of its hashes are kept depends on what stands beside it, so some
+    of them are in few texts.
+    """
+    if not len(hashes) or not len(hits):
+        return hits
+    hashes = np.sort(hashes)
+    known: dict[tuple[int, int, int], bool] = {}
+    keep = np.ones(len(hits), dtype=bool)
+    for place, (text, _, start, _, length) in enumerate(hits.tolist()):
+        key = (text, start, length)
+        if key not in known:
+            grams = gram_hashes(codes.of(text)[start : start + length], GRAM)
+            at = np.minimum(np.searchsorted(hashes, grams), len(hashes) - 1)
+            usual = np.flatnonzero(hashes[at] == grams)
+            free = np.diff(np.concatenate(([-GRAM], usual, [length]))) - GRAM
+            known[key] = bool((free >= SPAN).any())
+        keep[place] = known[key]
+    return hits[keep]
+
+
+def _longest(hits: np.ndarray) -> list[Span]:
     """One span of each pair of texts, the smaller text first."""
-    hits = np.concatenate([np.zeros((0, 5), dtype=np.int64), *found])
+    hits = hits.copy()
     turned = hits[:, 0] > hits[:, 1]
     hits[turned] = hits[turned][:, [1, 0, 3, 2, 4]]
     hits = hits[np.lexsort((hits[:, 2], -hits[:, 4], hits[:, 1], hits[:, 0]))]
@@ -342,9 +368,8 @@ def _longest(found: list[np.ndarray]) -> list[Span]:
     return [Span(*row) for row in hits[first].tolist()]
 
 
-def _joined(usual: list[np.ndarray]) -> list[Boilerplate]:
+def _joined(entries: np.ndarray) -> list[Boilerplate]:
     """Hashes that follow one another in a text become one span; the most common first."""
-    entries = np.concatenate([np.zeros(0, dtype=Entries), *usual])
     entries = entries[np.lexsort((entries["position"], entries["text"]))]
     found: list[Boilerplate] = []
     for entry in entries:

@@ -162,7 +162,7 @@ _WITHOUT_SPACES = re.compile(
 # Grams
 
 
-def _gram_hashes(codes_T: np.ndarray, size: int) -> np.ndarray:
+def gram_hashes(codes_T: np.ndarray, size: int) -> np.ndarray:
     """A 64-bit hash of each ``size`` tokens in a row, over the ends of texts as well."""
     num = len(codes_T) - size + 1
     if num <= 0:
@@ -198,14 +198,14 @@ def shingles(codes: Codes) -> tuple[np.ndarray, np.ndarray]:
     """Hashes of all shingles of all texts, with repetitions, and their number in each text."""
     lengths_R = codes.lengths_R
     counts_R = _gram_counts(lengths_R, SHINGLE)
-    hashes = _gram_hashes(codes.codes_T, SHINGLE)
+    hashes = gram_hashes(codes.codes_T, SHINGLE)
     places = _places(codes.ends_R - lengths_R, counts_R)
     return hashes[places], counts_R
 
 
 def shingle_set(codes_T: np.ndarray, boilerplate: np.ndarray) -> np.ndarray:
     """The different shingles of one text, sorted, boilerplate left out unless it is all."""
-    found = np.unique(_gram_hashes(codes_T, SHINGLE))
+    found = np.unique(gram_hashes(codes_T, SHINGLE))
     if len(boilerplate):
         rest = found[~np.isin(found, boilerplate, assume_unique=True)]
         return rest if len(rest) else found
@@ -278,7 +278,7 @@ def fingerprints(codes: Codes) -> Fingerprints:
     if not counts_R.any():
         empty = np.zeros(0, dtype=np.int64)
         return Fingerprints(np.zeros(0, dtype=np.uint64), empty, empty)
-    hashes = _gram_hashes(codes.codes_T, GRAM)
+    hashes = gram_hashes(codes.codes_T, GRAM)
     starts_R = codes.ends_R - codes.lengths_R
     places = _places(starts_R, counts_R)
     hashes = hashes[places]
@@ -316,7 +316,7 @@ def contained_keys(codes: Codes) -> Fingerprints:
     lengths_R = codes.lengths_R
     texts = np.flatnonzero((lengths_R >= CONTAINED) & (lengths_R < SPAN))
     counts = lengths_R[texts] - CONTAINED + 1
-    hashes = _gram_hashes(codes.codes_T, CONTAINED)
+    hashes = gram_hashes(codes.codes_T, CONTAINED)
     values = hashes[_places((codes.ends_R - lengths_R)[texts], counts)]
     stops = np.cumsum(counts)
     parts = zip((stops - counts).tolist(), stops.tolist(), strict=True)
@@ -327,7 +327,7 @@ def contained_keys(codes: Codes) -> Fingerprints:
 def occurrences(codes: Codes, keys: np.ndarray) -> Fingerprints:
     """Where hashes of CONTAINED tokens are among ``keys``, which are sorted and not none."""
     counts_R = _gram_counts(codes.lengths_R, CONTAINED)
-    hashes = _gram_hashes(codes.codes_T, CONTAINED)
+    hashes = gram_hashes(codes.codes_T, CONTAINED)
     bits = _bitmap(keys)
     hit = np.flatnonzero(bits[(hashes >> _BITMAP_SHIFT).astype(np.int64)])
     place = np.searchsorted(keys, hashes[hit])
