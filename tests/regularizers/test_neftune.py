@@ -89,6 +89,12 @@ def test_loss_and_gradient_are_those_with_noise_on_the_embeddings(model):
     assert found[0] != ours(model, [], batches)[0]
 
 
+def test_packed_training_is_padded_training(model):
+    (batch,) = window((9, 5, 12))
+    padded = ours(model, [NEFTune(alpha=20.0)], [batch])
+    assert_same(ours(model, [NEFTune(alpha=20.0)], [packed(batch)]), padded, rtol=1e-4, atol=1e-5)
+
+
 def test_bad_values():
     with pytest.raises(UserError, match=r"NEFTune\(alpha=...\) must be 0 or more, got -1."):
         NEFTune(alpha=-1)

@@ -97,6 +97,14 @@ def test_dropout_alone_adds_nothing(model):
     assert_same(ours(model, [dropout, VAT(weight=0.0)], batches), without)
 
 
+def test_packed_training_is_padded_training(model):
+    (batch,) = window((9, 5, 12))
+    padded = ours(model, [VAT(weight=3.0, epsilon=0.2)], [batch])
+    assert_same(
+        ours(model, [VAT(weight=3.0, epsilon=0.2)], [packed(batch)]), padded, rtol=1e-4, atol=1e-5
+    )
+
+
 def test_bad_values():
     with pytest.raises(UserError, match=r"VAT\(weight=...\) must be 0 or more, got -1."):
         VAT(weight=-1)
