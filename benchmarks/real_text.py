@@ -22,14 +22,14 @@ _MARKUP = re.compile(r"^\.\S+ ?|\\[fF]\S|\\(?=-)", re.MULTILINE)
 def passages(num: int, *, seed: int = 0, words: tuple[int, int] = (60, 260)) -> Iterator[str]:
     """``num`` passages that do not overlap; then with their words in another order, as said.
 
-    Where the real text of the machine is used up, passages are taken again with their words
+    Where the real text of the machine is used up (after some 500 MB), passages are taken again with their words
     shuffled, so that none repeats another: right for measuring speed, not for finding duplicates.
     """
     rng = random.Random(seed)
     given = 0
     for number in range(1000):
         for text in _texts(seed):
-            pieces = text.split(" ")
+            pieces = text.split()
             if number:
                 random.Random(f"{seed} {number} {given}").shuffle(pieces)
             at = 0
