@@ -1,6 +1,6 @@
 """A certified Chinchilla fit of 240 runs, 1,000 bootstraps of it, and a peer on the same runs.
 
-python benchmarks/law_fit.py --peer PYTHON [--cores 2]
+python benchmarks/law_fit.py --peer PYTHON [--its-default]
 
 PYTHON is an interpreter with the package `chinchilla` installed (its dependencies are its own).
 The peer gets the grid of its README and the same objective, the mean Huber loss of log residuals.
@@ -91,6 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--peer", default="", help="an interpreter that has chinchilla")
     parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--its-default", action="store_true", help="the peer's own loss too")
     options = parser.parse_args()
     runs, law = synthetic_runs(), Chinchilla()
     fit(law, runs)
@@ -122,7 +123,7 @@ def main() -> None:
     low, high = np.quantile(values, [0.025, 0.975], axis=0)
     table.append({"fit": "bootstrap", "low": low.tolist(), "high": high.tolist()})
     if options.peer:
-        for loss_fn in ("log_huber", "its default"):
+        for loss_fn in ("log_huber", "its default")[: 1 + options.its_default]:
             theirs = ask_peer(options.peer, runs, loss_fn)
             values = law.values({name: theirs["params"][name] for name in law.names})
             their_objective = float(objective(law, runs, values))

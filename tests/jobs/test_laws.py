@@ -31,7 +31,7 @@ def repeated(tmp_path_factory):
     N, D, epochs = (
         axis.ravel()
         for axis in np.meshgrid(
-            np.geomspace(2e7, 1e9, 4), np.geomspace(1e9, 5e10, 3), [1, 4, 12, 40]
+            np.geomspace(2e7, 1e9, 4), np.geomspace(1e9, 5e10, 3), [1, 4, 12, 40, 100]
         )
     )
     values = {

@@ -63,9 +63,12 @@ def minimize(
     weights: np.ndarray | None = None,
     held: np.ndarray | None = None,
     max_steps: int = 200,
+    tolerance: float = 0.0,
 ) -> Minimum:
     """Local minima from starts (S, P); ``weights`` (S, n) of the runs, ``held`` (S, P) is a mask.
 
+    A search ends where its gradient is zero to rounding, or earlier, where a Newton step promises
+    less than the share ``tolerance`` of the objective.
     Cost is P + 1 gradients of the law a step, all S problems together.
     """
     size = max(1, _CHUNK // (len(runs) * len(law.PARAMETERS)))
@@ -78,6 +81,7 @@ def minimize(
             None if weights is None else weights[low : low + size],
             None if held is None else held[low : low + size],
             max_steps,
+            tolerance,
         )
         for low in range(0, len(starts), size)
     ]
@@ -89,7 +93,7 @@ def minimize(
     )
 
 
-def _minimize(law, runs, starts, delta, weights, held, max_steps) -> Minimum:
+def _minimize(law, runs, starts, delta, weights, held, max_steps, tolerance) -> Minimum:
     low = coordinates(law, np.array([parameter.low for parameter in law.PARAMETERS]))
     high = coordinates(law, np.array([parameter.high for parameter in law.PARAMETERS]))
     z = np.clip(coordinates(law, starts), low, high)
@@ -122,7 +126,9 @@ def _minimize(law, runs, starts, delta, weights, held, max_steps) -> Minimum:
         new = np.clip(za - np.clip(step, -3.0, 3.0), low, high)
         new_residual, new_value = terms(new, wa)
         gain = value[active] - new_value
-        better = (gain > 0) & ((step * gradient).sum(-1) > 0)
+        promise = (step * gradient).sum(-1)
+        better = (gain > 0) & (promise > 0)
+        near = (promise >= 0) & (promise <= tolerance * value[active]) & (damping[active] < 1)
         took = active[better]
         small = gain <= 1e-13 * np.maximum(value[active], 1e-12)
         z[took], residual[took], value[took] = new[better], new_residual[better], new_value[better]
@@ -131,7 +137,7 @@ def _minimize(law, runs, starts, delta, weights, held, max_steps) -> Minimum:
         stale[active] = np.where(better & ~small, 0, stale[active] + 1)
         done = (norm[active] <= 1e-13 * (1 + delta)) | (stale[active] > 12)
         done |= damping[active] >= 1e9
-        active = active[~done]
+        active = active[~(done | near)]
         if not len(active):
             break
     return Minimum(from_coordinates(law, z), value, norm, steps)

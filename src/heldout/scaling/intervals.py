@@ -13,6 +13,7 @@ from heldout.scaling.huber import coordinates, from_coordinates, minimize
 
 LEVEL = 0.95
 NUM_RESAMPLES = 1000
+PRECISION = 0.004  # of a profile interval's end, as a share of its distance to the estimate
 MOST_EPOCHS_AS_NEW = 4  # beyond, repeated tokens are worth visibly less than new ones
 
 
@@ -81,7 +82,7 @@ def profile(fit: Fit, level: float = LEVEL) -> dict[str, Range]:
         growing = np.isnan(outer) & ~unbounded
         at = np.where(growing, inner + side * step, (inner + np.nan_to_num(outer, nan=0.0)) / 2)
         at = np.where(side < 0, np.maximum(at, ends), np.minimum(at, ends))
-        busy = ~unbounded & ~(np.abs(outer - inner) <= 1e-4 * np.maximum(1.0, np.abs(inner)))
+        busy = ~unbounded & ~(np.abs(outer - inner) <= PRECISION * np.abs(inner - z_best[which]))
         if not busy.any():
             break
         starts = at_inner[busy].copy()
@@ -93,6 +94,7 @@ def profile(fit: Fit, level: float = LEVEL) -> dict[str, Range]:
             delta=fit.delta,
             held=held[busy],
             max_steps=60,
+            tolerance=1e-8,
         )
         fits = np.zeros(len(which), bool)
         fits[busy] = found.objective <= limit
@@ -136,6 +138,7 @@ def bootstrap(fit: Fit, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> np
         weights=counts[:, index].astype(np.float64),
         held=held,
         max_steps=60,
+        tolerance=1e-8,
     )
     return found.values
 
