@@ -11,7 +11,7 @@ measured rate. Peak memory is the resident set's high-water mark of a process of
 that of the plain step.
 
 Rows that are done are kept in ``.cache/overhead/`` and not measured again, unless ``--again``. The
-record is written when all are there. One thread; the small Llama takes about 45 minutes on a quiet machine.
+record is written when all are there. One thread; the small Llama takes about 45 minutes of it.
 """
 
 import argparse
