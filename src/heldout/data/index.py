@@ -12,6 +12,7 @@ Memory: about 150 bytes a row, a batch, and the pairs that are found. Disk: the 
 
 import itertools
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,7 @@ from heldout.data.shingles import (
 
 BATCH_CHARACTERS = 1_000_000
 BATCH_TOKENS = 200_000
+MOST_FINDINGS = 10_000  # of one sort that are kept
 NUM_RANGES = 64  # files that span hashes are divided into
 _ENTRY = np.dtype([("hash", "u8"), ("text", "u4"), ("position", "u4")])
 _HIT = np.dtype([("text", "u4"), ("position", "u4"), ("hash", "u8")])
@@ -80,7 +82,8 @@ class Index:
     about_ends_R: np.ndarray
     key_R: np.ndarray  # a hash of each text
     first_R: np.ndarray  # position of the first row with the same text
-    findings: list[tuple[int, Finding]] = field(default_factory=list)
+    findings: list[tuple[int, Finding]]  # the first MOST_FINDINGS of each sort
+    finding_counts: Counter[tuple[str, str]]  # (kind, what): all, of training and held-out rows
     near: list[tuple[int, int, float]] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     boilerplate: list[Boilerplate] = field(default_factory=list)
@@ -173,6 +176,7 @@ def _read(rows: Iterable[IndexedRow], folder: Path, engine: Engine, progress: Pr
     lengths: list[np.ndarray] = []
     keys: list[np.ndarray] = []
     findings: list[tuple[int, Finding]] = []
+    finding_counts: Counter[tuple[str, str]] = Counter()
 
     def batches() -> Iterator[tuple[list[str]]]:
         text_end = about_end = size = 0
@@ -205,7 +209,12 @@ def _read(rows: Iterable[IndexedRow], folder: Path, engine: Engine, progress: Pr
             code_file.write(codes_T.tobytes())
             keys.append(np.frombuffer(batch_keys, dtype=">u8").reshape(-1, 2).astype(np.uint64))
             lengths.append(lengths_R)
-            findings += [(done + place, finding) for place, finding in found]
+            for place, finding in found:
+                if part[done + place] < 2:
+                    sort = (finding.kind, finding.what)
+                    finding_counts[sort] += 1
+                    if finding_counts[sort] <= MOST_FINDINGS:
+                        findings.append((done + place, finding))
             done += len(lengths_R)
             progress.advance(len(lengths_R))
     ends_R = np.cumsum(np.concatenate([np.zeros(0, dtype=np.int64), *lengths]))
@@ -222,6 +231,7 @@ def _read(rows: Iterable[IndexedRow], folder: Path, engine: Engine, progress: Pr
         both_keys[:, 0].copy(),
         _first_of(both_keys),
         findings,
+        finding_counts,
     )
 
 

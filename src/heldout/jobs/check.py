@@ -376,23 +376,25 @@ class _Findings:
         self.group_leaks = self.group_leaks[: self.max_listed]
 
     def _texts(self) -> None:
-        index, listed = self.index, Counter[str]()
-        for position, finding in index.findings:
-            part = int(index.part_R[position])
-            if part > 1:
-                continue
-            name, row = self.sources.name_of(part), int(index.index_R[position])
-            where = index.where(position)
-            if finding.kind == "personal":
-                self.counts[f"personal_{finding.what}"] += 1
-                self.counts["personal"] += 1
-                listed[finding.what] += 1
-                if listed[finding.what] <= self.max_listed:
-                    self.personal.append(
-                        PersonalData(name, row, where, finding.what, finding.shown)
-                    )
+        index = self.index
+        for (kind, what), num in index.finding_counts.items():
+            if kind == "personal":
+                self.counts[f"personal_{what}"] = num
+                self.counts["personal"] += num
             else:
-                self.reading.add(
+                self.reading.problem_counts[kind] += num
+        listed: Counter[tuple[str, str]] = Counter()
+        for position, finding in index.findings:
+            listed[finding.kind, finding.what] += 1
+            if listed[finding.kind, finding.what] > self.max_listed:
+                continue
+            name = self.sources.name_of(int(index.part_R[position]))
+            row, where = int(index.index_R[position]), index.where(position)
+            if finding.kind == "personal":
+                found = PersonalData(name, row, where, finding.what, finding.shown)
+                self.personal.append(found)
+            else:
+                self.reading.problems.append(
                     Problem(name, row, where, finding.kind, finding.what, finding.shown)
                 )
 
