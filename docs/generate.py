@@ -25,7 +25,7 @@ MOMENTS = (
     "decide",
     "finish",
 )
-LEVELS = ("LOSS", "PENALTY", "WEIGHTS", "ASCENT", "NOISE", "MASK")  # from the inside
+LEVELS = ("LOSS", "WEIGHTS", "PENALTY", "ASCENT", "NOISE", "MASK")  # from the inside
 FOLDER = Path(__file__).parent / "generated"
 
 

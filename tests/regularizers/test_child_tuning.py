@@ -92,9 +92,21 @@ def test_the_child_is_the_top_share_of_all_tensors_together():
 def test_free_keeps_the_mean_of_the_gradient():
     parameter = nn.Parameter(torch.zeros(300, 300))
     parameter.grad = torch.full_like(parameter, 6.0)
-    mask_gradients([parameter], 0.3, seed=0, step=0)
+    mask_gradients({"weight": parameter}, 0.3, seed=0, step=0)
     assert set(parameter.grad.unique().tolist()) == {0.0, 20.0}
     assert (parameter.grad != 0).float().mean() == pytest.approx(0.3, abs=0.01)
+
+
+def test_a_weight_has_its_own_mask_whatever_else_is_trained():
+    parameters = {name: nn.Parameter(torch.zeros(30, 30)) for name in "abc"}
+
+    def mask_of_c(names):
+        for parameter in parameters.values():
+            parameter.grad = torch.ones_like(parameter)
+        mask_gradients({name: parameters[name] for name in names}, 0.3, seed=0, step=0)
+        return parameters["c"].grad
+
+    assert torch.equal(mask_of_c("abc"), mask_of_c("c"))
 
 
 def test_free_masks_follow_from_seed_and_step_and_decay_reaches_all(model):

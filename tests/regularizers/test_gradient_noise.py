@@ -42,11 +42,27 @@ def test_numbers_follow_from_seed_step_and_place_alone():
     assert abs(torch.corrcoef(torch.stack([one, two]))[0, 1]) < 0.1
 
 
+def test_a_weight_has_its_own_noise_whatever_else_is_trained():
+    model = nn.Sequential(nn.Linear(20, 30), nn.Linear(30, 20))
+    whole = noise_at(3, model, variance=0.01)
+    model[0].requires_grad_(False)
+    model.zero_grad()
+
+    def gradient(**kwargs):
+        for parameter in model[1].parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        return torch.zeros(())
+
+    GradientNoise(variance=0.01).around_gradient(model, gradient, 3)
+    upper = torch.cat([p.grad.flatten() for p in model[1].parameters()])
+    assert torch.equal(upper, whole[-len(upper) :])
+
+
 def test_it_is_added_to_what_is_there_and_to_nothing_else():
     model = nn.Linear(4, 3)
     model.bias.requires_grad_(False)
     model.weight.grad = torch.full_like(model.weight, 5.0)
-    add_gradient_noise(model.parameters(), 1e-6, 0, 0)
+    add_gradient_noise(dict(model.named_parameters()), 1e-6, 0, 0)
     assert model.bias.grad is None
     assert (model.weight.grad - 5).abs().max() < 0.01
     assert not torch.equal(model.weight.grad, torch.full_like(model.weight, 5.0))

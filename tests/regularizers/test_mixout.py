@@ -7,7 +7,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from heldout.core.errors import UserError
+from heldout.regularizers.l2_penalty import L2Penalty
+from heldout.regularizers.l2_sp import L2SP
 from heldout.regularizers.mixout import Mixout, gradient_at_mixture, mixed
+from heldout.training.steps import Steps
 
 
 @pytest.fixture
@@ -100,6 +103,49 @@ def test_the_share_and_the_masks_follow_from_seed_and_step():
     for other in (mask(seed=0, step=4), mask(seed=1, step=3)):
         assert (first & other).float().mean() == pytest.approx(0.49, abs=0.03)
     assert torch.equal(model.weight, before)
+
+
+def test_a_weight_has_its_own_mask_whatever_else_is_trained():
+    model = nn.Sequential(nn.Linear(20, 20), nn.Linear(20, 20))
+    anchors = moved(model)
+
+    def mask():
+        seen = []
+
+        def gradient():
+            seen.append(model[1].weight.detach() == anchors["1.weight"])
+            return torch.zeros(())
+
+        gradient_at_mixture(model, anchors, gradient, 0.5, 0, 0)
+        return seen[0]
+
+    first = mask()
+    model[0].requires_grad_(False)
+    assert torch.equal(mask(), first)
+
+
+def test_the_penalty_beside_it_pulls_at_its_own_rate(tiny_model_dir):
+    """Its gradient is that of the weights, not of the mixture."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float64)
+    ids = torch.arange(3, 15)[None]
+    batch = {"input_ids": ids, "labels": ids}
+
+    def gradients(regularizers):
+        anchored = copy.deepcopy(model)
+        steps = Steps(anchored, regularizers)
+        torch.manual_seed(0)
+        moved(anchored)
+        steps.gradient([dict(batch)])
+        return {n: p.grad for n, p in anchored.named_parameters()}, anchored
+
+    alone, trained = gradients([Mixout(share=0.7)])
+    for penalty in (L2SP(rate=0.1, decoupled=False), L2Penalty(rate=0.1)):
+        both, _ = gradients([penalty, Mixout(share=0.7)])
+        for name, parameter in trained.named_parameters():
+            pull = parameter.detach()
+            if isinstance(penalty, L2SP):
+                pull = pull - model.get_parameter(name).detach()
+            torch.testing.assert_close(both[name] - alone[name], 0.1 * pull, rtol=1e-5, atol=1e-8)
 
 
 def test_weights_come_back_bit_for_bit_after_an_exception(network, data):

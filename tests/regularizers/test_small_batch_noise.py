@@ -4,6 +4,7 @@ from transformers import AutoModelForCausalLM
 
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
+from heldout.regularizers.free_lb import FreeLB
 from heldout.regularizers.small_batch_noise import SmallBatchNoise, micro_batch_weights
 from heldout.training.steps import Steps
 
@@ -45,6 +46,10 @@ def test_the_weights_of_equal_micro_batches_have_the_textbook_covariance():
 
 def test_one_micro_batch_with_all_the_tokens_has_nothing_to_be_weighed_against():
     assert micro_batch_weights([0, 7, 0], 4.0, 0) == [1.0, 1.0, 1.0]
+
+
+def test_a_window_without_scored_tokens_has_no_noise():
+    assert micro_batch_weights([0, 0], 4.0, 0) == [1.0, 1.0]
 
 
 @pytest.fixture
@@ -92,6 +97,23 @@ def test_equal_micro_batches_have_no_noise(model):
     noisy = gradients(model, [SmallBatchNoise(factor=9)], [dict(b) for b in window])
     for name, value in plain.items():
         torch.testing.assert_close(noisy[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_a_last_window_of_one_micro_batch_is_plain(model):
+    """As at the end of an epoch whose rows do not fill it."""
+    steps = Steps(model, [SmallBatchNoise()])
+    steps.step = 2
+    steps.gradient([batch(3, 11)])
+    found = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    plain = gradients(model, [], [batch(3, 11)])
+    assert all(torch.equal(value, plain[name]) for name, value in found.items())
+
+
+def test_free_lb_beside_it_is_refused(model):
+    """A negative weight of a micro-batch would let the offsets descend."""
+    with pytest.raises(UserError, match=r"do not go together: .* use SMART or VAT"):
+        Steps(model, [FreeLB(), SmallBatchNoise()])
 
 
 def test_one_micro_batch_and_bad_values_are_refused(model):

@@ -222,9 +222,10 @@ class Regularizer:
         assert not state, f"{type(self).__name__} keeps no state"
 
 
-# The order of around_gradient, from the inside: what the loss is, where it is evaluated, what is
-# done to the finished gradient.
-LOSS, PENALTY, WEIGHTS, ASCENT, NOISE, MASK = range(10, 70, 10)
+# The order of around_gradient, from the inside: what the task's loss is, the weights it is taken
+# at, penalties on the weights themselves, the ascent of that sum, what is done to the finished
+# gradient.
+LOSS, WEIGHTS, PENALTY, ASCENT, NOISE, MASK = range(10, 70, 10)
 
 
 def moments_used(regularizer: Regularizer, name: str) -> bool:

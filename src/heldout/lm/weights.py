@@ -5,6 +5,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from zlib import crc32
 
 import torch
 from torch import nn
@@ -82,8 +83,12 @@ def global_norm(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
-def seed_of(seed: int, step: int, index: int = 0) -> int:
-    """One seed for the ``index``-th tensor at ``step``; distinct numbers give unrelated seeds."""
+def seed_of(seed: int, step: int, part: int | str = 0) -> int:
+    """One seed for a part of step ``step``; distinct numbers or names give unrelated seeds.
+
+    Weights go by their names: which of them are trained at a step may differ between processes.
+    """
+    index = crc32(part.encode()) if isinstance(part, str) else part
     mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + index * 0x94D049BB133111EB) % (
         2**64
     )

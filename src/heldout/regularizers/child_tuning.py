@@ -38,12 +38,14 @@ _STREAM = 4  # regularizers of one seed draw unrelated numbers
 
 
 @torch.no_grad()
-def mask_gradients(parameters: Iterable[torch.Tensor], share: float, seed: int, step: int) -> None:
+def mask_gradients(
+    parameters: Mapping[str, torch.Tensor], share: float, seed: int, step: int
+) -> None:
     """Keep a random ``share`` of every ``parameter.grad``, divided by ``share``."""
     gradients = []
-    for index, parameter in enumerate(parameters):
+    for name, parameter in parameters.items():
         if parameter.grad is not None:
-            numbers = random_like(parameter, seed_of(seed, step, index), normal=False)
+            numbers = random_like(parameter, seed_of(seed, step, name), normal=False)
             gradients.append(parameter.grad.mul_(numbers.lt_(share)))
     if gradients:
         torch._foreach_mul_(gradients, 1 / share)
@@ -145,7 +147,7 @@ class ChildTuning(Regularizer):
         if self.share == 1:
             return loss
         if self.mode == "free":
-            mask_gradients(parameters.values(), self.share, seed_of(self.seed, _STREAM), step)
+            mask_gradients(parameters, self.share, seed_of(self.seed, _STREAM), step)
         elif step < self.fisher_steps:
             self._measure(parameters)
             if step == self.fisher_steps - 1:

@@ -87,10 +87,10 @@ class FreeLB(Regularizer):
         if self.strength == 0:
             return gradient()
         width = unwrapped(model).get_input_embeddings().embedding_dim
+        scale = embedding_scale(model)
         indices = [sequence_index(batch) for batch in gradient.window]
         norms = [
-            embedding_scale(model)
-            * (sequence_lengths(index)[index.clamp(min=0)][..., None] * width).sqrt()
+            scale * (sequence_lengths(index)[index.clamp(min=0)][..., None] * width).sqrt()
             for index in indices
         ]
         seed = seed_of(self.seed, _STREAM)

@@ -9,7 +9,7 @@ gradient whose norm is about 1, and after clipping hardly anything but noise is 
 gives .3 for a million weights; noise is added before clipping.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +32,12 @@ def noise_variance(variance: float, decay: float, step: int) -> float:
 
 @torch.no_grad()
 def add_gradient_noise(
-    parameters: Iterable[torch.Tensor], variance: float, seed: int, step: int
+    parameters: Mapping[str, torch.Tensor], variance: float, seed: int, step: int
 ) -> None:
     """Add ``N(0, variance)`` to every ``parameter.grad``; the same on every process and shard."""
-    for index, parameter in enumerate(parameters):
+    for name, parameter in parameters.items():
         if parameter.grad is not None:
-            noise = random_like(parameter, seed_of(seed, step, index), normal=True)
+            noise = random_like(parameter, seed_of(seed, step, name), normal=True)
             parameter.grad.add_(noise, alpha=variance**0.5)
 
 
@@ -63,6 +63,6 @@ class GradientNoise(Regularizer):
         loss = gradient()
         variance = noise_variance(self.strength, self.decay, step)
         if variance > 0:
-            parameters = trained_parameters(model).values()
-            add_gradient_noise(parameters, variance, seed_of(self.seed, _STREAM), step)
+            seed = seed_of(self.seed, _STREAM)
+            add_gradient_noise(trained_parameters(model), variance, seed, step)
         return loss

@@ -6,12 +6,13 @@ as it is: with q the share of the scored tokens in each, the losses are multipli
 ``1 + s (x - sum q x)``, x standard normal, and ``s^2 = (factor - 1) / (1 - sum q^2)``. Then the
 gradient has, in expectation over the data, the covariance of a batch ``factor`` times smaller,
 as long as examples are independent. More micro-batches give better noise; each process weighs its
-own. The loss that is logged is the weighted one.
+own. A window of one micro-batch, as the last of an epoch may be, is left as it is. The loss that
+is logged is the weighted one.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -32,9 +33,9 @@ def micro_batch_weights(counts: Sequence[int], factor: float, seed: int) -> list
 
     The sum of their weighted losses has the gradient noise of a batch ``factor`` times smaller.
     """
-    shares = torch.tensor(counts, dtype=torch.float64) / sum(counts)
+    shares = torch.tensor(counts, dtype=torch.float64) / max(1, sum(counts))
     spread = 1 - shares.square().sum()
-    if spread < 1e-9:  # all tokens are in one: nothing to weigh against
+    if spread < 1e-9 or not any(counts):  # all tokens are in one, or there are none
         return [1.0] * len(counts)
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(len(counts), generator=generator, dtype=torch.float64)
@@ -47,6 +48,10 @@ class SmallBatchNoise(Regularizer):
     """``factor`` is how many times smaller the batch is to look; 1 adds no noise."""
 
     AROUND = NOISE
+    CONFLICTS: ClassVar = {
+        "FreeLB": "weights of micro-batches may be negative, and FreeLB would descend there; use "
+        "SMART or VAT instead of FreeLB."
+    }
 
     factor: float = 4.0
     seed: int = 0
@@ -69,10 +74,12 @@ class SmallBatchNoise(Regularizer):
         if self.factor == 1:
             return gradient()
         if len(gradient.window) < 2:
-            raise UserError(
-                "SmallBatchNoise weighs the micro-batches of a step, and there is one: set "
-                "train.micro_batch_size under train.batch_size, or accumulate gradients."
-            )
+            if step == 0:
+                raise UserError(
+                    "SmallBatchNoise weighs the micro-batches of a step, and there is one: set "
+                    "train.micro_batch_size under train.batch_size, or accumulate gradients."
+                )
+            return gradient()
         rank = 0
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             rank = torch.distributed.get_rank()
