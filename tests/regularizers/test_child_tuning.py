@@ -7,6 +7,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from heldout.core.errors import UserError
+from heldout.core.recipe import Recipe
 from heldout.regularizers.child_tuning import ChildTuning, child_of, mask_gradients
 from heldout.training.steps import Steps
 
@@ -21,9 +22,9 @@ def batch(step):
     return {"input_ids": ids, "labels": ids}
 
 
-def trained(model, regularizers, first=0, last=5, state=None, optimizer_state=None):
+def trained(model, regularizers, first=0, last=5, state=None, optimizer_state=None, **plan):
     """AdamW with momentum and much weight decay; returns the weights after each step."""
-    steps = Steps(model, regularizers)
+    steps = Steps(model, regularizers, **plan)
     steps.step = first
     steps.load_state_dict(state or {})
     optimizer = torch.optim.AdamW(steps.parameter_groups(1e-2, weight_decay=0.5))
@@ -61,6 +62,28 @@ def test_only_the_child_of_the_task_moves_under_momentum_and_decay(model):
         assert (value[inside] != start[name][inside]).float().mean() > 0.99 or not inside.any()
         num_moved += int((value != start[name]).sum())
     assert num_moved == pytest.approx(num, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("plan", "expected"),
+    [
+        ({}, 8),
+        ({"total_steps": 200}, 8),
+        ({"total_steps": 30}, 3),
+        ({"total_steps": 6}, 1),
+        # A search of the learning rate trains for one of the 20 epochs: 40 steps, then 5.
+        ({"total_steps": 800, "recipe": Recipe()}, 4),
+        ({"total_steps": 100, "recipe": Recipe()}, 1),
+        ({"total_steps": 2000, "recipe": Recipe().replace(search={"max_steps": 20})}, 2),
+    ],
+)
+def test_measuring_takes_at_most_a_tenth_of_the_shortest_training(plan, expected, model):
+    start = {n: p.detach().clone() for n, p in model.named_parameters()}
+    regularizers = [ChildTuning(mode="task")]
+    history, _, _ = trained(model, regularizers, last=expected + 1, **plan)
+    for step, weights in enumerate(history):
+        moved = any(not torch.equal(start[name], value) for name, value in weights.items())
+        assert moved == (step >= expected), step
 
 
 @pytest.mark.parametrize("cut", [1, 3])

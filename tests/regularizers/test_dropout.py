@@ -1,9 +1,10 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from heldout.core.errors import UserError
+from heldout.lm.layers import decoder_layers
 from heldout.regularizers.dropout import Dropout
 
 
@@ -41,6 +42,46 @@ def test_drops_in_training_only_and_is_gone_afterwards(place, family, request):
         assert differs(model, training=True)
         assert not differs(model, training=False)
     assert not differs(model, training=True)
+
+
+FAMILIES = {
+    "bloom": {"n_head": 4},  # adds the residual inside of a branch, hence number in the branch
+    "falcon": {"alibi": False},  # has the same number, and does not read it
+    "gpt_neo": {"attention_types": [[["global"], 2]], "num_layers": 2, "num_heads": 4},
+    "gpt_neox": {},  # two modules in the layer
+    "granitemoe": {"num_local_experts": 4, "num_key_value_heads": 2},
+    "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 64},
+    "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32},  # one number in the layer for both
+    "phi": {},  # one module in the layer for both
+    "phi3": {"pad_token_id": 0},  # two modules in the layer
+    "qwen2": {"num_key_value_heads": 2},
+    "stablelm": {"num_key_value_heads": 4},  # one module in the layer for one of two
+    "starcoder2": {"num_key_value_heads": 2},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_branch_of_every_layer_is_dropped_once(family):
+    """With two branches at .6, .36 of the numbers pass a layer as they came."""
+    sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
+    config = AutoConfig.for_model(family, **sizes, num_attention_heads=4, **FAMILIES[family])
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float()
+    regularizer = Dropout(hidden=0.6)
+    regularizer.check(model, None)
+    unchanged = []
+
+    def compare(layer, arguments, named, output):
+        entered = arguments[0] if arguments else named["hidden_states"]
+        left = output[0] if isinstance(output, tuple) else output
+        unchanged.append((entered == left).float().mean().item())
+
+    for layer in decoder_layers(model):
+        layer.register_forward_hook(compare, with_kwargs=True)
+    ids = torch.randint(3, 60, (16, 20))
+    with torch.no_grad(), regularizer.attached(model):
+        model.train()(ids, use_cache=False)
+    assert unchanged == pytest.approx([0.36, 0.36], abs=0.03)
 
 
 def test_adapter_dropout_swaps_the_identity_that_peft_leaves(llama):

@@ -15,6 +15,7 @@ from full_logits import (
     window,
 )
 from peft import LoraConfig, get_peft_model
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from heldout.core.errors import UserError
 from heldout.regularizers.dropout import Dropout
@@ -60,6 +61,38 @@ def test_loss_and_gradient_are_those_of_the_formula(adapted, reverse, model):
     if adapted:
         model.get_input_embeddings().weight.requires_grad_(False)
     assert_same(found, theirs(model, slow_twin(model, base, batches, 0.7, reverse)))
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{}, {"bias": "all"}, {"modules_to_save": ["lm_head"]}, {"modules_to_save": ["norm"]}],
+    ids=["embedding", "bias", "head", "norm"],
+)
+def test_what_is_trained_beside_the_adapter_is_put_back_for_the_base(extra):
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=400,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=False,
+    )
+    base = Qwen2ForCausalLM(config).double().eval()
+    shift(base)
+    model = get_peft_model(
+        copy.deepcopy(base), LoraConfig(r=2, target_modules=["q_proj", "v_proj"], **extra)
+    )
+    if not extra:
+        model.get_input_embeddings().weight.requires_grad_(True)
+    batches = window((9, 5), (14,))
+    steps = Steps(model, [KLToBase(weight=0.7)])
+    shift(model)
+    found = steps.gradient(batches), gradients(model)
+    # Logits of a head that is a wrapper are rounded to float32.
+    twin = theirs(model, slow_twin(model, base, batches, 0.7, False))
+    assert_same(found, twin, rtol=1e-5, atol=1e-8)
 
 
 def test_the_base_predicts_without_dropout_and_modes_are_restored(model):

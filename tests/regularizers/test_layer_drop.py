@@ -113,6 +113,14 @@ def test_chances_rise_to_the_share_at_the_top():
     assert abs(both - 0.05) < 0.015, "layers are drawn independently"
 
 
+def test_looking_at_the_model_leaves_every_module_in_its_mode(llama):
+    llama.train()
+    llama.model.layers[0].eval()
+    before = [module.training for module in llama.modules()]
+    LayerDrop().check(llama, None)
+    assert [module.training for module in llama.modules()] == before
+
+
 def test_share_zero_is_absent(llama):
     other = copy.deepcopy(llama)
     assert equal(train(llama, [LayerDrop(share=0.0)])[1][-1], train(other, [])[1][-1])

@@ -19,6 +19,7 @@ from heldout.core.recipe import Recipe
 from heldout.regularizers.dropout import Dropout
 from heldout.regularizers.label_smoothing import LabelSmoothing
 from heldout.regularizers.r_drop import RDrop
+from heldout.training.steps import Steps
 
 
 @pytest.fixture
@@ -59,6 +60,17 @@ def test_no_dropout_anywhere_is_refused(model, tiny_model_dir):
     # What others put in is not known before they have put it in.
     RDrop().check(model, Recipe(regularizers={"r_drop": {}, "dropout": {"hidden": 0.1}}))
     RDrop().check(model, None)
+
+
+def test_dropout_that_is_still_to_rise_is_no_error(model):
+    batches = window((9, 5))
+    steps = Steps(model, [Dropout(hidden=0.3, schedule="rise"), RDrop()], total_steps=4)
+    with steps.attached():
+        first = steps.gradient(batches)
+        steps.step = 2
+        assert steps.gradient(batches) != first
+    with pytest.raises(UserError, match=r"add Dropout\(hidden=0.1\)"):
+        ours(model, [RDrop()], batches)
 
 
 def test_dropout_of_a_fresh_adapter_does_nothing_yet_and_is_no_error(model):

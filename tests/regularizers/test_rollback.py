@@ -5,6 +5,7 @@ from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Continue, Evaluation, RollBack, Stop
+from heldout.regularizers.bregman_proximal_point import BregmanProximalPoint
 from heldout.regularizers.early_stopping import EarlyStopping
 from heldout.regularizers.rollback import Rollback
 from heldout.training.steps import check_together
@@ -54,6 +55,8 @@ def test_bad_values():
     for name, value in [("patience", 0), ("rate_factor", 0.0), ("max_rollbacks", 0)]:
         with pytest.raises(UserError, match=rf"Rollback\({name}=...\) must be .* got {value}"):
             Rollback(**{name: value})
+    with pytest.raises(UserError, match="the weights that were given up; use EarlyStopping"):
+        check_together([BregmanProximalPoint(), Rollback()])
     with pytest.raises(UserError, match="stops by itself"):
         check_together([EarlyStopping(), Rollback()])
     with pytest.raises(UserError, match=r"use EarlyStopping, or train\.optimizer=adamw"):

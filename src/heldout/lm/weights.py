@@ -2,8 +2,9 @@
 
 # D out, E in, R rank of an adapter
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from zlib import crc32
 
@@ -132,19 +133,32 @@ def is_adapted(model: Any) -> bool:
 
 @contextmanager
 def base_weights(model: nn.Module, anchors: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Within this context ``model`` is the base: adapters off, or ``anchors`` put in."""
-    if adapted := _adapted(model):
-        # PEFT marks all adapters as trained when it turns them on again.
-        trained = [(p, p.requires_grad) for p in model.parameters()]
-        try:
-            with adapted.disable_adapter():
-                yield
-        finally:
-            for parameter, required in trained:
-                parameter.requires_grad_(required)
-    else:
-        with weights_replaced(model, anchors):
+    """Within this context ``model`` is the base: adapters off, and ``anchors`` put in.
+
+    ``anchors`` are all trained weights that are not an adapter's, as they were before training.
+    """
+    with weights_replaced(model, anchors), _adapter_off(model):
+        yield
+
+
+@contextmanager
+def _adapter_off(model: nn.Module) -> Iterator[None]:
+    adapted = _adapted(model)
+    if adapted is None:
+        yield
+        return
+    # PEFT marks all adapters as trained when it turns them on again.
+    trained = [(p, p.requires_grad) for p in model.parameters()]
+    try:
+        with ExitStack() as stack:
+            with warnings.catch_warnings():
+                # It warns of trained biases, which the anchors put back.
+                warnings.filterwarnings("ignore", ".*disabling adapter layers with bias")
+                stack.enter_context(adapted.disable_adapter())
             yield
+    finally:
+        for parameter, required in trained:
+            parameter.requires_grad_(required)
 
 
 def adapter_products(model: nn.Module) -> list[tuple[nn.Parameter, nn.Parameter, float]]:

@@ -10,7 +10,7 @@ The paper takes .99 in the first tenth of training and .999 afterwards; with few
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -29,6 +29,9 @@ class BregmanProximalPoint(Regularizer):
     """``weight`` of the divergence; ``momentum`` is the share of the old average that stays."""
 
     STRENGTH = "weight"
+    CONFLICTS: ClassVar = {
+        "Rollback": "the average goes on from the weights that were given up; use EarlyStopping.",
+    }
 
     weight: float = 1.0
     momentum: float = 0.99

@@ -6,8 +6,9 @@ momentum and weight decay still move all weights. Mode ``task``: the ``share`` o
 the most Fisher information is chosen once; no other weight ever moves, weight decay included.
 
 The Fisher information is the squared gradient of the window, synchronized over processes and
-summed over the first ``fisher_steps`` steps, in which nothing is trained. It is that of whole
-batches, noisier than the paper's pass over single examples. Weights without any are left out.
+summed over the first ``fisher_steps`` steps, in which nothing is trained; at most a tenth of the
+planned steps, and of those of a learning-rate search. It is that of whole batches, noisier than the
+paper's pass over single examples. Weights without any are left out.
 """
 
 import struct
@@ -104,6 +105,7 @@ class ChildTuning(Regularizer):
     _fisher: dict = field(default_factory=dict, init=False, repr=False, compare=False)
     _child: dict = field(default_factory=dict, init=False, repr=False, compare=False)
     _fixed: dict = field(default_factory=dict, init=False, repr=False, compare=False)
+    _search: dict = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -131,6 +133,12 @@ class ChildTuning(Regularizer):
                 "its B is 0: use mode = free, or train with model.method = full."
             )
 
+        if recipe is not None:
+            search = recipe.search
+            self._search.update(
+                share=search.epochs / recipe.train.max_epochs, most=search.max_steps
+            )
+
     def prepare(self, model: Any) -> None:
         for kept in (self._fisher, self._child, self._fixed):
             kept.clear()
@@ -138,7 +146,10 @@ class ChildTuning(Regularizer):
     def before_step(self, model: Any, step: int) -> None:
         _place(self._fisher, model)
         _place(self._child, model)
-        if self._child and not self._fixed:  # resumed: what is outside has not moved since
+        if self._fisher and step >= self._num_fisher_steps(step):
+            self._child.update(child_of(self._fisher, self.share))
+            self._fisher.clear()
+        if self._child and not self._fixed:  # just chosen, or resumed: the others have not moved
             self._fix(model)
 
     def around_gradient(self, model: Any, gradient: Gradient, step: int) -> torch.Tensor:
@@ -148,12 +159,8 @@ class ChildTuning(Regularizer):
             return loss
         if self.mode == "free":
             mask_gradients(parameters, self.share, seed_of(self.seed, _STREAM), step)
-        elif step < self.fisher_steps:
+        elif not self._child:
             self._measure(parameters)
-            if step == self.fisher_steps - 1:
-                self._child.update(child_of(self._fisher, self.share))
-                self._fisher.clear()
-                self._fix(model)
         else:
             for name, parameter in parameters.items():
                 if parameter.grad is not None:
@@ -171,6 +178,14 @@ class ChildTuning(Regularizer):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._fisher.update(state.get("fisher", {}))
         self._child.update(state.get("child", {}))
+
+    def _num_fisher_steps(self, step: int) -> int:
+        if not self._progress:  # how many steps there will be is not known
+            return self.fisher_steps
+        planned = step / self._progress
+        shortest = planned * min(1.0, self._search.get("share", 1.0))
+        shortest = min(shortest, self._search.get("most", shortest))
+        return min(self.fisher_steps, max(1, round(shortest) // 10))
 
     @torch.no_grad()
     def _measure(self, parameters: Mapping[str, torch.Tensor]) -> None:

@@ -3,19 +3,21 @@
 Llama-like models hold no ``nn.Dropout``: attention dropout is a number on the attention module,
 LoRA dropout of 0 is an ``nn.Identity``, and nothing at all drops hidden states. So three edits are
 made and undone: existing modules and numbers are set, identities are swapped, and hooks drop the
-outputs of the residual branches and of the input embedding.
+outputs of the input embedding and of the residual branches that have no dropout of their own.
 
 Whole attention heads are dropped where their outputs enter the output projection, each head of each
 row with its own draw. What is kept is divided by ``1 - heads``, as in all dropout; DropHead divides
 by the share of heads that happen to be kept, which is the same on average and fails where none is.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 import torch
 import torch.nn.functional as F
@@ -24,19 +26,23 @@ from torch import nn
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer, schedule_factor
+from heldout.lm.layers import decoder_layers
 
 SOURCE = "Srivastava et al. 2014, JMLR 15; heads: Zhou et al. 2020, arXiv 2004.13342"
 COST = "one random number per dropped value; attention dropout rules out some fused kernels"
 
 # B batch, T tokens, H heads, D width of all heads together
 
-_BRANCH = re.compile(r"(^|\.)(self_attn|self_attention|attn|attention|mlp|feed_forward|ffn)$")
+_BRANCHES = ("self_attn", "self_attention", "attn", "attention", "linear_attn", "mlp")
+_BRANCHES += ("feed_forward", "ffn", "block_sparse_moe")
 _ATTENTION = re.compile(r"(^|\.)(self_attn|self_attention|attn|attention)$")
 _ATTENTION_NAMES = ("attn_dropout", "attention_dropout", "attn_pdrop")
 _PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "wo")
 _PLACES = ("hidden", "attention", "embedding", "adapter", "heads")
 
 SetShare = Callable[[float], None]
+
+_edited: WeakSet[nn.Module] = WeakSet()  # models in which something is dropped, or soon will be
 
 
 def dropped_heads(output_BTD: torch.Tensor, num_heads: int, share: float) -> torch.Tensor:
@@ -75,6 +81,11 @@ class Dropout(Regularizer):
             if not 0 <= value < 1:
                 raise UserError(f"Dropout({name}=...) must be at least 0 and under 1, got {value}.")
 
+    @staticmethod
+    def is_at_work(model: nn.Module) -> bool:
+        """Whether one is attached to the model, be it at a share that is still 0."""
+        return any(module in _edited for module in model.modules())
+
     def check(self, model: Any, recipe: Recipe | None) -> None:
         if recipe is not None and not any(getattr(self, name) for name in _PLACES):
             raise UserError(
@@ -91,7 +102,7 @@ class Dropout(Regularizer):
                 f"Dropout(attention={self.attention}): no attention dropout was found in "
                 f"{type(model).__name__}; set dropout.hidden instead."
             )
-        if self.hidden and not (_hidden_modules(model) or _branches(model)):
+        if self.hidden and not _hidden_edits(model):
             raise UserError(
                 f"Dropout(hidden={self.hidden}): no residual branches were found in "
                 f"{type(model).__name__}."
@@ -110,6 +121,9 @@ class Dropout(Regularizer):
                     for edit in _EDITS[place](model):
                         self._edits.append((place, stack.enter_context(edit)))
             stack.callback(self._edits.clear)
+            if self._edits:
+                _edited.add(model)
+                stack.callback(_edited.discard, model)
             self._set_shares()
             yield
 
@@ -131,6 +145,13 @@ def _number(module: Any, name: str) -> Iterator[SetShare]:
         yield partial(setattr, module, name)
     finally:
         setattr(module, name, earlier)
+
+
+@contextmanager
+def _turned_off(module: nn.Dropout) -> Iterator[SetShare]:
+    with _number(module, "p") as set_share:
+        set_share(0.0)
+        yield lambda share: None
 
 
 @contextmanager
@@ -183,9 +204,32 @@ def _attention_edits(model: nn.Module) -> list[Any]:
     return modules + [_number(owner, name) for owner, name in _attention_numbers(model)]
 
 
-def _hidden_edits(model: nn.Module) -> list[Any]:
-    existing = [_number(module, "p") for module in _hidden_modules(model)]
-    return existing or [_dropping_output(branch) for branch in _branches(model)]
+def _hidden_edits(model: Any) -> list[Any]:
+    return [edit for layer in decoder_layers(model) for edit in _layer_edits(layer)]
+
+
+def _layer_edits(layer: nn.Module) -> list[Any]:
+    """Edits that drop each residual branch of a decoder layer once."""
+    if _has_number(layer, "dropout"):  # OPT and its like drop every branch by it
+        return [_number(layer, "dropout")]
+    branches = [module for name, module in layer.named_children() if name in _BRANCHES]
+    direct = [module for module in layer.children() if isinstance(module, nn.Dropout)]
+    if len(direct) > 1 or not branches:  # one for each branch
+        return [_number(module, "p") for module in direct]
+    # A single one may serve both branches or one of them: what is done here takes its place.
+    edits = [_turned_off(module) for module in direct]
+    for branch in branches:
+        edits += _own_edits(branch) or [_dropping_output(branch)]
+    return edits
+
+
+def _own_edits(branch: Any) -> list[Any]:
+    """Edits of the dropout that a branch has at its end."""
+    edits = [_number(m, "p") for name, m in _dropout_modules(branch) if not _is_attention(name)]
+    # Where the residual is added inside, what comes out must not be dropped.
+    adds_residual = "residual" in inspect.signature(branch.forward).parameters
+    names = ("residual_dropout", "hidden_dropout") if adds_residual else ("residual_dropout",)
+    return edits + [_number(branch, name) for name in names if _has_number(branch, name)]
 
 
 def _embedding_edits(model: Any) -> list[Any]:
@@ -209,29 +253,28 @@ def _dropout_modules(model: nn.Module) -> Iterator[tuple[str, nn.Dropout]]:
 
 
 def _attention_modules(model: nn.Module) -> list[nn.Dropout]:
-    return [m for name, m in _dropout_modules(model) if name.endswith(_ATTENTION_NAMES)]
+    return [module for name, module in _dropout_modules(model) if _is_attention(name)]
+
+
+def _is_attention(name: str) -> bool:
+    return name.rpartition(".")[2] in _ATTENTION_NAMES
 
 
 def _embedding_modules(model: nn.Module) -> list[nn.Dropout]:
-    return [m for name, m in _dropout_modules(model) if re.search(r"(^|\.)(drop|embd_\w+)$", name)]
-
-
-def _hidden_modules(model: nn.Module) -> list[nn.Dropout]:
-    others = {id(m) for m in (*_attention_modules(model), *_embedding_modules(model))}
-    return [m for _, m in _dropout_modules(model) if id(m) not in others]
+    return [m for name, m in _dropout_modules(model) if re.search(r"(^|\.)(drop|emb\w+)$", name)]
 
 
 def _attention_numbers(model: nn.Module) -> list[tuple[nn.Module, str]]:
     return [
         (module, "attention_dropout")
         for module in model.modules()
-        if isinstance(getattr(module, "attention_dropout", None), float | int)
-        and not isinstance(getattr(module, "attention_dropout", None), bool)
+        if _has_number(module, "attention_dropout")
     ]
 
 
-def _branches(model: nn.Module) -> list[nn.Module]:
-    return [module for name, module in model.named_modules() if _BRANCH.search(name)]
+def _has_number(module: nn.Module, name: str) -> bool:
+    value = getattr(module, name, None)
+    return isinstance(value, float | int) and not isinstance(value, bool)
 
 
 def _projections(model: Any) -> list[tuple[nn.Module, int]]:

@@ -5,8 +5,8 @@ soft target, as in learning without forgetting, so whatever the base holds possi
 possible. ``reverse=True`` takes ``KL(model || base)``, the penalty of reinforcement learning from
 feedback, which lets the model give up alternatives and only forbids what the base would not say.
 
-The base is the model with its adapters off, or a copy of the trained weights; it predicts without
-dropout and without gradient. It keeps old skills only on texts like those trained on: for others
+The base is the model without its adapter, also where that was trained before, with copies of all
+other trained weights from before training; it predicts without dropout and without gradient. It keeps old skills only on texts like those trained on: for others
 mix some of their kind into the data. The copy is taken again from the base when a run is resumed:
 build the model from its base, then load the checkpoint.
 """
@@ -19,10 +19,11 @@ import torch
 from heldout.core.errors import UserError
 from heldout.core.regularizer import Cost, Regularizer, TokenSum
 from heldout.lm.passes import Compared, ScoredPass
-from heldout.lm.weights import copies, is_adapted, place, trained_parameters
+from heldout.lm.weights import copies, place
+from heldout.regularizers.l2_penalty import not_in_products
 
 SOURCE = "Li and Hoiem 2016, arXiv 1606.09282"
-COST = "one more forward; a copy of the trained weights, none with LoRA"
+COST = "one more forward; a copy of the trained weights, none of LoRA factors"
 
 
 def distance_from_base(base: ScoredPass, weight: float, *, reverse: bool = False) -> Compared:
@@ -48,12 +49,11 @@ class KLToBase(Regularizer):
 
     @property
     def cost(self) -> Cost:
-        return Cost(forwards=1, parameters=1)  # no copy with LoRA
+        return Cost(forwards=1, parameters=1)  # none of LoRA factors
 
     def prepare(self, model: Any) -> None:
         self._anchors.clear()
-        if not is_adapted(model):
-            self._anchors.update(copies(trained_parameters(model)))
+        self._anchors.update(copies(not_in_products(model)))
 
     def before_step(self, model: Any, step: int) -> None:
         place(self._anchors, model)

@@ -7,7 +7,8 @@ the loss, as in the paper. It keeps what the base model knows, where weight deca
 down.
 
 On LoRA the distance to the base is the product, ``rate/2 * ||scale * B A||^2``; it is pulled to
-zero without building it. Anchors are taken again from the base when a run is resumed: build the
+zero without building it. So w0 is the model without the adapter, also where that was trained
+before. Anchors are taken again from the base when a run is resumed: build the
 model from its base, then load the checkpoint.
 """
 

@@ -21,6 +21,7 @@ from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
 from heldout.lm.layers import decoder_layers
+from heldout.lm.passes import evaluation_mode
 from heldout.lm.weights import seed_of
 
 SOURCE = "Huang et al. 2016, arXiv 1603.09382; Fan et al. 2020, arXiv 1909.11556"
@@ -71,13 +72,11 @@ class LayerDrop(Regularizer):
         layer = decoder_layers(model)[0]
         handle = layer.register_forward_hook(lambda *arguments: seen.append(arguments[-1]))
         device = next(layer.parameters()).device
-        training = model.training
         try:
-            with torch.no_grad():
-                model.eval()(input_ids=torch.zeros((1, 2), dtype=torch.long, device=device))
+            with torch.no_grad(), evaluation_mode(model):
+                model(input_ids=torch.zeros((1, 2), dtype=torch.long, device=device))
         finally:
             handle.remove()
-            model.train(training)
         if not isinstance(seen[0], torch.Tensor):
             raise UserError(
                 f"LayerDrop: the layers of {type(model).__name__} return more than hidden states; "

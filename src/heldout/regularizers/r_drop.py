@@ -19,6 +19,7 @@ from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Cost, Regularizer, TokenSum
 from heldout.lm.passes import Compared, ScoredPass
+from heldout.regularizers.dropout import Dropout
 
 SOURCE = "Liang et al. 2021, arXiv 2106.14448"
 COST = "one more forward and backward"
@@ -63,9 +64,10 @@ class RDrop(Regularizer):
             return TokenSum(passes.task.targets_N.new_zeros((), dtype=torch.float32))
         second = passes.again()
         if not self._seen:
-            # An adapter that is still zero gives equal passes in spite of its dropout.
+            # An adapter that is still zero gives equal passes in spite of its dropout, and so does
+            # dropout whose schedule starts at 0.
             equal = torch.equal(passes.task.hidden_ND, second.hidden_ND)
-            if equal and not _drops(passes.model):
+            if equal and not (_drops(passes.model) or Dropout.is_at_work(passes.model)):
                 raise UserError(_NO_DROPOUT)
             self._seen["dropout"] = True
         return agreement(second, self.strength)
