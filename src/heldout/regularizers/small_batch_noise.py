@@ -47,6 +47,7 @@ class SmallBatchNoise(Regularizer):
     """``factor`` is how many times smaller the batch is to look; 1 adds no noise."""
 
     AROUND = NOISE
+    READS_TOKENS = True
 
     factor: float = 4.0
     seed: int = 0
