@@ -192,11 +192,12 @@ def settings(recipe: Recipe | None) -> list[Setting]:
                 value, usual = getattr(section, part.name), getattr(plain, part.name)
                 key = f"{item.name}.{part.name}"
                 rows.append(Setting(key, _shown(value), _shown(usual), value != usual))
-    for name, parameters in recipe.regularizers.items():
-        if not parameters:
-            rows.append(Setting(f"regularizers.{name}", "on", "off", True))
-        for key, value in parameters.items():
-            rows.append(Setting(f"regularizers.{name}.{key}", _shown(value), "off", True))
+    for kind in ("regularizers", "augment"):
+        for name, parameters in getattr(recipe, kind).items():
+            if not parameters:
+                rows.append(Setting(f"{kind}.{name}", "on", "off", True))
+            for key, value in parameters.items():
+                rows.append(Setting(f"{kind}.{name}.{key}", _shown(value), "off", True))
     return sorted(rows, key=lambda row: not row.changed)
 
 
