@@ -3,7 +3,8 @@
 import hashlib
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, cast
 
 from heldout.core.discovery import build
@@ -86,7 +87,7 @@ def _mixed_rows(recipe: Recipe, measured: list[Row]) -> tuple[dict[str, list[Row
         path = getattr(augmentation, augmentation.READS) if augmentation.READS else ""
         if not path:
             continue
-        rows = read_rows(path).rows
+        rows = [replace(row, source=row.source or Path(path).stem) for row in read_rows(path).rows]
         both = [*measured, *rows]
         related = Components(len(both))
         for pair in find_related(both, recipe.data.near_duplicate_threshold):
