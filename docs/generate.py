@@ -161,6 +161,14 @@ def recipe_keys() -> str:
         "[catalog](catalog.md); `regularizers.NAME=true` adds it with its defaults,",
         "`regularizers.NAME=false` takes it out.",
     ]
+    lines += [
+        "",
+        "## augment",
+        "",
+        "`augment.NAME.PARAMETER=value`, in the same way, for an",
+        "[augmentation](../augmentation.md).",
+        "They work in the order in which they stand.",
+    ]
     return "\n".join(lines) + "\n"
 
 

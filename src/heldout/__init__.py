@@ -1,9 +1,9 @@
 """Train and fine-tune causal language models on little data without overfitting.
 
 ``heldout.fit`` is the main job; ``heldout.attach`` adds regularizers to any Trainer, and
-``heldout.Steps`` to a loop of your own. Every regularizer of the catalog is a name here, such as
-``heldout.RDrop``. Names are imported when they are first used, so that ``import heldout`` needs no
-torch.
+``heldout.Steps`` to a loop of your own; ``heldout.augmented`` writes variants of rows out. Every
+regularizer and augmentation of the catalog is a name here, such as ``heldout.RDrop``. Names are
+imported when they are first used, so that ``import heldout`` needs no torch.
 """
 
 import importlib
@@ -11,10 +11,12 @@ from typing import Any
 
 _HOMES = {
     "attach": "heldout.training.attach",
+    "augmented": "heldout.jobs.augmented",
     "check": "heldout.jobs.check",
     "fit": "heldout.jobs.fit",
     "resume": "heldout.jobs.fit",
     "write_report": "heldout.jobs.report",
+    "Augmentation": "heldout.core.augmentation",
     "Regularizer": "heldout.core.regularizer",
     "Steps": "heldout.training.steps",
     "UserError": "heldout.core.errors",
@@ -22,12 +24,12 @@ _HOMES = {
 
 
 def _homes() -> dict[str, str]:
-    """Where each public name lives; the regularizers are read from their files."""
+    """Where each public name lives; regularizers and augmentations are read from their files."""
     from heldout.core.discovery import entries_of
 
-    found = entries_of("regularizer")
-    own = {e.class_name: e.module for e in found if e.module.startswith("heldout.regularizers.")}
-    return own | _HOMES
+    found = [*entries_of("regularizer"), *entries_of("augmentation")]
+    ours = ("heldout.regularizers.", "heldout.augment.")
+    return {e.class_name: e.module for e in found if e.module.startswith(ours)} | _HOMES
 
 
 def __getattr__(name: str) -> Any:

@@ -46,6 +46,16 @@ def test_list_as_json_names_everything():
         assert {"kind", "name", "source", "cost"} <= entry.keys()
 
 
+def test_list_is_one_line_each_and_a_card_for_one():
+    shown = heldout("list", "regularizer")
+    names = {entry.name for entry in list_entries() if entry.kind == "regularizer"}
+    lines = [line.split()[0] for line in shown.stdout.splitlines() if line.startswith("  ")]
+    assert names <= set(lines)
+    card = heldout("list", "sam").stdout
+    for words in ("radius = 0.05", "arXiv 2010.01412", "cost:"):
+        assert words in card
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -55,7 +65,7 @@ def test_list_as_json_names_everything():
         (["fit", "-m", "m", "-d", "d", "--set", "trian.seed=1"], "did you mean 'train'"),
         (["fit", "--resume", "nowhere"], "is not a run"),
         (["fit", "-m", "m", "--resume", "nowhere"], "leave out --model"),
-        (["list", "regularizers"], "kind must be one of"),
+        (["list", "regularizers"], "is no kind and no name: did you mean 'regularizer'"),
         (["report", "nowhere"], "is not a run"),
     ],
 )

@@ -50,12 +50,12 @@ CASES = {
     "sam": Case(),
     "small_batch_noise": Case(exact=False),
     "smart": Case(),
-    "swa": Case(),
+    "swa": Case({"start": 0.3}),
     "top_wrong_smoothing": Case(),
     "vat": Case(model="full"),
     "weight_decay": Case(),
     "wise_ft": Case(trainer=False),
-    "z_loss": Case(),
+    "z_loss": Case({"weight": 0.1}),
 }
 
 

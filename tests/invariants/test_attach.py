@@ -9,8 +9,13 @@ from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 from heldout.core.errors import TrainingDiverged, UserError
 from heldout.core.regularizer import PerStep, Regularizer, TokenSum
 from heldout.core.row import Row
+from heldout.regularizers.child_tuning import ChildTuning
 from heldout.regularizers.dropout import Dropout
+from heldout.regularizers.ema import EMA
 from heldout.regularizers.label_smoothing import LabelSmoothing
+from heldout.regularizers.layer_decay import LayerDecay
+from heldout.regularizers.sam import SAM
+from heldout.regularizers.smart import SMART
 from heldout.regularizers.weight_decay import WeightDecay
 from heldout.training.attach import attach
 from heldout.training.steps import total_cost
@@ -37,7 +42,13 @@ def model(tiny_model_dir):
 
 
 def trainer_for(model, windows, tmp_path, *, batch=4, accumulation=1, steps=4, plain=False, **more):
-    options = {"max_grad_norm": 0.0, "learning_rate": 1e-2, "warmup_steps": 0, **more}
+    options = {
+        "save_strategy": "no",
+        "max_grad_norm": 0.0,
+        "learning_rate": 1e-2,
+        "warmup_steps": 0,
+        **more,
+    }
     arguments = TrainingArguments(
         output_dir=str(tmp_path),
         per_device_train_batch_size=batch,
@@ -45,7 +56,6 @@ def trainer_for(model, windows, tmp_path, *, batch=4, accumulation=1, steps=4, p
         max_steps=steps,
         lr_scheduler_type="constant",
         logging_strategy="no",
-        save_strategy="no",
         report_to="none",
         disable_tqdm=True,
         use_cpu=True,
@@ -219,6 +229,87 @@ def test_unsupported_set_ups_are_errors_before_the_first_step(model, windows, tm
     smoothed = trainer_for(model, windows, tmp_path, label_smoothing_factor=0.1)
     with pytest.raises(UserError, match="label_smoothing_factor"):
         attach(smoothed, [LabelSmoothing()])
+
+
+def test_set_ups_that_would_do_nothing_or_fail_later_are_refused(model, windows, tmp_path):
+    def built():
+        return copy.deepcopy(model)
+
+    arguments = trainer_for(model, windows, tmp_path).args
+    late = Trainer(
+        model_init=built, args=arguments, train_dataset=windows, data_collator=windows.collate
+    )
+    with pytest.raises(UserError, match="model_init, which builds another model"):
+        attach(late, [WeightDecay()])
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    given = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=windows,
+        optimizers=(optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer)),
+    )
+    with pytest.raises(UserError, match=r"pass optimizers=\(optimizer, None\)"):
+        attach(given, [WeightDecay()])
+    half = trainer_for(copy.deepcopy(model).to(torch.bfloat16), windows, tmp_path)
+    with pytest.raises(UserError, match=r"SAM changes weights by less than bfloat16 holds"):
+        attach(half, [SAM()])
+    reentrant = trainer_for(
+        model, windows, tmp_path, activation_checkpointing_kwargs={"use_reentrant": True}
+    )
+    with pytest.raises(UserError, match="SMART differentiates to inputs"):
+        attach(reentrant, [SMART()])
+
+
+def test_an_optimizer_asked_for_early_is_grouped_once(model, windows, tmp_path):
+    trainer = attach(trainer_for(model, windows, tmp_path, steps=1), [LayerDecay(factor=0.5)])
+    trainer.create_optimizer()
+    rates = sorted({group["lr"] for group in trainer.optimizer.param_groups})
+    trainer.train()
+    assert sorted({group["lr"] for group in trainer.optimizer.param_groups}) == rates
+
+
+def test_a_given_optimizer_is_grouped_too(model, windows, tmp_path):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    trainer = trainer_for(model, windows, tmp_path, steps=1)
+    trainer.optimizer = optimizer
+    attach(trainer, [LayerDecay(factor=0.5)])
+    trainer.train()
+    assert len({group["lr"] for group in optimizer.param_groups}) > 1
+
+
+def test_averages_are_what_a_trainer_evaluates_predicts_and_saves(model, windows, tmp_path):
+    trainer = attach(trainer_for(model, windows, tmp_path), [EMA(decay=0.5)])
+    trainer.train()
+    last = weights(model)
+    batch = [{k: v for k, v in windows[i].items() if k != "row_index"} for i in range(4)]
+    measured = trainer.evaluate(batch)["eval_loss"]
+    assert trainer.predict(batch).metrics["test_loss"] == measured
+    trainer.save_model(str(tmp_path / "saved"))
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "saved", dtype=torch.float32)
+    assert any(not torch.equal(value, last[name]) for name, value in weights(saved).items())
+    assert_same(weights(model), last)
+    again = trainer_for(saved, windows, tmp_path)
+    assert again.evaluate(batch)["eval_loss"] == pytest.approx(measured, rel=1e-6)
+
+
+def test_a_checkpoint_without_the_state_is_refused(model, windows, tmp_path):
+    trainer_for(model, windows, tmp_path, steps=2, save_strategy="steps", save_steps=2).train()
+    trainer = attach(trainer_for(model, windows, tmp_path), [EMA()])
+    with pytest.raises(UserError, match="holds no state of EMA"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+
+def test_weights_are_put_back_before_they_are_averaged(model, windows, tmp_path):
+    """Whatever the order in the list: outside the child nothing moves, in the average neither."""
+    child = ChildTuning(mode="task", share=0.2, fisher_steps=1)
+    regularizers = [EMA(decay=0.1), WeightDecay(rate=0.9), child]
+    start = weights(model)
+    trainer = attach(trainer_for(model, windows, tmp_path), regularizers)
+    trainer.train()
+    with trainer._heldout.evaluation_weights():
+        unmoved = sum((value == start[n]).sum().item() for n, value in weights(model).items())
+    total = sum(value.numel() for value in start.values())
+    assert unmoved >= 0.75 * total
 
 
 def test_the_cost_in_words():

@@ -26,7 +26,8 @@ def trained(model, regularizers, first=0, last=5, state=None, optimizer_state=No
     """AdamW with momentum and much weight decay; returns the weights after each step."""
     steps = Steps(model, regularizers, **plan)
     steps.step = first
-    steps.load_state_dict(state or {})
+    if state:
+        steps.load_state_dict(state)
     optimizer = torch.optim.AdamW(steps.parameter_groups(1e-2, weight_decay=0.5))
     if optimizer_state:
         optimizer.load_state_dict(optimizer_state)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from heldout.cli.check import check
-from heldout.core.errors import Interrupted, UserError
+from heldout.core.errors import Interrupted, UserError, did_you_mean
 
 app = typer.Typer(
     name="heldout",
@@ -209,19 +209,30 @@ def plan_laws(
 
 @app.command("list")
 def list_command(
-    kind: Annotated[
-        str, typer.Argument(help="regularizer, augmentation, probe, recipe or law; empty: all.")
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="[KIND|NAME]",
+            help="regularizer, augmentation, probe, law or recipe, or the name of one; empty: all.",
+        ),
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Every regularizer, augmentation, probe, law and recipe, with its cost and its source."""
-    from heldout.cli.show import show_entries
+    from heldout.cli.show import show_card, show_entries
     from heldout.core.discovery import ROOMS, list_entries
 
     kinds = [*ROOMS, "recipe"]
-    if kind and kind not in kinds:
-        raise UserError(f"list: kind must be one of {', '.join(kinds)}, got {kind!r}.")
-    show_entries([e for e in list_entries() if kind in ("", e.kind)], as_json)
+    entries = list_entries()
+    found = [entry for entry in entries if what in ("", entry.kind, entry.name)]
+    if what and what not in (*kinds, *(entry.name for entry in entries)):
+        names = [*kinds, *(entry.name for entry in entries)]
+        raise UserError(f"list: {what!r} is no kind and no name{did_you_mean(what, names)}")
+    if what and what not in kinds and not as_json:
+        for entry in found:
+            show_card(entry)
+        return
+    show_entries(found, as_json)
 
 
 app.command()(check)

@@ -1,5 +1,8 @@
 """Print typed results, for people or as one JSON object with its schema."""
 
+import dataclasses
+import importlib
+import inspect
 import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from heldout.core.discovery import Entry
+from heldout.core.discovery import Entry, plugin_class
 from heldout.core.run import Run
 from heldout.core.verdict import Verdict
 
@@ -124,9 +127,34 @@ def show_entries(entries: list[Entry], as_json: bool) -> None:
         print(json.dumps([{key: getattr(entry, key) for key in fields} for entry in entries]))
         return
     console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False)
-    for column in ("kind", "name", "what it does", "cost", "source"):
-        table.add_column(column, overflow="fold")
-    for entry in entries:
-        table.add_row(entry.kind, entry.name, entry.summary, entry.cost, entry.source)
-    console.print(table)
+    wide = console.width >= 140
+    for kind in dict.fromkeys(entry.kind for entry in entries):
+        console.print(kind, style="bold")
+        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True)
+        for _ in range(3 if wide else 1):
+            table.add_column(overflow="fold")
+        for entry in entries:
+            if entry.kind == kind:
+                more = (entry.cost, entry.source) if wide else ()
+                table.add_row(f"  {entry.name}", entry.summary, *more)
+        console.print(table)
+    if not wide:
+        console.print("`heldout list NAME` tells cost, source and parameters of one.")
+
+
+def show_card(entry: Entry) -> None:
+    """All that one plug-in says of itself, with its parameters and their defaults."""
+    console = Console(highlight=False)
+    console.print(f"{entry.kind} {entry.name}\n", style="bold")
+    if entry.module:
+        plugin = plugin_class(entry)
+        doc = inspect.getdoc(importlib.import_module(entry.module))
+        console.print(doc, markup=False, soft_wrap=True)
+        console.print(f"\n{inspect.getdoc(plugin)}\n", markup=False, soft_wrap=True)
+        for item in dataclasses.fields(plugin):
+            if item.init:
+                console.print(f"  {item.name} = {item.default!r}", markup=False)
+    else:
+        console.print(entry.summary, markup=False)
+    console.print(f"\ncost: {entry.cost}\nsource: {entry.source}", markup=False)

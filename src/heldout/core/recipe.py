@@ -27,6 +27,7 @@ class DataSection:
     test: str = ""  # file with the sealed test rows; empty: split them off
     validation_share: float = 0.15
     test_share: float = 0.15
+    key_facts: tuple[str, ...] = ()  # regular expressions of text that no augmentation changes
     near_duplicate_threshold: float = 0.5  # Jaccard similarity over 5-word shingles
     max_length: int = 512  # tokens per training window; longer rows become several windows
     max_rows: int = 0  # 0: all
@@ -91,6 +92,7 @@ class EvalSection:
     metric_rows: int = 100
     max_new_tokens: int = 64
     num_samples: int = 4  # side-by-side samples in the report
+    embedding_model: str = ""  # of sentences, for the similarity of augmented rows; empty: none
     min_effect: float = 0.01  # nats per token: smaller differences do not matter
     folds: int = 5  # of the cross-validation that replaces small held-out parts
 
@@ -104,7 +106,7 @@ class ControlSection:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All sections; ``regularizers`` maps the name of a regularizer to its parameters."""
+    """All sections; ``regularizers`` and ``augment`` map names to parameters, in their order."""
 
     name: str = "default"
     description: str = ""
@@ -115,6 +117,7 @@ class Recipe:
     eval: EvalSection = EvalSection()
     control: ControlSection = ControlSection()
     regularizers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    augment: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for rule in _RULES:
@@ -158,13 +161,15 @@ class Recipe:
                 value = getattr(getattr(self, section), item.name)
                 if value is not None:
                     lines.append(f"{item.name} = {_toml(value)}")
-        for name, parameters in self.regularizers.items():
-            lines += ["", f"[regularizers.{name}]"]
-            lines += [f"{key} = {_toml(value)}" for key, value in parameters.items()]
+        for kind in _PLUGINS:
+            for name, parameters in getattr(self, kind).items():
+                lines += ["", f"[{kind}.{name}]"]
+                lines += [f"{key} = {_toml(value)}" for key, value in parameters.items()]
         return "\n".join(lines) + "\n"
 
 
 _SECTIONS = ("data", "model", "train", "search", "eval", "control")
+_PLUGINS = ("regularizers", "augment")
 
 
 def _share(value) -> bool:
@@ -259,10 +264,11 @@ def _apply(table: dict[str, Any], setting: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = _bare(text.strip())
-    if last in table and path == ["regularizers"] and value is False:
+    is_plugin = len(path) == 1 and path[0] in _PLUGINS
+    if is_plugin and last in table and value is False:
         del table[last]
         return
-    if path == ["regularizers"] and value is True:
+    if is_plugin and value is True:
         value = {}
     table[last] = value
 

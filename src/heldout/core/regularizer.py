@@ -16,7 +16,8 @@ In the order of a run::
     finish                                        once, with the best weights in the model
 
 Where the order of several matters it is fixed, whatever the order they are given in:
-``around_gradient`` nests by ``AROUND``, the lowest innermost; all else goes in the given order.
+``around_gradient`` nests by ``AROUND``, the lowest innermost, and ``after_step`` goes by ``AFTER``;
+all else goes in the given order.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -129,6 +130,9 @@ class Regularizer:
     AROUND: ClassVar[int] = 0  # nesting of around_gradient: see ORDER below
     CONFLICTS: ClassVar[Mapping[str, str]] = {}  # class name -> why not together, what instead
     NEEDS_VALIDATION: ClassVar[bool] = False  # one held-out part; folds will not do
+    NEEDS_FLOAT32: ClassVar[bool] = False  # changes weights by less than half precision holds
+    READS_TOKENS: ClassVar[bool] = False  # of the window's batches, in around_gradient
+    AFTER: ClassVar[int] = 0  # order of after_step: CHANGE, PUT_BACK, AVERAGE below
 
     # constant, or rise:0.2 (from 0 over the first fifth of the steps), or fall:0.5 (to 0 over the
     # last half); a bare rise or fall takes the whole run.
@@ -226,6 +230,9 @@ class Regularizer:
 # at, penalties on the weights themselves, the ascent of that sum, what is done to the finished
 # gradient.
 LOSS, WEIGHTS, PENALTY, ASCENT, NOISE, MASK = range(10, 70, 10)
+
+# The order of after_step: changes of the weights, what must not have changed, averages of them.
+CHANGE, PUT_BACK, AVERAGE = range(3)
 
 
 def moments_used(regularizer: Regularizer, name: str) -> bool:

@@ -1,9 +1,11 @@
 """Train one arm of a run: the recipe itself, its control, a search trial or a fold."""
 
+import json
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dic
 from safetensors.torch import load_file
 from transformers import set_seed
 
+from heldout.core.augmentation import Augmentation, KeyFacts, Supplies
 from heldout.core.discovery import build
 from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
@@ -26,6 +29,7 @@ from heldout.training.attach import saved_states
 from heldout.training.keeper import Keeper
 from heldout.training.loop import Outcome, Schedule, train
 from heldout.training.steps import evaluation_weights, load_states
+from heldout.training.variants import AugmentedWindows
 from heldout.training.windows import WindowDataset
 
 
@@ -89,6 +93,56 @@ def regularizers_of(recipe: Recipe) -> list[Regularizer]:
     return [
         build("regularizer", name, parameters) for name, parameters in recipe.regularizers.items()
     ]
+
+
+def augmentations_of(
+    recipe: Recipe, target: Target, read: Callable[[str], list[Row]]
+) -> list[Augmentation]:
+    """Build the augmentations that the recipe names, in its order, with what they need.
+
+    ``read`` gives the rows that the augmentation of a name adds.
+    """
+
+    def base() -> tuple[Any, Any]:
+        loaded = target.load(recipe)
+        return loaded.model, loaded.tokenizer
+
+    found = []
+    for name, parameters in recipe.augment.items():
+        augmentation = build("augmentation", name, parameters)
+        augmentation.prepare(Supplies(lambda path: read(name), base))  # noqa: B023
+        found.append(augmentation)
+    return found
+
+
+def windows_of(run: Run, target: Target, recipe: Recipe, rows: Any, tokenizer: Any):
+    """The windows of a training: of the rows as they are, or of their variants in each epoch."""
+    if not recipe.augment:
+        return WindowDataset(rows, tokenizer, recipe.data.max_length)
+    augmentations = _augmentations_of_run(run, target, json.dumps(recipe.augment))
+    return augmented_windows(rows, tokenizer, recipe, augmentations)
+
+
+def augmented_windows(
+    rows: Any, tokenizer: Any, recipe: Recipe, augmentations: list[Augmentation]
+) -> AugmentedWindows:
+    """Windows that are made anew in each epoch."""
+    return AugmentedWindows(
+        rows,
+        tokenizer,
+        recipe.data.max_length,
+        augmentations,
+        seed=recipe.train.seed,
+        planned_epochs=recipe.train.max_epochs,
+        facts=KeyFacts(recipe.data.key_facts),
+    )
+
+
+@lru_cache(maxsize=1)
+def _augmentations_of_run(run: Run, target: Target, augment: str) -> list[Augmentation]:
+    """Kept for all arms of a run: what they have loaded, and variants that take long to make."""
+    recipe = replace(run.recipe, augment=json.loads(augment))
+    return augmentations_of(recipe, target, lambda name: list(run.read_rows(name)))
 
 
 def prepare(loaded: LoadedModel, recipe: Recipe, *, is_scratch: bool = False) -> Any:
@@ -218,7 +272,7 @@ class Arm:
         tokenizer = loaded.tokenizer
         model = prepare(loaded, self.recipe, is_scratch=bool(self.target.from_scratch))
         regularizers = regularizers_of(self.recipe)
-        windows = WindowDataset(self.texts.train, tokenizer, self.recipe.data.max_length)
+        windows = windows_of(self.run, self.target, self.recipe, self.texts.train, tokenizer)
         schedule = Schedule.of(len(windows), self.recipe, max_epochs=self.max_epochs)
         folder = self.run.path(self.folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -271,7 +325,7 @@ class Arm:
         loaded = self.target.load(self.recipe)
         model = prepare(loaded, self.recipe, is_scratch=bool(self.target.from_scratch))
         regularizers = regularizers_of(self.recipe)
-        windows = WindowDataset(self.texts.train, loaded.tokenizer, self.recipe.data.max_length)
+        windows = windows_of(self.run, self.target, self.recipe, self.texts.train, loaded.tokenizer)
         schedule = Schedule.of(len(windows), self.recipe, max_epochs=self.max_epochs)
         folder = self.run.path(self.folder)
         folder.mkdir(parents=True, exist_ok=True)

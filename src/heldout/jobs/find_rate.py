@@ -8,11 +8,10 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Continue, Decision
 from heldout.core.run import Run
-from heldout.jobs.arms import Target, Texts, losses_of, prepare, regularizers_of
+from heldout.jobs.arms import Target, Texts, losses_of, prepare, regularizers_of, windows_of
 from heldout.search.learning_rate import Trial, search_learning_rate, start_learning_rate
 from heldout.training.loop import Schedule, train
 from heldout.training.steps import evaluation_weights
-from heldout.training.windows import WindowDataset
 
 
 def find_learning_rate(
@@ -66,7 +65,7 @@ def find_learning_rate(
 def _try(run, target, recipe, texts, rate, stop, progress, check_interrupt) -> Trial:
     loaded = target.load(recipe)
     model = prepare(loaded, recipe, is_scratch=bool(target.from_scratch))
-    windows = WindowDataset(texts.train, loaded.tokenizer, recipe.data.max_length)
+    windows = windows_of(run, target, recipe, texts.train, loaded.tokenizer)
     full = Schedule.of(len(windows), recipe)
     steps = min(recipe.search.max_steps, max(1, round(full.steps_per_epoch * recipe.search.epochs)))
     reached: list[float] = []

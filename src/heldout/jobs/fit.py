@@ -38,6 +38,7 @@ from heldout.jobs.arms import (
     training_device,
 )
 from heldout.jobs.cross_validate import cross_validate
+from heldout.jobs.fidelity import measure_fidelity
 from heldout.jobs.find_rate import find_learning_rate
 from heldout.jobs.judge import judge, publish
 from heldout.jobs.measure import measure_on_test, write_samples
@@ -211,6 +212,9 @@ def _stages(
             raise Interrupted
 
     common: dict[str, Any] = {"stop": asked, "progress": progress}
+    if recipe.augment and not run.path("augmentation.json").exists():
+        measure_fidelity(run, target, recipe, parts.train, progress)
+        check_interrupt(False)
     if parts.mode == "cross_validation":
         _cross_validated(run, target, recipe, parts, texts, common, check_interrupt)
     else:
@@ -305,11 +309,11 @@ def _cross_validated(run, target, recipe, parts: Parts, texts, common, check_int
 
 
 def _train_control(run, target, recipe, texts, rate, common, check_interrupt) -> None:
-    """The same model, rows and rate without any regularizer, for a fixed number of epochs."""
+    """The same model, rows and rate with nothing added, for a fixed number of epochs."""
     arm = Arm(
         run,
         target,
-        replace(recipe, regularizers={}),
+        replace(recipe, regularizers={}, augment={}),
         texts,
         rate,
         recipe.control.fixed_epochs,
@@ -389,6 +393,10 @@ def _peak_gb() -> float:
     """Most memory that this process has held so far, on the device that trains."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else ():
+        if line.startswith("VmHWM:"):  # ru_maxrss starts at what the starting process had held
+            return int(line.split()[1]) * 1024 / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 

@@ -3,15 +3,19 @@
 import hashlib
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, cast
 
+from heldout.core.discovery import build
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.row import PARTS, Part, Row
 from heldout.core.run import Run
 from heldout.data.columns import read_rows
-from heldout.data.split import folds, split_rows
+from heldout.data.duplicates import find_related
+from heldout.data.pairs import Components
+from heldout.data.split import Dropped, folds, split_rows
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Parts:
     groups: dict[Part, int]
     followed: list[int]  # indexes of the training rows whose clean loss is followed
     about: dict[str, Any] = field(default_factory=dict)
+    # Rows of other sources, by the augmentation that reads them: trained on, never measured.
+    mixed: dict[str, list[Row]] = field(default_factory=dict)
 
     def first_fold(self, recipe: Recipe) -> tuple[list[Row], list[Row]]:
         """(training, held-out) rows of the first fold."""
@@ -47,6 +53,9 @@ def read_parts(source: str, recipe: Recipe) -> Parts:
                 )
             preassigned[cast(Part, part)] = given.rows
     split = split_rows(read.rows, recipe.data, preassigned)
+    # With cross-validation every training row is held out once.
+    held_out = split.validation + split.test if split.mode == "split" else split.train
+    mixed, repeats = _mixed_rows(recipe, held_out)
     return Parts(
         split.train,
         split.validation,
@@ -63,10 +72,37 @@ def read_parts(source: str, recipe: Recipe) -> Parts:
             "sha256": read.sha256,
             "kind": read.kind,
             "columns": read.columns,
-            "dropped": [vars(dropped) for dropped in split.dropped],
+            "dropped": [vars(dropped) for dropped in [*split.dropped, *repeats]],
             "duplicates": split.exact_duplicates + split.near_duplicates,
         },
+        mixed=mixed,
     )
+
+
+def _mixed_rows(recipe: Recipe, measured: list[Row]) -> tuple[dict[str, list[Row]], list[Dropped]]:
+    """Rows that augmentations add, without those that repeat a row that is measured."""
+    mixed, dropped = {}, []
+    for name, parameters in recipe.augment.items():
+        augmentation = build("augmentation", name, parameters)
+        path = getattr(augmentation, augmentation.READS) if augmentation.READS else ""
+        if not path:
+            continue
+        rows = [replace(row, source=row.source or Path(path).stem) for row in read_rows(path).rows]
+        both = [*measured, *rows]
+        related = Components(len(both))
+        for pair in find_related(both, recipe.data.near_duplicate_threshold):
+            related.join(pair.row_a, pair.row_b)
+        label = related.label.tolist()
+        leaks = set(label[: len(measured)])
+        mixed[name] = [
+            row for row, of in zip(rows, label[len(measured) :], strict=True) if of not in leaks
+        ]
+        if len(mixed[name]) < len(rows):
+            reason = f"{name} row that repeats, or shares a span with, a held-out row"
+            dropped.append(Dropped(reason, len(rows) - len(mixed[name])))
+        if not mixed[name]:
+            raise UserError(f"augment.{name}: all rows of {path} repeat held-out rows.")
+    return mixed, dropped
 
 
 def write_parts(run: Run, parts: Parts, recipe: Recipe) -> None:
@@ -75,6 +111,8 @@ def write_parts(run: Run, parts: Parts, recipe: Recipe) -> None:
     for part in PARTS:
         run.write_rows(part, getattr(parts, part))
         hashes[part] = hashlib.sha256(run.path(f"data/{part}.jsonl").read_bytes()).hexdigest()
+    for name, rows in parts.mixed.items():
+        run.write_rows(name, rows)
     run.write_json(
         "data.json",
         {

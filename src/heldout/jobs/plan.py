@@ -8,7 +8,14 @@ from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.row import Part
 from heldout.core.stats import LEAST_HELD_OUT
-from heldout.jobs.arms import Target, prepare, regularizers_of
+from heldout.jobs.arms import (
+    Target,
+    augmentations_of,
+    augmented_windows,
+    prepare,
+    regularizers_of,
+)
+from heldout.jobs.fidelity import check_variants
 from heldout.jobs.metrics import load_metric
 from heldout.jobs.parts import Parts
 from heldout.lm.nll import context_length
@@ -59,6 +66,12 @@ def make_plan(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Pla
     vocabulary = model.get_input_embeddings().weight.shape[0]
     windows = WindowDataset(parts.train, tokenizer, recipe.data.max_length)
     checks += check_windows(windows, tokenizer, limit)
+    if recipe.augment:
+        augmentations = augmentations_of(recipe, target, lambda name: parts.mixed[name])
+        checks += check_variants(augmentations, parts.train, recipe)
+        # What asks a model would take long here, and changes the number of windows little.
+        quick = [augmentation for augmentation in augmentations if not augmentation.SLOW]
+        windows = augmented_windows(parts.train, tokenizer, recipe, quick)
     schedule = Schedule.of(len(windows), recipe)
     groups = parts.groups
     heldout_groups = groups["validation"] if parts.mode == "split" else groups["train"]

@@ -39,8 +39,8 @@ def linear_cross_entropy(
     autocast the product with the weight is taken in autocast's type, as a linear layer would.
 
     Costs the same three matrix products as the plain way; holds one chunk of logits, by default
-    64 MB or 256 tokens, and the gradient of the weight if it is trained. Can be differentiated
-    once.
+    64 MB or 256 tokens, and the gradient of the weight if it is trained, twice during the
+    backward. Can be differentiated once.
     """
     if chunk_tokens is None:
         chunk_tokens = default_chunk_tokens(weight_VD.shape[0])
@@ -132,11 +132,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_total, _):
-        grads = [
-            None if saved is None else (saved * grad_total).to(dtype)
-            for saved, dtype in zip(ctx.saved_tensors, ctx.types, strict=True)
-        ]
-        return (*grads, None, None, None, None)
+        return (*scaled(ctx, grad_total), None, None, None, None)
+
+
+def scaled(ctx: Any, factor: torch.Tensor) -> list[torch.Tensor | None]:
+    """The saved gradients times ``factor``; copies, because backward may be called again."""
+    return [
+        None if saved is None else (saved * factor).to(dtype)
+        for saved, dtype in zip(ctx.saved_tensors, ctx.types, strict=True)
+    ]
 
 
 def _loss(logits_nV, targets_n, terms, wants_gradient: bool):

@@ -18,6 +18,7 @@ from heldout.lm.linear_cross_entropy import (
     default_chunk_tokens,
     logits_into,
     product_type,
+    scaled,
     slices,
 )
 
@@ -51,10 +52,14 @@ class _LinearJointLoss(torch.autograd.Function):
         wants = [wanted[i : i + 3] for i in range(0, len(flat), 3)]
         exact = torch.promote_types(flat[0].dtype, torch.float32)
         product = product_type(flat[0])
-        grads: list[Any] = [
-            torch.zeros_like(tensor, dtype=exact) if needed else None
-            for tensor, needed in zip(flat, wanted, strict=True)
-        ]
+        # A weight that several heads share has one gradient, returned for the first of them.
+        sums: dict[int, Any] = {}
+        grads: list[Any] = []
+        for tensor, needed in zip(flat, wanted, strict=True):
+            is_new = needed and id(tensor) not in sums
+            if is_new:
+                sums[id(tensor)] = torch.zeros_like(tensor, dtype=exact)
+            grads.append(sums[id(tensor)] if is_new else None)
         total = torch.zeros((), dtype=exact, device=targets_N.device)
         ctx.types = [None if tensor is None else tensor.dtype for tensor in flat]
 
@@ -78,7 +83,9 @@ class _LinearJointLoss(torch.autograd.Function):
                     )
                 for number, chunk_nV in enumerate(chunks):
                     hidden_ND, weight_VD, _ = cast[number]
-                    to_hidden, to_weight, to_bias = grads[3 * number : 3 * number + 3]
+                    to_hidden, to_weight, to_bias = (
+                        sums.get(id(tensor)) for tensor in heads[number]
+                    )
                     if to_hidden is not None:
                         to_hidden[part] = chunk_nV @ weight_VD
                     if to_weight is not None:
@@ -91,11 +98,7 @@ class _LinearJointLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_total):
-        grads = [
-            None if saved is None else (saved * grad_total).to(dtype)
-            for saved, dtype in zip(ctx.saved_tensors, ctx.types, strict=True)
-        ]
-        return (None, None, None, None, *grads)
+        return (None, None, None, None, *scaled(ctx, grad_total))
 
 
 def _differentiate(blocks, targets_n, loss: JointLoss, wants: list[bool], exact) -> torch.Tensor:

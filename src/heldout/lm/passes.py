@@ -175,6 +175,7 @@ class Passes:
         self.model = model
         self.batch = batch
         self._random_state = random_state(batch["input_ids"].device)
+        self._head: tuple[torch.Tensor, torch.Tensor | None] | None = None
         self.task = self._run()
 
     @property
@@ -227,10 +228,14 @@ class Passes:
         if not fused:
             return ScoredPass(targets_N, output.float(), found["hidden"], None, None, autocast)
         head = unwrapped(self.model).get_output_embeddings()
-        weight, bias = _whole(head.weight), _whole(head.bias)
-        if not torch.is_grad_enabled():
+        if torch.is_grad_enabled():
+            # One whole weight for all passes, so that a sharded one has one gradient.
+            self._head = self._head or (_whole(head.weight), _whole(head.bias))
+            weight, bias = self._head
+        else:
             # Detached, it keeps the numbers of this pass when replaced weights are put back.
-            weight, bias = weight.detach(), None if bias is None else bias.detach()
+            weight, bias = _whole(head.weight).detach(), _whole(head.bias)
+            bias = None if bias is None else bias.detach()
         return ScoredPass(targets_N, None, output, weight, bias, autocast)
 
 

@@ -47,6 +47,7 @@ class ASAM(Regularizer):
 
     STRENGTH = "radius"
     AROUND = ASCENT
+    NEEDS_FLOAT32 = True
     CONFLICTS: ClassVar = {"SAM": "both climb before they descend; keep one of them."}
 
     radius: float = 2.0

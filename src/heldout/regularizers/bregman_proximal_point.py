@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 
 from heldout.core.errors import UserError
-from heldout.core.regularizer import Cost, Regularizer, TokenSum
+from heldout.core.regularizer import AVERAGE, Cost, Regularizer, TokenSum
 from heldout.lm.averages import float_copies, move_averages, place_averages
 from heldout.lm.passes import Compared
 from heldout.lm.weights import whole
@@ -27,6 +27,8 @@ COST = "one more forward; a float32 copy of the trained weights"
 @dataclass(frozen=True)
 class BregmanProximalPoint(Regularizer):
     """``weight`` of the divergence; ``momentum`` is the share of the old average that stays."""
+
+    AFTER = AVERAGE
 
     STRENGTH = "weight"
     CONFLICTS: ClassVar = {

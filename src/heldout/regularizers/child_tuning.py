@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
-from heldout.core.regularizer import MASK, Cost, Gradient, Regularizer
+from heldout.core.regularizer import MASK, PUT_BACK, Cost, Gradient, Regularizer
 from heldout.lm.weights import (
     is_adapted,
     placed_like,
@@ -93,6 +93,7 @@ class ChildTuning(Regularizer):
     """``share`` of the weights that learn, drawn anew each step (``free``) or chosen (``task``)."""
 
     AROUND = MASK
+    AFTER = PUT_BACK
     CONFLICTS: ClassVar = {
         "GradualUnfreezing": "both say which weights learn; keep one of them.",
     }

@@ -33,8 +33,8 @@ COST = "one random number per dropped value; attention dropout rules out some fu
 
 # B batch, T tokens, H heads, D width of all heads together
 
-_BRANCHES = ("self_attn", "self_attention", "attn", "attention", "linear_attn", "mlp")
-_BRANCHES += ("feed_forward", "ffn", "block_sparse_moe")
+_ATTENTIONS = ("self_attn", "self_attention", "attn", "attention", "linear_attn")
+_BRANCHES = (*_ATTENTIONS, "mlp", "feed_forward", "ffn", "block_sparse_moe")
 _ATTENTION = re.compile(r"(^|\.)(self_attn|self_attention|attn|attention)$")
 _ATTENTION_NAMES = ("attn_dropout", "attention_dropout", "attn_pdrop")
 _PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "wo")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from heldout.core.errors import UserError
-from heldout.core.regularizer import Cost, Regularizer
+from heldout.core.regularizer import AVERAGE, Cost, Regularizer
 from heldout.lm.averages import averages_put_in, float_copies, move_averages
 from heldout.lm.weights import whole
 
@@ -28,6 +28,8 @@ def ema_decay(decay: float, step: int) -> float:
 @dataclass(frozen=True)
 class EMA(Regularizer):
     """``decay`` is the share of the old average that a step keeps."""
+
+    AFTER = AVERAGE
 
     CONFLICTS: ClassVar = {
         "SWA": "both put an average in place of the weights; use one of them.",

@@ -62,6 +62,7 @@ class FreeLB(Regularizer):
 
     STRENGTH = "radius"
     AROUND = LOSS
+    READS_TOKENS = True
 
     radius: float = 0.04
     rate: float = 0.0025

@@ -6,9 +6,10 @@ possible. ``reverse=True`` takes ``KL(model || base)``, the penalty of reinforce
 feedback, which lets the model give up alternatives and only forbids what the base would not say.
 
 The base is the model without its adapter, also where that was trained before, with copies of all
-other trained weights from before training; it predicts without dropout and without gradient. It keeps old skills only on texts like those trained on: for others
-mix some of their kind into the data. The copy is taken again from the base when a run is resumed:
-build the model from its base, then load the checkpoint.
+other trained weights from before training; it predicts without dropout and without gradient. It
+keeps old skills only on texts like those trained on: for others mix some of their kind into the
+data. The copy is taken again from the base when a run is resumed: build the model from its base,
+then load the checkpoint.
 """
 
 from dataclasses import dataclass, field

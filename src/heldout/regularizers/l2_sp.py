@@ -89,6 +89,7 @@ class L2SP(Regularizer):
 
     STRENGTH = "rate"
     AROUND = PENALTY
+    NEEDS_FLOAT32 = True
 
     rate: float = 0.1
     decoupled: bool = True

@@ -68,6 +68,7 @@ class SAM(Regularizer):
 
     STRENGTH = "radius"
     AROUND = ASCENT
+    NEEDS_FLOAT32 = True
     CONFLICTS: ClassVar = {"ASAM": "both climb before they descend; keep one of them."}
 
     radius: float = 0.05

@@ -48,6 +48,7 @@ class SmallBatchNoise(Regularizer):
     """``factor`` is how many times smaller the batch is to look; 1 adds no noise."""
 
     AROUND = NOISE
+    READS_TOKENS = True
     CONFLICTS: ClassVar = {
         "FreeLB": "weights of micro-batches may be negative, and FreeLB would descend there; use "
         "SMART or VAT instead of FreeLB."

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from heldout.core.errors import UserError
-from heldout.core.regularizer import Cost, Regularizer
+from heldout.core.regularizer import AVERAGE, Cost, Regularizer
 from heldout.lm.averages import averages_put_in, float_copies, move_averages
 from heldout.lm.weights import whole
 
@@ -23,6 +23,8 @@ COST = "one float32 copy of the trained weights; no step takes longer to speak o
 @dataclass(frozen=True)
 class SWA(Regularizer):
     """``start`` is a share of all steps; 0 averages from the first step on."""
+
+    AFTER = AVERAGE
 
     CONFLICTS: ClassVar = {
         "EMA": "both put an average in place of the weights; use one of them.",

@@ -89,6 +89,7 @@ def _render_single(summary: RunSummary) -> str:
         dropped=sections.dropped_rows(summary),
         settings=sections.settings(summary.recipe),
         training=training,
+        augmentation=sections.augmentation_rows(summary),
         environment=sections.environment_rows(summary),
         measured=measured,
     )

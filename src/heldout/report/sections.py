@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from heldout.core.measurement import Measurement
+from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.recipe import Recipe
 from heldout.core.verdict import LIGHTS
 from heldout.report import words
@@ -54,6 +54,19 @@ class MeasurementRow:
     unit: str
     detail: str
     is_contrast: bool = False
+
+
+@dataclass(frozen=True)
+class AugmentationRow:
+    """A table line; ``loss`` is the base model's on variants minus that on their originals."""
+
+    name: str
+    unchanged: str
+    new_words: str
+    loss: str
+    interval: str
+    similarity: str
+    note: str
 
 
 @dataclass(frozen=True)
@@ -192,11 +205,12 @@ def settings(recipe: Recipe | None) -> list[Setting]:
                 value, usual = getattr(section, part.name), getattr(plain, part.name)
                 key = f"{item.name}.{part.name}"
                 rows.append(Setting(key, _shown(value), _shown(usual), value != usual))
-    for name, parameters in recipe.regularizers.items():
-        if not parameters:
-            rows.append(Setting(f"regularizers.{name}", "on", "off", True))
-        for key, value in parameters.items():
-            rows.append(Setting(f"regularizers.{name}.{key}", _shown(value), "off", True))
+    for kind in ("regularizers", "augment"):
+        for name, parameters in getattr(recipe, kind).items():
+            if not parameters:
+                rows.append(Setting(f"{kind}.{name}", "on", "off", True))
+            for key, value in parameters.items():
+                rows.append(Setting(f"{kind}.{name}.{key}", _shown(value), "off", True))
     return sorted(rows, key=lambda row: not row.changed)
 
 
@@ -207,6 +221,9 @@ def training_facts(summary: RunSummary) -> list[tuple[str, str]]:
         facts.append(("Recipe", recipe.name))
         names = ", ".join(name.replace("_", " ") for name in recipe.regularizers)
         facts.append(("Regularizers", names or "none"))
+        if recipe.augment:
+            names = ", ".join(name.replace("_", " ") for name in recipe.augment)
+            facts.append(("Augmentation", names))
     method = result.get("method") or (recipe.model.method if recipe else None)
     trained, total = finite(result.get("trained_parameters")), finite(result.get("parameters"))
     if method:
@@ -225,6 +242,30 @@ def training_facts(summary: RunSummary) -> list[tuple[str, str]]:
     if steps is not None:
         facts.append(("Steps per epoch", words.epoch(steps)))
     return facts
+
+
+def augmentation_rows(summary: RunSummary) -> list[AugmentationRow]:
+    """What each augmentation did to the rows; a dash where that means nothing."""
+    rows = []
+    for entry in summary.augmentation:
+        found = {k: m for k, m in entry.measurements.items() if isinstance(m, Measurement)}
+        reasons = [m.reason for m in entry.measurements.values() if isinstance(m, NotMeasured)]
+        loss = found.get("variant_nll")
+        contrast = loss.contrasts.get("originals") if loss else None
+        alike, same = found.get("similarity"), found.get("unchanged_rows")
+        new = found.get("new_words")
+        rows.append(
+            AugmentationRow(
+                words.sentence_case(entry.name),
+                words.percent(same.value) if same else "–",
+                words.integer(int(new.value)) if new else "–",
+                words.signed(contrast.difference) if contrast else "–",
+                words.interval(contrast.interval, sign=True) if contrast else "",
+                words.number(alike.value) if alike else "–",
+                reasons[0] if reasons else "",
+            )
+        )
+    return rows
 
 
 def environment_rows(summary: RunSummary) -> list[tuple[str, str]]:

@@ -99,6 +99,14 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Augmented:
+    """What one augmentation did to a sample of the training rows, by name of the measurement."""
+
+    name: str
+    measurements: dict[str, Measurement | NotMeasured]
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """All that the report says, before it is put into words."""
 
@@ -108,6 +116,7 @@ class RunSummary:
     environment: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
+    augmentation: tuple[Augmented, ...] = ()
     search: Search | None = None
     history: tuple[Evaluation, ...] = ()
     control_history: tuple[Evaluation, ...] = ()
@@ -172,6 +181,7 @@ def summarize(run: Run) -> RunSummary:
         environment=read("environment.json", dict, {}),
         data=data,
         checks=read("checks.json", _checks, ()),
+        augmentation=read("augmentation.json", _augmentation, ()),
         search=read("search.json", _search, None),
         history=lines("history.jsonl"),
         control_history=lines("control_history.jsonl"),
@@ -217,6 +227,13 @@ def _checks(entries: Any) -> tuple[Check, ...]:
     return tuple(
         Check(str(entry["name"]), str(entry["status"]), str(entry.get("message", "")))
         for entry in entries
+    )
+
+
+def _augmentation(table: dict[str, Any]) -> tuple[Augmented, ...]:
+    return tuple(
+        Augmented(str(entry["name"]), {one.name: one for one in _measurements(entry)})
+        for entry in table["augmentations"]
     )
 
 

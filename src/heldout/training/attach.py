@@ -70,6 +70,7 @@ def attach(
     trainer._heldout_own_loss = own_loss
     trainer._heldout_evaluates = evaluates
     trainer._heldout_total_steps = total_steps
+    trainer._heldout_regrouped = None
     trainer._heldout_window = []
     trainer._heldout_factor = 1.0
     if own_loss:
@@ -97,6 +98,7 @@ class _Attached(_Base):
     _heldout_own_loss: bool
     _heldout_evaluates: bool
     _heldout_total_steps: int
+    _heldout_regrouped: Any
     _heldout_window: list[dict[str, Any]]
     _heldout_factor: float
     _metrics: dict[str, Any]  # of TRL's trainers
@@ -111,10 +113,11 @@ class _Attached(_Base):
             return super().train(*args, **kwargs)
 
     def get_train_dataloader(self, *args, **kwargs):
-        if not any(moments_used(r, "edit_batch") for r in self._heldout.regularizers):
+        users = [r for r in self._heldout.regularizers if moments_used(r, "edit_batch")]
+        if not users:
             return super().get_train_dataloader(*args, **kwargs)
         own = self.data_collator
-        self.data_collator = _Edited(own, self._heldout.regularizers)
+        self.data_collator = _Edited(own, users)
         try:
             return super().get_train_dataloader(*args, **kwargs)
         finally:
@@ -122,7 +125,9 @@ class _Attached(_Base):
 
     def create_optimizer(self, *args, **kwargs):
         optimizer = super().create_optimizer(*args, **kwargs)
-        optimizer.param_groups[:] = self._heldout.regrouped(optimizer.param_groups)
+        if optimizer is not self._heldout_regrouped:  # it is asked for again before training
+            optimizer.param_groups[:] = self._heldout.regrouped(optimizer.param_groups)
+            self._heldout_regrouped = optimizer
         return optimizer
 
     def training_step(self, model, inputs, num_items_in_batch=None, **kwargs):
@@ -215,6 +220,12 @@ class _Attached(_Base):
             return super().evaluate(*args, **kwargs)
         with self._heldout.evaluation_weights():
             return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args, **kwargs):
+        if self._heldout_evaluates:
+            return super().predict(*args, **kwargs)
+        with self._heldout.evaluation_weights():
+            return super().predict(*args, **kwargs)
 
     def save_model(self, output_dir=None, _internal_call=False):
         if self._heldout_evaluates or _internal_call:  # a checkpoint to resume from

@@ -21,6 +21,7 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Continue, Decision, Regularizer, RollBack, Stop, moments_used
 from heldout.training.attach import attach
+from heldout.training.variants import AugmentedWindows
 from heldout.training.windows import WindowDataset
 
 # (step, epoch, mean training loss since the last evaluation, learning rate)
@@ -118,6 +119,7 @@ def train(
         logging_nan_inf_filter=False,
         dataloader_pin_memory=on_gpu,
     )
+    planned = Schedule.of(len(windows), recipe)
     control = _Control(schedule, on_evaluate, put_back, recipe, checkpoints, should_stop, progress)
     with _tensorboard_beside(folder):
         trainer = Trainer(
@@ -129,9 +131,17 @@ def train(
         )
     trainer.remove_callback(transformers.PrinterCallback)
     used = recipe.replace(train={"learning_rate": learning_rate})
-    # Strengths follow the planned epochs, also where folds or a search train for fewer.
-    planned = Schedule.of(len(windows), recipe).max_steps
-    attach(trainer, regularizers, recipe=used, logit_free=True, evaluates=True, total_steps=planned)
+    if isinstance(windows, AugmentedWindows):
+        trainer.add_callback(_Variants(windows, planned.steps_per_epoch))
+    attach(
+        trainer,
+        regularizers,
+        recipe=used,
+        logit_free=True,
+        evaluates=True,
+        # Strengths follow the planned epochs, also where folds or a search train for fewer.
+        total_steps=planned.max_steps,
+    )
     control.log = trainer.log
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -143,6 +153,19 @@ def train(
         control.interrupted,
         time.monotonic() - start,
     )
+
+
+class _Variants(TrainerCallback):
+    """Makes the epoch's variants before its loader is asked; a resumed epoch gets its own again."""
+
+    def __init__(self, windows: AugmentedWindows, steps_per_epoch: int):
+        self.windows = windows
+        self.steps_per_epoch = steps_per_epoch
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        epoch = state.global_step // self.steps_per_epoch
+        if epoch != self.windows.epoch:
+            self.windows.set_epoch(epoch)
 
 
 class _Control(TrainerCallback):

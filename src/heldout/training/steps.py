@@ -55,6 +55,7 @@ class Steps:
                     f"{type(regularizer).__name__}(schedule={regularizer.schedule!r}) needs "
                     "Steps(total_steps=...)."
                 )
+        refuse_half_precision(model, regularizers)
         self.model = model
         self.regularizers = tuple(regularizers)
         self.total_steps = total_steps
@@ -211,7 +212,7 @@ class Steps:
         self.step += 1
 
     def after_step(self, optimizer: Any) -> None:
-        users = self._users("after_step")
+        users = sorted(self._users("after_step"), key=lambda r: r.AFTER)
         if not users:
             return
         by_identity = {
@@ -226,9 +227,8 @@ class Steps:
             regularizer.after_step(self.model, self.step, rates)
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of all by class name, empty ones left out; every process must call it."""
-        states = {type(r).__name__: r.state_dict() for r in self.regularizers}
-        return {name: state for name, state in states.items() if state}
+        """The states of those that may keep one, by class name; every process must call it."""
+        return {type(r).__name__: r.state_dict() for r in self._users("state_dict")}
 
     def load_state_dict(self, states: Mapping[str, Any]) -> None:
         load_states(self.regularizers, states)
@@ -247,10 +247,16 @@ def evaluation_weights(model: Any, regularizers: Sequence[Regularizer]) -> Itera
 
 
 def load_states(regularizers: Sequence[Regularizer], states: Mapping[str, Any]) -> None:
-    """Give each its own state, as ``Steps.state_dict`` holds them."""
+    """Give each its own state, as ``Steps.state_dict`` holds them; UserError if one is missing."""
     for regularizer in regularizers:
-        if state := states.get(type(regularizer).__name__):
-            regularizer.load_state_dict(state)
+        name = type(regularizer).__name__
+        if name in states:
+            regularizer.load_state_dict(states[name])
+        elif moments_used(regularizer, "state_dict"):
+            raise UserError(
+                f"The checkpoint holds no state of {name}, because it was written without it: "
+                "start anew, or resume with the same regularizers."
+            )
 
 
 class _Window:
@@ -333,6 +339,21 @@ def refuse_unmeasured(regularizer: Regularizer, evaluates: bool) -> None:
                 f"{type(regularizer).__name__} works on held-out losses, which only heldout.fit "
                 "measures: use that, or leave it out here."
             )
+
+
+def refuse_half_precision(model: nn.Module, regularizers: Sequence[Regularizer]) -> None:
+    """What changes weights a little needs weights that hold little changes."""
+    users = [type(r).__name__ for r in regularizers if r.NEEDS_FLOAT32]
+    half = {p.dtype for p in model.parameters() if p.requires_grad} & {
+        torch.bfloat16,
+        torch.float16,
+    }
+    if users and half:
+        raise UserError(
+            f"{users[0]} changes weights by less than {str(half.pop()).removeprefix('torch.')} "
+            "holds: load the model with dtype=torch.float32, and train under autocast, as "
+            "TrainingArguments(bf16=True) does."
+        )
 
 
 def check_together(regularizers: Sequence[Regularizer]) -> None:

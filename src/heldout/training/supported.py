@@ -18,6 +18,22 @@ def refuse_unsupported(
 ) -> None:
     """Raise UserError, naming the alternative, for what would go wrong with this trainer."""
     _refuse_engines(trainer, bool(regularizers) or logit_free)
+    if regularizers and trainer.model_init is not None:
+        raise UserError(
+            "attach(trainer, ...) does not support model_init, which builds another model at the "
+            "start of training: pass model=... to the Trainer."
+        )
+    if trainer.lr_scheduler is not None and (grouping := _users(regularizers, "parameter_options")):
+        raise UserError(
+            f"{grouping[0]} makes parameter groups of its own, which the given learning-rate "
+            "scheduler does not know: pass optimizers=(optimizer, None), or leave them out."
+        )
+    checkpointing: Any = trainer.args.gradient_checkpointing_kwargs or {}
+    if checkpointing.get("use_reentrant") and (again := _users(regularizers, "extra_loss")):
+        raise UserError(
+            f"{again[0]} differentiates to inputs, which reentrant gradient checkpointing cannot: "
+            'set activation_checkpointing_kwargs={"use_reentrant": False}.'
+        )
     averaging = _users(regularizers, "evaluation_weights")
     if averaging and trainer.args.load_best_model_at_end and not evaluates:
         raise UserError(
@@ -36,6 +52,11 @@ def refuse_unsupported(
                 f"{owner} computes a loss of its own, which {what} would replace by next-token "
                 "cross-entropy: leave it out here, or use transformers.Trainer or "
                 "trl.SFTTrainer. Regularizers of weights and gradients work."
+            )
+        if reading := [type(r).__name__ for r in regularizers if r.READS_TOKENS]:
+            raise UserError(
+                f"{reading[0]} reads the tokens of each batch, which {owner} lays out in a way of "
+                "its own: leave it out here, or use transformers.Trainer or trl.SFTTrainer."
             )
         if _generates(trainer) and (around := _users(regularizers, "around_gradient")):
             raise UserError(
