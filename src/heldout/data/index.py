@@ -2,7 +2,7 @@
 
 Pass 1 writes texts and their token codes and finds equal texts by their keys. Pass 2 reads the
 codes of different texts again and writes MinHash signatures, a file per band, and winnowed span
-hashes, a file per range of hashes. Bands and ranges are then compared one at a time.
+hashes, in files by their remainder. Bands and remainders are then compared one at a time.
 
 Memory: about 150 bytes a row, a batch, and the pairs that are found. Disk: the text once more,
 .7 of it in codes, and 500 bytes a row.
@@ -342,7 +342,8 @@ def _sample(index: Index, texts: np.ndarray) -> np.ndarray:
 
 
 def _append(entries: np.ndarray, files: list) -> None:
-    range_of = (entries["hash"] >> np.uint64(58)).astype(np.int64)
+    # By the low bits: the least of many hashes have few high ones.
+    range_of = (entries["hash"] % np.uint64(NUM_RANGES)).astype(np.int64)
     order = np.argsort(range_of, kind="stable")
     bounds = np.searchsorted(range_of[order], np.arange(NUM_RANGES + 1))
     ordered = entries[order]
