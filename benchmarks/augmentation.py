@@ -63,7 +63,7 @@ SIZES = (50, 200, 1000)
 SEEDS = (0, 1, 2)
 EPOCHS = 4
 BATCH = 8
-CHARACTERS = (80, 150)  # of a document
+CHARACTERS = (90, 175)  # of a document
 NUM_VALIDATION = 60
 TEST_COUNTRIES, TEST_DOCUMENTS = 60, 3
 PLAIN = "plain"
@@ -109,7 +109,7 @@ def documents() -> dict[str, list[str]]:
             document: list[str] = []
             for name in section:  # as the package has it, no dict
                 text = without_html(text_of(section[name]))
-                if not 30 <= len(text) <= CHARACTERS[1] - 40:
+                if not 30 <= len(text) <= CHARACTERS[1] - 50:
                     continue
                 document.append(f"{name}: {text}")
                 whole = "\n\n".join(document)

@@ -26,6 +26,8 @@ def test_settings_reach_every_kind_of_field():
             "regularizers.weight_decay.rate=1.0",
             "regularizers.label_smoothing.amount=.1",
             "regularizers.dropout=false",
+            "augment.word_dropout=true",
+            "augment.masking.rate=.2",
             "train.report_to=tensorboard",
         ],
     )
@@ -35,6 +37,8 @@ def test_settings_reach_every_kind_of_field():
     assert recipe.search.learning_rates == (1e-4, 1e-3)
     assert recipe.regularizers["weight_decay"] == {"rate": 1.0}
     assert "dropout" not in recipe.regularizers
+    assert recipe.augment == {"word_dropout": {}, "masking": {"rate": 0.2}}
+    assert recipe_from_table(tomllib.loads(recipe.to_toml())) == recipe
     assert recipe.train.report_to == ("tensorboard",)
 
 

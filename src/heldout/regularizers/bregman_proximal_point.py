@@ -7,6 +7,8 @@ small; as a trust region that moves along, it slows the loss of what was learned
 passes see the same dropout masks, so that at the start nothing is added.
 
 The paper takes .99 in the first tenth of training and .999 afterwards; with few steps keep .99.
+Its weight of 1 is for long trainings: over 50 steps it held a small model near its start, and cost
+.3 to .7 nats/token on two small sets, so the default is .1.
 """
 
 from dataclasses import dataclass, field
@@ -29,13 +31,12 @@ class BregmanProximalPoint(Regularizer):
     """``weight`` of the divergence; ``momentum`` is the share of the old average that stays."""
 
     AFTER = AVERAGE
-
     STRENGTH = "weight"
     CONFLICTS: ClassVar = {
         "Rollback": "the average goes on from the weights that were given up; use EarlyStopping.",
     }
 
-    weight: float = 1.0
+    weight: float = 0.1
     momentum: float = 0.99
 
     _averages: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
