@@ -87,7 +87,10 @@ def _costs(found) -> str:
         cost = regularizer.cost
         kept = [
             f"{copies:g} of the {which}"
-            for copies, which in ((cost.parameters, "trained"), (cost.base, "whole model"))
+            for copies, which in (
+                (cost.parameters + cost.averages, "trained"),
+                (cost.base, "whole model"),
+            )
             if copies
         ]
         cells = (

@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from heldout.core.discovery import build
+from heldout.core.discovery import build, entries_of
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ CASES = {
     "asam": Case(model="full"),
     "bregman_proximal_point": Case(),
     "child_tuning": Case({"mode": "task", "share": 0.3, "fisher_steps": 1}, model="full"),
+    "child_tuning free": Case(model="full"),
     "confidence_penalty": Case(),
     "domain_adversarial": Case(),
     "dropout": Case(
@@ -38,8 +39,10 @@ CASES = {
     "gradient_noise": Case(),
     "gradual_unfreezing": Case({"steps_per_layer": 2}, model="full"),
     "kl_to_base": Case(model="full"),
+    "kl_to_base reverse": Case({"reverse": True}),
     "l2_penalty": Case(),
     "l2_sp": Case(model="full"),
+    "l2_sp coupled": Case({"decoupled": False}, model="full"),
     "label_smoothing": Case(),
     "layer_decay": Case(),
     "layer_drop": Case({"share": 0.5}),
@@ -59,6 +62,17 @@ CASES = {
 }
 
 
+def plugin_of(name: str) -> str:
+    """The regularizer of a case: "l2_sp" of "l2_sp coupled"."""
+    return name.partition(" ")[0]
+
+
+def case_names() -> list[str]:
+    """All regularizers that are installed, and the further cases of some."""
+    installed = [entry.name for entry in entries_of("regularizer")]
+    return installed + [name for name in CASES if plugin_of(name) != name]
+
+
 def case_of(name: str) -> Case:
     return CASES.get(name, Case())
 
@@ -67,7 +81,7 @@ def build_case(name):
     """The regularizer with parameters that do something, after those it needs beside it."""
     case = case_of(name)
     others = [build("regularizer", *other) for other in case.beside]
-    return [*others, build("regularizer", name, case.parameters)]
+    return [*others, build("regularizer", plugin_of(name), case.parameters)]
 
 
 def load_case(name, folder):

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from cases import build_case, load_case
+from cases import build_case, case_names, load_case
 from transformers import Trainer, TrainingArguments
 
 from heldout.core.discovery import build, entries_of
@@ -13,7 +13,8 @@ from heldout.core.row import Row
 from heldout.training.attach import attach
 from heldout.training.windows import WindowDataset
 
-NAMES = [entry.name for entry in entries_of("regularizer")]
+INSTALLED = [entry.name for entry in entries_of("regularizer")]
+NAMES = case_names()
 
 
 @pytest.fixture
@@ -52,6 +53,12 @@ def train(model, windows, folder, regularizers, steps=6, resume=None, save=False
     )
     attach(trainer, regularizers, logit_free=True, evaluates=True, total_steps=6)
     trainer.train(resume_from_checkpoint=resume)
+    found = weights(model)
+    with trainer._heldout.evaluation_weights():
+        return found | {f"{name}, measured": value for name, value in weights(model).items()}
+
+
+def weights(model):
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
@@ -69,7 +76,7 @@ def structure(model):
     }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", INSTALLED)
 def test_default_buildable_and_honest_about_cost(name):
     regularizer = build("regularizer", name, {})
     assert isinstance(regularizer.cost, Cost)
@@ -98,7 +105,7 @@ def test_leaves_the_model_as_found_also_on_an_exception(name, tiny_model_dir):
 @pytest.mark.parametrize("name", NAMES)
 def test_trains_and_survives_a_resume_to_the_same_weights(name, tiny_model_dir, windows, tmp_path):
     model = load_case(name, tiny_model_dir)
-    start = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+    start = weights(model)
     whole = copy.deepcopy(model)
     first = train(whole, windows, tmp_path / "a", build_case(name))
     assert any(not torch.equal(first[n], start[n]) for n in start)

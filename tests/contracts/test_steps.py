@@ -1,20 +1,22 @@
 """What every regularizer must do whatever the loop: divide rightly, follow its schedule."""
 
 import copy
+import math
 from contextlib import nullcontext
 
 import pytest
 import torch
-from cases import build_case, case_of, load_case
+from cases import build_case, case_names, case_of, load_case, plugin_of
 from transformers import AutoTokenizer
 
-from heldout.core.discovery import build, entries_of
+from heldout.core.discovery import build
 from heldout.core.errors import UserError
 from heldout.core.row import Row
+from heldout.lm.layers import decoder_layers
 from heldout.training.steps import Steps
 from heldout.training.windows import WindowDataset
 
-NAMES = [entry.name for entry in entries_of("regularizer")]
+NAMES = case_names()
 TRAINABLE = [name for name in NAMES if case_of(name).trainer]
 EXACT = [name for name in TRAINABLE if case_of(name).exact]
 TEXTS = (
@@ -99,19 +101,46 @@ def test_bfloat16_autocast_stays_near_float32(name, tiny_model_dir, windows):
     assert apart < 0.2 * moved
 
 
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_costs_the_passes_that_it_says(name, tiny_model_dir, windows):
+    model = load_case(name, tiny_model_dir)
+    regularizers = build_case(name)
+    costs = [regularizer.cost for regularizer in regularizers]
+    window = [windows.collate([windows[i], windows[i + 1]]) for i in (0, 2)]
+    for batch in window:
+        del batch["row_index"]
+    forwards, backwards = [], []
+
+    def count(layer, inputs, output):
+        forwards.append(1)
+        if output.requires_grad:
+            output.register_hook(lambda gradient: backwards.append(1))
+
+    steps = Steps(model, regularizers, total_steps=NUM_STEPS)
+    with steps.attached():
+        decoder_layers(model)[-1].register_forward_hook(count)
+        steps.gradient(window)
+    runs = len(window) * math.prod(cost.windows for cost in costs)
+    assert len(forwards) == runs * (1 + sum(cost.forwards for cost in costs))
+    assert len(backwards) == runs * (1 + sum(cost.backwards for cost in costs))
+
+
 def scheduled(name, schedule):
     """The case with a schedule of its strength, and the same without the regularizer."""
     case = case_of(name)
     others = [build("regularizer", *other) for other in case.beside]
-    return [*others, build("regularizer", name, {**case.parameters, "schedule": schedule})], others
+    return [
+        *others,
+        build("regularizer", plugin_of(name), {**case.parameters, "schedule": schedule}),
+    ], others
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_strength_that_rises_from_nothing_starts_at_nothing(name, tiny_model_dir, windows):
-    probe = build("regularizer", name, case_of(name).parameters)
+    probe = build("regularizer", plugin_of(name), case_of(name).parameters)
     if not probe.STRENGTH:
         with pytest.raises(UserError, match="has no strength to schedule"):
-            build("regularizer", name, {**case_of(name).parameters, "schedule": "rise"})
+            build("regularizer", plugin_of(name), {**case_of(name).parameters, "schedule": "rise"})
         return
     rising, others = scheduled(name, "rise")
     first = trained(name, tiny_model_dir, windows, regularizers=rising, steps=1)

@@ -10,15 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import CASES
-
-from heldout.core.discovery import entries_of
+from cases import CASES, case_names
 
 WORKER = Path(__file__).with_name("process_worker.py")
 NAMES = [
-    entry.name
-    for entry in entries_of("regularizer")
-    if entry.name in CASES and CASES[entry.name].trainer and CASES[entry.name].exact
+    name for name in case_names() if name in CASES and CASES[name].trainer and CASES[name].exact
 ]
 
 pytestmark = pytest.mark.slow

@@ -41,6 +41,7 @@ class Cost:
     backwards: int = 0
     windows: int = 1  # how often the gradient of the whole window is computed
     parameters: float = 0.0  # memory, in copies of the trained parameters
+    averages: float = 0.0  # memory, in float32 copies of the trained parameters
     base: float = 0.0  # memory, in copies of all parameters
 
 

@@ -82,7 +82,7 @@ def make_plan(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Pla
     optimizer_arguments(recipe, regularizers)
     for regularizer in regularizers:
         regularizer.check(model, recipe)
-    checks += check_resources(model, windows, recipe, folder, vocabulary)
+    checks += check_resources(model, windows, recipe, regularizers, folder, vocabulary)
     return Plan(
         rows=parts.rows,
         groups=groups,

@@ -55,7 +55,7 @@ class BregmanProximalPoint(Regularizer):
 
     @property
     def cost(self) -> Cost:
-        return Cost(forwards=1, parameters=1)
+        return Cost(forwards=1, averages=1)
 
     def prepare(self, model: Any) -> None:
         self._averages.clear()

@@ -43,7 +43,7 @@ class SWA(Regularizer):
 
     @property
     def cost(self) -> Cost:
-        return Cost(parameters=1.0)
+        return Cost(averages=1)
 
     def prepare(self, model: Any) -> None:
         self._averages.clear()

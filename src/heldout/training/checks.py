@@ -13,8 +13,10 @@ from transformers.integrations import get_available_reporting_integrations
 from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
 from heldout.core.recipe import Recipe
+from heldout.core.regularizer import Regularizer
 from heldout.lm.special_tokens import end_of_turn_ids
 from heldout.training.loop import Schedule
+from heldout.training.steps import added_bytes
 from heldout.training.windows import WindowDataset
 
 GB = 1e9
@@ -125,10 +127,16 @@ def check_base_loss(base: DocumentLosses, vocabulary_size: int) -> list[Check]:
 
 
 def check_resources(
-    model: Any, windows: WindowDataset, recipe: Recipe, folder: Path, vocabulary_size: int
+    model: Any,
+    windows: WindowDataset,
+    recipe: Recipe,
+    regularizers: Sequence[Regularizer],
+    folder: Path,
+    vocabulary_size: int,
 ) -> list[Check]:
     """Memory and disk for the run as planned; raises UserError with the amounts."""
-    needed, available = memory_needed(model, windows, recipe, vocabulary_size), memory_available()
+    needed = memory_needed(model, windows, recipe, regularizers, vocabulary_size)
+    available = memory_available()
     if needed > available:
         raise UserError(
             f"Too little memory: about {needed / GB:.1f} GB are needed beside the loaded model, "
@@ -150,9 +158,14 @@ def check_resources(
 
 
 def memory_needed(
-    model: Any, windows: WindowDataset, recipe: Recipe, vocabulary_size: int
+    model: Any,
+    windows: WindowDataset,
+    recipe: Recipe,
+    regularizers: Sequence[Regularizer],
+    vocabulary_size: int,
 ) -> float:
-    """Bytes beyond the loaded weights: gradients, Adam's moments, activations, one logit chunk.
+    """Bytes beyond the loaded weights: gradients, Adam's moments, activations, one logit chunk,
+    and the copies that regularizers keep.
 
     Activations of one layer are counted as 18 widths and 5 feed-forward widths a token, float32;
     the count is meant to be right within a factor of 2.
@@ -166,7 +179,8 @@ def memory_needed(
     per_layer = 4 * tokens * (18 * width + 5 * feed_forward)
     kept = 1 if recipe.model.gradient_checkpointing else layers
     boundary = 4 * tokens * width * layers if recipe.model.gradient_checkpointing else 0
-    return 12.0 * trained + kept * per_layer + boundary + 3 * 64e6 + 4.0 * vocabulary_size * width
+    trained_bytes = 12.0 * trained + added_bytes(regularizers, model)
+    return trained_bytes + kept * per_layer + boundary + 3 * 64e6 + 4.0 * vocabulary_size * width
 
 
 def disk_needed(model: Any) -> float:

@@ -378,10 +378,17 @@ def total_cost(regularizers: Sequence[Regularizer], model: Any = None) -> str:
     words = f"{names}: {_plural(forwards, 'forward')}, {_plural(backwards, 'backward')} per step"
     if model is None:
         return words
-    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    return f"{words}, +{added_bytes(regularizers, model) / 1e9:.1f} GB"
+
+
+def added_bytes(regularizers: Sequence[Regularizer], model: Any) -> float:
+    """Memory for the copies that all of them keep."""
+    costs = [regularizer.cost for regularizer in regularizers]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    own = sum(p.numel() * p.element_size() for p in trained)
+    floats = 4 * sum(p.numel() for p in trained)
     every = sum(p.numel() * p.element_size() for p in model.parameters())
-    added = sum(cost.parameters * trained + cost.base * every for cost in costs)
-    return f"{words}, +{added / 1e9:.1f} GB"
+    return sum(c.parameters * own + c.averages * floats + c.base * every for c in costs)
 
 
 def _title(regularizer: Regularizer) -> str:
