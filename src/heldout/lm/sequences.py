@@ -67,18 +67,18 @@ def sequence_noise(
     ids_BT = batch["input_ids"]
     device = ids_BT.device
     noise_BTD = torch.zeros(*ids_BT.shape, width, device=device)
-    flat_index, flat_ids = index_BT.flatten().cpu(), ids_BT.flatten().cpu()
-    noise_flat = noise_BTD.view(-1, width)
-    for number in flat_index.unique():
+    noise_flat, ids_flat = noise_BTD.view(-1, width), ids_BT.flatten().cpu()
+    numbers, counts = index_BT.flatten().cpu().unique_consecutive(return_counts=True)
+    start = 0
+    for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+        part = slice(start, start + count)
+        start += count
         if number < 0:
             continue
-        places = (flat_index == number).nonzero().flatten()
-        digest = zlib.crc32(flat_ids[places].numpy().tobytes())
+        digest = zlib.crc32(ids_flat[part].numpy().tobytes())
         generator = torch.Generator(device).manual_seed(seed_of(seed, step, digest))
-        shape = (len(places), width)
         if normal:
-            values = torch.randn(shape, generator=generator, device=device)
+            noise_flat[part].normal_(generator=generator)
         else:
-            values = torch.rand(shape, generator=generator, device=device) * 2 - 1
-        noise_flat[places.to(device)] = values
+            noise_flat[part].uniform_(-1.0, 1.0, generator=generator)
     return noise_BTD
