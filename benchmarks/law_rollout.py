@@ -1,6 +1,6 @@
 """Forecasts of measured runs: all laws fitted to a part, judged on the rest, and the choice.
 
-HELDOUT_SCALING_DATA=FOLDER python benchmarks/law_rollout.py
+HELDOUT_REAL_DATA=FOLDER python benchmarks/law_rollout.py
 
 The choice is made by rolled-out forecasts within the fitted part alone, along the axis of the
 split; the runs that the table is judged on have no part in it.
@@ -29,7 +29,7 @@ SPLITS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", default=os.environ.get("HELDOUT_SCALING_DATA", "../shared/data"))
+    parser.add_argument("--data", default=os.environ.get("HELDOUT_REAL_DATA", "../shared/data"))
     parser.add_argument("--delta", type=float, default=0.03)
     options = parser.parse_args()
     path = Path(options.data) / "datablations_c4_runs.csv"

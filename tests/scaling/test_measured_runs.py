@@ -1,4 +1,4 @@
-"""Published fits of runs of others, which are read from HELDOUT_SCALING_DATA."""
+"""Published fits of runs of others, which are read from HELDOUT_REAL_DATA."""
 
 import json
 
