@@ -7,8 +7,8 @@ small; as a trust region that moves along, it slows the loss of what was learned
 passes see the same dropout masks, so that at the start nothing is added.
 
 The paper takes .99 in the first tenth of training and .999 afterwards; with few steps keep .99.
-Its weight of 1 is for long trainings: over 50 steps it held a small model near its start, and cost
-.3 to .7 nats/token on two small sets, so the default is .1.
+Its weight of 1 is for long trainings: with few steps it holds a model near its start, so the
+default is .1.
 """
 
 from dataclasses import dataclass, field

@@ -190,3 +190,21 @@ def padded(low: float, high: float, share: float = 0.06) -> tuple[float, float]:
     """The range with a little room at both ends."""
     margin = max((high - low) * share, 1e-3)
     return low - margin, high + margin
+
+
+def add_label(figure: go.Figure, place: float, text: str) -> None:
+    """Words above the mark at ``place`` and not beside it: on a phone the axis keeps the width."""
+    figure.add_annotation(
+        text=text,
+        x=0,
+        xref="paper",
+        xanchor="left",
+        align="left",
+        y=place,
+        yanchor="bottom",
+        yshift=7,
+        showarrow=False,
+        font={"color": palette.light("ink"), "size": 12},
+        bgcolor=palette.light("surface"),
+        borderpad=1,
+    )

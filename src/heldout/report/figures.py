@@ -13,6 +13,7 @@ from heldout.report import palette, words
 from heldout.report.chart import (
     Chart,
     Key,
+    add_label,
     anchor,
     band,
     blank,
@@ -128,21 +129,7 @@ def forest(
         limits = words.interval(bounds, sign=is_signed).replace(" to ", ", ")
         limits = f" [{limits}]" if limits else ""
         label = plain(row.label)
-        # Above its mark and not beside it: on a phone the axis keeps the whole width.
-        figure.add_annotation(
-            text=f"{f'<b>{label}</b>' if row.strong else label}<br>{value}{limits}",
-            x=0,
-            xref="paper",
-            xanchor="left",
-            align="left",
-            y=place,
-            yanchor="bottom",
-            yshift=7,
-            showarrow=False,
-            font={"color": palette.light("ink"), "size": 12},
-            bgcolor=palette.light("surface"),
-            borderpad=1,
-        )
+        add_label(figure, place, f"{f'<b>{label}</b>' if row.strong else label}<br>{value}{limits}")
         if bounds is not None:
             figure.add_trace(
                 go.Scatter(

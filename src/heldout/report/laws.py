@@ -11,7 +11,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from heldout.report import palette, words
-from heldout.report.chart import Chart, Key, blank, horizontal, line, marker, plain
+from heldout.report.chart import Chart, Key, add_label, blank, horizontal, line, marker, plain
 from heldout.report.page import render_page
 
 
@@ -281,19 +281,8 @@ def intervals(shown: LawsPage) -> Chart:
             for end, side in ((row.low, -1.0), (row.high, 1.0))
         ]
         is_open = row.low is None or row.high is None
-        figure.add_annotation(
-            text=f"<b>{plain(row.name)}</b> {words.short(row.value)} [{range_words(row)}]",
-            x=0,
-            xref="paper",
-            xanchor="left",
-            align="left",
-            y=place,
-            yanchor="bottom",
-            yshift=7,
-            showarrow=False,
-            font={"color": palette.light("ink"), "size": 12},
-            bgcolor=palette.light("surface"),
-            borderpad=1,
+        add_label(
+            figure, place, f"<b>{plain(row.name)}</b> {words.short(row.value)} [{range_words(row)}]"
         )
         figure.add_trace(
             go.Scatter(
