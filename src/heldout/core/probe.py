@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from heldout.core.losses import DocumentLosses
+from heldout.core.facts import Facts
+from heldout.core.landscape import Landscape
 from heldout.core.measurement import Measurement, NotMeasured
+from heldout.core.readings import Generations, Readings
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,21 @@ class Recital:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one pass over the texts has collected.
+    """What the passes over the texts have collected; whatever is missing was not measured.
 
-    ``losses`` is keyed by (model, part): model is base, best, last or fixed_epochs; part is train,
-    validation, test or out_of_fold.
+    Keyed by (model, part). Model is base, best, last or fixed_epochs; ``best`` is the model that is
+    judged, whatever trained it. Part is train, validation, test (held-out text), out_of_fold, or
+    ``domain:NAME`` for other text.
     """
 
     losses: dict[tuple[str, str], DocumentLosses]
     scores: dict[tuple[str, str], TaskScores] = field(default_factory=dict)
     recitals: dict[tuple[str, str], Recital] = field(default_factory=dict)
     min_effect: float = 0.01  # nats per token
+    readings: dict[tuple[str, str], Readings] = field(default_factory=dict)
+    generations: dict[tuple[str, str], Generations] = field(default_factory=dict)
+    landscape: Landscape | None = None
+    facts: Facts = field(default_factory=Facts)
 
 
 @dataclass(frozen=True)
