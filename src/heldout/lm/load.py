@@ -17,6 +17,7 @@ from transformers.models.auto.modeling_auto import (
 
 from heldout.core.errors import UserError
 from heldout.lm.gguf import converted_gguf
+from heldout.lm.memory import refuse_too_large
 from heldout.lm.norms import with_norms
 from heldout.lm.source import (
     Source,
@@ -67,6 +68,7 @@ def load_model(
     tokenizer = load_tokenizer(str(target), trust_remote_code=trust_remote_code)
     if source.path is not None:
         check_safetensors(Path(place))
+        refuse_too_large(Path(place), source.name, dtype, device)
     try:
         both: Any = AutoModelForCausalLM.from_pretrained(
             place,
