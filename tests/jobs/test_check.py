@@ -264,6 +264,30 @@ def test_a_clean_copy_does_not_leak(tmp_path):
     assert log[0]["to"] in parts
 
 
+@pytest.mark.parametrize(
+    ("num", "then"), [(60, "fit cross-validates instead"), (6, "fit needs at least 10")]
+)
+def test_too_few_rows_for_held_out_parts_are_told(tmp_path, num, then):
+    path = texts(tmp_path / "train.jsonl", range(num))
+    found = check(path, write_clean=tmp_path / "clean")
+    assert len(read(tmp_path / "clean/train.jsonl")) == num
+    manifest = json.loads((tmp_path / "clean/manifest.json").read_text())
+    assert manifest["rows"] == {"train": num}
+    (note,) = manifest["notes"]
+    assert note in found.warnings
+    assert "No validation or test part was split off" in note
+    assert f"there are {num} " in note
+    assert note.endswith(f"heldout {then}.")
+
+
+def test_without_shares_all_rows_stay_and_nothing_is_told(tmp_path):
+    path = texts(tmp_path / "train.jsonl", range(40))
+    shares = ["data.validation_share=0", "data.test_share=0"]
+    check(path, settings=shares, write_clean=tmp_path / "clean")
+    manifest = json.loads((tmp_path / "clean/manifest.json").read_text())
+    assert (manifest["rows"], manifest["notes"]) == ({"train": 40}, [])
+
+
 def test_with_held_out_rows_training_gives_way(leaky, tmp_path):
     train, held = leaky
     check(train, heldout=[held], write_clean=tmp_path / "clean")

@@ -122,7 +122,8 @@ def check(
                     chosen.data,
                     plant_canaries,
                 )
-            written = str(copied)
+            written = str(copied.folder)
+            found.warnings += copied.notes
         result = found.result(chosen, measured, written, time.monotonic() - start)
     if out is not None:
         _write(result, Path(out))

@@ -8,6 +8,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,12 +17,21 @@ import numpy as np
 from heldout.core.errors import UserError
 from heldout.core.recipe import DataSection
 from heldout.core.row import Part
+from heldout.core.stats import LEAST_HELD_OUT
 from heldout.data.canaries import Canary, canary_fields, make_canaries
 from heldout.data.index import Index
 from heldout.data.pairs import Components
 from heldout.data.relations import relations
 from heldout.data.split import LEAST_TO_SPLIT, Component, deal
 from heldout.data.stream import RowStream
+
+
+@dataclass(frozen=True)
+class CleanCopy:
+    """Where the copy is, and what the user should know of it."""
+
+    folder: Path
+    notes: list[str]
 
 
 def refuse_occupied(folder: Path) -> None:
@@ -36,14 +46,15 @@ def write_clean_copy(
     streams: Sequence[tuple[str, RowStream]],
     data: DataSection,
     num_canaries: int,
-) -> Path:
+) -> CleanCopy:
     """``train.jsonl`` with the held-out parts, ``rows.jsonl`` and ``manifest.json``.
 
     ``streams`` are the sources of the training and held-out rows, in the order of the index.
 
     Of rows that repeat one another the first is kept. A training row that repeats, shares a long
     span or a group with a held-out row, or stands in a named test set, is left out. Where no
-    held-out rows are given, validation and test are split off with the shares of ``data``.
+    held-out rows are given, validation and test are split off with the shares of ``data``; where
+    there are too few groups for that, all rows are training rows and a note says so.
     Canaries go into the training rows, and their record into ``canaries.json``.
     """
     refuse_occupied(folder)
@@ -64,6 +75,7 @@ def write_clean_copy(
         "seed": data.seed,
         "canaries": len(canaries),
         "planted_rows": sum(canary.copies for canary in canaries),
+        "notes": place.notes,
     }
     _write_json(partial / "manifest.json", manifest)
     if canaries:
@@ -76,7 +88,7 @@ def write_clean_copy(
     if folder.exists():
         folder.rmdir()
     partial.rename(folder)
-    return folder
+    return CleanCopy(folder, place.notes)
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -90,6 +102,7 @@ class _Places:
         self.index = index
         self.why: dict[int, tuple[str, str]] = {}  # position -> reason, and the reason in full
         self.part_of: dict[int, str] = {}  # position -> part, where it is not its own
+        self.notes: list[str] = []
 
     def leave_out(self, position: int, reason: str, other: int) -> None:
         text = f"{reason} {self.index.where(other)}"
@@ -153,7 +166,19 @@ def _deal_out(index: Index, place: _Places, together: Components, data: DataSect
     ]
     shares: dict[Part, float] = {"test": data.test_share, "validation": data.validation_share}
     wanted = {part: share for part, share in shares.items() if share}
+    if not wanted:
+        return
     parts = deal(components, wanted, data.seed) if len(components) >= LEAST_TO_SPLIT else None
+    if parts is None:
+        then = f"fit needs at least {LEAST_TO_SPLIT}"
+        if len(components) >= LEAST_TO_SPLIT:
+            then = "fit cross-validates instead"
+        place.notes.append(
+            f"No {' or '.join(reversed(wanted))} part was split off, train.jsonl holds all rows: "
+            f"held-out parts take {LEAST_HELD_OUT} independent groups each and at most half of "
+            f"all, and there are {len(components):,} (duplicates and rows of one group count "
+            f"once). heldout {then}."
+        )
     for part, chosen in (parts or {}).items():
         for component in chosen:
             place.part_of.update(dict.fromkeys(component.positions, part))
