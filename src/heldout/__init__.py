@@ -17,6 +17,7 @@ _HOMES = {
     "resume": "heldout.jobs.fit",
     "write_report": "heldout.jobs.report",
     "Augmentation": "heldout.core.augmentation",
+    "CitationBlocker": "heldout.lm.citation_blocker",
     "Regularizer": "heldout.core.regularizer",
     "Steps": "heldout.training.steps",
     "UserError": "heldout.core.errors",
