@@ -105,6 +105,25 @@ class ControlSection:
 
 
 @dataclass(frozen=True)
+class HyperfitSection:
+    """Overfitting on purpose; read by `heldout hyperfit` alone."""
+
+    target_loss: float = 0.2  # nats per token on the sample, clean: training stops at or below
+    num_samples: int = 2000  # windows drawn from the training rows; 0: all
+    keep_last: int = 3  # checkpoints at the end of training that generation chooses from
+    context_tokens: int = 32  # of a held-out text, to be continued
+    new_tokens: int = 96  # of each continuation; none ends earlier
+    num_contexts: int = 100  # from the test part
+    num_validation_contexts: int = 32  # from the validation part, to choose a checkpoint by
+    generation_batch: int = 64  # contexts at once; greedy text depends on it in the last bits
+    top_p: float = 0.9
+    min_p: float = 0.1
+    repetition_penalty: float = 1.2
+    blocked_ngram: int = 6  # tokens: the blocker lets no n-gram of the sample be completed
+    max_repetition: float = 0.15  # share of repeated 4-grams that a checkpoint may have to be kept
+
+
+@dataclass(frozen=True)
 class Recipe:
     """All sections; ``regularizers`` and ``augment`` map names to parameters, in their order."""
 
@@ -116,6 +135,7 @@ class Recipe:
     search: SearchSection = SearchSection()
     eval: EvalSection = EvalSection()
     control: ControlSection = ControlSection()
+    hyperfit: HyperfitSection = HyperfitSection()
     regularizers: dict[str, dict[str, Any]] = field(default_factory=dict)
     augment: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -168,7 +188,7 @@ class Recipe:
         return "\n".join(lines) + "\n"
 
 
-_SECTIONS = ("data", "model", "train", "search", "eval", "control")
+_SECTIONS = ("data", "model", "train", "search", "eval", "control", "hyperfit")
 _PLUGINS = ("regularizers", "augment")
 
 
@@ -209,6 +229,19 @@ _RULES = [
     ("eval", "min_effect", lambda v: v >= 0, "0 or more"),
     ("eval", "folds", lambda v: v >= 2, "2 or more"),
     ("control", "fixed_epochs", lambda v: v >= 0, "0 (off) or more"),
+    ("hyperfit", "target_loss", lambda v: v > 0, "above 0"),
+    ("hyperfit", "num_samples", lambda v: v >= 0, "0 (all) or more"),
+    ("hyperfit", "keep_last", lambda v: v >= 1, "1 or more"),
+    ("hyperfit", "context_tokens", lambda v: v >= 1, "1 or more"),
+    ("hyperfit", "new_tokens", lambda v: v >= 8, "8 or more"),
+    ("hyperfit", "num_contexts", lambda v: v >= 8, "8 or more"),
+    ("hyperfit", "num_validation_contexts", lambda v: v >= 8, "8 or more"),
+    ("hyperfit", "generation_batch", lambda v: v >= 1, "1 or more"),
+    ("hyperfit", "top_p", lambda v: 0 < v <= 1, "above 0 and at most 1"),
+    ("hyperfit", "min_p", lambda v: 0 < v < 1, "above 0 and under 1"),
+    ("hyperfit", "repetition_penalty", lambda v: v > 1, "above 1"),
+    ("hyperfit", "blocked_ngram", lambda v: v >= 2, "2 or more"),
+    ("hyperfit", "max_repetition", _share, "at least 0 and under .8"),
 ]
 
 
