@@ -3,7 +3,7 @@
 # D documents, N scored tokens
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,9 +15,8 @@ from heldout.core.losses import DocumentLosses
 from heldout.core.row import Row
 from heldout.lm.head import scored_nats, unwrapped
 from heldout.lm.passes import evaluation_mode
-from heldout.lm.tokenize import Window, collate, tokenize_row
-
-BUFFERED_BATCHES = 16  # windows of so many batches are sorted by length together
+from heldout.lm.tokenize import Window, collate
+from heldout.lm.window_stream import Buffer, buffers
 
 
 def document_losses(
@@ -40,43 +39,59 @@ def document_losses(
     Raises TrainingDiverged, a UserError, naming the first row whose loss is not finite.
     """
     device = device or next(model.parameters()).device
-    nll_nats, num_tokens, num_bytes = array("d"), array("q"), array("q")
-    row_indices, groups = array("q"), []
-    shared_groups: dict[str, str] = {}
-    buffer: list[tuple[int, Window]] = []
-
-    def measure_buffer() -> None:
-        # Longest first: like lengths together, and too little memory shows at once.
-        buffer.sort(key=lambda item: -len(item[1].input_ids))
-        for start in range(0, len(buffer), batch_size):
-            part = buffer[start : start + batch_size]
-            sums = _window_nats(model, [window for _, window in part], tokenizer, device)
-            for (document, _), nats in zip(part, sums, strict=True):
-                nll_nats[document] += nats
-                if not np.isfinite(nats):
-                    raise TrainingDiverged(
-                        f"The loss of row {row_indices[document]} is {nats}, not a finite number: "
-                        "the model's weights or its precision are at fault."
-                    )
-        buffer.clear()
-        if progress:
-            progress(len(nll_nats))
-
+    found = GrowingLosses()
     with evaluating(model):
-        for row in rows:
-            tokenized = tokenize_row(row, tokenizer, max_length)
-            buffer += [(len(nll_nats), window) for window in tokenized.windows]
-            nll_nats.append(0.0)
-            num_tokens.append(tokenized.num_tokens)
-            num_bytes.append(tokenized.num_bytes)
-            row_indices.append(row.index)
-            groups.append(shared_groups.setdefault(row.group, row.group))
-            if len(buffer) >= BUFFERED_BATCHES * batch_size:
-                measure_buffer()
-        measure_buffer()
-    return DocumentLosses(
-        np.array(nll_nats), np.array(num_tokens), np.array(num_bytes), np.array(groups, dtype=str)
-    )
+        for buffer in buffers(rows, tokenizer, max_length=max_length, batch_size=batch_size):
+            nats = [0.0] * len(buffer.rows)
+            for batch in buffer.batches(batch_size):
+                inputs = model_inputs(model, [p.window for p in batch], tokenizer, device)
+                nats_N, windows_N = scored_nats(model, inputs)
+                sums = torch.zeros(len(batch), dtype=torch.float64)
+                sums.index_add_(0, windows_N.cpu(), nats_N.double().cpu())
+                for piece, window_nats in zip(batch, sums.tolist(), strict=True):
+                    nats[piece.row] += window_nats
+                    check_finite(window_nats, buffer.rows[piece.row])
+            found.add(buffer, nats)
+            if progress:
+                progress(len(found))
+    return found.finish()
+
+
+class GrowingLosses:
+    """DocumentLosses while they are measured: three numbers and a group per row."""
+
+    def __init__(self):
+        self._nats, self._tokens, self._bytes = array("d"), array("q"), array("q")
+        self._groups: list[str] = []
+        self._shared: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._nats)
+
+    def add(self, buffer: Buffer, nats: Sequence[float]) -> None:
+        """One buffer's rows, with the loss of each."""
+        self._nats.extend(nats)
+        for row, tokenized in zip(buffer.rows, buffer.tokenized, strict=True):
+            self._tokens.append(tokenized.num_tokens)
+            self._bytes.append(tokenized.num_bytes)
+            self._groups.append(self._shared.setdefault(row.group, row.group))
+
+    def finish(self) -> DocumentLosses:
+        return DocumentLosses(
+            np.array(self._nats),
+            np.array(self._tokens),
+            np.array(self._bytes),
+            np.array(self._groups, dtype=str),
+        )
+
+
+def check_finite(nats: float, row: Row) -> None:
+    """Raise TrainingDiverged, naming the row, where its loss is no finite number."""
+    if not np.isfinite(nats):
+        raise TrainingDiverged(
+            f"The loss of row {row.index} is {nats}, not a finite number: "
+            "the model's weights or its precision are at fault."
+        )
 
 
 @contextmanager
@@ -95,13 +110,10 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
             model.forward = wrapped
 
 
-def context_length(model: torch.nn.Module) -> int | None:
-    """The longest text in tokens that the model's positions are made for, None if unlimited."""
-    return getattr(unwrapped(model).config.get_text_config(), "max_position_embeddings", None)
-
-
-def _window_nats(model, windows: list[Window], tokenizer, device) -> list[float]:
-    """Summed loss of each window, added in double precision."""
+def model_inputs(
+    model: torch.nn.Module, windows: list[Window], tokenizer: Any, device: Any
+) -> dict[str, torch.Tensor]:
+    """The windows as one padded batch on ``device``; UserError where the model reads less."""
     longest, limit = max(len(window.input_ids) for window in windows), context_length(model)
     if limit is not None and longest > limit:
         raise UserError(
@@ -109,8 +121,9 @@ def _window_nats(model, windows: list[Window], tokenizer, device) -> list[float]
             f"as {longest} tokens: set data.max_length={limit}."
         )
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    batch = collate(windows, pad_id)
-    batch = {name: tensor.to(device) for name, tensor in batch.items()}
-    nats_N, rows_N = scored_nats(model, batch)
-    sums = torch.zeros(len(windows), dtype=torch.float64)
-    return sums.index_add_(0, rows_N.cpu(), nats_N.double().cpu()).tolist()
+    return {name: tensor.to(device) for name, tensor in collate(windows, pad_id).items()}
+
+
+def context_length(model: torch.nn.Module) -> int | None:
+    """The longest text in tokens that the model's positions are made for, None if unlimited."""
+    return getattr(unwrapped(model).config.get_text_config(), "max_position_embeddings", None)

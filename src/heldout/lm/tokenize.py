@@ -38,6 +38,10 @@ class Window:
     input_ids: list[int]
     labels: list[int]
 
+    @property
+    def num_scored(self) -> int:
+        return len(self.labels) - self.labels.count(IGNORED)
+
 
 @dataclass(frozen=True)
 class TokenizedRow:

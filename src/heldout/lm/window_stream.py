@@ -1,0 +1,59 @@
+"""Rows, read as they are needed, become batches of windows of like length."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from heldout.core.row import Row
+from heldout.lm.tokenize import TokenizedRow, Window, tokenize_row
+
+BUFFERED_BATCHES = 16  # windows of so many batches are sorted by length together
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One window of a buffered row; ``first_token`` counts the row's scored tokens before it."""
+
+    row: int  # place in the buffer
+    first_token: int
+    window: Window
+
+
+@dataclass
+class Buffer:
+    """Some consecutive rows with all their windows."""
+
+    rows: list[Row] = field(default_factory=list)
+    tokenized: list[TokenizedRow] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
+
+    def batches(self, batch_size: int) -> Iterator[list[Piece]]:
+        """Longest first: like lengths together, and too little memory shows at once."""
+        pieces = sorted(self.pieces, key=lambda piece: -len(piece.window.input_ids))
+        for start in range(0, len(pieces), batch_size):
+            yield pieces[start : start + batch_size]
+
+
+def buffers(
+    rows: Iterable[Row], tokenizer: Any, *, max_length: int, batch_size: int
+) -> Iterator[Buffer]:
+    """Every row once, in order; a buffer holds ``BUFFERED_BATCHES`` batches of windows or rows.
+
+    It is one and the same buffer, emptied when the next is asked for: texts and tokens go at once.
+    """
+    size = BUFFERED_BATCHES * batch_size
+    buffer = Buffer()
+    for row in rows:
+        tokenized = tokenize_row(row, tokenizer, max_length)
+        first_token = 0
+        for window in tokenized.windows:
+            buffer.pieces.append(Piece(len(buffer.rows), first_token, window))
+            first_token += window.num_scored
+        buffer.rows.append(row)
+        buffer.tokenized.append(tokenized)
+        if max(len(buffer.pieces), len(buffer.rows)) >= size:
+            yield buffer
+            for items in (buffer.rows, buffer.tokenized, buffer.pieces):
+                items.clear()
+    if buffer.rows:
+        yield buffer
