@@ -1,0 +1,256 @@
+"""What the rules look at: one number each from measurements and facts, None where not known.
+
+A feature never guesses. ``FEATURES`` maps the names that ``causes.toml`` uses to these functions.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+
+from heldout.core.facts import Facts, HistoryPoint
+from heldout.core.measurement import Contrast, Measurement
+
+Measured = Mapping[str, Measurement]
+Feature = Callable[[Measured, Facts], float | None]
+
+STANDARD_ERRORS = 2.0  # a rise is sure beyond so many
+
+
+# What was measured on the two parts
+
+
+def _contrast(measured: Measured, name: str, control: str) -> Contrast | None:
+    found = measured.get(name)
+    return found.contrasts.get(control) if found else None
+
+
+def heldout_change(measured: Measured, facts: Facts) -> float | None:
+    """Held-out loss minus the base model's, nats/token; negative is better."""
+    contrast = _contrast(measured, "test_nll_best", "base")
+    return contrast.difference if contrast else None
+
+
+def gap(measured: Measured, facts: Facts) -> float | None:
+    """Held-out minus training loss, minus the same under the base model, nats/token."""
+    contrast = _contrast(measured, "generalization_gap_best", "base")
+    return contrast.difference if contrast else None
+
+
+def gap_surely(measured: Measured, facts: Facts) -> float | None:
+    """The lower end of the interval of ``gap``."""
+    contrast = _contrast(measured, "generalization_gap_best", "base")
+    return contrast.interval.low if contrast else None
+
+
+def train_gain(measured: Measured, facts: Facts) -> float | None:
+    """By how much the training loss lies below the base model's, nats/token."""
+    difference, change = gap(measured, facts), heldout_change(measured, facts)
+    return None if difference is None or change is None else difference - change
+
+
+def kept_share(measured: Measured, facts: Facts) -> float | None:
+    """Held-out gain over training gain: 1 where all that was learned carries over."""
+    gain, change = train_gain(measured, facts), heldout_change(measured, facts)
+    return None if gain is None or change is None or gain <= 0.01 else -change / gain
+
+
+def learned_share(measured: Measured, facts: Facts) -> float | None:
+    """Training gain over the base model's loss on that text: 0 where nothing was learned."""
+    base, gain = measured.get("test_nll_base"), train_gain(measured, facts)
+    return None if base is None or gain is None or base.value <= 0 else gain / base.value
+
+
+def recital(measured: Measured, facts: Facts) -> float | None:
+    """Share of training rows recited beyond held-out rows and the base model."""
+    contrast = _contrast(measured, "recital_best", "base")
+    return contrast.difference if contrast else None
+
+
+def forgetting(measured: Measured, facts: Facts) -> float | None:
+    """Loss on other text minus the base model's, nats/token."""
+    contrast = _contrast(measured, "forgetting_best", "base")
+    return contrast.difference if contrast else None
+
+
+def forgetting_surely(measured: Measured, facts: Facts) -> float | None:
+    """The lower end of the interval of ``forgetting``."""
+    contrast = _contrast(measured, "forgetting_best", "base")
+    return contrast.interval.low if contrast else None
+
+
+# How training went
+
+
+def _course(facts: Facts) -> list[HistoryPoint]:
+    """Evaluations with a held-out loss, in order."""
+    return [point for point in facts.history if point.validation_nll is not None]
+
+
+def _loss(point: HistoryPoint) -> float:
+    assert point.validation_nll is not None
+    return point.validation_nll
+
+
+def _judged(course: list[HistoryPoint], facts: Facts) -> HistoryPoint:
+    """The evaluation of the judged model: at its epoch, or the last one."""
+    epoch = facts.epochs
+    return course[-1] if epoch is None else min(course, key=lambda one: abs(one.epoch - epoch))
+
+
+def rise(measured: Measured, facts: Facts) -> float | None:
+    """Held-out loss of the judged model minus the lowest on the way there, nats/token."""
+    course = _course(facts)
+    if len(course) < 2:
+        return None
+    return _loss(_judged(course, facts)) - min(map(_loss, course))
+
+
+def rise_surely(measured: Measured, facts: Facts) -> float | None:
+    """``rise`` less two standard errors, where the error is known."""
+    risen = rise(measured, facts)
+    if risen is None:
+        return None
+    error = _judged(_course(facts), facts).validation_error
+    return risen - STANDARD_ERRORS * error if error is not None else risen
+
+
+def best_epoch(measured: Measured, facts: Facts) -> float | None:
+    """Epoch of the lowest held-out loss."""
+    course = _course(facts)
+    return min(course, key=_loss).epoch if len(course) > 1 else None
+
+
+def epochs(measured: Measured, facts: Facts) -> float | None:
+    """Passes over the data of the judged model."""
+    return facts.epochs
+
+
+def first_epoch_rise(measured: Measured, facts: Facts) -> float | None:
+    """Highest held-out loss within the first epoch and a bit, minus the loss at the start."""
+    course = _course(facts)
+    early = [point for point in course if 0 < point.epoch <= 1.25]
+    if not course or course[0].epoch > 0 or not early:
+        return None
+    return max(map(_loss, early)) - _loss(course[0])
+
+
+def late_gain_share(measured: Measured, facts: Facts) -> float | None:
+    """Share of the whole held-out gain that came in the last third: a straight line has 1/3."""
+    course = _course(facts)
+    if len(course) < 3:
+        return None
+    total = _loss(course[0]) - _loss(course[-1])
+    if total <= 0:
+        return 0.0
+    wanted = course[0].epoch + (course[-1].epoch - course[0].epoch) * 2 / 3
+    return (_loss_at(course, wanted) - _loss(course[-1])) / total
+
+
+def _loss_at(course: list[HistoryPoint], epoch: float) -> float:
+    """Between two evaluations, on the line between them."""
+    for before, after in pairwise(course):
+        if before.epoch <= epoch <= after.epoch and after.epoch > before.epoch:
+            share = (epoch - before.epoch) / (after.epoch - before.epoch)
+            return (1 - share) * _loss(before) + share * _loss(after)
+    return _loss(course[-1])
+
+
+def rate_over_best(measured: Measured, facts: Facts) -> float | None:
+    """Learning rate over the best one of a search."""
+    if not facts.learning_rate or not facts.best_learning_rate:
+        return None
+    return facts.learning_rate / facts.best_learning_rate
+
+
+def update_norm(measured: Measured, facts: Facts) -> float | None:
+    """Norm of the change of the weights over the norm of the base's."""
+    return facts.update_norm
+
+
+# What is known of data and settings
+
+
+def duplicate_share(measured: Measured, facts: Facts) -> float | None:
+    """Share of training rows that repeat an earlier one."""
+    return facts.duplicate_share
+
+
+def leak_share(measured: Measured, facts: Facts) -> float | None:
+    """Share of held-out rows found in the training data."""
+    return facts.leak_share
+
+
+def noise_share(measured: Measured, facts: Facts) -> float | None:
+    """Share of training rows whose loss stands out as mislabeled."""
+    return facts.noise_share
+
+
+def num_train_groups(measured: Measured, facts: Facts) -> float | None:
+    """Independent training documents, or rows where groups are not known."""
+    found = facts.num_train_groups if facts.num_train_groups is not None else facts.num_train_rows
+    return None if found is None else float(found)
+
+
+def parameters_per_token(measured: Measured, facts: Facts) -> float | None:
+    """Trained parameters for each scored token of one epoch."""
+    if not facts.trained_parameters or not facts.num_train_tokens:
+        return None
+    return facts.trained_parameters / facts.num_train_tokens
+
+
+def shift(measured: Measured, facts: Facts) -> float | None:
+    """How far the held-out text lies from the training text, beyond what chance would give."""
+    found = facts.extra.get("shift")
+    return None if found is None or not math.isfinite(float(found)) else float(found)
+
+
+def regularization(measured: Measured, facts: Facts) -> float | None:
+    """1 where anything that regularizes is switched on, 0 where surely nothing is."""
+    if facts.regularizers or facts.dropout or facts.weight_decay:
+        return 1.0
+    if facts.dropout is None or facts.weight_decay is None:
+        return None
+    return 0.0
+
+
+FEATURES: dict[str, Feature] = {
+    feature.__name__: feature
+    for feature in (
+        heldout_change,
+        gap,
+        gap_surely,
+        train_gain,
+        kept_share,
+        learned_share,
+        recital,
+        forgetting,
+        forgetting_surely,
+        rise,
+        rise_surely,
+        best_epoch,
+        epochs,
+        first_epoch_rise,
+        late_gain_share,
+        rate_over_best,
+        update_norm,
+        duplicate_share,
+        leak_share,
+        noise_share,
+        num_train_groups,
+        parameters_per_token,
+        shift,
+        regularization,
+    )
+}
+
+
+def feature_of(name: str) -> Feature:
+    """A feature by its name; ``check:NAME`` is 1 where that set-up check found it, 0 where not."""
+    if name.startswith("check:"):
+        return lambda measured, facts: _found(facts, name.removeprefix("check:"))
+    return FEATURES[name]
+
+
+def _found(facts: Facts, name: str) -> float | None:
+    check = facts.check(name)
+    return {"found": 1.0, "absent": 0.0}.get(check.status) if check else None
