@@ -52,8 +52,9 @@ class Readings:
 class Generations:
     """Continuations of the prompts of one part by one model, beside what the documents go on with.
 
-    ``token_ids`` and ``reference_ids`` end before the end-of-text token. ``position_nats`` is the
-    loss of the model's own text under the base model, where it was measured.
+    ``token_ids`` and ``reference_ids`` end before the end-of-text token and have no padding; a
+    reference is at most as long as the limit of new tokens. ``own_nats`` and ``reference_nats``
+    hold the loss of each of these tokens under the base model, where it was measured.
     """
 
     prompts: list[str]
@@ -65,7 +66,11 @@ class Generations:
     groups: np.ndarray
     row_index: np.ndarray
     decoding: str = "greedy"
-    extra: dict[str, np.ndarray] = field(default_factory=dict)
+    prompt_ids: list[np.ndarray] = field(default_factory=list)
+    new_tokens: int = 0  # the limit
+    batch_size: int = 0  # greedy text may change with it, by rounding
+    own_nats: list[np.ndarray] | None = None
+    reference_nats: list[np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)

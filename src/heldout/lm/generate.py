@@ -1,18 +1,20 @@
-"""Greedy continuations, by nothing but the model's own probabilities."""
+"""Continuations of prompts, by nothing but the model's own probabilities and what is asked for."""
 
 # B prompts in a batch, T tokens
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from heldout.core.decoding import GREEDY, Decoding
 from heldout.core.errors import UserError
 from heldout.lm.conversation import template_end_id
 from heldout.lm.head import unwrapped
 from heldout.lm.nll import context_length, evaluating
+from heldout.lm.passes import random_state, replayed
 
 
 def continuations(
@@ -22,16 +24,40 @@ def continuations(
     max_new_tokens: int,
     batch_size: int = 8,
 ) -> list[str]:
-    """Text that follows each prompt (token ids), without special tokens.
+    """Text that greedy decoding puts after each prompt (token ids), without special tokens.
 
-    Greedy, up to the end-of-text token, the chat template's end of turn, another that the model's
-    own settings name as an end, or ``max_new_tokens``. What else those settings say (sampling,
-    penalties, bad words, lengths) does not apply. Prompts are padded on the left, under a mask;
-    one that leaves the model no room keeps its last tokens. The model is in evaluation mode
-    meanwhile; modes, settings and global random numbers are left as found.
+    See ``continued_ids``.
+    """
+    continued, _ = continued_ids(model, tokenizer, prompts_ids, max_new_tokens, batch_size)
+    return [tokenizer.decode(ids, skip_special_tokens=True) for ids in continued]
 
-    Costs one forward over the prompts of a batch and one per new token. Raises UserError where
-    ``max_new_tokens`` is more than the model can read.
+
+def continued_ids(
+    model: torch.nn.Module,
+    tokenizer: Any,
+    prompts_ids: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    batch_size: int = 8,
+    *,
+    decoding: Decoding = GREEDY,
+    processors: Sequence[LogitsProcessor] = (),
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[list[list[int]], list[bool]]:
+    """Token ids that follow each prompt, and whether the model ended there by itself.
+
+    Up to the end-of-text token, the chat template's end of turn, another that the model's own
+    settings name as an end (the end is left out), or ``max_new_tokens``. What else those settings
+    say (sampling, penalties, bad words, lengths) does not apply: only ``decoding`` and
+    ``processors`` do, which see prompt and continuation, padded on the left. Prompts of like length
+    go together; those of a batch are padded on the left, under a mask; one that leaves the model no
+    room keeps its last tokens. The model is in evaluation mode meanwhile; modes, settings and
+    global random numbers are left as found. Sampling repeats with ``seed``, the same prompts and
+    the same ``batch_size``; greedy text too may change with ``batch_size``, by rounding.
+
+    Costs one forward over the prompts of a batch and one per new token. ``progress`` is called
+    with the number of prompts continued so far. Raises UserError where ``max_new_tokens`` is more
+    than the model can read.
     """
     room = _room(model, max_new_tokens)
     start_id = next(
@@ -39,29 +65,49 @@ def continuations(
     )
     prompts = [list(ids)[-room:] or [start_id] for ids in prompts_ids]
     end_ids = _end_ids(model, tokenizer)
-    settings = GenerationConfig(
-        do_sample=False,
+    settings = _settings(decoding, max_new_tokens, end_ids, tokenizer)
+    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+        batch_size = 1  # PEFT puts virtual tokens before the padding and drops the positions
+    continued: list[list[int]] = [[] for _ in prompts]
+    ended = [False] * len(prompts)
+    # Like lengths together; each text goes to its prompt's place.
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    with evaluating(model), _only(settings, model), _seeded(model, seed, decoding.samples):
+        for start in range(0, len(order), batch_size):
+            part = order[start : start + batch_size]
+            new_ids = _generate(model, [prompts[index] for index in part], settings, processors)
+            for index, ids in zip(part, new_ids, strict=True):
+                stop = next((i for i, token in enumerate(ids) if token in end_ids), None)
+                continued[index], ended[index] = ids[:stop], stop is not None
+            if progress:
+                progress(start + len(part))
+    return continued, ended
+
+
+def _settings(decoding: Decoding, max_new_tokens: int, end_ids, tokenizer) -> GenerationConfig:
+    drawn = {}
+    if decoding.samples:
+        drawn = {
+            "temperature": decoding.temperature,
+            "top_p": decoding.top_p,
+            "top_k": decoding.top_k,
+            "min_p": decoding.min_p or None,
+        }
+    return GenerationConfig(
+        do_sample=decoding.samples,
         num_beams=1,
         max_new_tokens=max_new_tokens,
         eos_token_id=end_ids or None,
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
+        repetition_penalty=decoding.repetition_penalty,
+        no_repeat_ngram_size=decoding.no_repeat_ngram_size,
+        **drawn,
     )
-    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
-        batch_size = 1  # PEFT puts virtual tokens before the padding and drops the positions
-    texts = [""] * len(prompts)
-    # Like lengths together; each text goes to its prompt's place.
-    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-    with evaluating(model), _only(settings, model):
-        for start in range(0, len(order), batch_size):
-            part = order[start : start + batch_size]
-            new_ids = _generate(model, [prompts[index] for index in part], settings)
-            for index, ids in zip(part, new_ids, strict=True):
-                stop = next((i for i, token in enumerate(ids) if token in end_ids), len(ids))
-                texts[index] = tokenizer.decode(ids[:stop], skip_special_tokens=True)
-    return texts
 
 
-def _generate(model, prompts: list[list[int]], settings: GenerationConfig) -> list[list[int]]:
+def _generate(
+    model, prompts: list[list[int]], settings: GenerationConfig, processors
+) -> list[list[int]]:
     device = next(model.parameters()).device
     longest = max(map(len, prompts))
     shape = (len(prompts), longest)
@@ -75,6 +121,7 @@ def _generate(model, prompts: list[list[int]], settings: GenerationConfig) -> li
         input_ids=input_ids_BT.to(device),
         attention_mask=mask_BT.to(device),
         generation_config=settings,
+        logits_processor=LogitsProcessorList(processors),
     )
     return output_BT[:, longest:].tolist()
 
@@ -88,6 +135,17 @@ def _only(settings: GenerationConfig, model) -> Iterator[None]:
         yield
     finally:
         inner.generation_config = own
+
+
+@contextmanager
+def _seeded(model, seed: int, samples: bool) -> Iterator[None]:
+    """Random numbers from ``seed`` on within this context, where any are drawn."""
+    if not samples:
+        yield
+        return
+    with replayed(random_state(next(model.parameters()).device)):
+        torch.manual_seed(seed)
+        yield
 
 
 def _end_ids(model, tokenizer) -> list[int]:
