@@ -41,12 +41,17 @@ def show_result(run: Run, verdict: Verdict, as_json: bool) -> None:
     console.print()
     console.print(verdict.headline, markup=False)
     console.print()
-    for name, light in verdict.verdicts.items():
-        console.print(f"{_MARKS[light.light]} {name:13} ", end="")
-        console.print(light.sentence, markup=False)
+    light_lines(console, verdict)
     console.print()
     console.print(f"best checkpoint  {run.best}", markup=False, soft_wrap=True)
     console.print(f"report           {run.path('report.html')}", markup=False, soft_wrap=True)
+
+
+def light_lines(console: Console, verdict: Verdict) -> None:
+    """The six lights, a line each."""
+    for name, light in verdict.verdicts.items():
+        console.print(f"{_MARKS[light.light]} {name:13} ", end="")
+        console.print(light.sentence, markup=False)
 
 
 def show_plan(plan: "Plan", as_json: bool) -> None:

@@ -43,7 +43,7 @@ def arms(runs: Sequence[Run], summaries: Sequence[RunSummary]) -> list[Arm]:
                 Key(name, token, dash),
                 summary,
                 sections.headline(summary),
-                tuple(sections.light_cards(summary)),
+                tuple(sections.light_cards(summary.verdict)),
                 _cells(summary),
             )
         )

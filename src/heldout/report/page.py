@@ -59,7 +59,7 @@ def _render_single(summary: RunSummary) -> str:
         "search": single.search_charts(summary),
     }
     parts = sections.part_rows(summary)
-    measured = sections.measurement_rows(summary)
+    measured = sections.measurement_rows(summary.measured.values())
     has_test = not summary.is_cross_validated and any(row.name == "Sealed test" for row in parts)
     training = sections.training_facts(summary)
     shown = [
@@ -82,7 +82,7 @@ def _render_single(summary: RunSummary) -> str:
         headline=sections.sentences(sections.headline(summary)),
         notice=sections.notice(summary),
         tiles=tiles(summary),
-        lights=sections.light_cards(summary),
+        lights=sections.light_cards(summary.verdict),
         samples=[(sample, sections.writings(sample)) for sample in summary.samples],
         parts=parts,
         seed_sentence=sections.seed_sentence(summary),
@@ -92,6 +92,8 @@ def _render_single(summary: RunSummary) -> str:
         augmentation=sections.augmentation_rows(summary),
         environment=sections.environment_rows(summary),
         measured=measured,
+        not_measured=summary.not_measured,
+        causes=summary.verdict.causes if summary.verdict else (),
     )
 
 

@@ -1,13 +1,13 @@
 """What the report says in words and tables, from a run's summary; None or empty means silence."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.recipe import Recipe
-from heldout.core.verdict import LIGHTS
+from heldout.core.verdict import LIGHTS, Verdict
 from heldout.report import words
 from heldout.report.summary import RunSummary, Sample, finite
 
@@ -121,12 +121,13 @@ def notice(summary: RunSummary) -> str:
     return " ".join(parts)
 
 
-def light_cards(summary: RunSummary) -> list[LightCard]:
-    if summary.verdict is None:
+def light_cards(verdict: Verdict | None) -> list[LightCard]:
+    """The six lights in their order; none without a verdict."""
+    if verdict is None:
         return []
     cards = []
     for name in LIGHTS:
-        light = summary.verdict.verdicts[name]
+        light = verdict.verdicts[name]
         color = light.light if light.light in LIGHT_WORDS else "unknown"
         cards.append(
             LightCard(
@@ -281,9 +282,10 @@ def environment_rows(summary: RunSummary) -> list[tuple[str, str]]:
     return rows
 
 
-def measurement_rows(summary: RunSummary) -> list[MeasurementRow]:
+def measurement_rows(measurements: Iterable[Measurement]) -> list[MeasurementRow]:
+    """Each measurement, and under it its differences to the controls."""
     rows = []
-    for measurement in summary.measured.values():
+    for measurement in measurements:
         rows.append(_measured_row(measurement))
         for control, contrast in measurement.contrasts.items():
             rows.append(
