@@ -13,6 +13,7 @@ _HOMES = {
     "attach": "heldout.training.attach",
     "augmented": "heldout.jobs.augmented",
     "check": "heldout.jobs.check",
+    "diagnose": "heldout.jobs.diagnose",
     "fit": "heldout.jobs.fit",
     "resume": "heldout.jobs.fit",
     "write_report": "heldout.jobs.report",

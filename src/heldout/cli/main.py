@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from heldout.cli.check import check
+from heldout.cli.diagnose import diagnose
 from heldout.core.errors import Interrupted, UserError, did_you_mean
 
 app = typer.Typer(
@@ -236,6 +237,7 @@ def list_command(
 
 
 app.command()(check)
+app.command()(diagnose)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,460 @@
+"""Is this model overfitted, what has it learned by heart, why, and what to change?
+
+The target may be a run of heldout, any model or adapter folder, a Trainer's output folder with
+several checkpoints, or only its log. Every text is read once per model; memory holds samples.
+"""
+
+import re
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from heldout.advice.causes import find_causes
+from heldout.advice.lights import judge
+from heldout.advice.remedies import remedies_for
+from heldout.core.diagnosis import Diagnosis, Remedy
+from heldout.core.discovery import build, entries_of
+from heldout.core.errors import UserError
+from heldout.core.facts import Facts, HistoryPoint, SetupCheck
+from heldout.core.measurement import Measurement, NotMeasured
+from heldout.core.probe import Evidence
+from heldout.core.progress import Progress
+from heldout.core.recipe import Recipe, load_recipe
+from heldout.core.run import Run
+from heldout.core.verdict import Verdict
+from heldout.jobs.arms import losses_of, training_device
+from heldout.jobs.diagnosed_texts import DiagnosedTexts, spread, texts_of_files, texts_of_run
+from heldout.jobs.evidence import Asked, gather
+from heldout.jobs.trainer_logs import find_state, read_logs
+from heldout.lm.load import LoadedModel, load_model
+from heldout.lm.quiet import quiet_libraries
+from heldout.lm.source import adapter_base, find_source
+
+Goal = Literal["generalize", "recite", "style"]
+GOALS: tuple[Goal, ...] = ("generalize", "recite", "style")
+MOST_CHECKPOINTS = 8
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where the judged model lies, with what its folder says of it."""
+
+    model: str
+    base: str | None
+    facts: Facts
+    run: Run | None = None
+    checkpoints: list[Path] = field(default_factory=list)
+
+
+def diagnose(
+    target: str | Path,
+    *,
+    train: str | Path = "",
+    heldout: str | Path = "",
+    base: str = "",
+    logs: str | Path = "",
+    goal: Goal = "generalize",
+    domains: Mapping[str, str] | None = None,
+    canaries: str | Path = "",
+    lexicon: str | Path = "",
+    facts: Mapping[str, Any] | None = None,
+    probes: Sequence[str] = (),
+    generate: bool = True,
+    most_rows: int = 400,
+    recipe: str | Path | Recipe = "default",
+    settings: Sequence[str] = (),
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Diagnosis:
+    """Measure ``target`` on rows it was trained on and rows it has not seen, and say what it has.
+
+    target: run folder, model or adapter folder, Trainer output folder, or ``trainer_state.json``
+    alone, which is judged by its log.
+    train, heldout: as in ``fit``; a run knows its own.
+    base: the model that training began with; an adapter and a run name theirs. It is the control
+    of most figures; what needs it is not measured without.
+    logs: ``trainer_state.json``, where it does not lie with the model.
+    domains: name to file, of text that the model should not have become worse on.
+    canaries: the file that ``heldout check --plant-canaries`` wrote.
+    facts: what else is known of the training, by field of ``Facts``, such as ``epochs`` or
+    ``weight_decay``.
+    probes: names, to measure nothing else; ``generate`` False leaves all generation out.
+    most_rows: rows of each part that are read at most.
+    out: a new folder for report.html and diagnosis.json.
+
+    Cost: per model one forward pass over each sample, and the generation of 64 continuations.
+    Raises UserError before anything is written for what cannot be measured at all.
+    """
+    start = time.monotonic()
+    if goal not in GOALS:
+        raise UserError(f"--goal must be one of {', '.join(GOALS)}, got {goal!r}.")
+    if most_rows < 2:
+        raise UserError(f"--rows must be 2 or more, got {most_rows}.")
+    if out is not None:
+        Run.refuse_occupied(Path(out))
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
+    known = _known_probes(probes)
+    progress = progress or Progress()
+    found = _find(str(target), base, logs)
+    about = replace(found.facts, goal=goal, **_checked(facts or {}))
+    if not found.model:
+        if train or heldout:
+            raise UserError(
+                f"{target} holds a log and no model: give the model's folder to measure it on "
+                "texts, or leave --train and --heldout out to read the log alone."
+            )
+        result = _from_log(str(target), about)
+    else:
+        with quiet_libraries():
+            result = _from_model(
+                found,
+                about,
+                _texts(found, str(train), str(heldout), domains or {}, chosen, most_rows, progress),
+                chosen,
+                Asked(known, generate, str(canaries), str(lexicon)),
+                progress,
+            )
+    settings_used = {
+        "rows": most_rows,
+        "generate": generate,
+        "probes": list(probes),
+        "max_length": chosen.data.max_length,
+        "seed": chosen.data.seed,
+    }
+    result = replace(result, settings=settings_used, seconds=time.monotonic() - start)
+    if out is not None:
+        write_diagnosis(result, Path(out))
+    return result
+
+
+def write_diagnosis(result: Diagnosis, folder: Path) -> None:
+    """report.html and diagnosis.json in a new folder, whole or not at all."""
+    import json
+
+    from heldout.report.diagnosis_page import write_diagnosis_page
+
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    text = json.dumps(result.to_json(), ensure_ascii=False, indent=2)
+    (partial / "diagnosis.json").write_text(text + "\n", encoding="utf-8")
+    write_diagnosis_page(result, partial / "report.html")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial.replace(folder)
+
+
+# The target
+
+
+def _find(target: str, base: str, logs: str | Path) -> _Target:
+    path = Path(target).expanduser()
+    if path.is_dir() and (path / "status.json").is_file():
+        return _of_run(Run.open(path), base)
+    if path.is_file() and path.suffix == ".json":
+        return _Target("", None, read_logs(path))
+    state = Path(logs) if logs else (find_state(path) if path.is_dir() else None)
+    facts = read_logs(state) if state is not None else Facts()
+    if path.is_dir() and state is not None and not _holds_weights(path):
+        return _Target("", None, facts)
+    source = find_source(target)
+    if source.is_adapter:
+        base = base or adapter_base(source)
+        facts = replace(facts, method="lora")
+    checkpoints = sorted(
+        (folder for folder in path.glob("checkpoint-*") if _CHECKPOINT.fullmatch(folder.name)),
+        key=lambda folder: int(folder.name.split("-")[1]),
+    )
+    return _Target(target, base or None, facts, checkpoints=checkpoints)
+
+
+def _holds_weights(path: Path) -> bool:
+    patterns = ("*.safetensors", "checkpoint-*/*.safetensors", "*.bin", "*.gguf")
+    return any(next(path.glob(pattern), None) is not None for pattern in patterns)
+
+
+def _of_run(run: Run, base: str) -> _Target:
+    if not run.best.is_dir():
+        raise UserError(f"{run.folder} holds no best/ model: its training did not get that far.")
+    known, recipe = run.read_json("environment.json"), run.recipe
+    from_scratch = bool(known.get("from_scratch"))
+    return _Target(
+        str(run.best),
+        base or ("" if from_scratch else known["model"]) or None,
+        facts_of_run(run, recipe),
+        run,
+    )
+
+
+def facts_of_run(run: Run, recipe: Recipe) -> Facts:
+    """What a run's own files tell of its training."""
+    result = run.read_json("result.json") if run.path("result.json").exists() else {}
+    about = run.read_json("data.json")
+    history = tuple(
+        HistoryPoint(
+            entry["step"],
+            entry["epoch"],
+            entry.get("train_nll"),
+            entry.get("validation_nll"),
+            entry.get("learning_rate"),
+        )
+        for entry in run.history()
+    )
+    rate = result.get("learning_rate")
+    return Facts(
+        num_train_rows=about["rows"]["train"],
+        num_train_groups=about["groups"].get("train"),
+        num_heldout_groups=about["groups"].get("test"),
+        parameters=result.get("parameters"),
+        trained_parameters=result.get("trained_parameters"),
+        method=recipe.model.method,
+        from_scratch=bool(run.read_json("environment.json").get("from_scratch")),
+        epochs=result.get("best_epoch"),
+        total_epochs=result.get("last_epoch"),
+        learning_rate=rate,
+        best_learning_rate=rate if recipe.train.learning_rate is None else None,
+        batch_size=recipe.train.batch_size,
+        weight_decay=recipe.regularizers.get("weight_decay", {}).get("rate"),
+        regularizers=tuple(recipe.regularizers),
+        duplicate_share=about["duplicates"] / max(1, about["rows"]["train"]),
+        leak_share=0.0,
+        history=history,
+    )
+
+
+def _texts(
+    found: _Target,
+    train: str,
+    heldout: str,
+    domains: Mapping[str, str],
+    recipe: Recipe,
+    most_rows: int,
+    progress: Progress,
+) -> DiagnosedTexts:
+    if train and heldout:
+        return texts_of_files(train, heldout, domains, recipe, most_rows, progress)
+    if found.run is not None and not train and not heldout:
+        return texts_of_run(found.run, domains, recipe, most_rows)
+    if found.run is not None and heldout:
+        own = str(found.run.path("data/train.jsonl"))
+        return texts_of_files(own, heldout, domains, recipe, most_rows, progress)
+    missing = "--train" if heldout else "--heldout" if train else "--train and --heldout"
+    raise UserError(
+        f"{missing}: give the rows that the model was trained on and rows that it has not seen; "
+        "without the latter nothing tells learning from reciting."
+    )
+
+
+def _checked(facts: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = set(facts) - set(Facts.__dataclass_fields__)
+    if unknown:
+        raise UserError(
+            f"--known {sorted(unknown)[0]}: no such fact; there are "
+            f"{', '.join(sorted(Facts.__dataclass_fields__))}."
+        )
+    return dict(facts)
+
+
+def _known_probes(names: Sequence[str]) -> list[str]:
+    known = [entry.name for entry in entries_of("probe")]
+    for name in names:
+        if name not in known:
+            raise UserError(f"--probe {name}: no such probe; there are {', '.join(known)}.")
+    return [name for name in known if not names or name in names]
+
+
+# From a model
+
+
+def _from_model(
+    found: _Target,
+    facts: Facts,
+    texts: DiagnosedTexts,
+    recipe: Recipe,
+    asked: Asked,
+    progress: Progress,
+) -> Diagnosis:
+    judged = _load(found.model, recipe)
+    base = _load(found.base, recipe) if found.base else None
+    gathered = gather(judged, base, texts, recipe, asked, progress)
+    evidence = gathered.evidence
+    losses = dict(evidence.losses)
+    history = facts.history
+    if len(found.checkpoints) > 1:
+        measured = _follow(found.checkpoints, texts, recipe, progress)
+        losses |= measured[0]
+        history = tuple(measured[1])
+    facts = replace(
+        facts,
+        num_train_rows=facts.num_train_rows or texts.num_train_rows,
+        num_heldout_groups=len({row.group for row in texts.heldout}),
+        num_train_tokens=facts.num_train_tokens or _num_tokens(evidence, texts),
+        parameters=facts.parameters or judged.parameters,
+        trained_parameters=facts.trained_parameters or _trained(found, judged, facts),
+        duplicate_share=_first(facts.duplicate_share, texts.duplicate_share),
+        leak_share=_first(facts.leak_share, texts.leak_share),
+        history=history,
+        checks=(*gathered.checks, _leak_check(texts)),
+        update_norm=facts.update_norm or gathered.update_norm,
+    )
+    evidence = replace(evidence, losses=losses, facts=facts, min_effect=recipe.eval.min_effect)
+    measurements: list[Measurement | NotMeasured] = []
+    with progress.stage("figures", len(asked.probes)):
+        for name in asked.probes:
+            measurements += build("probe", name, {}).measure(evidence)
+            progress.advance(1, name)
+    return _judged(
+        found.model,
+        found.base,
+        measurements,
+        facts,
+        recipe.eval.min_effect,
+        recited=gathered.recited,
+        samples=gathered.samples,
+        reliability=gathered.reliability,
+        warnings=[*texts.warnings, *gathered.warnings],
+    )
+
+
+def _judged(
+    target: str,
+    base: str | None,
+    measurements: list[Measurement | NotMeasured],
+    facts: Facts,
+    min_effect: float,
+    **more: Any,
+) -> Diagnosis:
+    verdict = judge(measurements, min_effect=min_effect, facts=facts)
+    causes = find_causes(measurements, facts)
+    verdict = Verdict(verdict.headline, verdict.verdicts, causes)
+    remedies: list[Remedy] = remedies_for(causes, facts)
+    return Diagnosis(
+        target,
+        base,
+        facts.goal,
+        measurements,
+        verdict,
+        facts,
+        remedies,
+        **more,
+    )
+
+
+def _load(place: str, recipe: Recipe) -> LoadedModel:
+    return load_model(
+        place, device=training_device(), trust_remote_code=recipe.model.trust_remote_code
+    )
+
+
+def _follow(
+    checkpoints: list[Path], texts: DiagnosedTexts, recipe: Recipe, progress: Progress
+) -> tuple[dict[tuple[str, str], Any], list[HistoryPoint]]:
+    """Losses of the checkpoints on both samples, the first and the last among them."""
+    chosen = spread(checkpoints, MOST_CHECKPOINTS)
+    losses, points = {}, []
+    with progress.stage("checkpoints", len(chosen)):
+        for folder in chosen:
+            loaded = _load(str(folder), recipe)
+            state = find_state(folder)
+            step = int(folder.name.split("-")[1])
+            epoch = read_logs(state).epochs if state else None
+            for part, rows in (("train", texts.train), ("test", texts.heldout)):
+                found = losses_of(loaded.model, loaded.tokenizer, rows, recipe)
+                losses[folder.name, part] = found
+            points.append(
+                HistoryPoint(
+                    step,
+                    epoch if epoch is not None else float(step),
+                    losses[folder.name, "train"].nats_per_token,
+                    losses[folder.name, "test"].nats_per_token,
+                )
+            )
+            del loaded
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            progress.advance(1, folder.name)
+    return losses, points
+
+
+def _leak_check(texts: DiagnosedTexts) -> SetupCheck:
+    share = texts.leak_share
+    if share is None:
+        return SetupCheck("leak", "unknown", "The data was not compared.")
+    words = f"{share:.1%} of the held-out rows stand in the training data, or nearly."
+    if share > 0:
+        remedy = "split again with all that is related on one side: heldout check --write-clean"
+        return SetupCheck("leak", "found", words, remedy, share)
+    return SetupCheck("leak", "absent", words, share=0.0)
+
+
+def _num_tokens(evidence: Evidence, texts: DiagnosedTexts) -> int | None:
+    """Scored tokens of all training rows, from those of the sample."""
+    losses = evidence.losses.get(("best", "train"))
+    if losses is None or not len(losses):
+        return None
+    return round(float(losses.num_tokens_D.mean()) * texts.num_train_rows)
+
+
+def _trained(found: _Target, judged: LoadedModel, facts: Facts) -> int | None:
+    """Of an adapter, its own weights; else all are taken to have been trained."""
+    source = find_source(found.model)
+    if not source.is_adapter:
+        return judged.parameters
+    from safetensors import safe_open
+
+    assert source.path is not None
+    num = 0
+    for file in source.path.glob("adapter_model*.safetensors"):
+        with safe_open(file, "pt") as weights:
+            for key in weights.keys():  # noqa: SIM118  # no mapping
+                size = 1
+                for extent in weights.get_slice(key).get_shape():
+                    size *= extent
+                num += size
+    return num or None
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)
+
+
+# From a log alone
+
+
+def _from_log(target: str, facts: Facts) -> Diagnosis:
+    reason = "only the log was given: it holds no documents, so nothing can be told of them"
+    measurements: list[Measurement | NotMeasured] = [
+        NotMeasured(name, reason)
+        for name in ("test_nll_best", "generalization_gap_best", "recital_best", "ece_best")
+    ]
+    result = _judged(target, None, measurements, facts, 0.0)
+    return replace(result, warnings=[*what_a_log_cannot_tell(facts)])
+
+
+def what_a_log_cannot_tell(facts: Facts) -> list[str]:
+    """Sentences for the reader; the first says what the log does tell."""
+    seen = [point for point in facts.history if point.validation_nll is not None]
+    if not seen:
+        told = "The log holds no evaluation: set eval_strategy, or nothing can be told."
+    else:
+        best = min(seen, key=lambda point: point.validation_nll or 0.0)
+        last = seen[-1]
+        rise = (last.validation_nll or 0.0) - (best.validation_nll or 0.0)
+        told = (
+            f"By the log, the held-out loss was lowest at epoch {best.epoch:.3g} "
+            f"({best.validation_nll:.4f}) and is {rise:.4f} higher at the end, epoch "
+            f"{last.epoch:.3g}."
+        )
+    return [
+        told,
+        "A log cannot tell whether a difference is more than chance, what is recited, whether the "
+        "validation rows leaked into training, or how the model compares with its base: give the "
+        "model with --train, --heldout and --base.",
+        "Its training loss was measured with dropout and penalties, so it is no measure of the "
+        "gap.",
+    ]
