@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from heldout.core.losses import DocumentLosses
 from heldout.core.facts import Facts
 from heldout.core.landscape import Landscape
+from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import Measurement, NotMeasured
-from heldout.core.readings import Generations, Readings
+from heldout.core.readings import CanaryLosses, Generations, PersonalData, Readings
+from heldout.core.verbatim import Corpora
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class Evidence:
     min_effect: float = 0.01  # nats per token
     readings: dict[tuple[str, str], Readings] = field(default_factory=dict)
     generations: dict[tuple[str, str], Generations] = field(default_factory=dict)
+    corpora: Corpora | None = None  # held-out documents named by the row_index of generations
+    canaries: dict[str, CanaryLosses] = field(default_factory=dict)  # by model
+    personal_data: dict[str, PersonalData] = field(default_factory=dict)  # by part
     landscape: Landscape | None = None
     facts: Facts = field(default_factory=Facts)
 

@@ -1,6 +1,6 @@
 """What one forward pass over texts tells of each document: more than its loss, at one price."""
 
-# D documents, C confidence bins, P position buckets
+# D documents, C confidence bins, P position buckets, K canaries, R references
 
 from dataclasses import dataclass, field
 
@@ -74,3 +74,22 @@ class Generations:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+
+@dataclass(frozen=True)
+class CanaryLosses:
+    """Loss of planted secrets beside others that could have been planted, under one model."""
+
+    copies_K: np.ndarray  # how often each stands in the training rows
+    nats_K: np.ndarray  # of the secret after its prefix
+    reference_nats_KR: np.ndarray  # of R other secrets after the same prefix
+
+    def __len__(self) -> int:
+        return len(self.nats_K)
+
+
+@dataclass(frozen=True)
+class PersonalData:
+    """Rows of a part whose suffix, by its name in ``Readings``, holds personal data."""
+
+    kinds: dict[str, dict[int, tuple[str, ...]]]  # suffix name -> row index -> kinds of data

@@ -227,3 +227,41 @@ def difference_of_estimates(first, second) -> Contrast:
         ),
         p_value,
     )
+
+
+def jackknife_values(statistic, groups, most_blocks: int = 30) -> np.ndarray:
+    """Pseudo-values of a statistic of the whole sample: their mean is it, their spread its own.
+
+    ``statistic(keep)`` gets a mask of rows. Groups are left out one at a time, or in at most
+    ``most_blocks`` blocks of groups: one recomputation each. For what is no mean of rows, such as a
+    mean over pairs (Efron and Tibshirani 1993, chapter 11). Two statistics of the same rows have
+    paired pseudo-values. The resampled unit is the block.
+    """
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    num_blocks = min(most_blocks, len(names))
+    block = (np.arange(len(names)) % num_blocks)[index]
+    whole = statistic(np.ones(len(block), dtype=bool))
+    without = np.array([statistic(block != number) for number in range(num_blocks)])
+    return whole + (num_blocks - 1) * (without.mean() - without)
+
+
+def difference_of_paired_ratios(
+    first, second, groups, *, level: float = 0.95, null: float = 0.0
+) -> RatioEstimate:
+    """Ratio of sums of ``first`` minus that of ``second``, both of the same rows.
+
+    Each is ``(numerators, denominators)``. The bootstrap-t of ``ratio_estimate`` on each group's
+    linearized part in the difference.
+    """
+    value, parts_G = 0.0, 0.0
+    for sign, (numerators, denominators) in ((1, first), (-1, second)):
+        y_G, x_G = group_sums(numerators, groups), group_sums(denominators, groups)
+        if x_G.sum() <= 0:
+            raise ValueError("The denominators of a ratio must have a positive sum.")
+        ratio = y_G.sum() / x_G.sum()
+        value += sign * ratio
+        parts_G = parts_G + sign * len(y_G) * (y_G - ratio * x_G) / x_G.sum()
+    values_G = value + np.asarray(parts_G)
+    return ratio_estimate(
+        values_G, np.ones(len(values_G)), np.arange(len(values_G)), level=level, null=null
+    )

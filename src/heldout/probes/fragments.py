@@ -1,0 +1,139 @@
+"""Fragments: how much generated text is copied word for word from training text, out of context.
+
+The prompts are held-out, so no copy of a training text is called for. Stock phrases match any text,
+so the controls are as much held-out text (without the document that is being continued) and what
+the base model writes after the same prompts.
+"""
+
+# P prompts, T tokens
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from heldout.core.measurement import Contrast, Measurement, NotMeasured
+from heldout.core.probe import Evidence, Probe
+from heldout.core.side_by_side import HUMAN, MODELS, SideBySide, side_by_side, too_few
+from heldout.core.stats import paired_difference, ratio_estimate
+from heldout.core.verbatim import Corpora, VerbatimIndex
+
+SOURCE = "Aerni et al. 2024, arXiv 2411.10242; matches by suffix array: Manber and Myers 1993"
+COST = "one suffix array over the training tokens, 12 bytes each; no forward pass"
+
+
+@dataclass(frozen=True)
+class Fragments(Probe):
+    """Mean longest match, and the share of tokens in matches of ``least_tokens`` or more."""
+
+    least_tokens: int = 12  # about 50 characters of English
+
+    def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
+        found: list[Measurement | NotMeasured] = []
+        corpora = evidence.corpora
+        if corpora is None or not corpora.train.num_tokens or not corpora.heldout.num_tokens:
+            reason = "needs training and held-out text that generated text is searched in"
+            return [NotMeasured("fragment_longest_best", reason)]
+        for model in MODELS:
+            beside = side_by_side(evidence, model)
+            if beside is not None:
+                found += self._of(model, beside, corpora)
+            elif model == "best":
+                found += [too_few("fragment_longest_best"), too_few("fragment_coverage_best")]
+        return found
+
+    def _of(self, model: str, beside: SideBySide, corpora: Corpora) -> list[Measurement]:
+        matched = {
+            writer: _Matched.of(ids, beside.row_index_P, corpora)
+            for writer, ids in beside.ids.items()
+            if writer != HUMAN
+        }
+        tokens = beside.lengths_P.astype(np.float64)
+
+        def of_texts(lengths):
+            return np.array([longest_match(lengths_T) for lengths_T in lengths], dtype=np.float64)
+
+        def covered(lengths):
+            return np.array([covered_tokens(lengths_T, self.least_tokens) for lengths_T in lengths])
+
+        longest = {writer: found.per_corpus(of_texts) for writer, found in matched.items()}
+        coverage = {writer: found.per_corpus(covered) for writer, found in matched.items()}
+        groups = beside.groups_P
+        return [
+            _measured(f"fragment_longest_{model}", "tokens", longest, np.ones(len(tokens)), groups),
+            _measured(
+                f"fragment_coverage_{model}",
+                f"share of tokens in matches of {self.least_tokens} or more",
+                coverage,
+                tokens,
+                groups,
+            ),
+        ]
+
+
+def longest_match(lengths_T: np.ndarray) -> int:
+    """Tokens of the longest match of a text, from the lengths that ``VerbatimIndex`` returns."""
+    return int(lengths_T.max(initial=0))
+
+
+def covered_tokens(lengths_T: np.ndarray, least: int) -> int:
+    """How many tokens of a text lie in some match of ``least`` tokens or more."""
+    starts = np.flatnonzero(lengths_T >= least)
+    change = np.zeros(len(lengths_T) + 1, dtype=np.int64)
+    np.add.at(change, starts, 1)
+    np.add.at(change, starts + lengths_T[starts], -1)
+    return int((np.cumsum(change) > 0).sum())
+
+
+@dataclass(frozen=True)
+class _Matched:
+    """Match lengths of each text in each corpus."""
+
+    train: list[np.ndarray]
+    train_sample: list[np.ndarray]
+    heldout: list[np.ndarray]
+
+    @classmethod
+    def of(cls, ids: list[np.ndarray], rows: np.ndarray, corpora: Corpora) -> "_Matched":
+        def lengths(index: VerbatimIndex, without=None) -> list[np.ndarray]:
+            return [found for found, _ in index.matches_of(ids, without)]
+
+        return cls(
+            lengths(corpora.train),
+            lengths(corpora.train_sample),
+            lengths(corpora.heldout, rows.tolist()),
+        )
+
+    def per_corpus(self, figure) -> dict[str, np.ndarray]:
+        return {
+            "train": figure(self.train),
+            "excess": figure(self.train_sample) - figure(self.heldout),
+        }
+
+
+def _measured(
+    name: str,
+    unit: str,
+    figures: dict[str, dict[str, np.ndarray]],
+    weights: np.ndarray,
+    groups: np.ndarray,
+) -> Measurement:
+    own, *others = figures.values()
+    level = ratio_estimate(own["train"], weights, groups)
+    contrasts: dict[str, Contrast] = {
+        "heldout": ratio_estimate(own["excess"], weights, groups).as_contrast()
+    }
+    for base in others:
+        contrasts["base"] = paired_difference(
+            own["excess"], base["excess"], weights, groups
+        ).as_contrast()
+    return Measurement(
+        name=name,
+        value=level.value,
+        unit=unit,
+        num_units=level.num_groups,
+        resampled_unit="group of prompts",
+        interval=level.interval,
+        contrasts=contrasts,
+        note="heldout: against equal amounts of training and held-out text; base: that, minus the "
+        "same of the base model",
+    )
