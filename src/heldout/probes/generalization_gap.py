@@ -3,7 +3,10 @@
 The base model's own gap is the control: it tells how much harder the held-out rows are anyway.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
@@ -16,7 +19,7 @@ COST = "nothing beyond the passes of heldout_loss and one over training rows"
 
 @dataclass(frozen=True)
 class GeneralizationGap(Probe):
-    """Held-out minus training loss in nats per token, both without dropout."""
+    """Held-out minus training loss in nats per token and bits per byte, both without dropout."""
 
     def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
         found: list[Measurement | NotMeasured] = []
@@ -25,42 +28,58 @@ class GeneralizationGap(Probe):
             test = evidence.losses.get((model, "test"))
             if train is None or test is None or min(train.num_groups, test.num_groups) < 2:
                 continue
-            value, interval = _difference(test, train)
-            contrasts = {}
-            base_train = evidence.losses.get(("base", "train"))
+            base_train = evidence.losses.get(("base", "train")) if model != "base" else None
             base_test = evidence.losses.get(("base", "test"))
-            if model != "base" and base_train is not None and base_test is not None:
-                change, change_interval = difference_of_ratios(
-                    (
-                        test.nll_nats_D - base_test.nll_nats_D,
-                        test.num_tokens_D,
-                        test.groups_D,
-                    ),
-                    (
-                        train.nll_nats_D - base_train.nll_nats_D,
-                        train.num_tokens_D,
-                        train.groups_D,
-                    ),
+            for name, unit, scale, sizes in _UNITS:
+                value, interval = _difference(test, train, scale, sizes)
+                contrasts = {}
+                if base_train is not None and base_test is not None:
+                    saved_test = _minus(test, base_test)
+                    saved_train = _minus(train, base_train)
+                    contrasts["base"] = Contrast(
+                        *_difference(saved_test, saved_train, scale, sizes)
+                    )
+                found.append(
+                    Measurement(
+                        name=f"{name}_{model}",
+                        value=value,
+                        unit=unit,
+                        num_units=test.num_groups,
+                        resampled_unit="group of rows",
+                        interval=interval,
+                        contrasts=contrasts,
+                    )
                 )
-                contrasts["base"] = Contrast(change, change_interval)
-            found.append(
-                Measurement(
-                    name=f"generalization_gap_{model}",
-                    value=value,
-                    unit="nats/token",
-                    num_units=test.num_groups,
-                    resampled_unit="group of rows",
-                    interval=interval,
-                    contrasts=contrasts,
-                )
-            )
         return found or [
             NotMeasured("generalization_gap_best", "needs training and test rows of 2 groups each")
         ]
 
 
-def _difference(heldout: DocumentLosses, train: DocumentLosses) -> tuple[float, Interval]:
+def _tokens(losses: DocumentLosses) -> np.ndarray:
+    return losses.num_tokens_D
+
+
+def _bytes(losses: DocumentLosses) -> np.ndarray:
+    return losses.num_bytes_D
+
+
+_UNITS = (
+    ("generalization_gap", "nats/token", 1.0, _tokens),
+    ("generalization_gap_bits_per_byte", "bits/byte", 1 / np.log(2), _bytes),
+)
+
+
+def _difference(
+    heldout: DocumentLosses,
+    train: DocumentLosses,
+    scale: float,
+    sizes: Callable[[DocumentLosses], np.ndarray],
+) -> tuple[float, Interval]:
     return difference_of_ratios(
-        (heldout.nll_nats_D, heldout.num_tokens_D, heldout.groups_D),
-        (train.nll_nats_D, train.num_tokens_D, train.groups_D),
+        (heldout.nll_nats_D * scale, sizes(heldout), heldout.groups_D),
+        (train.nll_nats_D * scale, sizes(train), train.groups_D),
     )
+
+
+def _minus(losses: DocumentLosses, control: DocumentLosses) -> DocumentLosses:
+    return replace(losses, nll_nats_D=losses.nll_nats_D - control.nll_nats_D)

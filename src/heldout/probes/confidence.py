@@ -1,0 +1,182 @@
+"""Confidence: whether the probability of the likeliest token is how often it is right.
+
+Measured on held-out text, beside the base model on the same text.
+"""
+
+# D documents, C bins of confidence, G groups
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from heldout.core.measurement import Interval, Measurement, NotMeasured
+from heldout.core.probe import Evidence, Probe
+from heldout.core.readings import Readings
+from heldout.core.stats import (
+    LEAST_TO_RESAMPLE,
+    RatioEstimate,
+    paired_difference,
+    ratio_estimate,
+)
+
+SOURCE = (
+    "expected calibration error: Guo et al. 2017, arXiv 1706.04599; adaptive: Nixon et al. 2019, "
+    "arXiv 1904.01685; Brier 1950"
+)
+COST = "nothing beyond one forward pass over held-out rows"
+
+MODELS = ("base", "last", "fixed_epochs", "best")
+NUM_BINS = 15
+LEAST_TOKENS = 500
+
+
+@dataclass(frozen=True)
+class Confidence(Probe):
+    """Calibration errors, Brier score, entropy, and confidence minus accuracy, per token."""
+
+    def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
+        found: list[Measurement | NotMeasured] = []
+        base = evidence.readings.get(("base", "test"))
+        for model in MODELS:
+            readings = evidence.readings.get((model, "test"))
+            if readings is None or not _enough(readings):
+                continue
+            for figure, unit, errors in _FIGURES:
+                values_D = errors(readings)
+                estimate = _per_token(values_D, readings)
+                contrasts = {}
+                if model != "base" and base is not None:
+                    contrasts["base"] = paired_difference(
+                        values_D,
+                        errors(base),
+                        readings.losses.num_tokens_D,
+                        readings.losses.groups_D,
+                    ).as_contrast()
+                found.append(
+                    Measurement(
+                        name=f"{figure}_{model}",
+                        value=estimate.value,
+                        unit=unit,
+                        num_units=estimate.num_groups,
+                        resampled_unit="group of rows",
+                        interval=_in_range(estimate, figure),
+                        contrasts=contrasts,
+                    )
+                )
+        if not any(m.name == "ece_best" for m in found):
+            reason = f"needs {LEAST_TOKENS} held-out tokens in {LEAST_TO_RESAMPLE} groups"
+            found.append(NotMeasured("ece_best", reason))
+        return found
+
+
+@dataclass(frozen=True)
+class _Bar:
+    low: float  # edges of the bin
+    high: float
+    tokens: int
+    confidence: float
+    accuracy: float
+    interval: Interval | None  # of the accuracy, over groups
+
+
+def reliability_diagram(readings: Readings, num_bins: int = NUM_BINS) -> list[_Bar]:
+    """Accuracy beside confidence in bins of equal width; bins without tokens are left out."""
+    num_fine = readings.bin_tokens_DC.shape[1]
+    bars = []
+    for number, part in enumerate(np.array_split(np.arange(num_fine), num_bins)):
+        tokens_D = readings.bin_tokens_DC[:, part].sum(1)
+        correct_D = readings.bin_correct_DC[:, part].sum(1)
+        total = float(tokens_D.sum())
+        if not total:
+            continue
+        groups_D = readings.losses.groups_D
+        in_bin_D = tokens_D > 0
+        several = len(np.unique(groups_D[in_bin_D])) >= 2
+        bars.append(
+            _Bar(
+                number / num_bins,
+                (number + 1) / num_bins,
+                int(total),
+                float(readings.bin_confidence_DC[:, part].sum() / total),
+                float(correct_D.sum() / total),
+                ratio_estimate(correct_D[in_bin_D], tokens_D[in_bin_D], groups_D[in_bin_D]).interval
+                if several
+                else None,
+            )
+        )
+    return bars
+
+
+def calibration_error(readings: Readings, bins_C: np.ndarray) -> np.ndarray:
+    """Each document's part (D,) of the expected calibration error, before division by all tokens.
+
+    ``bins_C`` numbers the coarse bin of every fine one. In each bin the gap between confidence and
+    accuracy counts with the sign that it has over all documents, so that the parts add up to
+    sum |confidence - accuracy| and their spread over groups is that of the error (to first order).
+    A sample of few tokens makes the error too large: compare models on the same text.
+    """
+    gap_DB = np.stack(
+        [
+            (readings.bin_confidence_DC - readings.bin_correct_DC)[:, bins_C == b].sum(1)
+            for b in range(int(bins_C.max()) + 1)
+        ],
+        axis=1,
+    ).astype(np.float64)
+    return gap_DB @ np.sign(gap_DB.sum(0))
+
+
+def equal_width_bins(num_fine: int, num_bins: int = NUM_BINS) -> np.ndarray:
+    """Number of the coarse bin of each fine one, all of the same width."""
+    return np.arange(num_fine) * num_bins // num_fine
+
+
+def equal_mass_bins(tokens_C: np.ndarray, num_bins: int = NUM_BINS) -> np.ndarray:
+    """Number of the coarse bin of each fine one, each with about as many tokens."""
+    before_C = np.cumsum(tokens_C) - tokens_C / 2
+    return np.minimum((before_C / tokens_C.sum() * num_bins).astype(int), num_bins - 1)
+
+
+def _equal_width(readings: Readings) -> np.ndarray:
+    return calibration_error(readings, equal_width_bins(readings.bin_tokens_DC.shape[1]))
+
+
+def _equal_mass(readings: Readings) -> np.ndarray:
+    return calibration_error(readings, equal_mass_bins(readings.bin_tokens_DC.sum(0)))
+
+
+def _brier(readings: Readings) -> np.ndarray:
+    return readings.brier_D
+
+
+def _entropy(readings: Readings) -> np.ndarray:
+    return readings.entropy_nats_D
+
+
+def _overconfidence(readings: Readings) -> np.ndarray:
+    return (readings.bin_confidence_DC - readings.bin_correct_DC).sum(1).astype(np.float64)
+
+
+_FIGURES = (
+    ("ece", "probability", _equal_width),
+    ("ece_adaptive", "probability", _equal_mass),
+    ("brier", "squared error", _brier),
+    ("entropy", "nats/token", _entropy),
+    ("overconfidence", "probability", _overconfidence),
+)
+
+
+def _per_token(values_D: np.ndarray, readings: Readings) -> RatioEstimate:
+    return ratio_estimate(values_D, readings.losses.num_tokens_D, readings.losses.groups_D)
+
+
+def _in_range(estimate: RatioEstimate, figure: str) -> Interval:
+    """Errors and entropies are never below zero, which the bootstrap does not know."""
+    interval = estimate.interval
+    if figure == "overconfidence" or interval.low >= 0:
+        return interval
+    return Interval(0.0, interval.high, interval.level, interval.method)
+
+
+def _enough(readings: Readings) -> bool:
+    losses = readings.losses
+    return losses.num_tokens_D.sum() >= LEAST_TOKENS and losses.num_groups >= LEAST_TO_RESAMPLE

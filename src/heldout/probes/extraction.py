@@ -1,0 +1,145 @@
+"""Extraction: share of training rows whose long suffix the model returns, greedily or by sampling.
+
+Greedy extraction asks for one exact continuation. (n, p)-discoverable extraction asks whether the
+suffix comes at least once in n samples with probability p, which the suffix's own probability
+tells without sampling; it sees rows that greedy decoding just misses.
+"""
+
+# D rows
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from heldout.core.excess import Shares, share_measurement
+from heldout.core.measurement import Measurement, NotMeasured
+from heldout.core.probe import Evidence, Probe
+from heldout.core.readings import Readings, Suffixes
+
+SOURCE = "Carlini et al. 2022, arXiv 2202.07646; (n, p): Hayes et al. 2024, arXiv 2410.19482"
+COST = "nothing beyond one forward pass over training and held-out rows"
+
+MODELS = ("base", "last", "fixed_epochs", "best")
+LEAST_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Extraction(Probe):
+    """Shares of training rows; ``heldout`` and ``base`` contrasts: positive is extracted more."""
+
+    num_samples: int = 100
+    probability: float = 0.5
+
+    def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
+        greedy: list[Measurement | NotMeasured] = []
+        sampled: list[Measurement | NotMeasured] = []
+        sampled_suffix = "long" if _shares(evidence, "best", "long", greedy_of) else "short"
+        base = _shares(evidence, "base", "long", greedy_of)
+        base_sampled = _shares(evidence, "base", sampled_suffix, self._discoverable)
+        for model in MODELS:
+            shares = _shares(evidence, model, "long", greedy_of)
+            if shares:
+                control = base if model != "base" else None
+                greedy.append(share_measurement(f"extraction_{model}", shares, control))
+            shares = _shares(evidence, model, sampled_suffix, self._discoverable)
+            if shares:
+                control = base_sampled if model != "base" else None
+                note = _lengths(evidence, model, sampled_suffix)
+                note = f"{note}, {self.num_samples} samples, probability {self.probability:g}"
+                name = f"discoverable_{model}"
+                sampled.append(share_measurement(name, shares, control, note=note))
+        return [
+            *(greedy or [NotMeasured("extraction_best", _reason(evidence, "long"))]),
+            *(sampled or [NotMeasured("discoverable_best", _reason(evidence, "short"))]),
+        ]
+
+    def _discoverable(self, suffixes: Suffixes) -> np.ndarray:
+        return discoverable(suffixes.nats_D, self.num_samples, self.probability)
+
+
+def discoverable(suffix_nats_D: np.ndarray, num_samples: int, probability: float) -> np.ndarray:
+    """Whether the suffix comes at least once in ``num_samples`` with at least ``probability``.
+
+    1 - (1 - exp(-nats)) ** n >= p, in logarithms, so that tiny probabilities are not lost. Samples
+    are of the model's own distribution, at temperature 1 without truncation. NaN is never.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_miss_D = num_samples * np.log1p(-np.exp(-suffix_nats_D))
+    return log_miss_D <= np.log1p(-probability)
+
+
+def greedy_of(suffixes: Suffixes) -> np.ndarray:
+    return suffixes.greedy_D
+
+
+@dataclass(frozen=True)
+class _RecitedRow:
+    row_index: int
+    model: str
+    suffix_tokens: int
+    probability: float  # of the whole suffix in one sample
+    greedy: bool  # greedy decoding returns it
+    discoverable: bool
+
+
+def recited_rows(
+    evidence: Evidence,
+    models: tuple[str, ...] = ("best",),
+    part: str = "train",
+    num_samples: int = 100,
+    probability: float = 0.5,
+) -> list[_RecitedRow]:
+    """Rows of a part that a model returns, greedily or by sampling, the surest first.
+
+    A row is told once per model and length of suffix.
+    """
+    found = []
+    for model in models:
+        readings = evidence.readings.get((model, part))
+        if readings is None:
+            continue
+        for suffixes in readings.suffixes.values():
+            sampled_D = discoverable(suffixes.nats_D, num_samples, probability)
+            for d in np.flatnonzero(suffixes.greedy_D | sampled_D):
+                found.append(
+                    _RecitedRow(
+                        int(readings.row_index_D[d]),
+                        model,
+                        suffixes.suffix_tokens,
+                        float(np.exp(-suffixes.nats_D[d])),
+                        bool(suffixes.greedy_D[d]),
+                        bool(sampled_D[d]),
+                    )
+                )
+    return sorted(found, key=lambda row: (-row.suffix_tokens, -row.probability, row.row_index))
+
+
+def _shares(evidence: Evidence, model: str, suffix: str, counts) -> Shares | None:
+    """Of the rows that are long enough; None where they are too few."""
+    parts = []
+    for part in ("train", "test"):
+        readings = evidence.readings.get((model, part))
+        if readings is None:
+            return None
+        suffixes = readings.suffixes[suffix]
+        enough_D = ~np.isnan(suffixes.nats_D)
+        parts += [counts(suffixes)[enough_D], readings.losses.groups_D[enough_D]]
+    shares = Shares(*parts)
+    return shares if shares.fewest_rows >= LEAST_ROWS else None
+
+
+def _lengths(evidence: Evidence, model: str, suffix: str) -> str:
+    suffixes = evidence.readings[model, "train"].suffixes[suffix]
+    return f"{suffixes.suffix_tokens} tokens after {suffixes.prefix_tokens}"
+
+
+def _reason(evidence: Evidence, suffix: str) -> str:
+    def num_long(part: str) -> int:
+        readings: Readings | None = evidence.readings.get(("best", part))
+        return int((~np.isnan(readings.suffixes[suffix].nats_D)).sum()) if readings else 0
+
+    tokens = {"short": 30, "long": 100}[suffix]
+    return (
+        f"needs {LEAST_ROWS} training and held-out rows of {tokens} scored tokens, "
+        f"has {num_long('train')} and {num_long('test')}"
+    )
