@@ -279,6 +279,7 @@ class Corpora:
     train: VerbatimIndex
     train_sample: VerbatimIndex
     heldout: VerbatimIndex
+    complete: bool = True  # ``train`` is all of the training text
 
     @classmethod
     def build(
@@ -286,6 +287,7 @@ class Corpora:
         train: Sequence[tuple[int, Sequence[int] | np.ndarray]],
         heldout: Sequence[tuple[int, Sequence[int] | np.ndarray]],
         seed: int = 0,
+        complete: bool = True,
     ) -> "Corpora":
         """From (row index, token ids) of each document; the samples are whole documents."""
         most = min(sum(len(ids) for _, ids in part) for part in (train, heldout))
@@ -293,6 +295,7 @@ class Corpora:
             _index(train),
             _index(_sampled(train, most, seed)),
             _index(_sampled(heldout, most, seed)),
+            complete,
         )
 
 

@@ -15,7 +15,6 @@ import torch
 from transformers import LogitsProcessor
 
 from heldout.core.decoding import GREEDY, Decoding
-from heldout.core.errors import UserError
 from heldout.core.readings import Generations
 from heldout.core.row import Row
 from heldout.lm.generate import continued_ids
@@ -54,7 +53,7 @@ def generations(
     reference has all ``new_tokens`` go first, then those with the longest one, and rows without any
     are left out, so that two models get the same rows. Prompts of one length go together, without
     padding: greedy text changes with the batch size by rounding, so that is recorded. Costs what
-    ``continued_ids`` costs; raises UserError where no row can be continued.
+    ``continued_ids`` costs; empty where no row can be continued.
     """
     prompts = _prompts(rows, tokenizer, num_prompts, prompt_tokens, new_tokens, seed)
     continued, ended = continued_ids(
@@ -115,11 +114,6 @@ def _prompts(
             num_long += len(reference) == new_tokens
         if num_long == num_prompts:
             break
-    if not found:
-        raise UserError(
-            "No row is long enough to be continued: give rows with answers, or texts of more than "
-            "two tokens."
-        )
     found.sort(key=lambda item: -len(item[2]))  # stable: drawn first stays first
     return [
         (rows[place], prompt, reference)

@@ -2,7 +2,8 @@
 
 The prompts are held-out, so no copy of a training text is called for. Stock phrases match any text,
 so the controls are as much held-out text (without the document that is being continued) and what
-the base model writes after the same prompts.
+the base model writes after the same prompts. The contrast to held-out text compares equal amounts
+of text; the contrast to the base model is that difference, minus the same of the base model.
 """
 
 # P prompts, T tokens
@@ -11,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from heldout.core.equal_lengths import HUMAN, MODELS, EqualLengths, equal_lengths, too_few
 from heldout.core.measurement import Contrast, Measurement, NotMeasured
 from heldout.core.probe import Evidence, Probe
-from heldout.core.side_by_side import HUMAN, MODELS, SideBySide, side_by_side, too_few
-from heldout.core.stats import paired_difference, ratio_estimate
+from heldout.core.stats import student_ratio
 from heldout.core.verbatim import Corpora, VerbatimIndex
 
 SOURCE = "Aerni et al. 2024, arXiv 2411.10242; matches by suffix array: Manber and Myers 1993"
@@ -34,14 +35,14 @@ class Fragments(Probe):
             reason = "needs training and held-out text that generated text is searched in"
             return [NotMeasured("fragment_longest_best", reason)]
         for model in MODELS:
-            beside = side_by_side(evidence, model)
+            beside = equal_lengths(evidence, model)
             if beside is not None:
                 found += self._of(model, beside, corpora)
             elif model == "best":
                 found += [too_few("fragment_longest_best"), too_few("fragment_coverage_best")]
         return found
 
-    def _of(self, model: str, beside: SideBySide, corpora: Corpora) -> list[Measurement]:
+    def _of(self, model: str, beside: EqualLengths, corpora: Corpora) -> list[Measurement]:
         matched = {
             writer: _Matched.of(ids, beside.row_index_P, corpora)
             for writer, ids in beside.ids.items()
@@ -58,14 +59,19 @@ class Fragments(Probe):
         longest = {writer: found.per_corpus(of_texts) for writer, found in matched.items()}
         coverage = {writer: found.per_corpus(covered) for writer, found in matched.items()}
         groups = beside.groups_P
+        searched = f"{corpora.train.num_tokens} training tokens"
+        note = f"in {searched}{'' if corpora.complete else ', not all of them'}"
         return [
-            _measured(f"fragment_longest_{model}", "tokens", longest, np.ones(len(tokens)), groups),
+            _measured(
+                f"fragment_longest_{model}", "tokens", longest, np.ones(len(tokens)), groups, note
+            ),
             _measured(
                 f"fragment_coverage_{model}",
                 f"share of tokens in matches of {self.least_tokens} or more",
                 coverage,
                 tokens,
                 groups,
+                note,
             ),
         ]
 
@@ -116,15 +122,16 @@ def _measured(
     figures: dict[str, dict[str, np.ndarray]],
     weights: np.ndarray,
     groups: np.ndarray,
+    note: str,
 ) -> Measurement:
     own, *others = figures.values()
-    level = ratio_estimate(own["train"], weights, groups)
+    level = student_ratio(own["train"], weights, groups)
     contrasts: dict[str, Contrast] = {
-        "heldout": ratio_estimate(own["excess"], weights, groups).as_contrast()
+        "heldout": student_ratio(own["excess"], weights, groups).as_contrast()
     }
     for base in others:
-        contrasts["base"] = paired_difference(
-            own["excess"], base["excess"], weights, groups
+        contrasts["base"] = student_ratio(
+            own["excess"] - base["excess"], weights, groups
         ).as_contrast()
     return Measurement(
         name=name,
@@ -134,6 +141,5 @@ def _measured(
         resampled_unit="group of prompts",
         interval=level.interval,
         contrasts=contrasts,
-        note="heldout: against equal amounts of training and held-out text; base: that, minus the "
-        "same of the base model",
+        note=note,
     )

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heldout.core.measurement import Measurement, NotMeasured
-from heldout.core.probe import Evidence, Probe
-from heldout.core.side_by_side import (
+from heldout.core.equal_lengths import (
     HUMAN,
     MODELS,
-    SideBySide,
+    EqualLengths,
     compared_means,
+    equal_lengths,
     judged_part,
-    side_by_side,
     too_few,
 )
+from heldout.core.measurement import Measurement, NotMeasured
+from heldout.core.probe import Evidence, Probe
 from heldout.core.stats import difference_of_estimates, share_estimate
 
 SOURCE = (
@@ -39,7 +39,7 @@ class Repetition(Probe):
     def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
         found: list[Measurement | NotMeasured] = []
         for model in MODELS:
-            beside = side_by_side(evidence, model)
+            beside = equal_lengths(evidence, model)
             if beside is not None:
                 found += self._of(model, beside)
             elif model == "best":
@@ -49,7 +49,7 @@ class Repetition(Probe):
                 found.append(ended)
         return found
 
-    def _of(self, model: str, beside: SideBySide) -> list[Measurement]:
+    def _of(self, model: str, beside: EqualLengths) -> list[Measurement]:
         note = f"equal lengths of {beside.lengths_P.mean():.0f} tokens on average"
 
         def of_ids(name, unit, value, weights_P=None, kept=None, note=note):

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from heldout.core.equal_lengths import MODELS, EqualLengths, equal_lengths, too_few
 from heldout.core.measurement import Interval, Measurement, NotMeasured
 from heldout.core.probe import Evidence, Probe
-from heldout.core.side_by_side import MODELS, SideBySide, side_by_side, too_few
 from heldout.core.stats import (
     difference_of_estimates,
     jackknife_values,
-    ratio_estimate,
     share_estimate,
+    student_ratio,
 )
 
 SOURCE = "self-BLEU: Zhu et al. 2018, arXiv 1802.01886; intervals: jackknife over blocks of groups"
@@ -32,7 +32,7 @@ class Templates(Probe):
     def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
         found: list[Measurement | NotMeasured] = []
         for model in MODELS:
-            beside = side_by_side(evidence, model)
+            beside = equal_lengths(evidence, model)
             if beside is not None:
                 found += _of(model, beside)
             elif model == "best":
@@ -84,7 +84,7 @@ def pair_similarity(sequences: Sequence[Sequence[int] | np.ndarray], n: int = 3)
     return np.where(either > 0, both / np.maximum(either, 1), 1.0)
 
 
-def _of(model: str, beside: SideBySide) -> list[Measurement]:
+def _of(model: str, beside: EqualLengths) -> list[Measurement]:
     chosen = np.arange(len(beside))
     if len(chosen) > MOST_TEXTS:
         chosen = np.sort(np.random.default_rng(0).permutation(len(beside))[:MOST_TEXTS])
@@ -127,7 +127,7 @@ def _of(model: str, beside: SideBySide) -> list[Measurement]:
 def _measured(name, unit, pseudo: dict[str, np.ndarray], model: str, groups) -> Measurement:
     blocks = np.arange(len(pseudo[model]))
     ones = np.ones(len(blocks))
-    level = ratio_estimate(pseudo[model], ones, blocks)
+    level = student_ratio(pseudo[model], ones, blocks)
     return Measurement(
         name=name,
         value=level.value,
@@ -136,7 +136,7 @@ def _measured(name, unit, pseudo: dict[str, np.ndarray], model: str, groups) -> 
         resampled_unit="group of prompts",
         interval=level.interval,
         contrasts={
-            control: ratio_estimate(pseudo[model] - values, ones, blocks).as_contrast()
+            control: student_ratio(pseudo[model] - values, ones, blocks).as_contrast()
             for control, values in pseudo.items()
             if control != model
         },

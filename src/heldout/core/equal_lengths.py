@@ -11,9 +11,10 @@ import numpy as np
 
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.probe import Evidence
-from heldout.core.stats import paired_difference, ratio_estimate
+from heldout.core.stats import student_ratio
 
 LEAST_PROMPTS = 16
+LEAST_GROUPS = 3
 LEAST_TOKENS = 8  # of each text; shorter ones say nothing about repetition
 PARTS = ("test", "validation")  # prompts that training has not seen, the first there is
 MODELS = ("base", "last", "fixed_epochs", "best")
@@ -21,7 +22,7 @@ HUMAN = "human"
 
 
 @dataclass(frozen=True)
-class SideBySide:
+class EqualLengths:
     """Of each writer (the model's name, ``base`` where there is one, ``human``), by prompt."""
 
     ids: dict[str, list[np.ndarray]]  # one number of tokens for all writers of a prompt
@@ -43,7 +44,7 @@ def judged_part(evidence: Evidence, model: str) -> str | None:
     return next((part for part in PARTS if (model, part) in evidence.generations), None)
 
 
-def side_by_side(evidence: Evidence, model: str) -> SideBySide | None:
+def equal_lengths(evidence: Evidence, model: str) -> EqualLengths | None:
     """The texts of ``model`` and its controls after the same prompts; None with too few of them."""
     part = judged_part(evidence, model)
     if part is None:
@@ -74,16 +75,16 @@ def side_by_side(evidence: Evidence, model: str) -> SideBySide | None:
         for name in ids:
             ids[name].append(found[name][:num_tokens])
             texts[name].append(words[name][:num_characters])
-    if len(kept) < LEAST_PROMPTS or len(np.unique(own.groups[kept])) < 2:
+    if len(kept) < LEAST_PROMPTS or len(np.unique(own.groups[kept])) < LEAST_GROUPS:
         return None
-    return SideBySide(ids, texts, own.groups[kept], own.row_index[kept])
+    return EqualLengths(ids, texts, own.groups[kept], own.row_index[kept])
 
 
 def too_few(name: str) -> NotMeasured:
     return NotMeasured(
         name,
-        f"needs generated text of {LEAST_PROMPTS} prompts of 2 groups, each continued by "
-        f"{LEAST_TOKENS} tokens or more",
+        f"needs generated text after {LEAST_PROMPTS} prompts of {LEAST_GROUPS} groups, each "
+        f"continued by {LEAST_TOKENS} tokens or more",
     )
 
 
@@ -98,7 +99,7 @@ def compared_means(
 ) -> Measurement:
     """Mean over prompts of the model's value, with the paired difference to each other writer."""
     weights = np.ones(len(groups_P)) if weights_P is None else weights_P
-    level = ratio_estimate(values[model] * weights, weights, groups_P)
+    level = student_ratio(values[model] * weights, weights, groups_P)
     return Measurement(
         name=name,
         value=level.value,
@@ -107,8 +108,8 @@ def compared_means(
         resampled_unit="group of prompts",
         interval=level.interval,
         contrasts={
-            control: paired_difference(
-                values[model] * weights, values[control] * weights, weights, groups_P
+            control: student_ratio(
+                (values[model] - values[control]) * weights, weights, groups_P
             ).as_contrast()
             for control in values
             if control != model
