@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from heldout.cli.capacity import capacity
 from heldout.cli.check import check
 from heldout.cli.diagnose import diagnose
 from heldout.core.errors import Interrupted, UserError, did_you_mean
@@ -206,6 +207,9 @@ def plan_laws(
     from heldout.cli.show import show_laws
 
     show_laws(result.to_json(), as_json)
+
+
+plan_app.command()(capacity)
 
 
 @app.command("list")
