@@ -114,7 +114,7 @@ def check_enough(law: Law, runs: Runs, num_held: int = 0) -> None:
             f"{free + 1} are needed, better {3 * free}."
         )
     for name, array, words in (("N", runs.N, "model size"), ("D", runs.D, "number of tokens")):
-        if np.unique(array).size < 2:
+        if name in law.DEPENDS_ON and np.unique(array).size < 2:
             raise UserError(
                 f"All {len(runs)} runs have one {words} ({name} = {array[0]:.4g}): the law "
                 f"{law.name} needs at least 2."
