@@ -4,6 +4,8 @@ import json
 import random
 
 from heldout.core.check import CheckResult
+from heldout.core.label_noise import DoubtfulAnswer, LabelNoise
+from heldout.core.learning_curve import CurvePoint, Forecast, LearningCurve
 from heldout.core.measurement import Interval, Measurement, NotMeasured
 from heldout.jobs.check import check
 
@@ -40,4 +42,56 @@ def made_up_check(folder) -> CheckResult:
         Measurement("information_bits", 1.2e6, "bits", 300, "group", Interval(1.1e6, 1.3e6)),
         NotMeasured("domain_distance", "no reference text was given: --reference"),
     ]
-    return dataclasses.replace(found, measurements=measured, warnings=[HOSTILE])
+    return dataclasses.replace(
+        found,
+        measurements=measured,
+        warnings=[HOSTILE],
+        label_noise=made_up_label_noise(rng),
+        learning_curve=made_up_curve(),
+    )
+
+
+def made_up_label_noise(rng) -> LabelNoise:
+    excess = [rng.gauss(-0.5, 0.3) for _ in range(200)]
+    return LabelNoise(
+        220,
+        200,
+        5,
+        3.0,
+        1e-3,
+        [DoubtfulAnswer(7, "train.jsonl line 8", f"Who? {HOSTILE}", HOSTILE, 0.31, -0.02)],
+        excess,
+        [rng.gauss(0.0, 0.3) for _ in range(200)],
+        [
+            Measurement(
+                "prompt_information", 0.5, "bits per token", 200, "group", Interval(0.46, 0.54)
+            )
+        ],
+    )
+
+
+def made_up_curve() -> LearningCurve:
+    def at(tokens):
+        return 2 + 60 / tokens**0.5
+
+    points = tuple(
+        CurvePoint(part, seed, int(800 * part), int(16_000 * part), at(16_000 * part), 2.0, 3.0, 6)
+        for part in (0.125, 0.25, 0.5, 1.0)
+        for seed in range(3)
+    )
+    forecasts = tuple(
+        Forecast(
+            factor,
+            factor * 16_000,
+            at(factor * 16_000),
+            Interval(at(factor * 16_000) - 0.03 * factor, at(factor * 16_000) + 0.03),
+            at(16_000) - at(factor * 16_000),
+            Interval(0.05, 0.2),
+        )
+        for factor in (2.0, 4.0)
+    )
+    sentence = "Yes: twice the data would lower the held-out loss by 0.139 nats per token."
+    notes = ("They are forecasts.",)
+    return LearningCurve(
+        points, 100, 50, 4.0, 2.0, 60.0, 0.5, forecasts, 1.2, 0.01, "yes", sentence, notes
+    )

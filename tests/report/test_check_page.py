@@ -60,6 +60,10 @@ def test_the_page_says_what_was_found(result):
         "Boilerplate",
         "the last line is cut off",
         "1,200,000",
+        "1 of 200 answers is in doubt",
+        "+0.31 bits per token after its own prompt",
+        "Is more data worth it?",
+        "Yes: twice the data would lower the held-out loss",
     ):
         assert words in text, words
     assert "john" not in text.replace("mail john.doe@acme.org or call (212) 555-0147", "")
@@ -77,4 +81,13 @@ def test_a_clean_check_says_so(tmp_path):
     path.write_text('{"text": "only one row"}\n')
     text = " ".join(" ".join(read(render_check(check(path))).text).split())
     assert "No held-out rows were given, so nothing could leak." in text
-    assert "Duplicates" not in text
+    for absent in ("Duplicates", "Answers in doubt", "More data"):
+        assert absent not in text
+
+
+@pytest.mark.parametrize("name", ["label_noise", "learning_curve"])
+def test_schema_refuses_half_of_what_was_asked_for(result, name):
+    entry = json.loads(json.dumps(result.to_json()))
+    del entry[name]["sentence"]
+    with pytest.raises(ValidationError):
+        schema().validate(entry)

@@ -11,6 +11,7 @@ import typer
 from heldout.core.errors import UserError
 
 GATES = ("leak", "duplicate", "contamination", "personal", "problem")
+ASKED_FOR = ("doubtful_answers", "learning_curve")  # by an option of their own
 
 
 def check(
@@ -32,6 +33,15 @@ def check(
         Path | None, typer.Option(help="Text of the model's own domain, to tell the distance to.")
     ] = None,
     model_rows: Annotated[int, typer.Option(help="Rows that the model reads at most.")] = 1000,
+    cross_validate: Annotated[
+        int,
+        typer.Option(
+            metavar="K", help="Which answers do K models doubt, each fine-tuned on other folds?"
+        ),
+    ] = 0,
+    learning_curve: Annotated[
+        bool, typer.Option("--learning-curve", help="Is more data worth it? Trains on parts of it.")
+    ] = False,
     fail_on: Annotated[
         list[str] | None,
         typer.Option(metavar="WHAT", help=f"Exit code 1 on {', '.join(GATES)}; may be repeated."),
@@ -79,6 +89,8 @@ def check(
             model=model,
             reference=reference or "",
             model_rows=model_rows,
+            cross_validate=cross_validate,
+            learning_curve=learning_curve,
             recipe=recipe,
             settings=settings or [],
             write_clean=write_clean,
@@ -130,6 +142,7 @@ def _show(result: Any, folder: Path) -> None:
         ("faults", counts["problems"]),
         ("personal data", counts.get("personal", 0)),
         ("suspects", counts["suspects"]),
+        ("answers in doubt", counts.get("doubtful_answers", 0)),
     ]
     for name, num in lines:
         if num:
@@ -139,6 +152,11 @@ def _show(result: Any, folder: Path) -> None:
     for measured in result.measurements:
         if hasattr(measured, "value"):
             console.print(f"{measured.name}: {measured.value:.4g} {measured.unit}", markup=False)
+        elif measured.name in ASKED_FOR:
+            console.print(f"{measured.name}: not measured: {measured.reason}", markup=False)
+    for found in (result.label_noise, result.learning_curve):
+        if found is not None:
+            console.print(found.sentence, markup=False)
     console.print()
     if result.written:
         console.print(f"clean copy  {result.written}", markup=False, soft_wrap=True)

@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from heldout.core.label_noise import LabelNoise
+from heldout.core.learning_curve import LearningCurve, learning_curve_from_json
 from heldout.core.measurement import Measurement, NotMeasured, measurement_from_json
 
 SCHEMA = "heldout.check/1"
@@ -128,6 +130,8 @@ class CheckResult:
     measurements: list[Measurement | NotMeasured]
     warnings: list[str]
     settings: dict[str, Any]
+    label_noise: LabelNoise | None = None  # where cross-validation was asked for
+    learning_curve: LearningCurve | None = None  # where it was asked for
     written: str = ""  # the folder of the clean copy
     seconds: float = 0.0
 
@@ -179,6 +183,8 @@ class CheckResult:
                 for name, pairs in self.contamination.items()
             },
             "measurements": [measured.to_json() for measured in self.measurements],
+            "label_noise": self.label_noise.to_json() if self.label_noise else None,
+            "learning_curve": self.learning_curve.to_json() if self.learning_curve else None,
         }
 
     @classmethod
@@ -208,6 +214,10 @@ class CheckResult:
             kind: [tuple(place) for place in places] for kind, places in entry["leak_map"].items()
         }
         kept["measurements"] = [measurement_from_json(each) for each in entry["measurements"]]
+        if entry.get("label_noise"):
+            kept["label_noise"] = LabelNoise.from_json(entry["label_noise"])
+        if entry.get("learning_curve"):
+            kept["learning_curve"] = learning_curve_from_json(entry["learning_curve"])
         return cls(**kept)
 
 

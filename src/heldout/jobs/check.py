@@ -10,10 +10,10 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -29,17 +29,22 @@ from heldout.core.check import (
     Suspect,
 )
 from heldout.core.errors import UserError
+from heldout.core.label_noise import LabelNoise
+from heldout.core.learning_curve import LearningCurve
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
 from heldout.core.row import Row
 from heldout.data.index import Index, IndexedRow, build_index
-from heldout.data.pairs import Engine, Here
+from heldout.data.pairs import Components, Engine, Here
 from heldout.data.relations import Relation, relations
 from heldout.data.shingles import normalized, place_of, text_key
 from heldout.data.stream import RowStream
 from heldout.data.surprise import cross_validated_bits, robust_z
 from heldout.jobs.clean import refuse_occupied, write_clean_copy
+
+if TYPE_CHECKING:
+    from heldout.jobs.check_model import SeenByModel
 
 EXCERPT = 4000  # characters of a row that are shown at most
 AROUND = 240  # characters on both sides of a shared span
@@ -56,6 +61,8 @@ def check(
     model: str = "",
     reference: str | Path = "",
     model_rows: int = 1000,
+    cross_validate: int = 0,
+    learning_curve: bool = False,
     recipe: str | Path | Recipe = "default",
     settings: Sequence[str] = (),
     write_clean: str | Path | None = None,
@@ -71,7 +78,12 @@ def check(
     against: evaluation sets, each by its name, for contamination.
     model: measures information in bits, label noise and tokens on ``model_rows`` rows; with
     ``reference``, a text of the model's own domain, how far the data lies from it.
-    recipe, settings: data.columns, data.group, data.near_duplicate_threshold, shares and seed.
+    cross_validate: with a model, into how many folds to divide these rows, to fine-tune it briefly
+    without each and to tell which answers it doubts; 0: not at all. See jobs/label_noise.py.
+    learning_curve: with a model, whether twice the data would help; trains a dozen times. See
+    jobs/learning_curve.py.
+    recipe, settings: data.columns, data.group, data.near_duplicate_threshold, shares and seed; of
+    the trainings, all that they take.
     write_clean: a new folder for rows without duplicates in parts without leaks, with a manifest.
     out: a new folder for report.html and check.json.
 
@@ -86,8 +98,16 @@ def check(
             "--plant-canaries must be 0 or more, --list 1 or more and --model-rows 2 or more, got "
             f"{plant_canaries}, {max_listed} and {model_rows}."
         )
-    if reference and not model:
-        raise UserError("--reference is measured with a model: give --model too.")
+    asked = {
+        "--reference": reference,
+        "--cross-validate": cross_validate,
+        "--learning-curve": learning_curve,
+    }
+    for name, value in asked.items():
+        if value and not model:
+            raise UserError(f"{name} is measured with a model: give --model too.")
+    if cross_validate and cross_validate < 2:
+        raise UserError(f"--cross-validate must be 2 folds or more, got {cross_validate}.")
     for folder in (out, write_clean):
         if folder is not None:
             refuse_occupied(Path(folder))
@@ -111,7 +131,11 @@ def check(
         found = _Findings(sources, read, index, max_listed)
         with progress.stage("what the rows tell"):
             found.collect()
-        measured = _measure(sources, index, chosen, model, reference, model_rows, progress, found)
+        measured = _measure(
+            sources, index, chosen, model, reference, model_rows, cross_validate, progress, found
+        )
+        if learning_curve:
+            measured += _learning_curve(sources, chosen, model, progress, found)
         written = ""
         if write_clean is not None:
             with progress.stage("writing the clean copy"):
@@ -277,6 +301,8 @@ class _Findings:
     warnings: list[str] = field(default_factory=list)
     leak_map: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     lengths: list[Lengths] = field(default_factory=list)
+    label_noise: LabelNoise | None = None
+    learning_curve: LearningCurve | None = None
 
     def collect(self) -> None:
         self._relations()
@@ -499,6 +525,8 @@ class _Findings:
             ],
             leak_map=self.leak_map,
             measurements=measured,
+            label_noise=self.label_noise,
+            learning_curve=self.learning_curve,
             warnings=self.warnings,
             settings={
                 "near_duplicate_threshold": options.near_duplicate_threshold,
@@ -551,6 +579,7 @@ def _measure(
     model: str,
     reference: str | Path,
     model_rows: int,
+    cross_validate: int,
     progress: Progress,
     found: _Findings,
 ) -> list[Measurement | NotMeasured]:
@@ -565,10 +594,11 @@ def _measure(
     own = (index.part_R == 0) & (index.first_R == np.arange(len(index)))
     positions = np.flatnonzero(own)
     sample = positions[np.sort(np.argsort(index.key_R[positions], kind="stable")[:model_rows])]
+    position_of = {int(index.index_R[position]): int(position) for position in sample}
     seen = measure_with_model(
         model,
         sources.streams[0][1],
-        {int(index.index_R[position]): int(position) for position in sample},
+        position_of,
         RowStream(reference) if reference else None,
         recipe,
         model_rows,
@@ -582,4 +612,73 @@ def _measure(
         found.suspects.setdefault(position, []).append(reason)
     for problem in seen.problems:
         found.reading.add(problem)
+    if cross_validate:
+        return seen.measurements + _label_noise(
+            index, seen, position_of, recipe, model, cross_validate, progress, found
+        )
     return seen.measurements
+
+
+def _label_noise(
+    index: Index,
+    seen: "SeenByModel",
+    position_of: dict[int, int],
+    recipe: Recipe,
+    model: str,
+    num_folds: int,
+    progress: Progress,
+    found: _Findings,
+) -> list[Measurement | NotMeasured]:
+    """What could not be measured; the rest is put into ``found``."""
+    from heldout.jobs.label_noise import label_noise
+
+    positions = [position_of[row.index] for row in seen.rows]
+    together = Components(len(positions))
+    first: dict[tuple[str, int], int] = {}
+    for place, position in enumerate(positions):
+        group = int(index.group_R[position])
+        names = [("duplicates of", int(index.label_R[position]))]
+        for name in [*names, ("group", group)] if group else names:
+            together.join(first.setdefault(name, place), place)
+    rows = [
+        replace(row, group=str(label))
+        for row, label in zip(seen.rows, together.label.tolist(), strict=True)
+    ]
+    try:
+        found.label_noise, far_off = label_noise(
+            model,
+            rows,
+            recipe.replace(data={"max_length": seen.max_length}),
+            num_folds=num_folds,
+            num_parameters=seen.num_parameters,
+            where={row.index: index.where(position_of[row.index]) for row in rows},
+            progress=progress,
+        )
+    except UserError as error:
+        return [NotMeasured("doubtful_answers", str(error).rstrip("."))]
+    for row, reason in far_off.items():
+        found.suspects.setdefault(position_of[row], []).append(reason)
+    found.counts["doubtful_answers"] = len(found.label_noise.doubtful)
+    return []
+
+
+def _learning_curve(
+    sources: _Sources, recipe: Recipe, model: str, progress: Progress, found: _Findings
+) -> list[Measurement | NotMeasured]:
+    """What could not be measured; the curve is put into ``found``.
+
+    One held-out file measures all sizes; otherwise a validation part is split off.
+    """
+    from heldout.jobs.learning_curve import learning_curve
+    from heldout.jobs.parts import read_parts
+
+    given: dict[str, Any] = {"test_share": 0.0}
+    if len(sources.heldout) == 1:
+        given["validation"] = sources.heldout[0]
+    chosen = recipe.replace(data=given)
+    try:
+        parts = read_parts(sources.data, chosen)
+        found.learning_curve = learning_curve(model, parts, chosen, progress=progress)
+    except UserError as error:
+        return [NotMeasured("learning_curve", str(error).rstrip("."))]
+    return []

@@ -28,13 +28,16 @@ _WHOLE = 1 << 30  # tokens: a row is not cut
 
 @dataclass
 class SeenByModel:
-    """Measured on a sample of the rows; ``far_off`` and the keys of ``tokens`` are positions."""
+    """Measured on a sample of the rows; the keys of ``far_off`` are positions."""
 
     measurements: list[Measurement | NotMeasured] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     far_off: dict[int, str] = field(default_factory=dict)
     tokens: np.ndarray | None = None
+    rows: list[Row] = field(default_factory=list)  # of the sample, those that can be trained on
+    max_length: int = 0  # tokens of a window
+    num_parameters: int = 0  # of the model
 
 
 def measure_with_model(
@@ -67,8 +70,10 @@ def measure_with_model(
                 for name in ("bits_per_byte", "information_bits", "domain_distance")
             ]
             return seen
+        seen.rows, seen.num_parameters = rows, loaded.parameters
+        seen.max_length = min(recipe.data.max_length, limit or recipe.data.max_length)
         options: dict[str, Any] = {
-            "max_length": min(recipe.data.max_length, limit or recipe.data.max_length),
+            "max_length": seen.max_length,
             "batch_size": recipe.eval.batch_size,
         }
         losses = document_losses(

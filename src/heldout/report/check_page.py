@@ -8,9 +8,11 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from heldout.core.check import CheckResult, Excerpt, Lengths, Pair
-from heldout.core.measurement import Measurement
+from heldout.core.measurement import Measurement, NotMeasured
 from heldout.report import palette, words
 from heldout.report.chart import Chart, Key, blank, line, marker
+from heldout.report.label_noise import label_noise_chart
+from heldout.report.learning_curve import curve_chart
 from heldout.report.page import Section, render_page
 from heldout.report.tiles import Tile
 
@@ -49,6 +51,9 @@ def render_check(result: CheckResult) -> str:
     charts = [leak_map(result)] if result.leak_map else []
     lengths = [each for each in result.lengths if each.unit != "characters"]
     length_charts = [length_chart(each) for each in lengths if each.part == "train"]
+    noise, curve = result.label_noise, result.learning_curve
+    noise_charts = [label_noise_chart(noise)] if noise and noise.excess_bits else []
+    curve_charts = [curve_chart(curve)] if curve else []
     leaks = [shown_pair(pair, "Training row", "Held-out row") for pair in _first(result.leaks)]
     duplicates = [
         shown_pair(pair, f"{words.sentence_case(pair.part)} row", "Repeated as")
@@ -58,7 +63,7 @@ def render_check(result: CheckResult) -> str:
         (name, len(pairs), [shown_pair(pair, "Training row", "Test row") for pair in _first(pairs)])
         for name, pairs in result.contamination.items()
     ]
-    measured = [each for each in result.measurements if isinstance(each, Measurement)]
+    measured = _measured(result.measurements)
     present = [
         ("leaks", "Leaks", bool(result.heldout)),
         ("contamination", "Contamination", bool(result.against)),
@@ -67,12 +72,14 @@ def render_check(result: CheckResult) -> str:
         ("problems", "Faults", bool(result.problems or result.warnings)),
         ("personal", "Personal data", bool(result.personal)),
         ("suspects", "Suspects", bool(result.suspects)),
+        ("labels", "Answers in doubt", bool(noise)),
+        ("curve", "More data", bool(curve)),
         ("size", "Size", True),
     ]
     sentences = re.split(r"(?<=\.) (?=[A-Z0-9])", result.headline)
     return render_page(
         "check.html.j2",
-        [*charts, *length_charts],
+        [*charts, *noise_charts, *curve_charts, *length_charts],
         title=f"Check of {words.last_name(result.source)}",
         result=result,
         headline=sentences,
@@ -88,10 +95,20 @@ def render_check(result: CheckResult) -> str:
         personal=result.personal[:SHOWN_ROWS],
         personal_kinds=sorted(Counter(each.kind for each in result.personal).items()),
         suspects=result.suspects[:SHOWN_PAIRS],
+        noise=noise,
+        noise_charts=noise_charts,
+        noise_measured=_measured(noise.measurements) if noise else [],
+        num_answers=SHOWN_PAIRS,
+        curve=curve,
+        curve_charts=curve_charts,
         facts=facts(result),
         measured=measured,
         not_measured=[each for each in result.measurements if not isinstance(each, Measurement)],
     )
+
+
+def _measured(measurements: list[Measurement | NotMeasured]) -> list[Measurement]:
+    return [each for each in measurements if isinstance(each, Measurement)]
 
 
 def tiles(result: CheckResult) -> list[Tile]:

@@ -1,0 +1,92 @@
+"""Held-out loss over training data as a figure, and what more data would bring."""
+
+import numpy as np
+import plotly.graph_objects as go
+
+from heldout.core.learning_curve import LearningCurve
+from heldout.report import words
+from heldout.report.chart import Chart, Key, band, blank, horizontal, line, marker
+
+
+def curve_chart(curve: LearningCurve) -> Chart:
+    """All trainings, the power law through them, and its forecasts with their intervals."""
+    height = 380
+    figure = blank(height)
+    points = curve.points
+    most = curve.forecasts[0].num_tokens / curve.forecasts[0].factor
+    last = max(each.num_tokens for each in curve.forecasts)
+    ahead = sorted(curve.forecasts, key=lambda each: each.factor)
+    here = curve.at(most)
+    figure.add_trace(
+        band(
+            [most, *(each.num_tokens for each in ahead)],
+            [here, *(each.interval.low for each in ahead)],
+            [here, *(each.interval.high for each in ahead)],
+            "heldout_band",
+        )
+    )
+    first = min(point.num_tokens for point in points)
+    for low, high, dash in ((first, most, "solid"), (most, last, "dash")):
+        xs = np.geomspace(low, high, 40)
+        figure.add_trace(
+            go.Scatter(
+                x=xs.tolist(),
+                y=[curve.at(x) for x in xs],
+                mode="lines",
+                line=line("heldout", dash=dash),
+                hoverinfo="skip",
+            )
+        )
+    figure.add_trace(
+        go.Scatter(
+            x=[point.num_tokens for point in points],
+            y=[point.nats_per_token for point in points],
+            customdata=[(point.num_rows, point.seed) for point in points],
+            mode="markers",
+            marker=marker("heldout_dots", size=8),
+            hovertemplate="%{customdata[0]:,} rows, seed %{customdata[1]}<br>"
+            "%{x:,.0f} tokens: %{y:.3f}<extra></extra>",
+        )
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=[each.num_tokens for each in ahead],
+            y=[each.nats_per_token for each in ahead],
+            customdata=[
+                (each.factor, each.interval.low, each.interval.high, each.gain) for each in ahead
+            ],
+            mode="markers",
+            marker=marker("heldout", size=10, symbol="diamond", ring=True),
+            hovertemplate="%{customdata[0]:g} times the data: %{y:.3f} "
+            "(%{customdata[1]:.3f} to %{customdata[2]:.3f}), "
+            "lower by %{customdata[3]:.3f}<extra></extra>",
+        )
+    )
+    legend = [
+        Key("One training", "heldout_dots", "dots"),
+        Key("Power law through them", "heldout"),
+        Key("Forecast", "heldout", "diamond"),
+        Key(f"Its {words.level(ahead[0].interval)} interval", "heldout_band", "band"),
+    ]
+    lowest = min(point.nats_per_token for point in points)
+    highest = max(point.nats_per_token for point in points)
+    if curve.base_nats_per_token <= highest + 0.5 * (highest - lowest):
+        horizontal(figure, curve.base_nats_per_token, "base")
+        legend.append(Key("Base model", "base", "dot"))
+    figure.update_xaxes(type="log", title_text="training tokens (logarithmic)", showgrid=True)
+    told = "; ".join(
+        f"{words.integer(round(each.num_tokens))} tokens: {words.number(each.nats_per_token)}"
+        for each in [*points, *ahead]
+    )
+    return Chart(
+        "learning-curve",
+        "Is more data worth it?",
+        figure,
+        "Held-out loss in nats per token, lower is better",
+        f"Held-out loss over training tokens: {told}.",
+        f"Each mark is the same recipe trained on a part of the data. Where the line runs flat at "
+        f"its right end, more data of this kind brings little. It falls towards {curve.E:.3f}; "
+        f"the dashed part lies outside all that was measured.",
+        height,
+        tuple(legend),
+    )
