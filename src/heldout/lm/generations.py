@@ -95,8 +95,8 @@ def with_nats(
     One forward pass over each prompt with its continuation, and one with its reference. The base
     model must have the tokenizer that the text was generated with.
     """
-    own = _token_nats(base, tokenizer, generated.prompt_ids, generated.token_ids, batch_size)
-    human = _token_nats(base, tokenizer, generated.prompt_ids, generated.reference_ids, batch_size)
+    own = token_nats(base, tokenizer, generated.prompt_ids, generated.token_ids, batch_size)
+    human = token_nats(base, tokenizer, generated.prompt_ids, generated.reference_ids, batch_size)
     return replace(generated, own_nats=own, reference_nats=human)
 
 
@@ -134,7 +134,14 @@ def _prompt(
     return prompt, continuation_ids(tokenizer, answer)[:new_tokens]
 
 
-def _token_nats(model, tokenizer, prompts_ids, continued, batch_size: int) -> list[np.ndarray]:
+def token_nats(
+    model: torch.nn.Module,
+    tokenizer: Any,
+    prompts_ids: Sequence[np.ndarray],
+    continued: Sequence[np.ndarray],
+    batch_size: int,
+) -> list[np.ndarray]:
+    """Loss of each token of each continuation after its prompt, in nats; one forward pass each."""
     limit = context_length(model) or 2**31
     windows = []
     for prompt, ids in zip(prompts_ids, continued, strict=True):
