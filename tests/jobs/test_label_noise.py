@@ -196,6 +196,22 @@ def test_options_that_cannot_work_are_refused(tmp_path, options, message):
 
 
 @pytest.mark.slow
+def test_check_with_a_learning_curve(tmp_path, tiny_model_dir, topics_text):
+    words = topics_text.split()
+    texts = [" ".join(words[at : at + 12]) for at in range(0, 3000, 12)]
+    path = written(tmp_path / "train.jsonl", [{"text": text} for text in texts])
+    settings = ["data.max_length=64", "train.learning_rate=3e-3", "train.max_epochs=1"]
+    found = check(path, model=str(tiny_model_dir), learning_curve=True, settings=settings)
+    curve = found.learning_curve
+    assert curve is not None, found.measurements
+    assert len(curve.points) == 12
+    assert curve.num_groups >= 30
+    smallest, largest = curve.points[0], curve.points[3]
+    assert largest.nats_per_token < smallest.nats_per_token < curve.base_nats_per_token
+    assert CheckResult.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+@pytest.mark.slow
 def test_planted_swaps_of_real_answers(tmp_path):
     """300 real questions, a tenth of the answers swapped: what docs/check.md tells."""
     rows = question_answer_rows(

@@ -1,5 +1,7 @@
 """Held-out loss over training data as a figure, and what more data would bring."""
 
+from statistics import fmean
+
 import numpy as np
 import plotly.graph_objects as go
 
@@ -73,7 +75,17 @@ def curve_chart(curve: LearningCurve) -> Chart:
     if curve.base_nats_per_token <= highest + 0.5 * (highest - lowest):
         horizontal(figure, curve.base_nats_per_token, "base")
         legend.append(Key("Base model", "base", "dot"))
-    figure.update_xaxes(type="log", title_text="training tokens (logarithmic)", showgrid=True)
+    sizes: dict[float, list[int]] = {}
+    for point in points:
+        sizes.setdefault(point.fraction, []).append(point.num_tokens)
+    ticks = [*(fmean(each) for each in sizes.values()), *(each.num_tokens for each in ahead)]
+    figure.update_xaxes(
+        type="log",
+        title_text="training tokens (logarithmic)",
+        showgrid=True,
+        tickvals=ticks,
+        ticktext=[thousands(tick) for tick in ticks],
+    )
     told = "; ".join(
         f"{words.integer(round(each.num_tokens))} tokens: {words.number(each.nats_per_token)}"
         for each in [*points, *ahead]
@@ -90,3 +102,11 @@ def curve_chart(curve: LearningCurve) -> Chart:
         height,
         tuple(legend),
     )
+
+
+def thousands(num: float) -> str:
+    """``850``, ``16k``, ``1.2M``."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if num >= size:
+            return f"{num / size:.3g}{letter}"
+    return f"{num:.0f}"
