@@ -3,6 +3,7 @@
 # G groups, R resamples
 
 from dataclasses import dataclass
+from math import exp, lgamma, log
 from statistics import NormalDist
 
 import numpy as np
@@ -203,6 +204,45 @@ def share_estimate(values, groups, *, level: float = 0.95) -> tuple[float, Inter
     reach = z * variance**0.5 / (1 + z**2 / num_groups)
     low, high = max(0.0, center - reach), min(1.0, center + reach)
     return share, Interval(min(low, share), max(high, share), level, "Wilson over groups")
+
+
+def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> Interval:
+    """Exact interval of a share of independent trials (Clopper and Pearson 1934).
+
+    Never too narrow: 0 of 59 ends at .061, and at .05 with level .9. Cost: two bisections.
+    """
+    if not 0 <= successes <= trials or trials < 1:
+        raise ValueError(f"A share needs trials, and successes among them: {successes}/{trials}.")
+    tail = (1 - level) / 2
+    low = 0.0
+    if successes > 0:  # the share under which so many or more are just too unlikely
+        low = _bisected(lambda share: 1 - _binomial_cdf(successes - 1, trials, share), tail)
+    high = 1.0
+    if successes < trials:
+        high = _bisected(lambda share: -_binomial_cdf(successes, trials, share), -tail)
+    return Interval(low, high, level, "Clopper-Pearson")
+
+
+def _bisected(rising, target: float) -> float:
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rising(middle) < target else (low, middle)
+    return (low + high) / 2
+
+
+def _binomial_cdf(most: int, trials: int, share: float) -> float:
+    if share in (0.0, 1.0):
+        return 1.0 if share == 0.0 or most >= trials else 0.0
+    logs = (
+        lgamma(trials + 1)
+        - lgamma(number + 1)
+        - lgamma(trials - number + 1)
+        + number * log(share)
+        + (trials - number) * log(1 - share)
+        for number in range(most + 1)
+    )
+    return min(1.0, sum(exp(each) for each in logs))
 
 
 def difference_of_estimates(first, second) -> Contrast:

@@ -27,6 +27,7 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
 from heldout.core.run import Run
 from heldout.core.verdict import Verdict
+from heldout.data.shift import word_shift
 from heldout.jobs.arms import losses_of, training_device
 from heldout.jobs.diagnosed_texts import DiagnosedTexts, spread, texts_of_files, texts_of_run
 from heldout.jobs.evidence import Asked, gather
@@ -301,6 +302,7 @@ def _from_model(
         history=history,
         checks=(*gathered.checks, _leak_check(texts)),
         update_norm=facts.update_norm or gathered.update_norm,
+        extra={**facts.extra, **_shift(texts)},
     )
     evidence = replace(evidence, losses=losses, facts=facts, min_effect=recipe.eval.min_effect)
     measurements: list[Measurement | NotMeasured] = []
@@ -379,6 +381,12 @@ def _follow(
                 torch.cuda.empty_cache()
             progress.advance(1, folder.name)
     return losses, points
+
+
+def _shift(texts: DiagnosedTexts) -> dict[str, float]:
+    """How far the words of both samples lie apart, in bits beyond chance."""
+    found = word_shift(texts.train, texts.heldout)
+    return {} if found is None else {"shift": found.beyond_chance}
 
 
 def _leak_check(texts: DiagnosedTexts) -> SetupCheck:

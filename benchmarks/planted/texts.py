@@ -1,0 +1,196 @@
+"""Short rows of real text with groups, in parts; nothing is downloaded, nothing committed.
+
+Rules are tuned on ``DEVELOPMENT`` texts and tested on ``TEST`` texts. Which rows there are follows
+from the installed packages, as the hash in a record tells.
+"""
+
+import ast
+import gzip
+import json
+import random
+import re
+import sysconfig
+from collections.abc import Iterator
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from heldout.core.row import Row
+from heldout.data.duplicates import find_duplicates
+from heldout.data.factbook import QUESTIONS, question_answer_rows
+
+CACHE = Path(".cache/planted/texts")
+CHARACTERS = (100, 190)  # of a row
+NUM_VALIDATION, NUM_HELDOUT = 36, 84
+DEVELOPMENT = ("factbook", "topics")
+TEST = ("docstrings", "packages", "manuals")
+GENERAL = {"factbook": "topics", "topics": "factbook", "docstrings": "manuals"} | {
+    "packages": "manuals",
+    "manuals": "docstrings",
+}  # text of another kind, for shifts and for what is forgotten
+_MARKUP = re.compile(r"\\f[A-Z]|\\-|\\&|\\e")
+
+
+def rows_of(text: str) -> list[Row]:
+    """All rows of one text, near duplicates left out; found once, then read from the cache."""
+    return list(_rows_of(text))
+
+
+@cache
+def _rows_of(text: str) -> tuple[Row, ...]:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    path = CACHE / f"{text}.jsonl"
+    if not path.exists():
+        rows = [
+            Row(number, messages, group) for number, (messages, group) in enumerate(FOUND[text]())
+        ]
+        twins = {pair.row_b for pair in find_duplicates(rows, 0.5)}
+        kept = [row for row in rows if row.index not in twins]
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(row.to_json()) + "\n" for row in kept))
+        partial.replace(path)
+    return tuple(Row.from_json(json.loads(line)) for line in path.read_text().splitlines())
+
+
+def parts_of(text: str, num_train: int, seed: int) -> dict[str, list[Row]]:
+    """Training rows (nested for one seed), validation and held-out rows, of different groups."""
+    by_group: dict[str, list[Row]] = {}
+    for row in rows_of(text):
+        by_group.setdefault(row.group, []).append(row)
+    names = sorted(by_group, key=lambda name: sha256(f"{seed} {name}".encode()).digest())
+    parts: dict[str, list[Row]] = {"heldout": [], "validation": [], "train": []}
+    wanted = {"heldout": NUM_HELDOUT, "validation": NUM_VALIDATION, "train": num_train}
+    for name in names:
+        part = next((p for p in parts if len(parts[p]) < wanted[p]), None)
+        if part is None:
+            break
+        rows = sorted(by_group[name], key=lambda row: sha256(row.text.encode()).digest())
+        parts[part] += rows[:3]
+    short = [part for part in parts if len(parts[part]) < wanted[part]]
+    assert not short, f"{text} has too few rows for {short}"
+    return {part: rows[: wanted[part]] for part, rows in parts.items()}
+
+
+def hash_of(texts: tuple[str, ...]) -> str:
+    found = sha256()
+    for text in texts:
+        for row in rows_of(text):
+            found.update(json.dumps(row.to_json(), sort_keys=True).encode())
+    return found.hexdigest()
+
+
+def entry_of(row: Row) -> dict[str, object]:
+    """A row as it stands in a data file."""
+    if row.kind == "text":
+        return {"text": row.text, "group": row.group}
+    if row.kind == "completion":
+        prompt, completion = (message["content"] for message in row.messages)
+        return {"prompt": prompt, "completion": completion, "group": row.group}
+    return {"messages": list(row.messages), "group": row.group}
+
+
+def as_conversation(row: Row) -> Row:
+    """A prompt with completion as a turn of each side."""
+    prompt, completion = (message["content"] for message in row.messages)
+    question = prompt.removeprefix("Question: ").removesuffix("\nAnswer:")
+    messages = (
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": completion.strip()},
+    )
+    return Row(row.index, messages, row.group)
+
+
+# Where rows come from
+
+Found = Iterator[tuple[tuple[dict[str, str], ...], str]]
+
+
+def _factbook() -> Found:
+    rows = question_answer_rows(1, 1, 150, 6, fields=tuple(QUESTIONS))
+    for row in rows["test"]:
+        yield _answer(row["prompt"], row["completion"]), row["group"]
+
+
+def _answer(prompt: str, completion: str) -> tuple[dict[str, str], ...]:
+    return (
+        {"role": "prompt", "content": prompt},
+        {"role": "completion", "content": completion},
+    )
+
+
+def _text(text: str) -> tuple[dict[str, str], ...]:
+    return ({"role": "text", "content": text},)
+
+
+def _topics() -> Found:
+    from pydoc_data.topics import topics
+
+    for topic in sorted(topics):
+        for number, paragraph in enumerate(topics[topic].split("\n\n")):
+            words = " ".join(paragraph.split())
+            for start in range(0, len(words) - CHARACTERS[0], 160):
+                piece = words[start : start + 160].partition(" ")[2].rpartition(" ")[0]
+                if len(piece) >= CHARACTERS[0]:
+                    yield _text(piece), f"{topic} {number // 4}"
+
+
+def _docstrings() -> Found:
+    library = Path(sysconfig.get_paths()["stdlib"])
+    for file in sorted(library.rglob("*.py")):
+        path = file.relative_to(library)
+        if {"test", "tests", "site-packages", "idlelib", "lib2to3"}.isdisjoint(path.parts):
+            for header, words in _functions(file):
+                yield _text(f'{header}\n    """{words}"""'), "/".join(path.parts[:2])
+
+
+def _packages() -> Found:
+    library = Path(sysconfig.get_paths()["purelib"])
+    found = [
+        file
+        for package in ("numpy", "sympy", "networkx", "nltk", "pandas", "mpmath")
+        for file in sorted((library / package).rglob("*.py"))
+    ]
+    random.Random(0).shuffle(found)
+    for file in found[:900]:
+        path = file.relative_to(library)
+        if {"test", "tests", "testing"}.isdisjoint(path.parts):
+            for header, words in _functions(file):
+                yield _answer(header, f"\n    {words}"), str(path)
+
+
+def _functions(file: Path) -> Iterator[tuple[str, str]]:
+    """Header and first paragraph of every documented function of a file."""
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and (found := ast.get_docstring(node)):
+            words = " ".join(found.split("\n\n")[0].split())
+            header = f"def {node.name}({ast.unparse(node.args)}):"
+            if len(words) > 45 and CHARACTERS[0] <= len(header) + len(words) <= CHARACTERS[1]:
+                yield header, words
+
+
+def _manuals() -> Found:
+    files = [
+        f for f in sorted(Path("/usr/share/man/man1").glob("*.1.gz")) if "gcloud" not in f.name
+    ]
+    random.Random(0).shuffle(files)
+    for file in files[:600]:
+        if file.stat().st_size > 60_000:
+            continue
+        whole = gzip.decompress(file.read_bytes()).decode("utf-8", "replace")
+        for paragraph in re.split(r"\n(?:\.[^\n]*\n)+|\n\n", whole):
+            words = " ".join(_MARKUP.sub("", paragraph).split())
+            if CHARACTERS[0] <= len(words) <= CHARACTERS[1] and "\\" not in words:
+                yield _text(words), file.name.partition(".")[0]
+
+
+FOUND = {
+    "factbook": _factbook,
+    "topics": _topics,
+    "docstrings": _docstrings,
+    "packages": _packages,
+    "manuals": _manuals,
+}
