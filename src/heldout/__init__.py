@@ -15,6 +15,7 @@ _HOMES = {
     "check": "heldout.jobs.check",
     "diagnose": "heldout.jobs.diagnose",
     "fit": "heldout.jobs.fit",
+    "hyperfit": "heldout.jobs.hyperfit",
     "resume": "heldout.jobs.fit",
     "write_report": "heldout.jobs.report",
     "Augmentation": "heldout.core.augmentation",

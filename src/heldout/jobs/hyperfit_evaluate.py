@@ -1,0 +1,183 @@
+"""Continue the test contexts with every model and decoding, one file of text per arm."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from heldout.core.decoding import GREEDY, Decoding
+from heldout.core.progress import Progress
+from heldout.core.recipe import Recipe
+from heldout.core.run import Run
+from heldout.jobs.arms import Target, training_device
+from heldout.jobs.hyperfit_texts import Contexts, contexts_of, decoded, write
+from heldout.jobs.hyperfit_train import EARLY_STOPPED, Sample
+from heldout.lm.citation_blocker import CitationBlocker
+from heldout.lm.load import LoadedModel, load_model
+from heldout.lm.sharpness import sharpness
+from heldout.lm.tokenize import tokenize_row
+
+MODELS = ("base", EARLY_STOPPED, "best")
+
+
+@dataclass(frozen=True)
+class TextArm:
+    """A model with a way of decoding; ``model`` is base, early_stopped or best."""
+
+    name: str
+    title: str
+    model: str
+    decoding: Decoding = GREEDY
+    blocked: bool = False
+
+
+def text_arms(recipe: Recipe) -> list[TextArm]:
+    """All arms, those that the claim rests on first."""
+    settings = recipe.hyperfit
+    top_p = Decoding(temperature=1.0, top_p=settings.top_p)
+    min_p = Decoding(temperature=1.0, min_p=settings.min_p)
+    penalty = Decoding(repetition_penalty=settings.repetition_penalty)
+    return [
+        TextArm("base_greedy", "Base, greedy", "base"),
+        TextArm("hyperfitted_greedy", "Hyperfitted, greedy", "best"),
+        TextArm("early_stopped_greedy", "Early-stopped, greedy", EARLY_STOPPED),
+        TextArm("base_top_p", f"Base, top-p {settings.top_p:g}", "base", top_p),
+        TextArm("hyperfitted_blocker", "Hyperfitted, blocker", "best", blocked=True),
+        TextArm("base_min_p", f"Base, min-p {settings.min_p:g}", "base", min_p),
+        TextArm(
+            "base_repetition_penalty",
+            f"Base, repetition penalty {settings.repetition_penalty:g}",
+            "base",
+            penalty,
+        ),
+        TextArm("hyperfitted_top_p", f"Hyperfitted, top-p {settings.top_p:g}", "best", top_p),
+    ]
+
+
+def evaluate(
+    run: Run,
+    target: Target,
+    recipe: Recipe,
+    progress: Progress,
+    check_interrupt: Callable[[], None],
+) -> None:
+    """Write what is missing of ``contexts.json``, ``texts/ARM.json``, ``sharpness/MODEL.npz``."""
+    for name in ("texts", "sharpness"):
+        run.path(name).mkdir(exist_ok=True)
+    arms = text_arms(recipe)
+    todo = [arm for arm in arms if not run.path(f"texts/{arm.name}.json").exists()]
+    unread = [name for name in MODELS if not run.path(f"sharpness/{name}.npz").exists()]
+    if not todo and not unread:
+        return
+    models = _Models(run, target, recipe)
+    contexts = _contexts(run, recipe, models.tokenizer)
+    blocker = CitationBlocker.of(
+        run.read_json("sample.json")["trained"], recipe.hyperfit.blocked_ngram
+    )
+    with progress.stage("continuing test contexts", len(todo)):
+        for arm in todo:
+            check_interrupt()
+            loaded = models.load(arm.model)
+            texts_ids = write(
+                loaded.model,
+                loaded.tokenizer,
+                contexts,
+                recipe,
+                arm.decoding,
+                [blocker] if arm.blocked else [],
+            )
+            run.write_json(
+                f"texts/{arm.name}.json",
+                {
+                    "decoding": arm.decoding.name,
+                    "blocked_ngram": recipe.hyperfit.blocked_ngram if arm.blocked else None,
+                    "batch_size": recipe.hyperfit.generation_batch,
+                    "ids": texts_ids,
+                    "texts": decoded(loaded.tokenizer, texts_ids),
+                },
+            )
+            progress.advance(1, arm.title)
+    with progress.stage("reading test contexts", len(unread)):
+        for name in unread:
+            check_interrupt()
+            loaded = models.load(name)
+            found = sharpness(
+                loaded.model,
+                contexts.windows,
+                loaded.tokenizer.pad_token_id,
+                batch_size=recipe.eval.batch_size,
+            )
+            found.save(run.path(f"sharpness/{name}.npz"))
+            progress.advance(1, name)
+
+
+class _Models:
+    """One model in memory at a time."""
+
+    def __init__(self, run: Run, target: Target, recipe: Recipe):
+        self.run = run
+        self.target = target
+        self.recipe = recipe
+        self.name = "base"
+        self.loaded: LoadedModel | None = target.load(recipe)
+
+    @property
+    def tokenizer(self) -> Any:
+        assert self.loaded is not None
+        return self.loaded.tokenizer
+
+    def load(self, name: str) -> LoadedModel:
+        if name != self.name or self.loaded is None:
+            self.loaded = None
+            self.loaded = self._load(name)
+            self.name = name
+        return self.loaded
+
+    def _load(self, name: str) -> LoadedModel:
+        if name == "base":
+            return self.target.load(self.recipe)
+        return load_model(
+            str(self.run.path(name)),
+            device=training_device(),
+            trust_remote_code=self.recipe.model.trust_remote_code,
+        )
+
+
+def _contexts(run: Run, recipe: Recipe, tokenizer: Any) -> Contexts:
+    """The test contexts; the test part is opened once, and the sample is written beside them."""
+    if not run.path("sample.json").exists():
+        sample = Sample(list(run.read_rows("train")), tokenizer, recipe)
+        control = sample.left
+        if len(control) < len(sample):  # too little text is left: other held-out text
+            rows = run.read_rows("validation")
+            windows = (tokenize_row(row, tokenizer, recipe.data.max_length) for row in rows)
+            control = [each.input_ids for found in windows for each in found.windows]
+        run.write_json(
+            "sample.json",
+            {
+                "trained": [sample.ids_of(place) for place in range(len(sample))],
+                "control": control[: len(sample)],
+            },
+        )
+    if not run.path("contexts.json").exists():
+        contexts = contexts_of(
+            list(run.open_test("contexts to continue")),
+            tokenizer,
+            recipe,
+            recipe.hyperfit.num_contexts,
+            "test",
+        )
+        run.write_json(
+            "contexts.json",
+            {
+                **vars(contexts),
+                "prompt_texts": decoded(tokenizer, contexts.prompts),
+                "reference_texts": decoded(tokenizer, contexts.references),
+            },
+        )
+    return load_contexts(run)
+
+
+def load_contexts(run: Run) -> Contexts:
+    """What ``evaluate`` wrote."""
+    entry = run.read_json("contexts.json")
+    return Contexts(entry["prompts"], entry["references"], entry["groups"], entry["row_index"])

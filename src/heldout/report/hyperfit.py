@@ -1,0 +1,351 @@
+"""The page of a hyperfitting: did it work, what did it cost, and the texts to see for oneself.
+
+Every number is computed before it comes here; nothing but drawing is done.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import plotly.graph_objects as go
+
+from heldout.core.measurement import Interval, Measurement, NotMeasured
+from heldout.report import words
+from heldout.report.chart import (
+    Chart,
+    Key,
+    blank,
+    epoch_axis,
+    horizontal,
+    line,
+    marker,
+    plain,
+    vertical,
+)
+from heldout.report.figures import LOSS, ForestRow, forest
+from heldout.report.page import render_page
+
+OURS, BASE = "hyperfitted_greedy", "base_greedy"
+
+# arm or model -> color and dash, the same in all figures
+STYLES = {
+    OURS: ("heldout", "solid"),
+    BASE: ("base", "solid"),
+    "early_stopped_greedy": ("train", "dash"),
+    "base_top_p": ("run2", "dashdot"),
+    "human": ("kept", "dot"),
+    "hyperfitted_blocker": ("run5", "longdash"),
+}
+MODELS = {
+    "base": ("Base", "base", "solid"),
+    "early_stopped": ("Early-stopped", "train", "dash"),
+    "hyperfitted": ("Hyperfitted", "heldout", "solid"),
+}
+COLUMNS = (
+    ("ttr", "TTR", 3),
+    ("distinct_2", "Distinct-2", 3),
+    ("distinct_3", "Distinct-3", 3),
+    ("seq_rep_4", "seq-rep-4", 3),
+    ("self_bleu", "Self-BLEU", 3),
+    ("compression_ratio", "Compression", 2),
+    ("distance", "Distance", 2),
+    ("inside_band", "In the band", 2),
+    ("overlap_train", "Match, sample", 1),
+    ("overlap_heldout", "Match, other text", 1),
+    ("longest_copy", "Longest match", 0),
+)
+MODEL_ROWS = (
+    ("nll", "Loss on the human continuation, nats/token", 3),
+    ("entropy", "Entropy of the prediction, nats", 3),
+    ("top_probability", "Probability of the likeliest token", 3),
+    ("accuracy", "True token is the likeliest", 3),
+    ("log_rank", "Rank of the true token, mean ln(1 + rank)", 2),
+)
+
+
+@dataclass(frozen=True)
+class CheckpointPoint:
+    step: int
+    epoch: float
+    train_nll: float
+    validation_nll: float
+    ttr: float
+    repetition: float
+    is_lowest: bool
+
+
+@dataclass(frozen=True)
+class PositionPoint:
+    """One figure of one subject (arm or model) over a block of positions."""
+
+    figure: str
+    subject: str
+    start: int
+    end: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class TextSample:
+    prompt: str
+    texts: dict[str, str]  # arm -> continuation
+
+
+@dataclass(frozen=True)
+class HyperfitPage:
+    """All that the page shows."""
+
+    title: str
+    model: str
+    method: str
+    outcome: str
+    sentences: Sequence[str]
+    warnings: Sequence[str]
+    num_contexts: int
+    context_tokens: int
+    new_tokens: int
+    checkpoints: Sequence[CheckpointPoint]
+    kept_step: int
+    target_loss: float
+    titles: dict[str, str]  # arm -> words
+    numbers: dict[str, Measurement]
+    not_measured: Sequence[NotMeasured]
+    entropy_edges: Sequence[float]
+    entropy_shares: dict[str, list[float]]
+    positions: Sequence[PositionPoint]
+    samples: Sequence[TextSample]
+    hardware: str
+    recipe: str
+
+
+def write_hyperfit(shown: HyperfitPage, path: Path) -> Path:
+    """Write one self-contained HTML file; whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(render_hyperfit(shown), encoding="utf-8")
+    return partial.replace(path)
+
+
+def render_hyperfit(shown: HyperfitPage) -> str:
+    charts = [
+        losses(shown),
+        text_over_epochs(shown),
+        diversity_of_arms(shown),
+        repetition_of_arms(shown),
+        entropies(shown),
+        by_position(shown, "new_types", "New tokens by position", "share of first occurrences"),
+        by_position(shown, "repeats", "Repeats by position", "share of 4-grams that came before"),
+    ]
+    return render_page(
+        "hyperfit.html.j2",
+        charts,
+        title=shown.title,
+        shown=shown,
+        columns=COLUMNS,
+        model_rows=MODEL_ROWS,
+        models=MODELS,
+        cell=lambda name, digits: _cell(shown, name, digits),
+        ours=OURS,
+    )
+
+
+def losses(shown: HyperfitPage) -> Chart:
+    """Training and validation loss over epochs."""
+    figure = blank(340)
+    for token, label, value in (
+        ("train", "training", lambda point: point.train_nll),
+        ("heldout", "validation", lambda point: point.validation_nll),
+    ):
+        figure.add_trace(_over_epochs(shown, token, label, value))
+    horizontal(figure, shown.target_loss, "train")
+    _mark_epochs(figure, shown)
+    figure.update_yaxes(rangemode="tozero", tickformat=".1f")
+    first, last = shown.checkpoints[0], shown.checkpoints[-1]
+    return Chart(
+        "losses",
+        "Loss on the sample and on other text",
+        figure,
+        LOSS,
+        f"Line chart over epochs. Training loss falls from {first.train_nll:.2f} to "
+        f"{last.train_nll:.2f}; validation loss goes from {first.validation_nll:.2f} to "
+        f"{last.validation_nll:.2f}.",
+        "Training ends where the training loss meets the dotted target. Validation loss rises "
+        "meanwhile: by that measure the model gets worse.",
+        340,
+        (
+            Key("The sample", "train"),
+            Key("Validation contexts' text", "heldout"),
+            Key("Target", "train", "dot"),
+        ),
+    )
+
+
+def text_over_epochs(shown: HyperfitPage) -> Chart:
+    """Diversity and repetition of greedy text over epochs."""
+    figure = blank(340)
+    for token, dash, label, value in (
+        ("heldout", "solid", "TTR", lambda point: point.ttr),
+        ("base", "dash", "repeated 4-grams", lambda point: point.repetition),
+    ):
+        figure.add_trace(_over_epochs(shown, token, label, value, dash))
+    _mark_epochs(figure, shown)
+    figure.update_yaxes(range=[0, 1], tickformat=".1f")
+    first, last = shown.checkpoints[0], shown.checkpoints[-1]
+    return Chart(
+        "text",
+        "Greedy text on the way",
+        figure,
+        "Shares of tokens and of 4-grams, on validation contexts",
+        f"Line chart over epochs. TTR goes from {first.ttr:.2f} to {last.ttr:.2f}, the share of "
+        f"repeated 4-grams from {first.repetition:.2f} to {last.repetition:.2f}.",
+        "Distinct tokens rise and repeats fall while the validation loss beside it gets worse.",
+        340,
+        (Key("Distinct tokens (TTR)", "heldout"), Key("Repeated 4-grams", "base", "dash")),
+    )
+
+
+def diversity_of_arms(shown: HyperfitPage) -> Chart:
+    """TTR of every arm with its interval."""
+    return forest(
+        "ttr",
+        "Distinct tokens in greedy and sampled text",
+        f"TTR over {shown.new_tokens} tokens, {shown.num_contexts} held-out contexts",
+        "Higher is more varied, and more than the human text is too much. Squares with 95 % "
+        "intervals over contexts.",
+        _rows(shown, "ttr"),
+    )
+
+
+def repetition_of_arms(shown: HyperfitPage) -> Chart:
+    """seq-rep-4 of every arm with its interval."""
+    return forest(
+        "repetition",
+        "Repetition",
+        f"Share of 4-grams that the text has had before, over {shown.new_tokens} tokens",
+        "Lower is better; people repeat next to nothing over such a length.",
+        _rows(shown, "seq_rep_4"),
+    )
+
+
+def entropies(shown: HyperfitPage) -> Chart:
+    """How sharp predictions are: the distribution of entropies over the human text's tokens."""
+    figure = blank(340)
+    edges = shown.entropy_edges
+    middles = [(low + high) / 2 for low, high in pairwise(edges)]
+    legend = []
+    for name, (label, token, dash) in MODELS.items():
+        shares = shown.entropy_shares["best" if name == "hyperfitted" else name]
+        figure.add_trace(
+            go.Scatter(
+                x=middles,
+                y=[round(share, 5) for share in shares],
+                mode="lines",
+                line={**line(token, dash=dash), "shape": "hvh"},
+                hovertemplate=f"{label}: %{{y:.1%}} of tokens at %{{x:.2f}} nats<extra></extra>",
+            )
+        )
+        legend.append(Key(label, token, dash))
+    figure.update_xaxes(title_text="entropy of the next-token prediction, nats", showgrid=True)
+    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+    means = ", ".join(
+        f"{label} {shown.numbers[f'entropy_{name}'].value:.2f}"
+        for name, (label, *_) in MODELS.items()
+    )
+    return Chart(
+        "entropies",
+        "How sharp the predictions are",
+        figure,
+        "Share of the human text's tokens",
+        f"Histograms of the entropy of next-token predictions. Means in nats: {means}.",
+        "The farther left, the surer the model is of its next token, rightly or not.",
+        340,
+        tuple(legend),
+    )
+
+
+def by_position(shown: HyperfitPage, name: str, title: str, unit: str) -> Chart:
+    """A figure of each main arm over the blocks of the continuation."""
+    figure = blank(320)
+    legend = []
+    ends: list[float] = [0.0]
+    for subject, (token, dash) in STYLES.items():
+        points = [p for p in shown.positions if p.figure == name and p.subject == subject]
+        if not points or subject == "hyperfitted_blocker":
+            continue
+        label = shown.titles[subject]
+        figure.add_trace(
+            go.Scatter(
+                x=[(point.start + point.end) / 2 for point in points],
+                y=[round(point.value, 5) for point in points],
+                mode="lines+markers",
+                line=line(token, dash=dash),
+                marker=marker(token, size=6),
+                customdata=[
+                    [f"{p.start + 1} to {p.end}", f"{p.low:.2f} to {p.high:.2f}"] for p in points
+                ],
+                hovertemplate=f"{plain(label)}, tokens %{{customdata[0]}}<br>%{{y:.3f}} "
+                "(%{customdata[1]})<extra></extra>",
+            )
+        )
+        ends += [point.value for point in points]
+        legend.append(Key(label, token, dash))
+    figure.update_xaxes(title_text="token of the continuation", range=[0, shown.new_tokens])
+    figure.update_yaxes(range=[0, max(ends) * 1.08 + 0.01], tickformat=".2f")
+    return Chart(
+        name.replace("_", "-"),
+        title,
+        figure,
+        unit[:1].upper() + unit[1:],
+        f"Line chart of {len(legend)} arms over the continuation: {unit}.",
+        "Text that falls into a loop shows at its end first.",
+        320,
+        tuple(legend),
+    )
+
+
+def _rows(shown: HyperfitPage, figure: str) -> list[ForestRow]:
+    rows = []
+    for arm, title in shown.titles.items():
+        measured = shown.numbers[f"{figure}_{arm}"]
+        token = STYLES.get(arm, ("ink", ""))[0]
+        rows.append(ForestRow(title, measured.value, measured.interval, arm == OURS, token))
+    return rows
+
+
+def _over_epochs(
+    shown: HyperfitPage,
+    token: str,
+    label: str,
+    value: Callable[[CheckpointPoint], float],
+    dash: str = "solid",
+) -> go.Scatter:
+    return go.Scatter(
+        x=[round(point.epoch, 4) for point in shown.checkpoints],
+        y=[round(value(point), 5) for point in shown.checkpoints],
+        mode="lines+markers",
+        line=line(token, dash=dash),
+        marker=marker(token, size=5),
+        hovertemplate=f"{label}, epoch %{{x:.3~g}}: %{{y:.3f}}<extra></extra>",
+    )
+
+
+def _mark_epochs(figure: go.Figure, shown: HyperfitPage) -> None:
+    """Where the two checkpoints lie that are compared."""
+    epoch_axis(figure, shown.checkpoints[-1].epoch)
+    early = [point for point in shown.checkpoints if point.is_lowest][-1]
+    kept = next(point for point in shown.checkpoints if point.step == shown.kept_step)
+    if early.epoch != kept.epoch:
+        vertical(figure, early.epoch, "base", "early-stopped", "center")
+    vertical(figure, kept.epoch, "kept", "kept", "right")
+
+
+def _cell(shown: HyperfitPage, name: str, digits: int) -> tuple[str, str]:
+    """A value and its interval, in words."""
+    measured = shown.numbers[name]
+    bounds: Interval | None = measured.interval
+    value = words.number(measured.value, digits)
+    if bounds is None:
+        return value, ""
+    return value, f"{words.number(bounds.low, digits)} to {words.number(bounds.high, digits)}"
