@@ -10,7 +10,9 @@ import typer
 
 from heldout.cli.capacity import capacity
 from heldout.cli.check import check
+from heldout.cli.compress import compress
 from heldout.cli.diagnose import diagnose
+from heldout.cli.hyperfit import hyperfit
 from heldout.core.errors import Interrupted, UserError, did_you_mean
 
 app = typer.Typer(
@@ -210,6 +212,7 @@ def plan_laws(
 
 
 plan_app.command()(capacity)
+plan_app.command()(compress)
 
 
 @app.command("list")
@@ -242,6 +245,7 @@ def list_command(
 
 app.command()(check)
 app.command()(diagnose)
+app.command()(hyperfit)
 
 
 @app.callback(invoke_without_command=True)
@@ -261,8 +265,9 @@ def main() -> None:
         sys.exit(app(standalone_mode=False) or 0)
     except UserError as error:
         _fail(str(error), 2)
-    except Interrupted:
-        _fail("Stopped. What there is has been kept; go on with `heldout fit --resume RUN`.", 1)
+    except Interrupted as stopped:
+        resume = "Stopped. What there is has been kept; go on with `heldout fit --resume RUN`."
+        _fail(str(stopped) or resume, 1)
     except (KeyboardInterrupt, typer.Abort):
         _fail("Stopped at once. If a run had begun, `--resume` goes on from its checkpoint.", 1)
     except OSError as error:

@@ -277,7 +277,7 @@ def _train(
         parameter.requires_grad_(True)
     for _ in range(steps):
         if asked:
-            raise Interrupted
+            raise Interrupted("Stopped. With --out, the same command goes on after the last model.")
         if not order:
             order = rng.permutation(len(windows)).tolist()
         batch = windows.collate([windows[index] for index in order[:BATCH]])
