@@ -14,9 +14,9 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from heldout.augment.segments import sentences
 from heldout.core.augmentation import Augmentation, Supplies
 from heldout.core.errors import UserError
+from heldout.core.segments import sentences
 
 SOURCE = "Sennrich et al. 2016, arXiv 1511.06709; QANet, Yu et al. 2018, arXiv 1804.09541"
 COST = "two translations of each chosen row, once: about .2 s a sentence with the packaged pair"

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from heldout.augment.segments import CHINESE
 from heldout.core.augmentation import Augmentation, Supplies
+from heldout.core.segments import CHINESE
 from heldout.lm.head import scored_logits, scored_nats
 from heldout.lm.load import load_model
 from heldout.lm.nll import context_length, evaluating

@@ -8,9 +8,9 @@ stays.
 from dataclasses import dataclass
 from random import Random
 
-from heldout.augment.segments import paragraphs
 from heldout.augment.sentence_shuffle import reordered
 from heldout.core.augmentation import Augmentation
+from heldout.core.segments import paragraphs
 
 SOURCE = "Lewis et al. 2019, arXiv 1910.13461, on paragraphs"
 COST = "none to speak of"

@@ -14,9 +14,9 @@ from functools import lru_cache
 from random import Random
 from typing import Any
 
-from heldout.augment.segments import CHINESE
 from heldout.core.augmentation import Augmentation, Supplies
 from heldout.core.errors import UserError
+from heldout.core.segments import CHINESE
 
 SOURCE = "rephrasing in styles, Maini et al. 2024, arXiv 2401.16380"
 COST = "one generated text for each variant of a chosen row, once"

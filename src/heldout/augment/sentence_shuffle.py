@@ -8,8 +8,8 @@ places stays. For texts whose sentences stand on their own; where order carries 
 from dataclasses import dataclass
 from random import Random
 
-from heldout.augment.segments import sentences
 from heldout.core.augmentation import Augmentation
+from heldout.core.segments import sentences
 
 SOURCE = "sentence permutation of BART, Lewis et al. 2019, arXiv 1910.13461"
 COST = "none to speak of"

@@ -8,8 +8,8 @@ words on average (geometric) take a share ``rate`` of the words. The marks are t
 from dataclasses import dataclass
 from random import Random
 
-from heldout.augment.segments import WORD
 from heldout.core.augmentation import Augmentation
+from heldout.core.segments import WORD
 
 SOURCE = "causal masking of CM3, Aghajanyan et al. 2022, arXiv 2201.07520; T5, arXiv 1910.10683"
 COST = "a few tokens more in each chosen row"

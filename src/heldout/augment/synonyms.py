@@ -17,9 +17,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from heldout.augment.segments import CHINESE, WORD
 from heldout.core.augmentation import Augmentation, Supplies
 from heldout.core.errors import UserError
+from heldout.core.segments import CHINESE, WORD
 
 SOURCE = "Wei & Zou 2019, arXiv 1901.11196; WordNet, Miller 1995"
 COST = "none to speak of; WordNet is read once, in seconds"

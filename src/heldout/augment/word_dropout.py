@@ -8,8 +8,8 @@ is also what is learned, so that a high rate teaches to write without words: kee
 from dataclasses import dataclass
 from random import Random
 
-from heldout.augment.segments import WORD
 from heldout.core.augmentation import Augmentation
+from heldout.core.segments import WORD
 
 SOURCE = "Iyyer et al. 2015, ACL P15-1162; random deletion of Wei & Zou 2019, arXiv 1901.11196"
 COST = "none to speak of"

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from heldout.augment.segments import WORD
 from heldout.core.augmentation import Augmentation, KeyFacts, rows_of_epoch
 from heldout.core.measurement import Contrast, Measurement, NotMeasured
 from heldout.core.progress import Progress
@@ -14,6 +13,7 @@ from heldout.core.recipe import Recipe
 from heldout.core.regularizer import schedule_factor
 from heldout.core.row import Row
 from heldout.core.run import Run
+from heldout.core.segments import WORD
 from heldout.core.stats import ratio_estimate, share_estimate
 from heldout.jobs.arms import Target, augmentations_of, losses_of
 from heldout.jobs.parts import sample_rows
