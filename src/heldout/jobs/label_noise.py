@@ -78,18 +78,11 @@ def label_noise(
             f"cross-validation of labels needs {max(LEAST_HELD_OUT, 2 * num_folds)} independent "
             f"groups, and {num_groups} were read"
         )
-    brief = replace(
-        recipe.replace(
-            train={"max_epochs": min(EPOCHS, recipe.train.max_epochs), "report_to": ()},
-            eval={"per_epoch": 1e-3},  # before the first step and after the last
-        ),
-        regularizers={},
-        augment={},
-    )
+    brief = brief_recipe(recipe)
     rate = recipe.train.learning_rate
     if rate is None:
         rate = start_learning_rate(recipe.model.method, num_parameters)
-    judged = _train_and_read(model, rows, brief, rate, num_folds, progress or Progress())
+    judged = judge(model, rows, brief, rate, num_folds, progress or Progress())
     doubtful, excess, swapped, measurements = find_doubtful(judged, where)
     noise = LabelNoise(
         len(rows),
@@ -103,6 +96,15 @@ def label_noise(
         measurements,
     )
     return noise, find_far_off(judged)
+
+
+def brief_recipe(recipe: Recipe) -> Recipe:
+    """A short plain training, measured before its first step and after its last."""
+    short = recipe.replace(
+        train={"max_epochs": min(EPOCHS, recipe.train.max_epochs), "report_to": ()},
+        eval={"per_epoch": 1e-3},
+    )
+    return replace(short, regularizers={}, augment={})
 
 
 def foreign_prompts(rows: Sequence[Row], seed: int) -> list[list[Row]]:
@@ -129,7 +131,7 @@ def foreign_prompts(rows: Sequence[Row], seed: int) -> list[list[Row]]:
     return found
 
 
-def _train_and_read(
+def judge(
     model: str,
     rows: Sequence[Row],
     recipe: Recipe,
@@ -137,6 +139,10 @@ def _train_and_read(
     num_folds: int,
     progress: Progress,
 ) -> Judged:
+    """Losses of all rows, before any training and under the model trained without them.
+
+    ``rate`` is the learning rate; ``recipe`` is followed as it is.
+    """
     target = Target.of(model, "")
     place = {row.index: position for position, row in enumerate(rows)}
     foreign = foreign_prompts(rows, recipe.data.seed)
