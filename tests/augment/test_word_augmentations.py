@@ -9,11 +9,11 @@ from heldout.augment.back_translation import BackTranslation, back_translated, t
 from heldout.augment.contextual_words import Vocabulary, replaced_in_context
 from heldout.augment.paraphrase import Paraphrase, accepted, request
 from heldout.augment.second_domain import num_added
-from heldout.augment.segments import sentences
 from heldout.augment.span_corruption import with_spans_moved
 from heldout.augment.synonyms import Synonyms, read_thesaurus, with_synonyms, wordnet_folder
 from heldout.core.augmentation import Supplies
 from heldout.core.errors import UserError
+from heldout.core.segments import sentences
 from heldout.lm.load import load_model
 
 DOCTOR = "Dr. Smith met J. R. Doe at 3.5 km."
