@@ -13,6 +13,7 @@ from heldout.cli.check import check
 from heldout.cli.compress import compress
 from heldout.cli.diagnose import diagnose
 from heldout.cli.hyperfit import hyperfit
+from heldout.cli.recipe import recipe
 from heldout.core.errors import Interrupted, UserError, did_you_mean
 
 app = typer.Typer(
@@ -246,6 +247,7 @@ def list_command(
 app.command()(check)
 app.command()(diagnose)
 app.command()(hyperfit)
+app.command("recipe")(recipe)
 
 
 @app.callback(invoke_without_command=True)
