@@ -3,9 +3,9 @@
 The embedded model is fine-tuned whole on documents of the World Factbook (a few fields of one
 country, a paragraph each; the group is the country), three times with other training documents. As
 in ``each_regularizer.py`` the plain arm has a learning rate searched on validation, for each size,
-epochs enough to pass the lowest held-out loss, and its best epoch kept, as for all arms; an
-augmentation takes the plain arm's rate and differs in itself alone. The sealed test is the same for
-all sizes and seeds.
+and its best epoch kept, as for all arms; an augmentation takes the plain arm's rate and number of
+epochs and differs in itself alone. The report tells how many trainings were at their best at the
+end, not yet overfitted. The sealed test is the same for all sizes and seeds.
 
     python benchmarks/augmentation.py --tune             # the plain arm's rates, once
     python benchmarks/augmentation.py --shard 0/2        # any number of processes
@@ -489,14 +489,17 @@ EXPLANATION = (
     "positive where the augmentation is better, with 95 % intervals over countries of the mean "
     "over {seeds} trainings. Intervals are conditional on these trainings: the standard deviation "
     "of a gain over seeds is {spread:.3f} (median). Of 20 augmentations that do nothing, one has "
-    "an interval without zero by chance. Rows changed: share of the training rows in one epoch."
+    "an interval without zero by chance. Rows changed: share of the training rows in one epoch. "
+    "{unfinished:.0%} of the arms were at their best after the last epoch in every training: they "
+    "had not overfitted yet, and against overfitting augmentation is meant."
 )
 
 
 def explanation(compared: list[Comparison], seeds: Sequence[int]) -> str:
     several = [row for row in compared if row.arm != PLAIN and len(seeds) > 1]
     spread = median([stdev(row.gain_by_seed) for row in several] or [math.nan])
-    return EXPLANATION.format(seeds=len(seeds), spread=spread)
+    unfinished = mean(row.figures["best_epoch"] >= EPOCHS for row in compared)
+    return EXPLANATION.format(seeds=len(seeds), spread=spread, unfinished=unfinished)
 
 
 def write_docs(compared: list[Comparison], record: Path, seeds: Sequence[int]) -> None:
