@@ -280,7 +280,7 @@ def _grokking(readings: _Readings) -> Kind | None:
         f"Held-out accuracy rose to {last:.2f} only then, halfway at step {halfway:g}, "
         f"{halfway / max(fitted, 1.0):.0f} times later.",
     ]
-    against = []
+    against: list[str] = []
     norms = readings.column("weight_norm")
     if len(norms) > 1:
         highest = max(value for _, value in norms)
@@ -316,7 +316,7 @@ def _double_descent(readings: _Readings) -> Kind | None:
         return None
     trough, peak = readings.losses[index] - rise, readings.losses[index]
     low_again = min(readings.losses[index:])
-    against = []
+    against: list[str] = []
     if low_again > trough:
         against.append(f"The second low lies above the first ({low_again:.3g}, {trough:.3g}).")
     if readings.end - low_again >= BOUNDS["swing"].value * low_again:
@@ -374,7 +374,7 @@ def _hyperfitting(readings: _Readings) -> Kind | None:
         f"Greedy text has become more diverse all the same: type-token ratio {diversity[0][1]:.2f} "
         f"to {diversity[-1][1]:.2f}.",
     ]
-    against = []
+    against: list[str] = []
     accuracy = readings.column("accuracy")
     if len(accuracy) > 1:
         fell = accuracy[-1][1] < max(value for _, value in accuracy)
@@ -401,7 +401,7 @@ def _classical_overfitting(readings: _Readings) -> Kind | None:
         f"The held-out loss was lowest at step {lowest_at:g} ({readings.low:.3g}) and has risen to "
         f"{readings.end:.3g}."
     ]
-    against = []
+    against: list[str] = []
     share = readings.training_share()
     if share is not None and readings.training_end is not None:
         evidence.append(f"The training loss is down to {share:.0%} of its start.")
@@ -487,7 +487,7 @@ def _healthy(readings: _Readings) -> Kind | None:
         f"The held-out loss fell from {readings.start:.3g} to {readings.end:.3g} and is at or near "
         "its lowest.",
     ]
-    against = []
+    against: list[str] = []
     gap = readings.gap_share
     if gap is not None:
         sentence = f"Training text is {gap:.0%} easier than unseen text."
