@@ -1,0 +1,456 @@
+"""Faults of a training set-up that look like overfitting, looked for in the model's losses.
+
+The trainer's own batches are gone, but each fault leaves a trace that is the model's alone: the
+end of text did not become likelier, the prompts became as likely as the answers, two start tokens
+fit better than one, another chat template fits better than the tokenizer's, another tokenizer
+fits better than its own. Each is found only if it is sure over groups and the base has it not.
+"""
+
+# D rows of the sample, T tokens of one
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from heldout.core.facts import SetupCheck
+from heldout.core.row import Row
+from heldout.core.stats import LEAST_TO_RESAMPLE, RatioEstimate, ratio_estimate
+from heldout.lm.head import scored_nats, unwrapped
+from heldout.lm.nll import evaluating, model_inputs
+from heldout.lm.prompt_formats import FORMATS, prompt_of
+from heldout.lm.special_tokens import (
+    content_ids,
+    continuation_ids,
+    end_of_turn_ids,
+    prompted_ids,
+    with_end,
+)
+from heldout.lm.tokenize import IGNORED, Window, prompt_ids, tokenize_row
+
+SAMPLE_ROWS = 32
+SCREENED_ROWS = 8  # by which formats are left out that do not fit at all
+SAMPLE_TOKENS = 192  # of a row, but for its end
+LEAST_GAIN = 0.05  # nats/token; a smaller difference between two readings of a text is left alone
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Two models on samples of rows; the base is None where its tokens would be others."""
+
+    model: torch.nn.Module
+    base: torch.nn.Module | None
+    tokenizer: Any
+    train: list[Row]
+    heldout: list[Row]
+    max_length: int
+    batch_size: int
+
+    def nats(self, model: torch.nn.Module, windows: Sequence[Window]) -> list[np.ndarray]:
+        """Loss of every scored token, window by window."""
+        return token_nats(model, windows, self.tokenizer, self.batch_size)
+
+    def gain(self, windows: Sequence[Window]) -> list[np.ndarray] | None:
+        """Base minus tuned loss of every scored token: what training taught of it."""
+        if self.base is None:
+            return None
+        pairs = zip(self.nats(self.base, windows), self.nats(self.model, windows), strict=True)
+        return [base_T - tuned_T for base_T, tuned_T in pairs]
+
+
+def setup_checks(
+    model: torch.nn.Module,
+    base: torch.nn.Module | None,
+    tokenizer: Any,
+    base_tokenizer: Any | None,
+    train: Sequence[Row],
+    heldout: Sequence[Row],
+    *,
+    max_length: int,
+    batch_size: int,
+) -> list[SetupCheck]:
+    """eos_lost, masking_broken, doubled_bos, wrong_chat_template and tokenizer_mismatch.
+
+    ``status`` is found, absent, or unknown with the reason. Reads ``SAMPLE_ROWS`` rows of each part
+    at most, of up to ``SAMPLE_TOKENS`` tokens: on a sound model about five short forward passes by
+    the model and three by the base. Without the base most faults cannot be told from how the model
+    was before, and are unknown.
+    """
+    same_tokens = base_tokenizer is None or _agree(tokenizer, base_tokenizer, train)
+    judged = _Judged(
+        model,
+        base if same_tokens else None,
+        tokenizer,
+        _sample(train),
+        _sample(heldout),
+        min(max_length, SAMPLE_TOKENS),
+        batch_size,
+    )
+    checks: list[tuple[str, Callable[[_Judged], SetupCheck]]] = [
+        ("eos_lost", _eos_lost),
+        ("masking_broken", _masking_broken),
+        ("doubled_bos", _doubled_bos),
+        ("wrong_chat_template", _wrong_chat_template),
+    ]
+    found = []
+    for name, check in checks:
+        num_groups = len({row.group for row in judged.train})
+        if num_groups < LEAST_TO_RESAMPLE:
+            reason = f"Needs training rows of {LEAST_TO_RESAMPLE} groups, has {num_groups}."
+            found.append(SetupCheck(name, "unknown", reason))
+        else:
+            found.append(check(judged))
+    found.append(_tokenizer_mismatch(judged, base_tokenizer if not same_tokens else None))
+    return found
+
+
+# The end of text
+
+
+def _eos_lost(judged: _Judged) -> SetupCheck:
+    """Whether training made the end token less likely where training documents end."""
+    name = "eos_lost"
+    remedy = (
+        "Put the end-of-text token behind every training text, do not cut it off, and mask padding "
+        "by the attention mask: where padding is the same token, masking by its id hides every end."
+    )
+    if judged.tokenizer.eos_token_id is None and not judged.tokenizer.chat_template:
+        return SetupCheck(name, "found", "The tokenizer names no end-of-text token.", remedy)
+    ends = {judged.tokenizer.eos_token_id} | end_of_turn_ids(judged.tokenizer)
+    rows, windows = [], []
+    for row in judged.train:
+        cut = tokenize_row(row, judged.tokenizer, judged.max_length).windows
+        if cut and cut[-1].labels[-1] in ends and cut[-1].num_scored > 1:
+            rows.append(row)
+            windows.append(cut[-1])
+    if len({row.group for row in rows}) < LEAST_TO_RESAMPLE:
+        return SetupCheck(name, "unknown", "Too few training rows end with an end-of-text token.")
+    tuned = judged.nats(judged.model, windows)
+    probability = float(np.mean([np.exp(-nats_T[-1]) for nats_T in tuned]))
+    gains = judged.gain(windows)
+    if gains is None:
+        told = f"P(end) at the ends of training texts is {probability:.2g} on average"
+        if probability > 0.5:
+            return SetupCheck(name, "absent", f"{told}.")
+        return SetupCheck(name, "unknown", f"{told}; without the base it is unknown what it was.")
+    end_gain = _mean(rows, [gain_T[-1:] for gain_T in gains])
+    text_gain = _mean(rows, [gain_T[:-1] for gain_T in gains])
+    evidence = (
+        f"At the ends of {len(rows)} training texts the loss of the end token "
+        f"{_changed(end_gain)} while that of the text {_changed(text_gain)} nats/token; "
+        f"P(end) is {probability:.2g} on average."
+    )
+    learned = text_gain.interval.low > 0
+    if learned and end_gain.interval.high < 0 and probability < 0.5:
+        return SetupCheck(name, "found", evidence, remedy)
+    if probability > 0.5 or end_gain.interval.low > 0:
+        return SetupCheck(name, "absent", evidence)
+    return SetupCheck(name, "unknown", evidence)
+
+
+# Response masking
+
+
+def _masking_broken(judged: _Judged) -> SetupCheck:
+    """Whether prompts were learned about as well as answers, or answers not at all."""
+    name = "masking_broken"
+    remedy = (
+        "Score the answer's tokens only: completion_only_loss or assistant_only_loss in TRL, "
+        "train_on_inputs: false in axolotl, and look at the labels of one batch."
+    )
+    rows, windows, masks = [], [], []
+    for row in judged.train:
+        cut = tokenize_row(row, judged.tokenizer, judged.max_length).windows
+        if row.kind == "text" or not cut:
+            continue
+        ids = cut[0].input_ids
+        rows.append(row)
+        windows.append(Window(ids, [IGNORED, *ids[1:]]))
+        masks.append(np.array(cut[0].labels[1:]) == IGNORED)
+    if not rows:
+        return SetupCheck(name, "absent", "The rows are plain texts, which have no prompt to mask.")
+    gains = judged.gain(windows)
+    if gains is None:
+        return SetupCheck(name, "unknown", "Needs the base model's loss on the same tokens.")
+    prompt = [gain_T[mask_T] for gain_T, mask_T in zip(gains, masks, strict=True)]
+    answer = [gain_T[~mask_T] for gain_T, mask_T in zip(gains, masks, strict=True)]
+    if not sum(map(len, prompt)) or not sum(map(len, answer)):
+        return SetupCheck(name, "unknown", "The rows have no prompt or no answer to compare.")
+    prompt_gain, answer_gain = _mean(rows, prompt), _mean(rows, answer)
+    excess = _mean(rows, [_shifted(p_T, 0.5 * answer_gain.value) for p_T in prompt])
+    evidence = (
+        f"On {len(rows)} training rows the loss of prompts {_changed(prompt_gain)} and that of "
+        f"answers {_changed(answer_gain)} nats/token."
+    )
+    prompts_learned = prompt_gain.interval.low > LEAST_GAIN
+    if prompts_learned and (excess.interval.low > 0 or answer_gain.interval.high < LEAST_GAIN):
+        return SetupCheck(name, "found", evidence, remedy)
+    if excess.interval.high < 0 or not prompts_learned:
+        return SetupCheck(name, "absent", evidence)
+    return SetupCheck(name, "unknown", evidence)
+
+
+# The start token
+
+
+def _doubled_bos(judged: _Judged) -> SetupCheck:
+    """Whether two start tokens before a text fit the model better than one."""
+    name = "doubled_bos"
+    start_id = judged.tokenizer.bos_token_id
+    if start_id is None:
+        return SetupCheck(name, "absent", "The tokenizer has no start token.")
+    rows, plain = [], []
+    for row in judged.train:
+        cut = tokenize_row(row, judged.tokenizer, judged.max_length).windows
+        if cut:
+            rows.append(row)
+            plain.append(cut[0])
+
+    own = 1 if plain and plain[0].input_ids[0] == start_id else 0
+
+    def losses(model, count: int) -> list[np.ndarray]:
+        """Of the same tokens, behind ``count`` start tokens."""
+        return judged.nats(model, [_started(window, start_id, count) for window in plain])
+
+    def saved(model, fewer: int) -> RatioEstimate:
+        pairs = zip(losses(model, fewer), losses(model, 2), strict=True)
+        return _mean(rows, [fewer_T - two_T for fewer_T, two_T in pairs])
+
+    after = saved(judged.model, own)
+    evidence = (
+        f"With two start tokens instead of {own} the loss of {len(rows)} training rows "
+        f"{_changed(after)} nats/token."
+    )
+    if after.interval.low <= 0:
+        return SetupCheck(name, "absent", evidence)
+    if own == 0 and saved(judged.model, 1).interval.high < 0:
+        return SetupCheck(name, "absent", f"{evidence} With one it is lower still.")
+    if judged.base is None:
+        return SetupCheck(
+            name, "unknown", f"{evidence} Without the base it is unknown what it did before."
+        )
+    before = saved(judged.base, own)
+    evidence += f" Under the base model it {_changed(before)}."
+    if after.interval.low > max(0.0, before.interval.high):
+        remedy = (
+            "Tokenize rendered conversations with add_special_tokens=False: the chat template has "
+            "put the start token already."
+        )
+        return SetupCheck(name, "found", evidence, remedy)
+    return SetupCheck(name, "absent", evidence)
+
+
+def _started(window: Window, start_id: int, count: int) -> Window:
+    first = next((i for i, id in enumerate(window.input_ids) if id != start_id), 0)
+    ids, labels = window.input_ids[first:], window.labels[first:]
+    # Its first own token is scored in none, because with no start token it cannot be.
+    return Window([start_id] * count + ids, [IGNORED] * (count + 1) + labels[1:])
+
+
+# The chat template
+
+
+def _wrong_chat_template(judged: _Judged) -> SetupCheck:
+    """Whether another common format of prompts fits the model better than the one in use."""
+    name = "wrong_chat_template"
+    rows = [row for row in judged.train if row.kind != "text"]
+    if not rows:
+        return SetupCheck(name, "absent", "The rows are plain texts, which have no chat template.")
+
+    def answered(row: Row, ids: list[int]) -> Window:
+        _, answer = prompt_ids(row, judged.tokenizer)
+        answer_ids = continuation_ids(judged.tokenizer, answer)[: judged.max_length // 2]
+        context = ids[-(judged.max_length - len(answer_ids)) :]
+        return Window([*context, *answer_ids], [IGNORED] * len(context) + answer_ids)
+
+    def losses(model, rows: list[Row], ids_of: Callable[[Row], list[int]]) -> list[np.ndarray]:
+        return judged.nats(model, [answered(row, ids_of(row)) for row in rows])
+
+    def own(row: Row) -> list[int]:
+        return prompt_ids(row, judged.tokenizer)[0]
+
+    def other(format_name: str) -> Callable[[Row], list[int]]:
+        return lambda row: prompted_ids(judged.tokenizer, prompt_of(row, FORMATS[format_name]))
+
+    rows = [row for row in rows if prompt_ids(row, judged.tokenizer)[1].strip()]
+    if len({row.group for row in rows}) < LEAST_TO_RESAMPLE:
+        return SetupCheck(name, "unknown", "Too few training rows end with an answer.")
+    screened = rows[:SCREENED_ROWS]
+    own_screened = sum(nats_T.sum() for nats_T in losses(judged.model, screened, own))
+    totals = {
+        format_name: sum(
+            nats_T.sum() for nats_T in losses(judged.model, screened, other(format_name))
+        )
+        for format_name in FORMATS
+    }
+    likeliest = min(totals, key=lambda format_name: totals[format_name])
+    in_use = "the chat template" if rows[0].kind == "conversation" else "the prompt as it stands"
+    if totals[likeliest] >= own_screened:
+        return SetupCheck(
+            name,
+            "absent",
+            f"Answers are likeliest after {in_use}: none of {len(FORMATS)} other formats fits "
+            f"better on {len(screened)} training rows.",
+        )
+
+    def saved(model) -> RatioEstimate:
+        pairs = zip(losses(model, rows, own), losses(model, rows, other(likeliest)), strict=True)
+        return _mean(rows, [own_T - other_T for own_T, other_T in pairs])
+
+    after = saved(judged.model)
+    evidence = (
+        f"Written as {likeliest} instead of {in_use}, the loss of the answers of {len(rows)} "
+        f"training rows {_changed(after)} nats/token."
+    )
+    if after.interval.low <= LEAST_GAIN:
+        return SetupCheck(name, "absent", evidence)
+    if judged.base is None:
+        return SetupCheck(
+            name, "unknown", f"{evidence} Without the base it is unknown what it did before."
+        )
+    before = saved(judged.base)
+    evidence += f" Under the base model it {_changed(before)}."
+    if after.interval.low > max(0.0, before.interval.high):
+        remedy = (
+            f"Use the model with the format it was trained on ({likeliest}), or train it with the "
+            "template of its tokenizer: tokenizer.apply_chat_template."
+        )
+        return SetupCheck(name, "found", evidence, remedy)
+    return SetupCheck(name, "absent", evidence)
+
+
+# The tokenizer
+
+
+def _tokenizer_mismatch(judged: _Judged, other_tokenizer: Any | None) -> SetupCheck:
+    """Whether text makes more sense to the model through the base's tokenizer, or none at all."""
+    name = "tokenizer_mismatch"
+    remedy = "Put the tokenizer that the model was trained with into its folder."
+    rows = [row for row in (*judged.heldout, *judged.train) if row.text]
+    if not rows:
+        return SetupCheck(name, "unknown", "There are no rows to read.")
+    tokenizer = judged.tokenizer
+    unknown_id = tokenizer.unk_token_id
+    ids = [id for row in rows for id in content_ids(tokenizer, row.text)[: judged.max_length]]
+    num_unknown = sum(id == unknown_id for id in ids) if unknown_id is not None else 0
+    if num_unknown > 0.05 * len(ids):
+        share = num_unknown / len(ids)
+        evidence = f"{share:.0%} of the tokens of {len(rows)} rows are unknown to the tokenizer."
+        return SetupCheck(name, "found", evidence, remedy, share)
+
+    def nats_of_text(chosen) -> np.ndarray:
+        """Per row, of the same characters; the end token stands for what is left of a text."""
+        windows = [
+            Window(ids, [IGNORED, *ids[1:]])
+            for row in rows
+            for ids in [with_end(chosen, prompted_ids(chosen, row.text[:300]))]
+        ]
+        found = token_nats(judged.model, windows, chosen, judged.batch_size)
+        return np.array([nats_T.sum() for nats_T in found])
+
+    size = unwrapped(judged.model).get_input_embeddings().weight.shape[0]
+    if other_tokenizer is not None:
+        if len(other_tokenizer) > size:
+            evidence = (
+                f"The base's tokenizer has {len(other_tokenizer)} tokens, more than the model's "
+                f"{size}: they have different vocabularies, and only its own fits."
+            )
+            return SetupCheck(name, "absent", evidence)
+        characters = np.array([float(len(row.text[:300])) for row in rows])
+        groups = [row.group for row in rows]
+        change = nats_of_text(tokenizer) - nats_of_text(other_tokenizer)
+        if len(set(groups)) < LEAST_TO_RESAMPLE:
+            return SetupCheck(name, "unknown", "Too few groups of rows to compare two tokenizers.")
+        saved = ratio_estimate(change, characters, groups)
+        evidence = (
+            f"Through the base's tokenizer, which splits text differently, the loss of {len(rows)} "
+            f"rows {_changed(saved)} nats/character."
+        )
+        return SetupCheck(name, "found" if saved.interval.low > 0 else "absent", evidence, remedy)
+    windows = [
+        window
+        for row in rows
+        for window in tokenize_row(row, tokenizer, judged.max_length).windows[:1]
+    ]
+    if not windows:
+        return SetupCheck(name, "unknown", "The rows have no scored tokens.")
+    mean = float(np.concatenate(judged.nats(judged.model, windows)).mean())
+    uniform = float(np.log(size))
+    evidence = (
+        f"Loss of {mean:.2f} nats/token, {uniform:.2f} would be chance over {size} tokens; "
+        f"{num_unknown} of {len(ids)} tokens are unknown."
+    )
+    if mean < 0.9 * uniform:
+        return SetupCheck(name, "absent", evidence)
+    return SetupCheck(
+        name,
+        "unknown",
+        f"{evidence} So near to chance, the model is untrained, has diverged, or was trained with "
+        "another tokenizer.",
+    )
+
+
+# Shared
+
+
+def token_nats(
+    model: torch.nn.Module, windows: Sequence[Window], tokenizer: Any, batch_size: int
+) -> list[np.ndarray]:
+    """Loss of every scored token in nats, window by window, in evaluation mode."""
+    device = next(model.parameters()).device
+    found: list[np.ndarray] = [np.empty(0)] * len(windows)
+    order = sorted(range(len(windows)), key=lambda index: -len(windows[index].input_ids))
+    with evaluating(model):
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            part = [windows[index] for index in chosen]
+            nats_N, _ = scored_nats(model, model_inputs(model, part, tokenizer, device))
+            stops = np.cumsum([window.num_scored for window in part])
+            pieces = np.split(nats_N.double().cpu().numpy(), stops[:-1])
+            for index, piece in zip(chosen, pieces, strict=True):
+                found[index] = piece
+    return found
+
+
+def _mean(rows: Sequence[Row], values: Sequence[np.ndarray]) -> RatioEstimate:
+    """Mean per token, with its interval over groups."""
+    sums, sizes = [float(v.sum()) for v in values], [len(v) for v in values]
+    return ratio_estimate(sums, sizes, [row.group for row in rows])
+
+
+def _shifted(values_T: np.ndarray, by: float) -> np.ndarray:
+    return values_T - by
+
+
+def _changed(saved: RatioEstimate) -> str:
+    """In words, from what was saved: ``fell by .5 [.4, .6]``."""
+    low, high = saved.interval.low, saved.interval.high
+    if low <= 0 <= high:
+        return f"changed by {-saved.value:+.3f} [{-high:+.3f}, {-low:+.3f}]"
+    low, high = sorted((abs(low), abs(high)))
+    verb = "fell" if saved.value > 0 else "rose"
+    return f"{verb} by {abs(saved.value):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _sample(rows: Sequence[Row]) -> list[Row]:
+    """Of as many groups as there are, spread evenly over the rows."""
+    seen: Counter[str] = Counter()
+    turns: dict[int, list[Row]] = {}  # how many rows of the group came before -> rows
+    for row in rows:
+        turns.setdefault(seen[row.group], []).append(row)
+        seen[row.group] += 1
+    chosen: list[Row] = []
+    for turn in sorted(turns):
+        room = min(SAMPLE_ROWS - len(chosen), len(turns[turn]))
+        places = np.linspace(0, len(turns[turn]) - 1, room).round().astype(int)
+        chosen += [turns[turn][place] for place in places]
+    return chosen
+
+
+def _agree(tokenizer: Any, other: Any, rows: Sequence[Row]) -> bool:
+    """Whether both turn the rows into the same tokens."""
+    texts = [row.text[:2000] for row in _sample(rows)]
+    return all(content_ids(tokenizer, text) == content_ids(other, text) for text in texts)
