@@ -8,6 +8,7 @@ from heldout.core.facts import Facts
 from heldout.core.landscape import Landscape
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import Measurement, NotMeasured
+from heldout.core.part_texts import PartTexts
 from heldout.core.prompt_pairs import PromptPairs
 from heldout.core.readings import CanaryLosses, Generations, PersonalData, Readings
 from heldout.core.verbatim import Corpora
@@ -50,6 +51,7 @@ class Evidence:
     readings: dict[tuple[str, str], Readings] = field(default_factory=dict)
     generations: dict[tuple[str, str], Generations] = field(default_factory=dict)
     prompt_pairs: dict[tuple[str, str], PromptPairs] = field(default_factory=dict)
+    texts: dict[str, PartTexts] = field(default_factory=dict)  # by part, a sample of the rows
     corpora: Corpora | None = None  # held-out documents named by the row_index of generations
     canaries: dict[str, CanaryLosses] = field(default_factory=dict)  # by model
     personal_data: dict[str, PersonalData] = field(default_factory=dict)  # by part
