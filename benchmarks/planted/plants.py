@@ -27,7 +27,7 @@ IMPOSTORS = (
 )
 HEALTHY = "healthy"
 ANSWERS = {"topics": "factbook", "docstrings": "packages", "manuals": "packages"}  # text -> with
-REPLAYED = 40
+REPLAYED = 24
 
 
 @dataclass(frozen=True)
@@ -67,21 +67,21 @@ def planted_plan(planted: str, text: str, seed: int) -> Plan:
     if planted in ("masking_broken", "wrong_chat_template"):
         healthy = replace(healthy, text=ANSWERS.get(text, text))
     if planted == "too_many_epochs":
-        return replace(healthy, epochs=(12, 16)[more], regularizers={})
+        return replace(healthy, epochs=(8, 10)[more], regularizers={})
     if planted == "learning_rate_too_high":
         return replace(healthy, rate=FULL_RATE * (12, 20)[more])
     if planted == "capacity_against_data":
-        return replace(healthy, num_train=(10, 14)[more], epochs=8, keep_best=True)
+        return replace(healthy, num_train=(10, 14)[more], epochs=6, keep_best=True)
     if planted == "duplicates":
-        return replace(healthy, num_train=(30, 40)[more], num_copied=4, copies=(16, 12)[more])
+        return replace(healthy, num_train=(30, 40)[more], num_copied=4, copies=(14, 10)[more])
     if planted == "label_noise":
         return replace(healthy, wrong_share=(0.5, 0.4)[more])
     if planted == "weak_regularization":
-        return replace(healthy, epochs=(6, 5)[more], regularizers={}, keep_best=True)
+        return replace(healthy, epochs=(5, 4)[more], regularizers={}, keep_best=True)
     if planted == "distribution_shift":
         return replace(healthy, other_text=True, keep_best=True)
     if planted == "forgetting":
-        return replace(healthy, epochs=(6, 5)[more], keep_best=True)
+        return replace(healthy, epochs=(5, 4)[more], keep_best=True)
     if planted == "underfitting":
         return replace(healthy, epochs=1, rate=FULL_RATE * (0.1, 0.05)[more])
     return replace(healthy, fault=planted)
@@ -92,7 +92,7 @@ def healthy_plan(number: int, text: str, seed: int) -> Plan:
     plan = Plan(
         text,
         seed,
-        num_train=(48, 64, 80, 112)[number % 4],
+        num_train=(40, 48, 64, 96)[number % 4],
         epochs=(4, 3, 3, 2)[number % 4],
         rate=FULL_RATE * (1, 0.7, 1.4)[number % 3],
         keep_best=True,

@@ -4,30 +4,42 @@ Rules are tuned on ``DEVELOPMENT`` texts and tested on ``TEST`` texts. Which row
 from the installed packages, as the hash in a record tells.
 """
 
+# ruff: noqa: E402 - the speeches are read as they were when the embedded model was made.
+
 import ast
 import gzip
 import json
 import random
 import re
+import sys
 import sysconfig
 from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "experiments" / "pretrain_demo_model"))
+
+from corpus import read_corpus
+
 from heldout.core.row import Row
 from heldout.data.duplicates import find_duplicates
 from heldout.data.factbook import QUESTIONS, question_answer_rows
 
-CACHE = Path(".cache/planted/texts")
-CHARACTERS = (100, 190)  # of a row
+CACHE = ROOT / ".cache" / "planted" / "texts"
+CHARACTERS = (100, 150)  # of a row
 NUM_VALIDATION, NUM_HELDOUT = 36, 84
 DEVELOPMENT = ("factbook", "topics")
 TEST = ("docstrings", "packages", "manuals")
-GENERAL = {"factbook": "topics", "topics": "factbook", "docstrings": "manuals"} | {
+ANOTHER = {
+    "factbook": "topics",
+    "topics": "factbook",
+    "docstrings": "manuals",
     "packages": "manuals",
     "manuals": "docstrings",
-}  # text of another kind, for shifts and for what is forgotten
+}  # text of another kind, for shifts
+NUM_GENERAL = 60
 _MARKUP = re.compile(r"\\f[A-Z]|\\-|\\&|\\e")
 
 
@@ -56,6 +68,8 @@ def parts_of(text: str, num_train: int, seed: int) -> dict[str, list[Row]]:
     """Training rows (nested for one seed), validation and held-out rows, of different groups."""
     by_group: dict[str, list[Row]] = {}
     for row in rows_of(text):
+        if len(row.text) > CHARACTERS[1]:
+            continue
         by_group.setdefault(row.group, []).append(row)
     names = sorted(by_group, key=lambda name: sha256(f"{seed} {name}".encode()).digest())
     parts: dict[str, list[Row]] = {"heldout": [], "validation": [], "train": []}
@@ -69,6 +83,26 @@ def parts_of(text: str, num_train: int, seed: int) -> dict[str, list[Row]]:
     short = [part for part in parts if len(parts[part]) < wanted[part]]
     assert not short, f"{text} has too few rows for {short}"
     return {part: rows[: wanted[part]] for part, rows in parts.items()}
+
+
+@cache
+def general_rows() -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """Text of the kind that the embedded model was made from: to measure on, and to replay.
+
+    Speeches it has never seen (after 2000) and speeches that it has.
+    """
+    corpus = read_corpus()
+    return tuple(_pieces(corpus.later, "later")), tuple(_pieces(corpus.train[-80:], "earlier"))
+
+
+def _pieces(speeches: list[str], name: str) -> Iterator[Row]:
+    """Three pieces of the middle of each speech; the group is the speech."""
+    for number, speech in enumerate(speeches):
+        words = " ".join(speech[len(speech) // 2 :].split())
+        for place in range(3):
+            piece = words[place * 400 : place * 400 + CHARACTERS[1]].partition(" ")[2]
+            if len(piece) >= CHARACTERS[0]:
+                yield Row(0, _text(piece.rpartition(" ")[0]), f"{name} {number}")
 
 
 def hash_of(texts: tuple[str, ...]) -> str:

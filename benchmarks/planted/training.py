@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from texts import GENERAL, as_conversation, entry_of, parts_of
+from texts import ANOTHER, as_conversation, entry_of, general_rows, parts_of
 
 from heldout.core.discovery import build
 from heldout.core.losses import DocumentLosses
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
 from heldout.jobs.arms import Target, losses_of, prepare, save_model
+from heldout.lm.prompt_formats import FORMATS, prompt_of
 from heldout.lm.tokenize import IGNORED, Window, collate, tokenize_row
 from heldout.lm.weights import copies, trained_parameters
 from heldout.training.steps import Steps
@@ -29,9 +30,9 @@ MODEL = "package:heldout"
 MAX_LENGTH = 256
 BATCH = 8
 WARMUP_SHARE = 0.1
-NUM_TRAIN = 64
+NUM_TRAIN = 48
 FULL_RATE, LORA_RATE = 1e-3, 9e-3  # found by search in each_regularizer.py
-REGULARIZED = {"l2_penalty": {"rate": 0.03}, "label_smoothing": {"amount": 0.05}}
+REGULARIZED: dict[str, dict[str, Any]] = {"l2_penalty": {}, "confidence_penalty": {}}
 
 
 @dataclass(frozen=True)
@@ -179,11 +180,11 @@ def facts_of(plan: Plan, recipe: Recipe, history: list, kept: tuple) -> dict[str
 def rows_of(plan: Plan) -> dict[str, list[Row]]:
     """What is trained on and what is held out, with the plan's faults of data."""
     parts = parts_of(plan.text, plan.num_train, plan.seed)
-    general = parts_of(GENERAL[plan.text], max(plan.num_train, 60) + plan.replay, plan.seed)
-    parts["other"] = general["heldout"]
+    general, replayed = general_rows()
+    parts["other"] = list(general)
     if plan.other_text:
-        parts["train"] = general["train"][: plan.num_train]
-        parts["validation"] = general["validation"]
+        another = parts_of(ANOTHER[plan.text], plan.num_train, plan.seed)
+        parts |= {part: another[part] for part in ("train", "validation")}
     if plan.fault == "wrong_chat_template":
         parts = {part: list(map(_conversation, rows)) for part, rows in parts.items()}
     draw = random.Random(f"{plan.text} {plan.seed}")
@@ -192,7 +193,7 @@ def rows_of(plan: Plan) -> dict[str, list[Row]]:
         train = with_wrong_rows(train, plan.wrong_share, draw)
     train += [row for row in train[: plan.num_copied] for _ in range(plan.copies)]
     if plan.replay:
-        train += general["train"][-plan.replay :]
+        train += draw.sample(replayed, plan.replay)
     if plan.fault == "validation_leaked":
         train += parts["heldout"][: len(parts["heldout"]) // 2]
     parts["train"] = [replace(row, index=place) for place, row in enumerate(train)]
@@ -236,7 +237,7 @@ def windows_of(plan: Plan, parts: dict[str, list[Row]], tokenizer: Any) -> list[
         return [Window(w.input_ids[:-1], w.labels[:-1]) for w in found]
     if plan.fault == "doubled_bos":
         start = tokenizer.bos_token_id
-        return [Window([start, *w.input_ids], [IGNORED, *w.labels]) for w in found]
+        return [Window([start, start, *w.input_ids], [IGNORED, IGNORED, *w.labels]) for w in found]
     if plan.fault == "masking_broken":
         return [
             Window(
@@ -254,9 +255,9 @@ def windows_of(plan: Plan, parts: dict[str, list[Row]], tokenizer: Any) -> list[
 
 
 def other_template(row: Row, tokenizer: Any) -> Window:
-    """A conversation in a template that is not the tokenizer's own."""
-    question, answer = (message["content"] for message in row.messages)
-    prompt = f"### Instruction:\n{question}\n\n### Response:\n"
+    """A conversation in a common template that is not the tokenizer's own."""
+    answer = row.messages[-1]["content"]
+    prompt = prompt_of(row, FORMATS["Alpaca"])
     before = tokenizer(prompt, add_special_tokens=False).input_ids
     after = [*tokenizer(answer, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
     return Window(before + after, [IGNORED] * len(before) + after)

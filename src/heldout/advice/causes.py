@@ -7,11 +7,12 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from string import Formatter
 from typing import Literal
 
 import numpy as np
 
-from heldout.advice.features import FEATURES, feature_of
+from heldout.advice.features import FEATURES, Measured, feature_of
 from heldout.core.facts import Facts
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.verdict import Cause
@@ -109,17 +110,11 @@ def findings(
 ) -> list[Finding]:
     """Every rule that counts for the goal, with its sum, whether it names a cause or not."""
     measured = {m.name: m for m in measurements if isinstance(m, Measurement)}
-    values = {name: feature(measured, facts) for name, feature in FEATURES.items()}
-    return [
-        _weigh(rule, values, measured, facts)
-        for rule in read_rules().rules
-        if facts.goal in rule.goals
-    ]
+    return [weigh(rule, measured, facts) for rule in read_rules().rules if facts.goal in rule.goals]
 
 
-def _weigh(
-    rule: Rule, values: dict[str, float | None], measured: dict[str, Measurement], facts: Facts
-) -> Finding:
+def weigh(rule: Rule, measured: Measured, facts: Facts) -> Finding:
+    """One rule's sum: its prior, and the weight of every clue that was measured."""
     score = rule.prior
     speaks_for: list[str] = []
     speaks_against: list[str] = []
@@ -130,21 +125,23 @@ def _weigh(
         holds = clue.holds(value)
         weight = clue.weight_for if holds else -clue.weight_against
         score += weight
-        sentence = _sentence(clue.says if holds else clue.denies, value, values, clue, facts)
+        sentence = _sentence(clue, value, measured, facts)
         if sentence and weight:
             (speaks_for if weight > 0 else speaks_against).append(sentence)
     return Finding(rule, score, tuple(speaks_for), tuple(speaks_against))
 
 
-def _sentence(
-    template: str, value: float, values: dict[str, float | None], clue: Clue, facts: Facts
-) -> str:
-    """The clue in words; a set-up check speaks for itself."""
+def _sentence(clue: Clue, value: float, measured: Measured, facts: Facts) -> str:
+    """The clue in words, with the figures that its template names; a check speaks for itself."""
     if clue.feature.startswith("check:"):
         check = facts.check(clue.feature.removeprefix("check:"))
         return check.evidence if check else ""
-    known = {name: found for name, found in values.items() if found is not None}
-    return template.format(value=value, **known)
+    template = clue.says if clue.holds(value) else clue.denies
+    named = {name for _, name, _, _ in Formatter().parse(template) if name} - {"value"}
+    figures = {name: FEATURES[name](measured, facts) for name in named}
+    if None in figures.values():
+        return ""
+    return template.format(value=value, **figures)
 
 
 @cache

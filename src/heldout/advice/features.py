@@ -164,7 +164,10 @@ def rate_over_best(measured: Measured, facts: Facts) -> float | None:
 
 def update_norm(measured: Measured, facts: Facts) -> float | None:
     """Norm of the change of the weights over the norm of the base's."""
-    return facts.update_norm
+    if facts.update_norm is not None:
+        return facts.update_norm
+    found = measured.get("update_norm")
+    return found.value if found else None
 
 
 # What is known of data and settings
@@ -180,15 +183,19 @@ def leak_share(measured: Measured, facts: Facts) -> float | None:
     return facts.leak_share
 
 
-def noise_share(measured: Measured, facts: Facts) -> float | None:
-    """Share of training rows whose loss stands out as mislabeled."""
-    return facts.noise_share
+def odd_share(measured: Measured, facts: Facts) -> float | None:
+    """Share of training rows that stand out as wrong, beyond that of held-out rows."""
+    if facts.noise_share is not None:
+        return facts.noise_share
+    contrast = _contrast(measured, "odd_rows_base", "heldout")
+    return contrast.difference if contrast else None
 
 
-def num_train_groups(measured: Measured, facts: Facts) -> float | None:
-    """Independent training documents, or rows where groups are not known."""
-    found = facts.num_train_groups if facts.num_train_groups is not None else facts.num_train_rows
-    return None if found is None else float(found)
+def num_distinct_rows(measured: Measured, facts: Facts) -> float | None:
+    """Training rows that do not repeat an earlier one."""
+    if facts.num_train_rows is None:
+        return None
+    return facts.num_train_rows * (1 - (facts.duplicate_share or 0.0))
 
 
 def parameters_per_token(measured: Measured, facts: Facts) -> float | None:
@@ -235,8 +242,8 @@ FEATURES: dict[str, Feature] = {
         update_norm,
         duplicate_share,
         leak_share,
-        noise_share,
-        num_train_groups,
+        odd_share,
+        num_distinct_rows,
         parameters_per_token,
         shift,
         regularization,

@@ -16,9 +16,11 @@ from heldout.core.row import Row
 from heldout.data.quality import examine
 from heldout.jobs.diagnosed_texts import DiagnosedTexts
 from heldout.lm.generations import generations
+from heldout.lm.landscape import update_norms
 from heldout.lm.load import LoadedModel
 from heldout.lm.nll import context_length
 from heldout.lm.readings import readings
+from heldout.lm.setup_checks import setup_checks
 from heldout.lm.tokenize import IGNORED, tokenize_row
 
 NUM_PROMPTS = 64
@@ -94,7 +96,28 @@ def gather(
         reliability={
             name: points for name in models if (points := _reliability(read[name, "test"]))
         },
+        checks=tuple(
+            setup_checks(
+                judged.model,
+                base.model if base else None,
+                judged.tokenizer,
+                base.tokenizer if base else None,
+                texts.train,
+                texts.heldout,
+                max_length=recipe.data.max_length,
+                batch_size=recipe.eval.batch_size,
+            )
+        ),
+        update_norm=_moved(judged, base),
     )
+
+
+def _moved(judged: LoadedModel, base: LoadedModel | None) -> float | None:
+    """Norm of the change of all weights over the base's, where both have the same shapes."""
+    if base is None:
+        return None
+    shapes = [[(n, p.shape) for n, p in one.model.named_parameters()] for one in (judged, base)]
+    return update_norms(judged.model, base.model)["all"] if shapes[0] == shapes[1] else None
 
 
 def read_part(

@@ -13,12 +13,13 @@ import numpy as np
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.probe import Evidence, Probe
-from heldout.core.stats import LEAST_HELD_OUT, difference_of_estimates, share_estimate
+from heldout.core.stats import LEAST_TO_RESAMPLE, difference_of_estimates, share_estimate
 
 SOURCE = "wrong labels stand out by their loss: Northcutt et al. 2021, arXiv 1911.00068"
 COST = "nothing beyond one forward pass of the base model over both parts"
 
 ODD_SHARE = 0.05  # of the held-out rows
+LEAST_ROWS = 20
 LEAST_TOKENS = 8  # of a row that is judged
 
 
@@ -35,8 +36,9 @@ class OddRows(Probe):
         rates, groups = nats_per_token(train)
         control_rates, control_groups = nats_per_token(heldout)
         num_groups = len(set(groups.tolist()))
-        if min(num_groups, len(set(control_groups.tolist()))) < LEAST_HELD_OUT:
-            reason = f"needs rows of {LEAST_HELD_OUT} groups on both sides"
+        fewest_groups = min(num_groups, len(set(control_groups.tolist())))
+        if min(len(rates), len(control_rates)) < LEAST_ROWS or fewest_groups < LEAST_TO_RESAMPLE:
+            reason = f"needs {LEAST_ROWS} rows of {LEAST_TO_RESAMPLE} groups on both sides"
             return [NotMeasured(name, reason)]
         bound = float(np.quantile(control_rates, 1 - ODD_SHARE))
         share, interval = share_estimate(rates > bound, groups)
