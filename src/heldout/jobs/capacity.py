@@ -146,8 +146,8 @@ def capacity(
     report = Path(out) / "report.html"
     result = replace(result, report=str(report))
     page.write_capacity(result, report)
-    text = json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n"
-    (Path(out) / "capacity.json").write_text(text, encoding="utf-8")
+    entry = json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n"
+    (Path(out) / "capacity.json").write_text(entry, encoding="utf-8")
     return result
 
 
@@ -444,7 +444,6 @@ class _Kept:
             return
         if folder.exists() and not folder.is_dir():
             raise UserError(f"--out {folder} is a file: give a folder.")
-        folder.mkdir(parents=True, exist_ok=True)
         assert self.path is not None
         if not self.path.exists():
             return
@@ -461,5 +460,6 @@ class _Kept:
     def add(self, key: str, filled: Filled) -> None:
         self.found[key] = filled
         if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"key": key, "filled": filled.to_json()}) + "\n")

@@ -125,7 +125,6 @@ def compress(
     }
     with quiet_libraries(), stop_on_interrupt() as asked, _folder(out) as place:
         folder = Path(place)
-        _claim(folder, about)
         coder = _Coder(target, chosen, strategy, folder / "blocks", progress, asked)
         rows = [_as_text(row) for row in read.rows]
         if chosen.data.max_rows:
@@ -134,6 +133,7 @@ def compress(
         shuffled = coder.documents(
             [_shuffled(row, chosen.data.seed) for row in real.rows], blocks, ends=real.ends
         )
+        _claim(folder, about)
         total = 2 * coder.planned(real) + coder.planned(shuffled)
         with progress.stage("coding", total):
             coded = coder.code(real, "as it is")
@@ -163,7 +163,6 @@ class _Coder:
         self.folder: Path = folder
         self.progress: Progress = progress
         self.asked = asked
-        folder.mkdir(exist_ok=True)
         loaded = target.load(recipe)
         self.tokenizer = loaded.tokenizer
         self.vocabulary = len(loaded.tokenizer)
@@ -388,7 +387,7 @@ def block_ends(num_tokens_D: np.ndarray, groups_D: np.ndarray, blocks: int) -> l
     """
     bounds_G = np.flatnonzero(np.append(groups_D[1:] != groups_D[:-1], True)) + 1
     reach_G = np.cumsum(num_tokens_D)[bounds_G - 1]
-    ends = []
+    ends: list[int] = []
     for doubling in range(blocks - 1, -1, -1):
         near = int(np.abs(reach_G - reach_G[-1] / 2**doubling).argmin())
         if not ends or bounds_G[near] > ends[-1]:
@@ -803,7 +802,7 @@ def _claim(folder: Path, about: dict[str, Any]) -> None:
         return
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"--out {folder} holds other files: give another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "blocks").mkdir(parents=True)
     _write(known, json.dumps(about, indent=2) + "\n")
 
 
