@@ -40,8 +40,8 @@ class Case:
 
     @property
     def asks_for_general_text(self) -> bool:
-        """Only who asks for what was forgotten gives text of another kind."""
-        return self.planted in ("forgetting", HEALTHY)
+        """Who asks what was forgotten gives general text; a sound training then replays some."""
+        return self.planted == "forgetting" or self.plan.replay > 0
 
 
 def cases(texts: Sequence[str], seeds: Sequence[int], num_healthy: int) -> list[Case]:
@@ -99,7 +99,7 @@ def healthy_plan(number: int, text: str, seed: int) -> Plan:
     )
     if number % 5 == 4:
         return replace(plan, method="lora", rate=LORA_RATE, regularizers={}, epochs=4)
-    return plan
+    return replace(plan, replay=REPLAYED) if number % 5 == 2 else plan
 
 
 def repairs(case: Case, best_epoch: float) -> dict[str, Plan]:

@@ -97,7 +97,7 @@ def train(plan: Plan, folder: Path | None) -> Trained:
             best = copies(trained_parameters(model))
 
     measure(None)
-    every = steps_per_epoch * math.ceil(plan.epochs / 8)
+    every = steps_per_epoch * math.ceil(plan.epochs / 8) if plan.epochs > 2 else total // 4
     with steps.attached():
         losses = []
         for items in batches(windows, plan, total):

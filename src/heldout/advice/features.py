@@ -14,6 +14,7 @@ Measured = Mapping[str, Measurement]
 Feature = Callable[[Measured, Facts], float | None]
 
 STANDARD_ERRORS = 2.0  # a rise is sure beyond so many
+ONLY_STOPPING = {"early_stopping", "rollback"}  # choose a checkpoint, and change no step
 
 
 # What was measured on the two parts
@@ -213,7 +214,7 @@ def shift(measured: Measured, facts: Facts) -> float | None:
 
 def regularization(measured: Measured, facts: Facts) -> float | None:
     """1 where anything that regularizes is switched on, 0 where surely nothing is."""
-    if facts.regularizers or facts.dropout or facts.weight_decay:
+    if facts.dropout or facts.weight_decay or set(facts.regularizers) - ONLY_STOPPING:
         return 1.0
     if facts.dropout is None or facts.weight_decay is None:
         return None

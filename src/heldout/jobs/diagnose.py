@@ -220,7 +220,9 @@ def facts_of_run(run: Run, recipe: Recipe) -> Facts:
         learning_rate=rate,
         best_learning_rate=rate if recipe.train.learning_rate is None else None,
         batch_size=recipe.train.batch_size,
-        weight_decay=recipe.regularizers.get("weight_decay", {}).get("rate"),
+        # What a recipe does not name is off.
+        weight_decay=recipe.regularizers.get("weight_decay", {"rate": 0.0}).get("rate"),
+        dropout=recipe.regularizers.get("dropout", {"hidden": 0.0}).get("hidden"),
         regularizers=tuple(recipe.regularizers),
         duplicate_share=about["duplicates"] / max(1, about["rows"]["train"]),
         leak_share=0.0,
