@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from heldout.core.decoding import GREEDY, Decoding
+from heldout.core.equal_lengths import equal_lengths
 from heldout.core.measurement import NotMeasured
 from heldout.core.probe import Evidence
 from heldout.core.row import Row
@@ -154,6 +155,51 @@ def test_one_answer_to_every_prompt_is_a_template(written):
     assert found["self_bleu_best"].contrasts["human"].interval.low > 0.3
     assert found["near_identical_best"].value == 1
     assert found["near_identical_base"].value == 0
+
+
+def test_all_writers_are_cut_to_one_length(written):
+    drawn = written["drawn"]
+    short = replace(
+        drawn,
+        token_ids=[ids[: 9 + n] for n, ids in enumerate(drawn.token_ids)],
+        texts=[text[: 20 + n] for n, text in enumerate(drawn.texts)],
+    )
+    beside = equal_lengths(evidence_of(short, written["greedy"]), "best")
+    for n in range(len(beside)):
+        lengths = {len(texts[n]) for texts in beside.ids.values()}
+        assert lengths == {min(9 + n, len(written["greedy"].token_ids[n]), 48)}
+        assert len({len(texts[n]) for texts in beside.texts.values()}) == 1
+        assert written["greedy"].texts[n].startswith(beside.texts["base"][n])
+
+
+def test_rows_are_matched_by_their_index_not_their_place(written):
+    drawn, backward = written["drawn"], list(range(NUM_PROMPTS))[::-1]
+    shuffled = replace(
+        drawn,
+        **{
+            name: [getattr(drawn, name)[place] for place in backward]
+            for name in ("prompts", "texts", "references", "token_ids", "reference_ids")
+        },
+        ended=drawn.ended[backward],
+        groups=drawn.groups[backward],
+        row_index=drawn.row_index[backward],
+    )
+    beside = equal_lengths(evidence_of(drawn, shuffled), "best")
+    assert beside.texts["best"] == beside.texts["base"]
+
+
+def test_twins_of_one_group_do_not_count(written):
+    drawn = written["drawn"]
+    paired = replace(
+        drawn,
+        token_ids=[drawn.token_ids[n // 2 * 2] for n in range(len(drawn))],
+        groups=np.array([f"g{n // 2}" for n in range(len(drawn))]),
+    )
+    found = by_name(Templates().measure(evidence_of(paired)))
+    assert found["near_identical_best"].value == 0
+    assert found["template_similarity_best"].value < 0.1
+    alone = replace(paired, groups=drawn.groups)
+    assert by_name(Templates().measure(evidence_of(alone)))["near_identical_best"].value == 1
 
 
 def test_matches_of_lengths_by_hand():
