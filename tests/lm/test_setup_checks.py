@@ -45,10 +45,16 @@ def conversations():
                 ),
                 row["group"],
             )
-            for number, row in enumerate(question_answer_rows()[part][:num])
+            for number, row in enumerate(question_answer_rows(rows_per_country=1)[part][:num])
         ]
 
     return rows("train", 60), rows("test", 16)
+
+
+@pytest.fixture(scope="module")
+def few(conversations):
+    """Enough to tell, and quickly read."""
+    return conversations[0][:12], conversations[1][:6]
 
 
 def found_in(embedded, model, rows, base=True):
@@ -77,7 +83,6 @@ def found_in(embedded, model, rows, base=True):
         (without_end, {"eos_lost"}),
         (unmasked, {"masking_broken"}),
         (inverted_mask, {"masking_broken"}),
-        (two_starts, {"doubled_bos"}),
         (written_as("Alpaca"), {"wrong_chat_template"}),
         (written_as("ChatML"), {"wrong_chat_template"}),
     ],
@@ -101,19 +106,19 @@ def test_planted_faults_of_texts(embedded, topics_text, encode, expected):
     assert found_in(embedded, model, (rows[:48], rows[100:116])) == expected
 
 
-def test_a_model_that_was_not_trained_has_no_fault(embedded, conversations):
-    assert found_in(embedded, embedded.model, conversations) == set()
+def test_a_model_that_was_not_trained_has_no_fault(embedded, few):
+    assert found_in(embedded, embedded.model, few) == set()
 
 
-def test_without_the_base_nothing_is_claimed_of_training(embedded, conversations):
-    train, heldout = conversations
+def test_without_the_base_nothing_is_claimed_of_training(embedded, few):
+    train, heldout = few
     checks = setup_checks(embedded.model, None, embedded.tokenizer, None, train, heldout, **OPTIONS)
     status = {check.name: check.status for check in checks}
     assert status["eos_lost"] == status["masking_broken"] == "unknown"
 
 
-def test_few_rows_cannot_tell(embedded, conversations):
-    train, heldout = conversations
+def test_few_rows_cannot_tell(embedded, few):
+    train, heldout = few
     checks = setup_checks(
         embedded.model,
         embedded.model,
@@ -126,7 +131,7 @@ def test_few_rows_cannot_tell(embedded, conversations):
     assert {check.status for check in checks[:4]} == {"unknown"}
 
 
-def test_the_tokenizer_of_another_vocabulary_order(embedded, conversations, tmp_path):
+def test_the_tokenizer_of_another_vocabulary_order(embedded, few, tmp_path):
     """The same words under other numbers, as when a tokenizer was trained anew."""
     import json
 
@@ -140,7 +145,7 @@ def test_the_tokenizer_of_another_vocabulary_order(embedded, conversations, tmp_
     vocabulary.update(zip(words, numbers[7:] + numbers[:7], strict=True))
     path.write_text(json.dumps(content), encoding="utf-8")
     wrong = AutoTokenizer.from_pretrained(tmp_path)
-    train, heldout = conversations
+    train, heldout = few
     checks = setup_checks(
         embedded.model, embedded.model, wrong, embedded.tokenizer, train, heldout, **OPTIONS
     )
@@ -154,21 +159,19 @@ def test_the_tokenizer_of_another_vocabulary_order(embedded, conversations, tmp_
     assert checks[-1].status == "absent"
 
 
-def test_a_loss_near_chance_is_told(embedded, conversations):
+def test_a_loss_near_chance_is_told(embedded, few):
     model = copy.deepcopy(embedded.model)
     with torch.no_grad():
         model.model.norm.weight.zero_()
-    train, heldout = conversations
+    train, heldout = few
     checks = setup_checks(model, None, embedded.tokenizer, None, train, heldout, **OPTIONS)
     assert checks[-1].status == "unknown"
     assert "8.32 nats/token, 8.32 would be chance" in checks[-1].evidence
 
 
 @torch.no_grad()
-def test_token_losses_come_in_the_order_of_the_windows(embedded, conversations):
-    windows = [
-        tokenize_row(row, embedded.tokenizer, 256).windows[0] for row in conversations[0][:5]
-    ]
+def test_token_losses_come_in_the_order_of_the_windows(embedded, few):
+    windows = [tokenize_row(row, embedded.tokenizer, 256).windows[0] for row in few[0][:5]]
     found = token_nats(embedded.model, windows, embedded.tokenizer, batch_size=2)
     for window, nats in zip(windows, found, strict=True):
         logits = embedded.model(torch.tensor([window.input_ids])).logits[0, :-1]

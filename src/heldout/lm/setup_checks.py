@@ -34,7 +34,10 @@ from heldout.lm.tokenize import IGNORED, Window, prompt_ids, tokenize_row
 SAMPLE_ROWS = 32
 SCREENED_ROWS = 8  # by which formats are left out that do not fit at all
 SAMPLE_TOKENS = 192  # of a row, but for its end
-LEAST_GAIN = 0.05  # nats/token; a smaller difference between two readings of a text is left alone
+LEAST_GAIN = 0.05  # nats/token; less was not learned
+# What prompts gain, as a share of what answers do: less than the first where prompts are masked,
+# for their words come in answers too; more than the second where they are not.
+MASKED_SHARE, UNMASKED_SHARE = 0.5, 0.75
 
 
 @dataclass(frozen=True)
@@ -180,15 +183,20 @@ def _masking_broken(judged: _Judged) -> SetupCheck:
     if not sum(map(len, prompt)) or not sum(map(len, answer)):
         return SetupCheck(name, "unknown", "The rows have no prompt or no answer to compare.")
     prompt_gain, answer_gain = _mean(rows, prompt), _mean(rows, answer)
-    excess = _mean(rows, [_shifted(p_T, 0.5 * answer_gain.value) for p_T in prompt])
+
+    def beyond(share: float) -> RatioEstimate:
+        """How much more prompts gained than a share of what answers did."""
+        return _mean(rows, [gain_T - share * answer_gain.value for gain_T in prompt])
+
     evidence = (
         f"On {len(rows)} training rows the loss of prompts {_changed(prompt_gain)} and that of "
         f"answers {_changed(answer_gain)} nats/token."
     )
     prompts_learned = prompt_gain.interval.low > LEAST_GAIN
-    if prompts_learned and (excess.interval.low > 0 or answer_gain.interval.high < LEAST_GAIN):
+    answers_not = answer_gain.interval.high < LEAST_GAIN
+    if prompts_learned and (beyond(UNMASKED_SHARE).interval.low > 0 or answers_not):
         return SetupCheck(name, "found", evidence, remedy)
-    if excess.interval.high < 0 or not prompts_learned:
+    if not prompts_learned or beyond(MASKED_SHARE).interval.high < 0:
         return SetupCheck(name, "absent", evidence)
     return SetupCheck(name, "unknown", evidence)
 
@@ -224,23 +232,25 @@ def _doubled_bos(judged: _Judged) -> SetupCheck:
         f"With two start tokens instead of {own} the loss of {len(rows)} training rows "
         f"{_changed(after)} nats/token."
     )
-    if after.interval.low <= 0:
+    if after.interval.high <= 0:
         return SetupCheck(name, "absent", evidence)
     if own == 0 and saved(judged.model, 1).interval.high < 0:
         return SetupCheck(name, "absent", f"{evidence} With one it is lower still.")
     if judged.base is None:
         return SetupCheck(
-            name, "unknown", f"{evidence} Without the base it is unknown what it did before."
+            name, "unknown", f"{evidence} Without the base it is unknown what it did."
         )
     before = saved(judged.base, own)
     evidence += f" Under the base model it {_changed(before)}."
-    if after.interval.low > max(0.0, before.interval.high):
-        remedy = (
-            "Tokenize rendered conversations with add_special_tokens=False: the chat template has "
-            "put the start token already."
-        )
-        return SetupCheck(name, "found", evidence, remedy)
-    return SetupCheck(name, "absent", evidence)
+    if after.interval.low <= max(0.0, before.interval.high):
+        # Indifferent where the base is not: so it is after masked rows with two start tokens.
+        indifferent = after.interval.low > before.interval.high
+        return SetupCheck(name, "unknown" if indifferent else "absent", evidence)
+    remedy = (
+        "Tokenize rendered conversations with add_special_tokens=False: the chat template has put "
+        "the start token already."
+    )
+    return SetupCheck(name, "found", evidence, remedy)
 
 
 def _started(window: Window, start_id: int, count: int) -> Window:
@@ -305,7 +315,7 @@ def _wrong_chat_template(judged: _Judged) -> SetupCheck:
         f"Written as {likeliest} instead of {in_use}, the loss of the answers of {len(rows)} "
         f"training rows {_changed(after)} nats/token."
     )
-    if after.interval.low <= LEAST_GAIN:
+    if after.interval.low <= 0:
         return SetupCheck(name, "absent", evidence)
     if judged.base is None:
         return SetupCheck(
@@ -419,10 +429,6 @@ def _mean(rows: Sequence[Row], values: Sequence[np.ndarray]) -> RatioEstimate:
     """Mean per token, with its interval over groups."""
     sums, sizes = [float(v.sum()) for v in values], [len(v) for v in values]
     return ratio_estimate(sums, sizes, [row.group for row in rows])
-
-
-def _shifted(values_T: np.ndarray, by: float) -> np.ndarray:
-    return values_T - by
 
 
 def _changed(saved: RatioEstimate) -> str:
