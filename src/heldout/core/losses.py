@@ -2,6 +2,7 @@
 
 # D documents
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,16 @@ class DocumentLosses:
         assert np.array_equal(self.num_tokens_D, control.num_tokens_D), "not the same documents"
         return paired_difference(
             self.nll_nats_D, control.nll_nats_D, self.num_tokens_D, self.groups_D
+        )
+
+    def at(self, places: Sequence[int]) -> "DocumentLosses":
+        """Of the documents at these places, in their order."""
+        chosen = np.asarray(places, dtype=np.int64)
+        return DocumentLosses(
+            self.nll_nats_D[chosen],
+            self.num_tokens_D[chosen],
+            self.num_bytes_D[chosen],
+            self.groups_D[chosen],
         )
 
     def save(self, path: Path) -> None:

@@ -31,6 +31,7 @@ from heldout.data.shift import word_shift
 from heldout.jobs.arms import losses_of, training_device
 from heldout.jobs.diagnosed_texts import DiagnosedTexts, spread, texts_of_files, texts_of_run
 from heldout.jobs.evidence import Asked, gather
+from heldout.jobs.judge import facts_of_run
 from heldout.jobs.trainer_logs import find_state, read_logs
 from heldout.lm.load import LoadedModel, load_model
 from heldout.lm.quiet import quiet_libraries
@@ -189,44 +190,6 @@ def _of_run(run: Run, base: str) -> _Target:
         base or ("" if from_scratch else known["model"]) or None,
         facts_of_run(run, recipe),
         run,
-    )
-
-
-def facts_of_run(run: Run, recipe: Recipe) -> Facts:
-    """What a run's own files tell of its training."""
-    result = run.read_json("result.json") if run.path("result.json").exists() else {}
-    about = run.read_json("data.json")
-    history = tuple(
-        HistoryPoint(
-            entry["step"],
-            entry["epoch"],
-            entry.get("train_nll"),
-            entry.get("validation_nll"),
-            entry.get("learning_rate"),
-        )
-        for entry in run.history()
-    )
-    rate = result.get("learning_rate")
-    return Facts(
-        num_train_rows=about["rows"]["train"],
-        num_train_groups=about["groups"].get("train"),
-        num_heldout_groups=about["groups"].get("test"),
-        parameters=result.get("parameters"),
-        trained_parameters=result.get("trained_parameters"),
-        method=recipe.model.method,
-        from_scratch=bool(run.read_json("environment.json").get("from_scratch")),
-        epochs=result.get("best_epoch"),
-        total_epochs=result.get("last_epoch"),
-        learning_rate=rate,
-        best_learning_rate=rate if recipe.train.learning_rate is None else None,
-        batch_size=recipe.train.batch_size,
-        # What a recipe does not name is off.
-        weight_decay=recipe.regularizers.get("weight_decay", {"rate": 0.0}).get("rate"),
-        dropout=recipe.regularizers.get("dropout", {"hidden": 0.0}).get("hidden"),
-        regularizers=tuple(recipe.regularizers),
-        duplicate_share=about["duplicates"] / max(1, about["rows"]["train"]),
-        leak_share=0.0,
-        history=history,
     )
 
 

@@ -74,14 +74,7 @@ def gather(
     if asked.generate:
         with progress.stage("writing", len(models)):
             for name, loaded in models.items():
-                written[name, "test"] = generations(
-                    loaded.model,
-                    loaded.tokenizer,
-                    texts.heldout,
-                    num_prompts=NUM_PROMPTS,
-                    new_tokens=NEW_TOKENS,
-                    seed=recipe.data.seed,
-                )
+                written[name, "test"] = write_part(loaded, texts.heldout, recipe)
                 progress.advance(1, name)
     evidence = Evidence(
         losses={key: found.losses for key, found in read.items()},
@@ -121,7 +114,10 @@ def _moved(judged: LoadedModel, base: LoadedModel | None) -> float | None:
 
 
 def read_part(
-    loaded: LoadedModel, rows: list[Row], recipe: Recipe, advance: Callable[[int], None] | None
+    loaded: LoadedModel,
+    rows: list[Row],
+    recipe: Recipe,
+    advance: Callable[[int], None] | None = None,
 ) -> Readings:
     """All that one pass tells, with the window and batch sizes of the recipe."""
     limit = context_length(loaded.model)
@@ -132,6 +128,18 @@ def read_part(
         max_length=min(recipe.data.max_length, limit or recipe.data.max_length),
         batch_size=recipe.eval.batch_size,
         progress=advance,
+    )
+
+
+def write_part(loaded: LoadedModel, rows: list[Row], recipe: Recipe) -> Generations:
+    """Greedy continuations of some of the rows, the same for every model."""
+    return generations(
+        loaded.model,
+        loaded.tokenizer,
+        rows,
+        num_prompts=NUM_PROMPTS,
+        new_tokens=NEW_TOKENS,
+        seed=recipe.data.seed,
     )
 
 

@@ -1,30 +1,60 @@
-"""From the losses in a run folder to measurements, verdict, report and model card."""
+"""From the evidence in a run folder to measurements, verdict, causes, report and model card."""
 
+from dataclasses import asdict, replace
+
+from heldout.advice.causes import find_causes
 from heldout.advice.lights import judge as judge_lights
+from heldout.advice.remedies import remedies_for
 from heldout.core.discovery import build, entries_of
+from heldout.core.facts import Facts, HistoryPoint, SetupCheck
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.probe import Evidence
+from heldout.core.recipe import Recipe
 from heldout.core.run import Run
 from heldout.core.verdict import Verdict
 from heldout.jobs.measure import load_recitals, load_scores
+from heldout.jobs.saved_evidence import load_generations, load_readings
 from heldout.report.card import write_card
 from heldout.report.page import write_report
+
+ARMS = ("base", "best", "last", "fixed_epochs")
 
 
 def judge(run: Run) -> Verdict:
     """Run every probe on the evidence in the folder, then write what follows from it."""
-    losses = {
-        (model, part): found
-        for model in ("base", "best", "last", "fixed_epochs")
-        for part in ("train", "validation", "test", "out_of_fold")
-        if (found := run.losses(model, part)) is not None
-    }
     recipe = run.recipe
-    evidence = Evidence(losses, load_scores(run), load_recitals(run), recipe.eval.min_effect)
+    facts = facts_of_run(run, recipe)
+    evidence = Evidence(
+        {
+            (model, part): found
+            for model in ARMS
+            for part in ("train", "validation", "test", "out_of_fold")
+            if (found := run.losses(model, part)) is not None
+        },
+        load_scores(run),
+        load_recitals(run),
+        recipe.eval.min_effect,
+        readings={
+            (model, part): load_readings(path)
+            for model in ARMS
+            for part in ("train", "test")
+            if (path := run.path(f"evaluations/{model}-{part}-readings.npz")).exists()
+        },
+        generations={
+            (model, "test"): load_generations(path)
+            for model in ARMS
+            if (path := run.path(f"evaluations/{model}-generations.json")).exists()
+        },
+        facts=facts,
+    )
     measurements: list[Measurement | NotMeasured] = []
     for entry in entries_of("probe"):
         measurements += build("probe", entry.name, {}).measure(evidence)
-    verdict = judge_lights(measurements, min_effect=recipe.eval.min_effect, peak=_peak(run))
+    verdict = judge_lights(
+        measurements, min_effect=recipe.eval.min_effect, peak=_peak(run), facts=facts
+    )
+    causes = find_causes(measurements, facts)
+    verdict = replace(verdict, causes=causes)
     run.write_json(
         "measurements.json",
         {
@@ -32,8 +62,49 @@ def judge(run: Run) -> Verdict:
             "measurements": [measurement.to_json() for measurement in measurements],
         },
     )
+    run.write_json("remedies.json", [asdict(remedy) for remedy in remedies_for(causes, facts)])
     run.write_json("verdict.json", verdict.to_json())
     return verdict
+
+
+def facts_of_run(run: Run, recipe: Recipe) -> Facts:
+    """What a run's own files tell of its training."""
+    result = run.read_json("result.json") if run.path("result.json").exists() else {}
+    about = run.read_json("data.json")
+    history = tuple(
+        HistoryPoint(
+            entry["step"],
+            entry["epoch"],
+            entry.get("train_nll"),
+            entry.get("validation_nll"),
+            entry.get("learning_rate"),
+        )
+        for entry in run.history()
+    )
+    rate = result.get("learning_rate")
+    checks = run.read_json("setup.json") if run.path("setup.json").exists() else []
+    return Facts(
+        num_train_rows=about["rows"]["train"],
+        num_train_groups=about["groups"].get("train"),
+        num_heldout_groups=about["groups"].get("test"),
+        parameters=result.get("parameters"),
+        trained_parameters=result.get("trained_parameters"),
+        method=recipe.model.method,
+        from_scratch=bool(run.read_json("environment.json").get("from_scratch")),
+        epochs=result.get("best_epoch"),
+        total_epochs=result.get("last_epoch"),
+        learning_rate=rate,
+        best_learning_rate=rate if recipe.train.learning_rate is None else None,
+        batch_size=recipe.train.batch_size,
+        # What a recipe does not name is off.
+        weight_decay=recipe.regularizers.get("weight_decay", {"rate": 0.0}).get("rate"),
+        dropout=recipe.regularizers.get("dropout", {"hidden": 0.0}).get("hidden"),
+        regularizers=tuple(recipe.regularizers),
+        duplicate_share=about["duplicates"] / max(1, about["rows"]["train"]),
+        leak_share=0.0 if about["mode"] == "split" else None,
+        history=history,
+        checks=tuple(SetupCheck(**check) for check in checks),
+    )
 
 
 def publish(run: Run) -> None:

@@ -8,17 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from heldout.core.errors import UserError
+from heldout.core.losses import DocumentLosses
 from heldout.core.probe import Recital, TaskScores
 from heldout.core.progress import Progress
+from heldout.core.readings import Readings
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.jobs.arms import Target, losses_of, training_device
+from heldout.jobs.evidence import read_part, recital_of, write_part
 from heldout.jobs.metrics import Metric
 from heldout.jobs.parts import sample_rows
+from heldout.jobs.saved_evidence import save_generations, save_readings
 from heldout.lm.generate import continuations
-from heldout.lm.load import load_model
-from heldout.lm.recital import recital, recital_prompt
+from heldout.lm.load import LoadedModel, load_model
+from heldout.lm.recital import recital_prompt
 from heldout.lm.tokenize import prompt_ids
 
 
@@ -30,10 +34,11 @@ def measure_on_test(
     progress: Progress,
     check_interrupt: Callable[[bool], None] = lambda interrupted: None,
 ) -> None:
-    """Losses and recital of every arm on the test part and on the followed training rows.
+    """All that one pass tells of every arm on the test part and on training rows.
 
-    One opening of the test part. Losses go to ``evaluations/``, recitals and task scores to
-    ``recitals.json`` and ``scores.json``.
+    One opening of the test part. Losses of all test rows and of the followed training rows go to
+    ``evaluations/``, with the readings of as many of both as ``eval.max_recital_rows``; which rows
+    are recited, task scores and continuations to files of their own.
     """
     models = ["base", "best"]
     if run.path("fixed_epochs").is_dir():
@@ -45,13 +50,20 @@ def measure_on_test(
     recitals: dict[tuple[str, str], Recital] = {}
     with progress.stage("sealed test", len(models)):
         for name in models:
-            model, tokenizer = _load(run, target, recipe, name)
+            loaded = _load(run, target, recipe, name)
+            model, tokenizer = loaded.model, loaded.tokenizer
             run.save_losses(name, "test", losses_of(model, tokenizer, rows, recipe))
-            train_rows = [row for row in run.read_rows("train") if row.index in followed]
-            run.save_losses(name, "train", losses_of(model, tokenizer, train_rows, recipe))
             for part, source in (("train", run.read_rows("train")), ("test", rows)):
-                tested = sample_rows(source, recipe.eval.max_recital_rows, recipe.data.seed)
-                recitals[name, part] = _recital(model, tokenizer, tested, recipe)
+                sampled = sample_rows(source, recipe.eval.max_recital_rows, recipe.data.seed)
+                found = read_part(loaded, sampled, recipe)
+                save_readings(found, run.path(f"evaluations/{name}-{part}-readings.npz"))
+                recitals[name, part] = recital_of(found)
+                if part == "train":
+                    # The followed rows are drawn alike, so that they are among these.
+                    run.save_losses(name, part, _followed(found, followed, loaded, run, recipe))
+                elif name in ("base", "best"):
+                    written = write_part(loaded, sampled, recipe)
+                    save_generations(written, run.path(f"evaluations/{name}-generations.json"))
             if metric and name in ("base", "best"):
                 scores[name, "test"] = _score(model, tokenizer, rows, recipe, metric)
             progress.advance(1, name)
@@ -120,7 +132,8 @@ def write_samples(run: Run, target: Target, recipe: Recipe, progress: Progress) 
     samples: list[dict[str, str]] = []
     with progress.stage("samples", len(models)):
         for name in models:
-            model, tokenizer = _load(run, target, recipe, name)
+            loaded = _load(run, target, recipe, name)
+            model, tokenizer = loaded.model, loaded.tokenizer
             prompts = [prompt_ids(row, tokenizer) for row in heldout]
             prompts += [recital_prompt(row, tokenizer, recipe.data.max_length) for row in recited]
             if not samples:
@@ -151,30 +164,29 @@ def _recited_rows(run: Run, most: int) -> list[Row]:
     return [row for row in run.read_rows("train") if row.index in chosen]
 
 
-def _load(run: Run, target: Target, recipe: Recipe, name: str):
-    """(model, tokenizer) of one arm, as it lies on disk."""
+def _load(run: Run, target: Target, recipe: Recipe, name: str) -> LoadedModel:
+    """One arm, as it lies on disk."""
     if name == "base":
-        loaded = target.load(recipe)
-    else:
-        folder: Path = run.path(name)
-        if not folder.is_dir():
-            raise UserError(f"{folder} is missing: the run was not trained to its end.")
-        loaded = load_model(
-            str(folder),
-            device=training_device(),
-            trust_remote_code=recipe.model.trust_remote_code,
-        )
-    return loaded.model, loaded.tokenizer
-
-
-def _recital(model, tokenizer, rows, recipe: Recipe) -> Recital:
-    return recital(
-        model,
-        rows,
-        tokenizer,
-        max_length=recipe.data.max_length,
-        batch_size=recipe.eval.batch_size,
+        return target.load(recipe)
+    folder: Path = run.path(name)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is missing: the run was not trained to its end.")
+    return load_model(
+        str(folder),
+        device=training_device(),
+        trust_remote_code=recipe.model.trust_remote_code,
     )
+
+
+def _followed(
+    found: Readings, followed: set[int], loaded: LoadedModel, run: Run, recipe: Recipe
+) -> DocumentLosses:
+    """Losses of the training rows that were followed, from the readings where they hold them."""
+    places = [place for place, row in enumerate(found.row_index_D) if int(row) in followed]
+    if len(places) == len(followed):
+        return found.losses.at(places)
+    rows = [row for row in run.read_rows("train") if row.index in followed]
+    return losses_of(loaded.model, loaded.tokenizer, rows, recipe)
 
 
 def _score(model, tokenizer, rows, recipe: Recipe, metric: Metric) -> TaskScores:
