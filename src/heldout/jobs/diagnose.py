@@ -8,13 +8,14 @@ import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from heldout.advice.causes import find_causes
+from heldout.advice.kind import kind_of_run
 from heldout.advice.lights import judge
 from heldout.advice.remedies import remedies_for
 from heldout.core.diagnosis import Diagnosis, Remedy
@@ -298,6 +299,17 @@ def _judged(
 ) -> Diagnosis:
     verdict = judge(measurements, min_effect=min_effect, facts=facts)
     causes = find_causes(measurements, facts)
+    excess = next(
+        (
+            measured.contrasts["base" if "base" in measured.contrasts else "heldout"].difference
+            for measured in measurements
+            if isinstance(measured, Measurement)
+            and measured.name == "recital_best"
+            and measured.contrasts
+        ),
+        None,
+    )
+    kind = kind_of_run(facts.history, recital=excess)
     verdict = Verdict(verdict.headline, verdict.verdicts, causes)
     remedies: list[Remedy] = remedies_for(causes, facts)
     return Diagnosis(
@@ -308,6 +320,7 @@ def _judged(
         verdict,
         facts,
         remedies,
+        kind=asdict(kind),
         **more,
     )
 

@@ -1,31 +1,41 @@
 """What probes need: one pass over each text per model, and one batch of continuations."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from heldout.core.diagnosis import RecitedRow, SideBySide
+from heldout.core.errors import UserError
 from heldout.core.facts import SetupCheck
 from heldout.core.probe import Evidence, Recital
 from heldout.core.progress import Progress
-from heldout.core.readings import Generations, Readings
+from heldout.core.prompt_pairs import PromptPairs
+from heldout.core.readings import Generations, PersonalData, Readings
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
+from heldout.core.verbatim import Corpora
 from heldout.data.quality import examine
 from heldout.jobs.diagnosed_texts import DiagnosedTexts
+from heldout.lm.canaries import Planted, canary_losses
+from heldout.lm.corpora import corpora
 from heldout.lm.generations import generations
 from heldout.lm.landscape import update_norms
 from heldout.lm.load import LoadedModel
 from heldout.lm.nll import context_length
+from heldout.lm.prompt_pairs import prompt_pairs
 from heldout.lm.readings import readings
 from heldout.lm.setup_checks import setup_checks
 from heldout.lm.tokenize import IGNORED, tokenize_row
 
 NUM_PROMPTS = 64
 NEW_TOKENS = 64
+NUM_REWORDED = 24
 SHOWN_SAMPLES = 6
+LEAST_COPY = 8  # tokens; what is shorter is said by everyone
 SHOWN_RECITED = 200
 RELIABILITY_BINS = 15
 
@@ -71,23 +81,67 @@ def gather(
             for part, rows in parts.items():
                 read[name, part] = read_part(loaded, rows, recipe, _advance(progress))
     written: dict[tuple[str, str], Generations] = {}
+    pairs: dict[tuple[str, str], PromptPairs] = {}
+    searched: Corpora | None = None
     if asked.generate:
-        with progress.stage("writing", len(models)):
+        with progress.stage("writing", 2 * len(models) + 1):
             for name, loaded in models.items():
                 written[name, "test"] = write_part(loaded, texts.heldout, recipe)
                 progress.advance(1, name)
+                pairs[name, "test"] = prompt_pairs(
+                    loaded.model,
+                    loaded.tokenizer,
+                    texts.heldout,
+                    num_prompts=NUM_REWORDED,
+                    seed=recipe.data.seed,
+                )
+                progress.advance(1, name)
+            searched = corpora(
+                texts.all_train(), texts.heldout, judged.tokenizer, seed=recipe.data.seed
+            )
+            progress.advance(1, "searching")
+    planted = read_canaries(asked.canaries) if asked.canaries else []
     evidence = Evidence(
         losses={key: found.losses for key, found in read.items()},
         recitals={key: recital_of(found) for key, found in read.items()},
         readings=read,
         generations=written,
+        prompt_pairs=pairs,
+        corpora=searched,
+        canaries={
+            name: canary_losses(
+                loaded.model,
+                loaded.tokenizer,
+                planted,
+                texts.train[0].kind,
+                batch_size=recipe.eval.batch_size,
+            )
+            for name, loaded in models.items()
+            if planted
+        },
+        personal_data={
+            part: personal_data(rows, read["best", part], judged.tokenizer)
+            for part, rows in (("train", texts.train), ("test", texts.heldout))
+        },
     )
+    with progress.stage("set-up"):
+        checks = setup_checks(
+            judged.model,
+            base.model if base else None,
+            judged.tokenizer,
+            base.tokenizer if base else None,
+            texts.train,
+            texts.heldout,
+            max_length=_max_length(judged, recipe),
+            batch_size=recipe.eval.batch_size,
+        )
     return Gathered(
         evidence,
-        recited=recited_of(read["best", "train"], texts, judged, recipe),
-        samples=samples_of(written),
+        checks=tuple(checks),
+        recited=recited_of(read["best", "train"], texts, judged),
+        samples=samples_of(written, searched, judged.tokenizer),
         reliability={
-            name: points for name in models if (points := _reliability(read[name, "test"]))
+            name: points for name in models if (points := reliability(read[name, "test"]))
         },
         checks=tuple(
             setup_checks(
@@ -120,12 +174,11 @@ def read_part(
     advance: Callable[[int], None] | None = None,
 ) -> Readings:
     """All that one pass tells, with the window and batch sizes of the recipe."""
-    limit = context_length(loaded.model)
     return readings(
         loaded.model,
         rows,
         loaded.tokenizer,
-        max_length=min(recipe.data.max_length, limit or recipe.data.max_length),
+        max_length=_max_length(loaded, recipe),
         batch_size=recipe.eval.batch_size,
         progress=advance,
     )
@@ -154,9 +207,38 @@ def recital_of(found: Readings) -> Recital:
     )
 
 
-def recited_of(
-    found: Readings, texts: DiagnosedTexts, judged: LoadedModel, recipe: Recipe
-) -> list[RecitedRow]:
+def read_canaries(path: str) -> list[Planted]:
+    """The secrets in the file that ``heldout check --plant-canaries`` wrote."""
+    try:
+        entries = json.loads(Path(path).read_text(encoding="utf-8"))["canaries"]
+        return [Planted(each["prefix"], each["secret"], int(each["copies"])) for each in entries]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"--canaries {path} is not what heldout check --plant-canaries writes ({error!r})."
+        ) from None
+
+
+def personal_data(rows: list[Row], found: Readings, tokenizer: Any) -> PersonalData:
+    """Which suffixes hold what has the form of personal data."""
+    by_index = {row.index: row for row in rows}
+    kinds: dict[str, dict[int, tuple[str, ...]]] = {}
+    for name, suffixes in found.suffixes.items():
+        kinds[name] = {}
+        for place in np.flatnonzero(np.isfinite(suffixes.nats_D)):
+            index = int(found.row_index_D[place])
+            _, suffix = pieces(
+                by_index[index], tokenizer, suffixes.prefix_tokens, suffixes.suffix_tokens
+            )
+            if what := _personal(suffix):
+                kinds[name][index] = what
+    return PersonalData(kinds)
+
+
+def _personal(text: str) -> tuple[str, ...]:
+    return tuple(sorted({each.what for each in examine(text) if each.kind == "personal"}))
+
+
+def recited_of(found: Readings, texts: DiagnosedTexts, judged: LoadedModel) -> list[RecitedRow]:
     """Training rows that are recited, by their longest suffix; those most often repeated first."""
     rows = {row.index: row for row in texts.train}
     recited: dict[int, RecitedRow] = {}
@@ -176,7 +258,7 @@ def recited_of(
                 suffix,
                 float(np.exp(-suffixes.nats_D[place])),
                 texts.copies.get(index, 1),
-                tuple(sorted({each.what for each in examine(suffix) if each.kind == "personal"})),
+                _personal(suffix),
             )
     order = sorted(recited.values(), key=lambda row: (-row.copies, -row.probability, row.row))
     return order[:SHOWN_RECITED]
@@ -191,24 +273,59 @@ def pieces(row: Row, tokenizer: Any, prefix_tokens: int, suffix_tokens: int) -> 
     return before, tokenizer.decode(ids[middle:stop], skip_special_tokens=True)
 
 
-def samples_of(written: Mapping[tuple[str, str], Generations]) -> list[SideBySide]:
-    """The first continuations, base and judged model beside the document."""
+def samples_of(
+    written: Mapping[tuple[str, str], Generations], searched: Corpora | None, tokenizer: Any
+) -> list[SideBySide]:
+    """Continuations beside base and document; those that copy most of the training text first."""
     best, base = written.get(("best", "test")), written.get(("base", "test"))
     if best is None:
         return []
-    return [
-        SideBySide(
-            "test",
-            best.prompts[place],
-            best.references[place],
-            best.texts[place],
-            base.texts[place] if base is not None else None,
+    copies = [_longest_copy(ids, searched) for ids in best.token_ids]
+    order = sorted(range(len(best)), key=lambda place: (-copies[place].length, place))
+    shown = []
+    for place in order[:SHOWN_SAMPLES]:
+        copy, ids = copies[place], best.token_ids[place]
+        start = len(tokenizer.decode(ids[: copy.start], skip_special_tokens=True))
+        stop = len(tokenizer.decode(ids[: copy.start + copy.length], skip_special_tokens=True))
+        is_long = copy.length >= LEAST_COPY
+        shown.append(
+            SideBySide(
+                "test",
+                best.prompts[place],
+                best.references[place],
+                best.texts[place],
+                base.texts[place] if base is not None else None,
+                (start, stop) if is_long else None,
+                copy.row if is_long else None,
+            )
         )
-        for place in range(min(SHOWN_SAMPLES, len(best)))
-    ]
+    return shown
 
 
-def _reliability(found: Readings) -> list[tuple[float, float, int]]:
+@dataclass(frozen=True)
+class _Copy:
+    """The longest run of tokens that stands in the training texts as well."""
+
+    start: int = 0
+    length: int = 0
+    row: int = -1
+
+
+def _longest_copy(ids: np.ndarray, searched: Corpora | None) -> _Copy:
+    if searched is None or not len(ids):
+        return _Copy()
+    lengths, places = searched.train.matches(ids)
+    start = int(np.argmax(lengths))
+    row, _ = searched.train.document_of(int(places[start]))
+    return _Copy(start, int(lengths[start]), int(row))
+
+
+def _max_length(loaded: LoadedModel, recipe: Recipe) -> int:
+    limit = context_length(loaded.model)
+    return min(recipe.data.max_length, limit or recipe.data.max_length)
+
+
+def reliability(found: Readings) -> list[tuple[float, float, int]]:
     """Mean confidence, share that was right, and tokens, in bins of equal width."""
     fold = (RELIABILITY_BINS, -1)
     tokens, sure, right = (

@@ -278,7 +278,7 @@ def known_facts(result: Diagnosis) -> list[tuple[str, str]]:
     facts = result.facts
     rows: list[tuple[str, str | None]] = [
         ("Goal", facts.goal),
-        ("Kind of run", str(result.kind.get("kind", "")).replace("_", " ") or None),
+        ("Kind of run", result.kind.get("name") or None),
         ("Training rows", _integer(facts.num_train_rows)),
         ("Scored training tokens", _integer(facts.num_train_tokens)),
         ("Held-out groups measured", _integer(facts.num_heldout_groups)),
