@@ -31,7 +31,7 @@ from heldout.core.verdict import Verdict
 from heldout.data.shift import word_shift
 from heldout.jobs.arms import losses_of, training_device
 from heldout.jobs.diagnosed_texts import DiagnosedTexts, spread, texts_of_files, texts_of_run
-from heldout.jobs.evidence import Asked, gather
+from heldout.jobs.evidence import Asked, gather, read_lexicon
 from heldout.jobs.judge import facts_of_run
 from heldout.jobs.trainer_logs import find_state, read_logs
 from heldout.lm.load import LoadedModel, load_model
@@ -274,7 +274,8 @@ def _from_model(
     measurements: list[Measurement | NotMeasured] = []
     with progress.stage("figures", len(asked.probes)):
         for name in asked.probes:
-            measurements += build("probe", name, {}).measure(evidence)
+            parameters = {"lexicon": read_lexicon(asked.lexicon)} if name == "bias" else {}
+            measurements += build("probe", name, parameters).measure(evidence)
             progress.advance(1, name)
     return _judged(
         found.model,

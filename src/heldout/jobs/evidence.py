@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from heldout.core.diagnosis import RecitedRow, SideBySide
 from heldout.core.errors import UserError
 from heldout.core.facts import SetupCheck
+from heldout.core.part_texts import PartTexts
 from heldout.core.probe import Evidence, Recital
 from heldout.core.progress import Progress
 from heldout.core.prompt_pairs import PromptPairs
@@ -22,8 +23,8 @@ from heldout.data.quality import examine
 from heldout.jobs.diagnosed_texts import DiagnosedTexts
 from heldout.lm.canaries import Planted, canary_losses
 from heldout.lm.corpora import corpora
-from heldout.lm.generations import generations
-from heldout.lm.landscape import update_norms
+from heldout.lm.generations import generations, with_nats
+from heldout.lm.landscape import landscape
 from heldout.lm.load import LoadedModel
 from heldout.lm.nll import context_length
 from heldout.lm.prompt_pairs import prompt_pairs
@@ -34,6 +35,7 @@ from heldout.lm.tokenize import IGNORED, tokenize_row
 NUM_PROMPTS = 64
 NEW_TOKENS = 64
 NUM_REWORDED = 24
+NUM_AROUND = 32  # rows of each part that the landscape is looked at on
 SHOWN_SAMPLES = 6
 LEAST_COPY = 8  # tokens; what is shorter is said by everyone
 SHOWN_RECITED = 200
@@ -100,6 +102,10 @@ def gather(
                 texts.all_train(), texts.heldout, judged.tokenizer, seed=recipe.data.seed
             )
             progress.advance(1, "searching")
+        if base is not None and _same_tokens(judged, base):
+            written = {
+                key: with_nats(found, base.model, base.tokenizer) for key, found in written.items()
+            }
     planted = read_canaries(asked.canaries) if asked.canaries else []
     evidence = Evidence(
         losses={key: found.losses for key, found in read.items()},
@@ -107,6 +113,7 @@ def gather(
         readings=read,
         generations=written,
         prompt_pairs=pairs,
+        texts={"train": PartTexts.of(texts.train), "test": PartTexts.of(texts.heldout)},
         corpora=searched,
         canaries={
             name: canary_losses(
@@ -124,6 +131,19 @@ def gather(
             for part, rows in (("train", texts.train), ("test", texts.heldout))
         },
     )
+    around = None
+    if "landscape" in asked.probes:
+        with progress.stage("landscape"):
+            around = landscape(
+                judged.model,
+                base.model if base else None,
+                judged.tokenizer,
+                texts.train[:NUM_AROUND],
+                texts.heldout[:NUM_AROUND],
+                max_length=_max_length(judged, recipe),
+                batch_size=recipe.eval.batch_size,
+                seed=recipe.data.seed,
+            )
     with progress.stage("set-up"):
         checks = setup_checks(
             judged.model,
@@ -136,35 +156,23 @@ def gather(
             batch_size=recipe.eval.batch_size,
         )
     return Gathered(
-        evidence,
+        replace(evidence, landscape=around),
         checks=tuple(checks),
         recited=recited_of(read["best", "train"], texts, judged),
         samples=samples_of(written, searched, judged.tokenizer),
         reliability={
             name: points for name in models if (points := reliability(read[name, "test"]))
         },
-        checks=tuple(
-            setup_checks(
-                judged.model,
-                base.model if base else None,
-                judged.tokenizer,
-                base.tokenizer if base else None,
-                texts.train,
-                texts.heldout,
-                max_length=recipe.data.max_length,
-                batch_size=recipe.eval.batch_size,
-            )
-        ),
-        update_norm=_moved(judged, base),
+        update_norm=_total(around.update_norms if around else None),
     )
 
 
-def _moved(judged: LoadedModel, base: LoadedModel | None) -> float | None:
-    """Norm of the change of all weights over the base's, where both have the same shapes."""
-    if base is None:
-        return None
-    shapes = [[(n, p.shape) for n, p in one.model.named_parameters()] for one in (judged, base)]
-    return update_norms(judged.model, base.model)["all"] if shapes[0] == shapes[1] else None
+def _total(update_norms: dict[str, float] | None) -> float | None:
+    return update_norms["all"] if update_norms else None
+
+
+def _same_tokens(one: LoadedModel, other: LoadedModel) -> bool:
+    return one.tokenizer.get_vocab() == other.tokenizer.get_vocab()
 
 
 def read_part(
@@ -205,6 +213,26 @@ def recital_of(found: Readings) -> Recital:
         found.losses.groups_D[can_tell].astype(str),
         found.row_index_D[can_tell],
     )
+
+
+def read_lexicon(path: str) -> dict[str, list[str]] | None:
+    """Attribute to words, from JSON; None, for the default, where no file is named."""
+    if not path:
+        return None
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--lexicon {path} cannot be read as JSON ({error}).") from None
+    is_sound = isinstance(found, dict) and all(
+        isinstance(words, list) and words and all(isinstance(word, str) for word in words)
+        for words in found.values()
+    )
+    if not is_sound or len(found) < 2:
+        raise UserError(
+            f"--lexicon {path} must map two or more attributes to lists of words: "
+            '{"formal": ["sir"], "informal": ["dude"]}.'
+        )
+    return found
 
 
 def read_canaries(path: str) -> list[Planted]:

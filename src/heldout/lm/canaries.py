@@ -41,7 +41,7 @@ def canary_losses(
     Rows are worded as ``heldout check --plant-canaries`` words them in data of that kind. Costs a
     forward pass over ``num_references`` + 1 short rows per secret.
     """
-    rows = []
+    rows: list[Row] = []
     for number, canary in enumerate(planted):
         draw = random.Random(f"canary references {seed} {number}")
         digits = len(canary.secret)
