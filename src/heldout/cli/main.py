@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from heldout.cli.advise import advise
 from heldout.cli.capacity import capacity
 from heldout.cli.check import check
 from heldout.cli.compress import compress
@@ -212,6 +213,7 @@ def plan_laws(
     show_laws(result.to_json(), as_json)
 
 
+plan_app.command()(advise)
 plan_app.command()(capacity)
 plan_app.command()(compress)
 

@@ -103,6 +103,73 @@ def saturates(law: type) -> bool:
     return "uniform_loss" in {each.name for each in fields(law)}
 
 
+@dataclass(frozen=True)
+class FittedLaw:
+    """A table of runs with the law that was named or chosen for it; ``said`` is how."""
+
+    table: RunTable
+    fit: Fit
+    possible: list[Law]
+    rollouts: list[Rollout]
+    choice: Choice | None
+    said: tuple[str, ...]
+
+
+def fitted_law(
+    path: str | Path,
+    *,
+    law: str = "",
+    columns: Sequence[str] = (),
+    where: Sequence[str] = (),
+    parameters: str = "",
+    loss_unit: str = "",
+    uniform_loss: float | None = None,
+    axes: Sequence[str] = tuple(AXES),
+    delta: float = DELTA,
+    compare: bool = False,
+    progress: Progress | None = None,
+) -> FittedLaw:
+    """Read the runs, choose a law by its forecasts unless one is named, and fit it.
+
+    ``compare`` makes the forecasts even where a law is named.
+    """
+    progress = progress or Progress()
+    if uniform_loss is not None and not uniform_loss > 0:
+        raise UserError(f"--uniform-loss must be positive, got {uniform_loss}.")
+    if not delta > 0:
+        raise UserError(f"--delta must be positive, a size of log residuals, got {delta}.")
+    for axis in axes:
+        if axis not in AXES:
+            raise UserError(f"Unknown axis {axis!r}{did_you_mean(axis, list(AXES))}")
+    known = {each.name: each for each in all_laws(uniform_loss)}
+    law = law.replace("-", "_")
+    if law and law not in known:
+        raise UserError(f"Unknown law {law!r}{did_you_mean(law, list(known))}")
+    table = read_runs(path, columns=columns, where=where, counted=parameters, loss_unit=loss_unit)
+    runs = table.runs
+    possible = [each for each in known.values() if _can_be_fitted(each, runs)]
+    made: list[Rollout] = []
+    choice, said = None, []
+    if possible and (compare or not law):
+        with progress.stage("rolled-out forecasts"):
+            made = rollouts(possible, runs, delta=delta, axes=axes, advance=progress.advance)
+        if made:
+            choice = choose(possible, runs, made, axes)
+    if law:
+        chosen = known[law]
+    elif choice:
+        chosen = known[choice.law]
+    else:
+        chosen = known["chinchilla"] if not possible else min(possible, key=_simplicity)
+        said.append(
+            f"{len(runs)} runs are too few for rolled-out forecasts: {chosen.name} was taken for "
+            "having the fewest parameters among the laws for these runs."
+        )
+    with progress.stage(f"fitting {chosen.name}"):
+        best = fit(chosen, runs, delta=delta)
+    return FittedLaw(table, best, possible, made, choice, tuple(said))
+
+
 def laws(
     path: str | Path,
     *,
@@ -121,42 +188,24 @@ def laws(
 ) -> LawsResult:
     """Fit ``law``, or the one that forecasts best along ``axes``, to the runs of a CSV file."""
     progress = progress or Progress()
-    if uniform_loss is not None and not uniform_loss > 0:
-        raise UserError(f"--uniform-loss must be positive, got {uniform_loss}.")
-    if not delta > 0:
-        raise UserError(f"--delta must be positive, a size of log residuals, got {delta}.")
-    for axis in axes:
-        if axis not in AXES:
-            raise UserError(f"Unknown axis {axis!r}{did_you_mean(axis, list(AXES))}")
-    known = {each.name: each for each in all_laws(uniform_loss)}
-    law = law.replace("-", "_")
-    if law and law not in known:
-        raise UserError(f"Unknown law {law!r}{did_you_mean(law, list(known))}")
-    table = read_runs(path, columns=columns, where=where, counted=parameters, loss_unit=loss_unit)
-    runs = table.runs
-    possible = [each for each in known.values() if _can_be_fitted(each, runs)]
-    made: list[Rollout] = []
-    choice, said = None, []
-    if possible and (out is not None or not law):
-        with progress.stage("rolled-out forecasts"):
-            made = rollouts(possible, runs, delta=delta, axes=axes, advance=progress.advance)
-        if made:
-            choice = choose(possible, runs, made, axes)
-    if law:
-        chosen = known[law]
-    elif choice:
-        chosen = known[choice.law]
-    else:
-        chosen = known["chinchilla"] if not possible else min(possible, key=_simplicity)
-        said.append(
-            f"{len(runs)} runs are too few for rolled-out forecasts: {chosen.name} was taken for "
-            "having the fewest parameters among the laws for these runs."
-        )
-    with progress.stage(f"fitting {chosen.name}"):
-        best = fit(chosen, runs, delta=delta)
+    found = fitted_law(
+        path,
+        law=law,
+        columns=columns,
+        where=where,
+        parameters=parameters,
+        loss_unit=loss_unit,
+        uniform_loss=uniform_loss,
+        axes=axes,
+        delta=delta,
+        compare=out is not None,
+        progress=progress,
+    )
+    best, table, runs, said = found.fit, found.table, found.table.runs, list(found.said)
+    chosen, made, choice = best.law, found.rollouts, found.choice
     others = []
     if not law or out is not None:
-        others = [fit(each, runs, delta=delta) for each in possible if each is not chosen]
+        others = [fit(each, runs, delta=delta) for each in found.possible if each is not chosen]
     with progress.stage("intervals"):
         ranges = profile(best)
         resampled = bootstrap(best, num_resamples, seed) if num_resamples else None

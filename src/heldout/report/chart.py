@@ -208,3 +208,34 @@ def add_label(figure: go.Figure, place: float, text: str) -> None:
         bgcolor=palette.light("surface"),
         borderpad=1,
     )
+
+
+def log_axis(values: Sequence[float]) -> dict[str, Any]:
+    """A logarithmic axis with a label at few powers of ten."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    margin = max(0.04 * (high - low), 0.02)
+    span = high - low
+    if span < 1.2:
+        ticks = [
+            m * 10.0**power
+            for power in range(math.floor(low) - 1, math.ceil(high) + 1)
+            for m in ((1, 2, 5) if span > 0.5 else (1, 1.5, 2, 3, 5, 7))
+        ]
+    else:
+        every = math.ceil(span / 5)
+        ticks = [10.0**power for power in range(math.floor(low), math.ceil(high) + 1, every)]
+    ticks = [tick for tick in ticks if low - margin <= math.log10(tick) <= high + margin]
+    return {
+        "type": "log",
+        "range": [low - margin, high + margin],
+        "showgrid": True,
+        "tickvals": ticks,
+        "ticktext": [_tick(tick) for tick in ticks],
+    }
+
+
+def _tick(value: float) -> str:
+    if 1e-3 < value < 1e5:
+        return f"{value:,.4g}"
+    mantissa, power = f"{value:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(power)}"

@@ -11,7 +11,17 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from heldout.report import palette, words
-from heldout.report.chart import Chart, Key, add_label, blank, horizontal, line, marker, plain
+from heldout.report.chart import (
+    Chart,
+    Key,
+    add_label,
+    blank,
+    horizontal,
+    line,
+    log_axis,
+    marker,
+    plain,
+)
 from heldout.report.page import render_page
 
 
@@ -160,7 +170,7 @@ def residuals(shown: LawsPage) -> Chart:
     ]
     horizontal(figure, 0, "base")
     figure.add_trace(_runs(points, flops, percent, "%{x:.2~e} FLOPs<br>%{y:+.2f} %"))
-    figure.update_xaxes(title_text="training compute in FLOPs", **_log_axis(flops))
+    figure.update_xaxes(title_text="training compute in FLOPs", **log_axis(flops))
     figure.update_yaxes(ticksuffix=" %")
     return Chart(
         "residuals",
@@ -191,7 +201,7 @@ def isoflop(shown: LawsPage) -> Chart:
                 )
             )
     xs = [x for curve in shown.isoflop for x in curve.xs] or [1.0, 10.0]
-    figure.update_xaxes(title_text="parameters (logarithmic)", **_log_axis(xs))
+    figure.update_xaxes(title_text="parameters (logarithmic)", **log_axis(xs))
     return Chart(
         "isoflop",
         "IsoFLOP curves",
@@ -230,8 +240,8 @@ def isoloss(shown: LawsPage) -> Chart:
         )
     )
     figure.add_trace(_runs(shown.points, shown.points.N, shown.points.D))
-    figure.update_xaxes(title_text="parameters (logarithmic)", **_log_axis(grid.N))
-    figure.update_yaxes(title_text="tokens", **_log_axis(grid.D))
+    figure.update_xaxes(title_text="parameters (logarithmic)", **log_axis(grid.N))
+    figure.update_yaxes(title_text="tokens", **log_axis(grid.D))
     return Chart(
         "isoloss",
         "IsoLoss lines",
@@ -249,7 +259,7 @@ def epochs(shown: LawsPage) -> Chart:
     """Loss over epochs of few unique tokens."""
     figure, legend = _curves(shown.repetition, 380, "%{x:.3~g} epochs<br>loss %{y:.3f}")
     xs = [x for curve in shown.repetition for x in curve.xs]
-    figure.update_xaxes(title_text="epochs (logarithmic)", **_log_axis(xs))
+    figure.update_xaxes(title_text="epochs (logarithmic)", **log_axis(xs))
     return Chart(
         "epochs",
         "Repeating the same tokens",
@@ -304,7 +314,7 @@ def intervals(shown: LawsPage) -> Chart:
                 hovertemplate=f"{plain(row.name)}: {words.short(row.value)}<extra></extra>",
             )
         )
-    figure.update_xaxes(title_text="multiple of the estimate", **_log_axis([10**-reach, 10**reach]))
+    figure.update_xaxes(title_text="multiple of the estimate", **log_axis([10**-reach, 10**reach]))
     figure.update_yaxes(range=[len(rows) - 0.6, -0.8], showticklabels=False, showgrid=False)
     return Chart(
         "intervals",
@@ -328,37 +338,6 @@ def range_words(row: ParameterRow) -> str:
 
 def _clip(value: float, reach: float) -> float:
     return max(-reach, min(reach, value))
-
-
-def _log_axis(values: Sequence[float]) -> dict:
-    """A logarithmic axis with a label at few powers of ten."""
-    low, high = math.log10(min(values)), math.log10(max(values))
-    margin = max(0.04 * (high - low), 0.02)
-    span = high - low
-    if span < 1.2:
-        ticks = [
-            m * 10.0**power
-            for power in range(math.floor(low) - 1, math.ceil(high) + 1)
-            for m in ((1, 2, 5) if span > 0.5 else (1, 1.5, 2, 3, 5, 7))
-        ]
-    else:
-        every = math.ceil(span / 5)
-        ticks = [10.0**power for power in range(math.floor(low), math.ceil(high) + 1, every)]
-    ticks = [tick for tick in ticks if low - margin <= math.log10(tick) <= high + margin]
-    return {
-        "type": "log",
-        "range": [low - margin, high + margin],
-        "showgrid": True,
-        "tickvals": ticks,
-        "ticktext": [_tick(tick) for tick in ticks],
-    }
-
-
-def _tick(value: float) -> str:
-    if 1e-3 < value < 1e5:
-        return f"{value:,.4g}"
-    mantissa, power = f"{value:.1e}".split("e")
-    return f"{mantissa.removesuffix('.0')}e{int(power)}"
 
 
 def _runs(points: Points, xs, ys, hover: str = "%{x:.3~g}, %{y:.3~g}") -> go.Scatter:

@@ -58,6 +58,7 @@ class Hybrid(Law):
     FORMULA = "L = E + (L0-E) h/(1+h), h = a/N^alpha + b/D^beta + P R^delta (N/U)^kappa"
     KNOWS_REPETITION = True
     SHOWS_OVERFITTING = True
+    RISES_WITH_EPOCHS = True
 
     def __post_init__(self) -> None:
         check_uniform_loss("Hybrid", self.uniform_loss)

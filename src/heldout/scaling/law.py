@@ -54,6 +54,7 @@ class Law(ABC):
     FORMULA: ClassVar[str]
     KNOWS_REPETITION: ClassVar[bool] = False
     SHOWS_OVERFITTING: ClassVar[bool] = False
+    RISES_WITH_EPOCHS: ClassVar[bool] = False  # the loss can go up as the same tokens are repeated
     DEPENDS_ON: ClassVar[tuple[str, ...]] = ("N", "D")  # of which the runs must have two values
     NUM_PASSES: ClassVar[int] = 1  # of the linear solve, where its basis depends on its result
 

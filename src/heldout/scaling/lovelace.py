@@ -64,6 +64,7 @@ class Lovelace(Law):
     FORMULA = "L = E + A/N^alpha + B/D^beta + P R^delta (N/U)^kappa, R = D/U - 1"
     KNOWS_REPETITION = True
     SHOWS_OVERFITTING = True
+    RISES_WITH_EPOCHS = True
 
     def loss(self, runs: Runs, values: np.ndarray) -> np.ndarray:
         return lovelace_loss(runs.N, runs.D, runs.U, *unpack(values))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heldout.scaling.law import Law, Parameter, coefficient, exponent, power, unpack
+from heldout.scaling.law import HUGE, Law, Parameter, coefficient, exponent, power, unpack
 from heldout.scaling.runs import Runs
 
 SOURCE = "Muennighoff et al. 2023, arXiv 2305.16264"
@@ -37,7 +37,8 @@ def worth(unique, repetitions, half_life):
 def log_usable_parameters(U, A, B, alpha, beta):
     """Logarithm of the N that is compute-optimal for U tokens: (U G)^(beta/alpha) G."""
     log_G = np.log(alpha * A / (beta * B)) / (alpha + beta)
-    return (beta / alpha) * (np.log(U) + log_G) + log_G
+    # Kept from underflow: a step of a search far off must not divide by zero.
+    return np.maximum((beta / alpha) * (np.log(U) + log_G) + log_G, -HUGE)
 
 
 def muennighoff_loss(N, D, U, E, A, B, alpha, beta, R_D, R_N):

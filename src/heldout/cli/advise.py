@@ -1,0 +1,141 @@
+"""``heldout plan advise``: parse, call the job, print."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def advise(
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="To fine-tune; with --from-scratch its tokenizer.")
+    ] = "",
+    from_scratch: Annotated[
+        str, typer.Option(metavar="CONFIG", help="A config.json to train from random weights.")
+    ] = "",
+    parameters: Annotated[
+        float | None, typer.Option(help="Size of a model from scratch; default: the best one.")
+    ] = None,
+    data: Annotated[str, typer.Option("--data", "-d", help="Count its training tokens.")] = "",
+    unique_tokens: Annotated[
+        float | None, typer.Option(help="Tokens of training data, each counted once.")
+    ] = None,
+    flops: Annotated[float | None, typer.Option(help="Training compute, C = 6 N D.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Time to train.")] = None,
+    flops_per_second: Annotated[
+        float | None, typer.Option(help="Sustained rate of the hardware, with --hours.")
+    ] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Ask about so many; default: the best number.")
+    ] = None,
+    serve_tokens: Annotated[
+        float | None, typer.Option(help="Tokens to be served: cost of training and serving.")
+    ] = None,
+    runs: Annotated[
+        Path | None, typer.Option(metavar="RUNS.csv", help="Own runs, as for `plan laws`.")
+    ] = None,
+    law: Annotated[
+        str, typer.Option(help="A law of `heldout list law`; default: the best forecaster.")
+    ] = "",
+    column: Annotated[
+        list[str] | None, typer.Option(metavar="ROLE=COLUMN", help="As for `plan laws`.")
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Keep these runs only.")
+    ] = None,
+    counted: Annotated[
+        str, typer.Option(help="How N of --runs was counted: total or non-embedding.")
+    ] = "",
+    loss_unit: Annotated[str, typer.Option(help="nats-per-token or bits-per-byte.")] = "",
+    uniform_loss: Annotated[
+        float | None, typer.Option(help="Loss of a uniform guess, for laws that saturate.")
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Train on parts of --data: is more of it worth it?")
+    ] = False,
+    recipe: Annotated[str, typer.Option(help="Of --measure and of how --data is split.")] = "",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Of the recipe.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write advice.json and report.html here.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Best size, epochs and settings for a budget, and what twice of each would bring."""
+    from heldout.cli.progress import console_progress
+    from heldout.jobs.advise import advise as job
+
+    with console_progress() as progress:
+        result = job(
+            model=model,
+            from_scratch=from_scratch,
+            parameters=parameters,
+            data=data,
+            unique_tokens=unique_tokens,
+            flops=flops,
+            hours=hours,
+            flops_per_second=flops_per_second,
+            epochs=epochs,
+            serve_tokens=serve_tokens,
+            runs=runs,
+            law=law,
+            columns=column or [],
+            where=where or [],
+            counted=counted,
+            loss_unit=loss_unit,
+            uniform_loss=uniform_loss,
+            measure=measure,
+            recipe=recipe or ("full" if from_scratch else "default"),
+            settings=settings or [],
+            out=out,
+            progress=progress,
+        )
+    show_advice(result, as_json)
+
+
+def show_advice(advice, as_json: bool) -> None:
+    """Plan, settings, doublings and what nobody knows."""
+    if as_json:
+        print(json.dumps(advice.to_json(), allow_nan=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    plan = advice.plan
+    if plan is not None:
+        bounds = "" if plan.low is None else f" (95 %: {plan.low:.3f} to {plan.high:.3f})"
+        console.print(
+            f"{plan.N:.3g} parameters, {plan.D:.3g} tokens, {plan.epochs:.3g} epochs, "
+            f"{plan.flops:.3g} FLOPs: predicted loss {plan.loss:.3f}{bounds} {advice.loss_unit}",
+            markup=False,
+        )
+        console.print(f"by {advice.law.name}, {advice.law.basis}: {advice.law.source}")
+        console.print(f"because {advice.law.reason}\n", markup=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("setting", "value", "from", "in words"):
+        table.add_column(column)
+    for row in advice.settings:
+        value = "not known" if row.value is None else f"{row.value:.3g}"
+        table.add_row(row.name, value, row.basis, row.sentence)
+    console.print(table)
+    if advice.doublings:
+        console.print()
+        for each in advice.doublings:
+            console.print(f"2 x {each.what}: {each.sentence}", markup=False)
+    if advice.other is not None:
+        console.print(
+            f"\nBy other published constants, for one epoch: {advice.other.N:.3g} parameters, "
+            f"{advice.other.D:.3g} tokens, loss {advice.other.loss:.3f}."
+        )
+    for part in (advice.serving, advice.learning_curve):
+        if part is not None:
+            console.print(f"\n{part.sentence}", markup=False)
+    notes = [*advice.notes, *(advice.learning_curve.notes if advice.learning_curve else ())]
+    console.print()
+    for note in notes:
+        console.print(f"- {note}", markup=False)
+    if advice.report:
+        console.print(f"report  {advice.report}", markup=False, soft_wrap=True)
