@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from training import FULL_RATE, LORA_RATE, NUM_TRAIN, REGULARIZED, Plan
+from training import FULL_RATE, LORA_RATE, NUM_TRAIN, WELL_REGULARIZED, Plan
 
 SEEDS = range(5)
 CAUSES = (
@@ -77,7 +77,7 @@ def planted_plan(planted: str, text: str, seed: int) -> Plan:
     if planted == "label_noise":
         return replace(healthy, wrong_share=(0.5, 0.4)[more])
     if planted == "weak_regularization":
-        return replace(healthy, epochs=(5, 4)[more], regularizers={}, keep_best=True)
+        return replace(healthy, epochs=(8, 7)[more], regularizers={}, keep_best=True)
     if planted == "distribution_shift":
         return replace(healthy, other_text=True, keep_best=True)
     if planted == "forgetting":
@@ -120,7 +120,7 @@ def repairs(case: Case, best_epoch: float) -> dict[str, Plan]:
     if plan.wrong_share:
         found["label_noise"] = replace(plan, wrong_share=0.0)
     if not plan.regularizers:
-        found["weak_regularization"] = replace(plan, regularizers=dict(REGULARIZED))
+        found["weak_regularization"] = replace(plan, regularizers=WELL_REGULARIZED)
     if plan.other_text:
         found["distribution_shift"] = replace(plan, other_text=False)
     if case.asks_for_general_text:

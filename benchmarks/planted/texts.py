@@ -123,6 +123,12 @@ def entry_of(row: Row) -> dict[str, object]:
     return {"messages": list(row.messages), "group": row.group}
 
 
+def as_text(row: Row) -> Row:
+    """A prompt with its completion as one text."""
+    words = "".join(message["content"] for message in row.messages)
+    return Row(row.index, _text(words), row.group)
+
+
 def as_conversation(row: Row) -> Row:
     """A prompt with completion as a turn of each side."""
     prompt, completion = (message["content"] for message in row.messages)

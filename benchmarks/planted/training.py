@@ -6,6 +6,7 @@ The loop is that of ``each_regularizer.py``: Adam with bias correction, warm-up 
 import json
 import math
 import random
+import re
 import shutil
 import time
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from texts import ANOTHER, as_conversation, entry_of, general_rows, parts_of
+from texts import ANOTHER, as_conversation, as_text, entry_of, general_rows, parts_of
 
 from heldout.core.discovery import build
 from heldout.core.losses import DocumentLosses
@@ -33,6 +34,7 @@ WARMUP_SHARE = 0.1
 NUM_TRAIN = 48
 FULL_RATE, LORA_RATE = 1e-3, 9e-3  # found by search in each_regularizer.py
 REGULARIZED: dict[str, dict[str, Any]] = {"l2_penalty": {}, "confidence_penalty": {}}
+WELL_REGULARIZED = {**REGULARIZED, "kl_to_base": {}}
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Plan:
     keep_best: bool = False  # save the epoch of the lowest validation loss, not the last one
     num_copied: int = 0  # rows that stand in the data ``copies`` times more
     copies: int = 0
-    wrong_share: float = 0.0  # of the rows: the words of the answer are another row's
+    wrong_share: float = 0.0  # of the rows: the letters of every word are in disorder
     other_text: bool = False  # the training rows are of another kind than the held-out ones
     replay: int = 0  # general rows beside the training rows
     fault: str = ""  # an impostor
@@ -185,6 +187,7 @@ def rows_of(plan: Plan) -> dict[str, list[Row]]:
     if plan.other_text:
         another = parts_of(ANOTHER[plan.text], plan.num_train, plan.seed)
         parts |= {part: another[part] for part in ("train", "validation")}
+        parts = {part: list(map(as_text, rows)) for part, rows in parts.items()}
     if plan.fault == "wrong_chat_template":
         parts = {part: list(map(_conversation, rows)) for part, rows in parts.items()}
     draw = random.Random(f"{plan.text} {plan.seed}")
@@ -209,19 +212,13 @@ def _conversation(row: Row) -> Row:
 
 
 def with_wrong_rows(rows: list[Row], share: float, draw: random.Random) -> list[Row]:
-    """Rows whose words, or whose answer's words, are in no order: nothing can be learned of them.
-
-    The words of all spoiled rows are thrown together, so that no row keeps its own.
-    """
-    chosen = draw.sample(range(len(rows)), round(share * len(rows)))
-    words = [word for place in chosen for word in rows[place].messages[-1]["content"].split()]
-    draw.shuffle(words)
+    """A share of the rows with the letters of every word of the text, or answer, in disorder."""
     found = list(rows)
-    for place in chosen:
+    for place in draw.sample(range(len(rows)), round(share * len(rows))):
         *before, last = rows[place].messages
-        num = len(last["content"].split())
-        content = (" " if before else "") + " ".join(words[:num])
-        words = words[num:]
+        content = re.sub(
+            r"\w+", lambda word: "".join(draw.sample(word[0], len(word[0]))), last["content"]
+        )
         found[place] = replace(rows[place], messages=(*before, {**last, "content": content}))
     return found
 

@@ -192,6 +192,14 @@ def odd_share(measured: Measured, facts: Facts) -> float | None:
     return contrast.difference if contrast else None
 
 
+def odd_surely(measured: Measured, facts: Facts) -> float | None:
+    """The lower end of the interval of ``odd_share``, or the share itself where it has none."""
+    if facts.noise_share is not None:
+        return facts.noise_share
+    contrast = _contrast(measured, "odd_rows_base", "heldout")
+    return contrast.interval.low if contrast else None
+
+
 def num_distinct_rows(measured: Measured, facts: Facts) -> float | None:
     """Training rows that do not repeat an earlier one."""
     if facts.num_train_rows is None:
@@ -244,6 +252,7 @@ FEATURES: dict[str, Feature] = {
         duplicate_share,
         leak_share,
         odd_share,
+        odd_surely,
         num_distinct_rows,
         parameters_per_token,
         shift,

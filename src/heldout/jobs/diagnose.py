@@ -37,6 +37,7 @@ from heldout.jobs.trainer_logs import find_state, read_logs
 from heldout.lm.load import LoadedModel, load_model
 from heldout.lm.quiet import quiet_libraries
 from heldout.lm.source import adapter_base, find_source
+from heldout.probes.odd_rows import odd_rows
 
 Goal = Literal["generalize", "recite", "style"]
 GOALS: tuple[Goal, ...] = ("generalize", "recite", "style")
@@ -268,7 +269,7 @@ def _from_model(
         history=history,
         checks=(*gathered.checks, _leak_check(texts)),
         update_norm=facts.update_norm or gathered.update_norm,
-        extra={**facts.extra, **_shift(texts)},
+        extra={**facts.extra, **_shift(texts, evidence)},
     )
     evidence = replace(evidence, losses=losses, facts=facts, min_effect=recipe.eval.min_effect)
     measurements: list[Measurement | NotMeasured] = []
@@ -362,9 +363,22 @@ def _follow(
     return losses, points
 
 
-def _shift(texts: DiagnosedTexts) -> dict[str, float]:
-    """How far the words of both samples lie apart, in bits beyond chance."""
-    found = word_shift(texts.train, texts.heldout)
+def _shift(texts: DiagnosedTexts, evidence: Evidence) -> dict[str, float]:
+    """How far the words of both samples lie apart, in bits beyond chance.
+
+    Rows that are odd to the base model are left out, where they are the fewer: a part of garbled
+    rows is no shift.
+    """
+    train = texts.train
+    losses = [evidence.losses.get(("base", part)) for part in ("train", "test")]
+    if losses[0] is not None and losses[1] is not None:
+        odd = {
+            int(evidence.readings["base", "train"].row_index_D[place])
+            for place in odd_rows(losses[0], losses[1]).nonzero()[0]
+        }
+        sound = [row for row in train if row.index not in odd]
+        train = sound if len(sound) > len(odd) / 2 else train
+    found = word_shift(train, texts.heldout)
     return {} if found is None else {"shift": found.beyond_chance}
 
 

@@ -114,10 +114,16 @@ def _trainer_arguments(source: Source) -> _Settings:
             "r": recipe.model.lora_rank,
             "lora_alpha": recipe.model.lora_alpha,
             "lora_dropout": recipe.regularizers.get("dropout", {}).get("adapter", 0.0),
-            "target_modules": recipe.model.lora_targets,
+            "target_modules": _targets(recipe),
         }
     _tell_the_rest(source, found)
     return found
+
+
+def _targets(recipe: Recipe) -> str | list[str]:
+    """``all-linear``, or the names one by one, as PEFT wants them."""
+    targets = recipe.model.lora_targets
+    return targets if targets == "all-linear" else [name.strip() for name in targets.split(",")]
 
 
 def _tell_the_rest(source: Source, found: _Settings) -> None:
@@ -338,7 +344,7 @@ def axolotl(source: Source) -> str:
             "lora_target_linear": linear,
         }
         if not linear:
-            table["lora_target_modules"] = [name.strip() for name in targets.split(",")]
+            table["lora_target_modules"] = targets
     if "early_stopping_patience" in train:
         every = max(1, round(recipe.eval.per_epoch))
         table |= {
@@ -380,7 +386,7 @@ def llama_factory(source: Source) -> str:
             "lora_rank": found.lora["r"],
             "lora_alpha": found.lora["lora_alpha"],
             "lora_dropout": found.lora["lora_dropout"],
-            "lora_target": "all" if targets == "all-linear" else targets,
+            "lora_target": "all" if targets == "all-linear" else ",".join(targets),
         }
     if "early_stopping_patience" in found.train:
         table |= {

@@ -1,7 +1,8 @@
 """Odd rows: training rows that the base model finds less likely than nearly all held-out rows.
 
 The held-out rows are the control: by definition one in twenty of them is odd. The base model has
-learned neither, so what it finds odd is wrong, or of another kind.
+learned neither, so what it finds odd is garbled, wrong, or of another kind. Answers that were
+swapped among rows are not odd: for those, ``heldout check --cross-validate``.
 """
 
 # D documents
@@ -20,7 +21,7 @@ COST = "nothing beyond one forward pass of the base model over both parts"
 
 ODD_SHARE = 0.05  # of the held-out rows
 LEAST_ROWS = 20
-LEAST_TOKENS = 8  # of a row that is judged
+LEAST_BYTES = 16  # of a row that is judged
 
 
 @dataclass(frozen=True)
@@ -28,21 +29,20 @@ class OddRows(Probe):
     """Share of training rows beyond the 95 % quantile of held-out rows, and its excess."""
 
     def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
+        name = "odd_rows_base"
         train = evidence.losses.get(("base", "train"))
         heldout = evidence.losses.get(("base", "test"))
-        name = "odd_rows_base"
         if train is None or heldout is None:
             return [NotMeasured(name, "needs the base model's losses on both parts")]
-        rates, groups = nats_per_token(train)
-        control_rates, control_groups = nats_per_token(heldout)
+        long_D, control_D = (each.num_bytes_D >= LEAST_BYTES for each in (train, heldout))
+        groups, control_groups = train.groups_D[long_D], heldout.groups_D[control_D]
         num_groups = len(set(groups.tolist()))
         fewest_groups = min(num_groups, len(set(control_groups.tolist())))
-        if min(len(rates), len(control_rates)) < LEAST_ROWS or fewest_groups < LEAST_TO_RESAMPLE:
+        if min(len(groups), len(control_groups)) < LEAST_ROWS or fewest_groups < LEAST_TO_RESAMPLE:
             reason = f"needs {LEAST_ROWS} rows of {LEAST_TO_RESAMPLE} groups on both sides"
             return [NotMeasured(name, reason)]
-        bound = float(np.quantile(control_rates, 1 - ODD_SHARE))
-        share, interval = share_estimate(rates > bound, groups)
-        control = share_estimate(control_rates > bound, control_groups)
+        share, interval = share_estimate(odd_rows(train, heldout)[long_D], groups)
+        control = share_estimate(odd_rows(heldout, heldout)[control_D], control_groups)
         return [
             Measurement(
                 name=name,
@@ -52,12 +52,20 @@ class OddRows(Probe):
                 resampled_unit="group of rows",
                 interval=interval,
                 contrasts={"heldout": difference_of_estimates((share, interval), control)},
-                note=f"rows above {bound:.2f} nats/token under the base model",
+                note="by bits per byte under the base model",
             )
         ]
 
 
-def nats_per_token(losses: DocumentLosses) -> tuple[np.ndarray, np.ndarray]:
-    """Loss per token and group of each document that is long enough to be judged."""
-    long_D = losses.num_tokens_D >= LEAST_TOKENS
-    return losses.nll_nats_D[long_D] / losses.num_tokens_D[long_D], losses.groups_D[long_D]
+def odd_rows(losses: DocumentLosses, heldout: DocumentLosses) -> np.ndarray:
+    """Of each document, whether its bits per byte lie above the 95 % quantile of the held-out ones.
+
+    Per byte, since garbled words fall into more tokens. False where a document is too short.
+    """
+    control_D = heldout.num_bytes_D >= LEAST_BYTES
+    rates_D = losses.nll_nats_D / np.maximum(losses.num_bytes_D, 1)
+    control = (heldout.nll_nats_D / np.maximum(heldout.num_bytes_D, 1))[control_D]
+    if not len(control):
+        return np.zeros(len(losses), dtype=bool)
+    bound = np.quantile(control, 1 - ODD_SHARE)
+    return (rates_D > bound) & (losses.num_bytes_D >= LEAST_BYTES)
