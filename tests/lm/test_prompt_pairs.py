@@ -2,6 +2,8 @@
 
 import copy
 import random
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,8 +69,6 @@ def test_rewordings_mean_nothing():
     ],
 )
 def test_one_key_fact_changes(text, pattern):
-    import re
-
     for seed in range(10):
         changed = key_fact_changed(text, random.Random(seed))
         assert changed != text
@@ -136,6 +136,9 @@ def test_a_model_that_does_not_look_back_is_moved_by_nothing(model, tiny_tokeniz
     measured = {m.name: m for m in PromptSensitivity().measure(Evidence({}, prompt_pairs=itself))}
     for name in ("prompt_sensitivity_best", "key_fact_sensitivity_best"):
         assert measured[name].contrasts["base"].difference == 0
+    others = {**itself, ("base", "test"): replace(looking, prompts=looking.prompts[::-1])}
+    for measurement in PromptSensitivity().measure(Evidence({}, prompt_pairs=others)):
+        assert measurement.contrasts == {}
     ratio = looking.key_P.sum() / looking.harmless_P.sum()
     assert measured["key_fact_sensitivity_best"].value == pytest.approx(ratio)
 
