@@ -1,5 +1,6 @@
 """One pass tells what slow, separate computations from the definitions tell."""
 
+import copy
 import math
 import zlib
 
@@ -15,6 +16,7 @@ from heldout.lm.nll import document_losses
 from heldout.lm.readings import readings, scored_text, token_statistics
 from heldout.lm.recital import recital
 from heldout.lm.tokenize import collate, tokenize_row
+from heldout.probes.confidence import calibration_error, equal_width_bins
 
 OPTIONS = {"max_length": 48, "batch_size": 4}
 
@@ -164,6 +166,46 @@ def test_models_that_change_logits_after_the_head(model, rows, tiny_tokenizer):
     handle.remove()
     np.testing.assert_allclose(one.losses.nll_nats_D, other.losses.nll_nats_D, rtol=1e-5)
     np.testing.assert_allclose(one.brier_D, other.brier_D, rtol=1e-4)
+
+
+def test_temperature_changes_confidence_and_not_extraction(model, rows, tiny_tokenizer):
+    """A final norm twice as large doubles all logits: the likeliest tokens stay."""
+    one = readings(model, rows, tiny_tokenizer, **OPTIONS)
+    sharper = copy.deepcopy(model)
+    with torch.no_grad():
+        sharper.model.norm.weight.mul_(2)
+    other = readings(sharper, rows, tiny_tokenizer, **OPTIONS)
+    for name, suffixes in one.suffixes.items():
+        np.testing.assert_array_equal(suffixes.greedy_D, other.suffixes[name].greedy_D)
+    assert one.suffixes["short"].greedy_D.any()
+
+    def expected_calibration_error(found):
+        bins = equal_width_bins(CONFIDENCE_BINS)
+        return calibration_error(found, bins).sum() / found.losses.num_tokens_D.sum()
+
+    assert expected_calibration_error(other) > expected_calibration_error(one) + 0.01
+    assert other.entropy_nats_D.sum() < one.entropy_nats_D.sum()
+
+
+def test_statistics_in_double_precision():
+    generator = torch.Generator().manual_seed(0)
+    logits = 4 * torch.randn(7, 33, generator=generator, dtype=torch.float64)
+    targets = torch.randint(33, (7,), generator=generator)
+    targets[:2] = logits[:2].argmax(1)
+    found = token_statistics(logits, targets)
+    for n in range(7):
+        p = logits[n].softmax(0)
+        log_p = p.log()
+        mean = (p * log_p).sum()
+        expected = [
+            -log_p[targets[n]],
+            p.max(),
+            float(p.argmax() == targets[n]),
+            -mean,
+            ((p - torch.nn.functional.one_hot(targets[n], 33)) ** 2).sum(),
+            (log_p[targets[n]] - mean) / (p * (log_p - mean) ** 2).sum().sqrt(),
+        ]
+        assert found[n].tolist() == pytest.approx([float(e) for e in expected], rel=1e-10)
 
 
 def test_known_distributions():

@@ -52,9 +52,21 @@ def conversations():
 
 
 @pytest.fixture(scope="module")
-def few(conversations):
-    """Enough to tell, and quickly read."""
-    return conversations[0][:12], conversations[1][:6]
+def tiny(tiny_model_dir):
+    """Not trained at all, and quick."""
+    return load_model(str(tiny_model_dir), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def few(topics_text):
+    """Conversations, enough to tell of and quickly read."""
+
+    def row(number):
+        question, answer = (topics_text[at : at + 80] for at in (200 * number, 200 * number + 80))
+        messages = ({"role": "user", "content": question}, {"role": "assistant", "content": answer})
+        return Row(number, messages, str(number))
+
+    return [row(number) for number in range(12)], [row(number) for number in range(20, 26)]
 
 
 def found_in(embedded, model, rows, base=True):
@@ -106,24 +118,24 @@ def test_planted_faults_of_texts(embedded, topics_text, encode, expected):
     assert found_in(embedded, model, (rows[:48], rows[100:116])) == expected
 
 
-def test_a_model_that_was_not_trained_has_no_fault(embedded, few):
-    assert found_in(embedded, embedded.model, few) == set()
+def test_a_model_that_was_not_trained_has_no_fault(tiny, few):
+    assert found_in(tiny, tiny.model, few) == set()
 
 
-def test_without_the_base_nothing_is_claimed_of_training(embedded, few):
+def test_without_the_base_nothing_is_claimed_of_training(tiny, few):
     train, heldout = few
-    checks = setup_checks(embedded.model, None, embedded.tokenizer, None, train, heldout, **OPTIONS)
+    checks = setup_checks(tiny.model, None, tiny.tokenizer, None, train, heldout, **OPTIONS)
     status = {check.name: check.status for check in checks}
     assert status["eos_lost"] == status["masking_broken"] == "unknown"
 
 
-def test_few_rows_cannot_tell(embedded, few):
+def test_few_rows_cannot_tell(tiny, few):
     train, heldout = few
     checks = setup_checks(
-        embedded.model,
-        embedded.model,
-        embedded.tokenizer,
-        embedded.tokenizer,
+        tiny.model,
+        tiny.model,
+        tiny.tokenizer,
+        tiny.tokenizer,
         train[:3],
         heldout,
         **OPTIONS,
@@ -131,7 +143,8 @@ def test_few_rows_cannot_tell(embedded, few):
     assert {check.status for check in checks[:4]} == {"unknown"}
 
 
-def test_the_tokenizer_of_another_vocabulary_order(embedded, few, tmp_path):
+@pytest.mark.slow
+def test_the_tokenizer_of_another_vocabulary_order(embedded, conversations, tmp_path):
     """The same words under other numbers, as when a tokenizer was trained anew."""
     import json
 
@@ -145,7 +158,7 @@ def test_the_tokenizer_of_another_vocabulary_order(embedded, few, tmp_path):
     vocabulary.update(zip(words, numbers[7:] + numbers[:7], strict=True))
     path.write_text(json.dumps(content), encoding="utf-8")
     wrong = AutoTokenizer.from_pretrained(tmp_path)
-    train, heldout = few
+    train, heldout = conversations
     checks = setup_checks(
         embedded.model, embedded.model, wrong, embedded.tokenizer, train, heldout, **OPTIONS
     )
@@ -159,22 +172,22 @@ def test_the_tokenizer_of_another_vocabulary_order(embedded, few, tmp_path):
     assert checks[-1].status == "absent"
 
 
-def test_a_loss_near_chance_is_told(embedded, few):
-    model = copy.deepcopy(embedded.model)
+def test_a_loss_near_chance_is_told(tiny, few):
+    model = copy.deepcopy(tiny.model)
     with torch.no_grad():
         model.model.norm.weight.zero_()
     train, heldout = few
-    checks = setup_checks(model, None, embedded.tokenizer, None, train, heldout, **OPTIONS)
+    checks = setup_checks(model, None, tiny.tokenizer, None, train, heldout, **OPTIONS)
     assert checks[-1].status == "unknown"
-    assert "8.32 nats/token, 8.32 would be chance" in checks[-1].evidence
+    assert "5.99 nats/token, 5.99 would be chance" in checks[-1].evidence
 
 
 @torch.no_grad()
-def test_token_losses_come_in_the_order_of_the_windows(embedded, few):
-    windows = [tokenize_row(row, embedded.tokenizer, 256).windows[0] for row in few[0][:5]]
-    found = token_nats(embedded.model, windows, embedded.tokenizer, batch_size=2)
+def test_token_losses_come_in_the_order_of_the_windows(tiny, few):
+    windows = [tokenize_row(row, tiny.tokenizer, 256).windows[0] for row in few[0][:5]]
+    found = token_nats(tiny.model, windows, tiny.tokenizer, batch_size=2)
     for window, nats in zip(windows, found, strict=True):
-        logits = embedded.model(torch.tensor([window.input_ids])).logits[0, :-1]
+        logits = tiny.model(torch.tensor([window.input_ids])).logits[0, :-1]
         log_p = logits.log_softmax(1)
         expected = [
             -log_p[t, label].item() for t, label in enumerate(window.labels[1:]) if label != -100

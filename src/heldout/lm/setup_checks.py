@@ -8,6 +8,7 @@ fits better than its own. Each is found only if it is sure over groups and the b
 
 # D rows of the sample, T tokens of one
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from heldout.lm.tokenize import IGNORED, Window, prompt_ids, tokenize_row
 
 SAMPLE_ROWS = 32
 SCREENED_ROWS = 8  # by which formats are left out that do not fit at all
+UNCUT = 10**6  # tokens, of a row that is to stay in one window
 SAMPLE_TOKENS = 192  # of a row, but for its end
 LEAST_GAIN = 0.05  # nats/token; less was not learned
 # What prompts gain, as a share of what answers do: less than the first where prompts are masked,
@@ -270,30 +272,32 @@ def _wrong_chat_template(judged: _Judged) -> SetupCheck:
     if not rows:
         return SetupCheck(name, "absent", "The rows are plain texts, which have no chat template.")
 
-    def answered(row: Row, ids: list[int]) -> Window:
-        _, answer = prompt_ids(row, judged.tokenizer)
-        answer_ids = continuation_ids(judged.tokenizer, answer)[: judged.max_length // 2]
-        context = ids[-(judged.max_length - len(answer_ids)) :]
-        return Window([*context, *answer_ids], [IGNORED] * len(context) + answer_ids)
+    def windows(rows: list[Row], format_name: str) -> list[Window]:
+        """The last answers behind what comes before them, in a format or, unnamed, in use."""
+        found = []
+        for row in rows:
+            context, answer = _answered(row, judged.tokenizer)
+            # Of a long answer the same tokens are left out in every format, at its end.
+            left_out = max(0, len(answer) - judged.max_length // 2)
+            if format_name:
+                prompt = prompt_of(row, FORMATS[format_name])
+                context = prompted_ids(judged.tokenizer, prompt)
+                answer = continuation_ids(judged.tokenizer, prompt_ids(row, judged.tokenizer)[1])
+            answer = answer[: len(answer) - left_out]
+            context = context[-(judged.max_length - len(answer)) :]
+            found.append(Window(context + answer, [IGNORED] * len(context) + answer))
+        return found
 
-    def losses(model, rows: list[Row], ids_of: Callable[[Row], list[int]]) -> list[np.ndarray]:
-        return judged.nats(model, [answered(row, ids_of(row)) for row in rows])
-
-    def own(row: Row) -> list[int]:
-        return prompt_ids(row, judged.tokenizer)[0]
-
-    def other(format_name: str) -> Callable[[Row], list[int]]:
-        return lambda row: prompted_ids(judged.tokenizer, prompt_of(row, FORMATS[format_name]))
+    def losses(model, rows: list[Row], format_name: str = "") -> list[np.ndarray]:
+        return judged.nats(model, windows(rows, format_name))
 
     rows = [row for row in rows if prompt_ids(row, judged.tokenizer)[1].strip()]
     if len({row.group for row in rows}) < LEAST_TO_RESAMPLE:
         return SetupCheck(name, "unknown", "Too few training rows end with an answer.")
     screened = rows[:SCREENED_ROWS]
-    own_screened = sum(nats_T.sum() for nats_T in losses(judged.model, screened, own))
+    own_screened = sum(nats_T.sum() for nats_T in losses(judged.model, screened))
     totals = {
-        format_name: sum(
-            nats_T.sum() for nats_T in losses(judged.model, screened, other(format_name))
-        )
+        format_name: sum(nats_T.sum() for nats_T in losses(judged.model, screened, format_name))
         for format_name in FORMATS
     }
     likeliest = min(totals, key=lambda format_name: totals[format_name])
@@ -307,8 +311,9 @@ def _wrong_chat_template(judged: _Judged) -> SetupCheck:
         )
 
     def saved(model) -> RatioEstimate:
-        pairs = zip(losses(model, rows, own), losses(model, rows, other(likeliest)), strict=True)
-        return _mean(rows, [own_T - other_T for own_T, other_T in pairs])
+        own, other = losses(model, rows), losses(model, rows, likeliest)
+        sums = [own_T.sum() - other_T.sum() for own_T, other_T in zip(own, other, strict=True)]
+        return ratio_estimate(sums, [len(own_T) for own_T in own], [row.group for row in rows])
 
     after = saved(judged.model)
     evidence = (
@@ -330,6 +335,19 @@ def _wrong_chat_template(judged: _Judged) -> SetupCheck:
         )
         return SetupCheck(name, "found", evidence, remedy)
     return SetupCheck(name, "absent", evidence)
+
+
+def _answered(row: Row, tokenizer: Any) -> tuple[list[int], list[int]]:
+    """What comes before the last answer, and its tokens as they are trained, without the end."""
+    context, text = prompt_ids(row, tokenizer)
+    windows = tokenize_row(row, tokenizer, UNCUT).windows
+    if not windows or windows[0].input_ids[: len(context)] != context:
+        return context, continuation_ids(tokenizer, text)
+    ends = {tokenizer.eos_token_id} | end_of_turn_ids(tokenizer)
+    answer = itertools.takewhile(
+        lambda label: label != IGNORED and label not in ends, windows[0].labels[len(context) :]
+    )
+    return context, list(answer)
 
 
 # The tokenizer
@@ -379,7 +397,9 @@ def _tokenizer_mismatch(judged: _Judged, other_tokenizer: Any | None) -> SetupCh
             f"Through the base's tokenizer, which splits text differently, the loss of {len(rows)} "
             f"rows {_changed(saved)} nats/character."
         )
-        return SetupCheck(name, "found" if saved.interval.low > 0 else "absent", evidence, remedy)
+        if saved.interval.low > 0:
+            return SetupCheck(name, "found", evidence, remedy)
+        return SetupCheck(name, "absent", evidence)
     windows = [
         window
         for row in rows
