@@ -19,6 +19,7 @@ _HOMES = {
     "resume": "heldout.jobs.fit",
     "write_report": "heldout.jobs.report",
     "Augmentation": "heldout.core.augmentation",
+    "DiagnoseCallback": "heldout.training.diagnose_callback",
     "CitationBlocker": "heldout.lm.citation_blocker",
     "Regularizer": "heldout.core.regularizer",
     "Steps": "heldout.training.steps",

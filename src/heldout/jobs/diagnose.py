@@ -311,7 +311,10 @@ def _judged(
         ),
         None,
     )
-    kind = kind_of_run(facts.history, recital=excess)
+    until = [
+        point for point in facts.history if facts.epochs is None or point.epoch <= facts.epochs
+    ]
+    kind = kind_of_run(until, recital=excess)
     verdict = Verdict(verdict.headline, verdict.verdicts, causes)
     remedies: list[Remedy] = remedies_for(causes, facts)
     return Diagnosis(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from heldout.core.diagnosis import Diagnosis, Remedy, SideBySide
+from heldout.core.diagnosis import Diagnosis, SideBySide
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.report import sections, words
 from heldout.report.chart import Chart, Key, blank, line, marker
@@ -15,13 +15,6 @@ from heldout.report.summary import Evaluation
 from heldout.report.tiles import Tile
 
 SHOWN_RECITED = 30
-TRAINERS = {
-    "heldout": "heldout",
-    "trl": "TRL",
-    "axolotl": "axolotl",
-    "llama-factory": "LLaMA-Factory",
-    "unsloth": "unsloth",
-}
 # Symptoms of generation, where more is worse, and what a reader calls them.
 SYMPTOMS = (
     ("seq_rep_4_best", "Repeats itself (4-grams)"),
@@ -92,7 +85,7 @@ def render_diagnosis(result: Diagnosis) -> str:
         tiles=tiles(result, measured),
         lights=sections.light_cards(result.verdict),
         causes=result.verdict.causes,
-        remedies=[(remedy, settings_of(remedy)) for remedy in result.remedies],
+        remedies=sections.remedies(result.remedies),
         groups=groups,
         recited=result.recited[:SHOWN_RECITED],
         samples=samples,
@@ -262,15 +255,6 @@ def reliability_charts(result: Diagnosis) -> list[Chart]:
 def piece(text: str, copied: tuple[int, int] | None) -> Piece:
     start, stop = copied or (len(text), len(text))
     return Piece(text[:start], text[start:stop], text[stop:])
-
-
-def settings_of(remedy: Remedy) -> list[tuple[str, str]]:
-    """Trainer and setting, this tool first."""
-    return [
-        (label, remedy.settings[name])
-        for name, label in TRAINERS.items()
-        if name in remedy.settings
-    ]
 
 
 def known_facts(result: Diagnosis) -> list[tuple[str, str]]:

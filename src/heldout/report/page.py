@@ -64,6 +64,7 @@ def _render_single(summary: RunSummary) -> str:
     training = sections.training_facts(summary)
     shown = [
         ("causes", "Why", summary.verdict is not None and bool(summary.verdict.causes)),
+        ("remedies", "What to change", bool(summary.remedies)),
         ("curves", "Training", bool(groups["curves"])),
         ("documents", "Documents", bool(groups["documents"])),
         ("gap", "Generalization", bool(groups["gap"])),
@@ -94,6 +95,7 @@ def _render_single(summary: RunSummary) -> str:
         measured=measured,
         not_measured=summary.not_measured,
         causes=summary.verdict.causes if summary.verdict else (),
+        remedies=sections.remedies(summary.remedies),
     )
 
 

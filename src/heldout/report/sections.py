@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from heldout.core.diagnosis import Remedy
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.recipe import Recipe
 from heldout.core.verdict import LIGHTS, Verdict
@@ -21,6 +22,13 @@ LIGHT_SUBJECTS = {
     "confidence": "trust in its own probabilities",
 }
 PART_WORDS = {"train": "Training", "validation": "Validation", "test": "Sealed test"}
+TRAINERS = {
+    "heldout": "heldout",
+    "trl": "TRL",
+    "axolotl": "axolotl",
+    "llama-factory": "LLaMA-Factory",
+    "unsloth": "unsloth",
+}
 KIND_WORDS = {"text": "plain text", "completion": "prompt and completion"}
 
 
@@ -140,6 +148,21 @@ def light_cards(verdict: Verdict | None) -> list[LightCard]:
             )
         )
     return cards
+
+
+def remedies(found: Iterable[Remedy]) -> list[tuple[Remedy, list[tuple[str, str]]]]:
+    """Each remedy with its settings by trainer, this tool first."""
+    return [
+        (
+            remedy,
+            [
+                (label, remedy.settings[name])
+                for name, label in TRAINERS.items()
+                if name in remedy.settings
+            ],
+        )
+        for remedy in found
+    ]
 
 
 def part_rows(summary: RunSummary) -> list[PartRow]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from heldout.core.diagnosis import Remedy
 from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import Contrast, Measurement, NotMeasured, measurement_from_json
@@ -124,6 +125,7 @@ class RunSummary:
     measured: dict[str, Measurement] = field(default_factory=dict)
     not_measured: tuple[NotMeasured, ...] = ()
     verdict: Verdict | None = None
+    remedies: tuple[Remedy, ...] = ()
     result: dict[str, Any] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
     openings: tuple[dict[str, str], ...] = ()
@@ -189,6 +191,7 @@ def summarize(run: Run) -> RunSummary:
         measured={entry.name: entry for entry in entries if isinstance(entry, Measurement)},
         not_measured=tuple(entry for entry in entries if isinstance(entry, NotMeasured)),
         verdict=read("verdict.json", Verdict.from_json, None),
+        remedies=read("remedies.json", _remedies, ()),
         result=read("result.json", dict, {}),
         samples=read("samples.json", _samples, ()),
         openings=_openings(run, problems),
@@ -196,6 +199,10 @@ def summarize(run: Run) -> RunSummary:
         changed_parts=_changed_parts(run, data),
         problems=tuple(problems),
     )
+
+
+def _remedies(entries: list[dict[str, Any]]) -> tuple[Remedy, ...]:
+    return tuple(Remedy(**entry) for entry in entries)
 
 
 def finite(value: Any) -> float | None:
