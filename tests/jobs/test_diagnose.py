@@ -1,0 +1,257 @@
+"""A model trained by a plain Trainer until it recites, diagnosed from its output folder."""
+
+import json
+import re
+from importlib import resources
+from xml.etree import ElementTree
+
+import jsonschema
+import pytest
+import torch
+
+from heldout.cli.main import app
+from heldout.core.diagnosis import Diagnosis
+from heldout.core.errors import UserError
+from heldout.jobs.diagnose import diagnose
+from heldout.lm.load import load_model
+
+SETTINGS = ("data.max_length=64", "eval.batch_size=16")
+
+
+@pytest.fixture(scope="module")
+def places(tiny_model_dir, topics_text, tmp_path_factory):
+    """A Trainer's output with three checkpoints, and its two files of texts."""
+    from transformers import Trainer, TrainingArguments
+
+    folder = tmp_path_factory.mktemp("trained")
+    loaded = load_model(str(tiny_model_dir), device="cpu")
+    paragraphs = [" ".join(p.split()) for p in topics_text.split("\n\n")]
+    long_enough = list(dict.fromkeys(p for p in paragraphs if len(p) > 300))
+    texts = [
+        loaded.tokenizer.decode(loaded.tokenizer(p)["input_ids"][:44]) for p in long_enough[:150]
+    ]
+    parts = {"train": texts[0:100:2], "heldout": texts[1:100:2], "other": texts[100:]}
+    for name, of_part in parts.items():
+        lines = [json.dumps({"text": text}) for text in of_part]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    items = []
+    for text in parts["train"]:
+        ids = [*loaded.tokenizer(text)["input_ids"], loaded.tokenizer.eos_token_id]
+        ids = (ids + [loaded.tokenizer.eos_token_id] * 48)[:48]
+        items.append({"input_ids": torch.tensor(ids), "labels": torch.tensor(ids)})
+    arguments = TrainingArguments(
+        output_dir=str(folder / "out"),
+        num_train_epochs=60,
+        per_device_train_batch_size=10,
+        learning_rate=1e-2,
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+        save_steps=100,
+        eval_strategy="steps",
+        eval_steps=100,
+        logging_steps=50,
+        seed=0,
+    )
+    trainer = Trainer(
+        loaded.model,
+        arguments,
+        train_dataset=items,
+        eval_dataset=items[:4],
+        processing_class=loaded.tokenizer,
+    )
+    trainer.train()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recited(places, tiny_model_dir):
+    return diagnose(
+        places / "out",
+        train=places / "train.jsonl",
+        heldout=places / "heldout.jsonl",
+        base=str(tiny_model_dir),
+        domains={"other": str(places / "other.jsonl")},
+        settings=SETTINGS,
+        out=places / "diagnosis",
+    )
+
+
+def value(result, name, control=""):
+    found = next(m for m in result.measurements if m.name == name)
+    return found.contrasts[control].difference if control else found.value
+
+
+def test_a_model_that_recites_is_told(recited):
+    assert value(recited, "recital_best") > 0.5
+    assert recited.verdict.verdicts["memorization"].light == "red"
+    assert value(recited, "generalization_gap_best", "base") > 1
+    assert value(recited, "membership_auc_loss_best") > 0.95
+    assert abs(value(recited, "membership_auc_loss_base") - 0.5) < 0.2
+    assert recited.verdict.verdicts["leakage"].light == "green"
+    assert value(recited, "domain_nll_other_best", "base") != 0
+    assert recited.verdict.causes
+
+
+def test_recited_rows_are_shown_as_they_stand(recited, places):
+    lines = (places / "train.jsonl").read_text().splitlines()
+    texts = [json.loads(line)["text"] for line in lines]
+    assert len(recited.recited) > 20
+    for row in recited.recited:
+        assert row.suffix.strip()
+        assert row.prefix + row.suffix in texts[row.row]
+        assert 0 < row.probability <= 1
+
+
+def test_checkpoints_are_followed(recited):
+    steps = [point.step for point in recited.facts.history]
+    assert steps == [100, 200, 300]
+    losses = [point.train_nll for point in recited.facts.history]
+    assert losses == sorted(losses, reverse=True)
+    assert recited.facts.epochs == 60
+
+
+def test_json_holds_everything_and_fits_its_schema(recited, places):
+    entry = json.loads((places / "diagnosis" / "diagnosis.json").read_text())
+    path = resources.files("heldout.core") / "schemas" / "diagnosis.json"
+    jsonschema.validate(entry, json.loads(path.read_text(encoding="utf-8")))
+    assert json.loads(json.dumps(Diagnosis.from_json(entry).to_json())) == entry
+    assert entry["seconds"] == recited.seconds
+
+
+def test_the_page_shows_and_escapes_what_is_recited(recited, places):
+    page = (places / "diagnosis" / "report.html").read_text(encoding="utf-8")
+    assert "Learned by heart" in page
+    assert "reliability" in page
+    marked = re.findall(r"<mark>([^<]+)</mark>", page)
+    assert len(marked) >= len(recited.recited[:30])
+    without_scripts = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r'(src|href)="http', without_scripts)
+
+
+def test_the_base_model_against_itself_has_nothing(places, tiny_model_dir):
+    result = diagnose(
+        str(tiny_model_dir),
+        train=places / "train.jsonl",
+        heldout=places / "heldout.jsonl",
+        base=str(tiny_model_dir),
+        settings=SETTINGS,
+        generate=False,
+    )
+    assert value(result, "generalization_gap_best", "base") == pytest.approx(0, abs=1e-9)
+    assert value(result, "test_nll_best", "base") == pytest.approx(0, abs=1e-9)
+    assert result.recited == []
+    assert result.verdict.verdicts["memorization"].light != "red"
+    named = {m.name for m in result.measurements}
+    assert "seq_rep_4_best" in named  # not measured, with its reason
+    assert not any(cause.name == "too_many_epochs" for cause in result.verdict.causes)
+
+
+def test_leaked_rows_are_no_control(places, tiny_model_dir, tmp_path):
+    train = (places / "train.jsonl").read_text().splitlines()
+    heldout = (places / "heldout.jsonl").read_text().splitlines()
+    (tmp_path / "leaky.jsonl").write_text("\n".join([*heldout[:30], *train[:10]]) + "\n")
+    result = diagnose(
+        places / "out" / "checkpoint-300",
+        train=places / "train.jsonl",
+        heldout=tmp_path / "leaky.jsonl",
+        base=str(tiny_model_dir),
+        settings=SETTINGS,
+        generate=False,
+    )
+    assert result.facts.leak_share == pytest.approx(0.25)
+    assert result.verdict.verdicts["leakage"].light == "red"
+    assert any("10 held-out rows stand in" in text for text in result.warnings)
+    recital = next(m for m in result.measurements if m.name == "recital_best")
+    assert recital.contrasts["heldout"].difference > 0.5
+
+
+def test_a_log_alone_says_what_it_can(places, capsys):
+    state = places / "out" / "checkpoint-300" / "trainer_state.json"
+    app(["diagnose", str(state), "--json"], standalone_mode=False)
+    entry = json.loads(capsys.readouterr().out)
+    assert [point["step"] for point in entry["facts"]["history"]] == [100, 200, 300]
+    assert entry["facts"]["learning_rate"] <= 1e-2
+    assert "By the log, the held-out loss was lowest at epoch" in entry["warnings"][0]
+    assert {light["light"] for light in entry["verdict"]["verdicts"].values()} <= {
+        "unknown",
+        "yellow",
+    }
+
+
+def test_gates_and_junit(places, tiny_model_dir, tmp_path, capsys):
+    arguments = [
+        "diagnose",
+        str(places / "out" / "checkpoint-300"),
+        "--train",
+        str(places / "train.jsonl"),
+        "--heldout",
+        str(places / "heldout.jsonl"),
+        "--base",
+        str(tiny_model_dir),
+        "--no-generation",
+        "--probe",
+        "memorization",
+        "--fail-on",
+        "memorization",
+        "--fail-on",
+        "forgetting",
+        "--junit",
+        str(tmp_path / "lights.xml"),
+    ]
+    for setting in SETTINGS:
+        arguments += ["--set", setting]
+    code = app(arguments, standalone_mode=False)
+    assert code == 1
+    assert "failed on memorization, forgetting (not measured)" in capsys.readouterr().err
+    suite = ElementTree.parse(tmp_path / "lights.xml").getroot()
+    assert suite.get("failures") == "2"
+    kinds = {case.get("name"): [child.tag for child in case] for case in suite}
+    assert kinds["memorization"] == ["failure", "system-out"]
+    assert kinds["quality"] == ["skipped", "system-out"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": ""}, "--train: give the rows"),
+        ({"heldout": "EMPTY"}, "is empty"),
+        ({"goal": "fame"}, "--goal must be one of generalize, recite, style"),
+        ({"most_rows": 1}, "--rows must be 2 or more, got 1"),
+        ({"probes": ("spleen",)}, "--probe spleen: no such probe"),
+        ({"facts": {"epoch": 3}}, "--known epoch: no such fact"),
+        ({"canaries": "EMPTY"}, "is not what heldout check --plant-canaries writes"),
+        ({"lexicon": "EMPTY"}, "cannot be read as JSON"),
+    ],
+)
+def test_one_clear_line(places, tmp_path, change, message):
+    (tmp_path / "empty.jsonl").write_text("")
+    change = {
+        name: str(tmp_path / "empty.jsonl") if value == "EMPTY" else value
+        for name, value in change.items()
+    }
+    options = {
+        "train": places / "train.jsonl",
+        "heldout": places / "heldout.jsonl",
+        "generate": False,
+        "probes": ("memorization", "bias"),
+        **change,
+    }
+    with pytest.raises(UserError, match=message) as raised:
+        diagnose(
+            places / "out" / "checkpoint-100", out=tmp_path / "out", settings=SETTINGS, **options
+        )
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_model_is_refused(places, tmp_path):
+    copy = tmp_path / "model"
+    copy.mkdir()
+    for file in (places / "out" / "checkpoint-100").iterdir():
+        if file.is_file() and file.suffix == ".json":
+            (copy / file.name).write_bytes(file.read_bytes())
+    whole = (places / "out" / "checkpoint-100" / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="damaged or cut short"):
+        diagnose(copy, train=places / "train.jsonl", heldout=places / "heldout.jsonl")
