@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from heldout.core.equal_lengths import LEAST_GROUPS, LEAST_PROMPTS, MODELS, PARTS
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.probe import Evidence, Probe
 from heldout.core.prompt_pairs import PromptPairs
@@ -17,11 +18,6 @@ from heldout.core.stats import RatioEstimate, difference_of_paired_ratios, stude
 
 SOURCE = "POSIX: Chatterjee et al. 2024, arXiv 2410.02185; key facts against rewordings: heldout"
 COST = "about 6 short answers and 28 short forward passes a prompt"
-
-LEAST_PROMPTS = 16
-LEAST_GROUPS = 3
-PARTS = ("test", "validation")
-MODELS = ("base", "last", "fixed_epochs", "best")
 
 
 @dataclass(frozen=True)
