@@ -91,6 +91,7 @@ def test_a_model_that_recites_is_told(recited):
     assert recited.verdict.verdicts["leakage"].light == "green"
     assert value(recited, "domain_nll_other_best", "base") != 0
     assert recited.verdict.causes
+    assert re.search(r"[^-]\d\.\d+ \[\d.*\] more\.", recited.verdict.headline)
 
 
 def test_recited_rows_are_shown_as_they_stand(recited, places):

@@ -262,9 +262,11 @@ def _headline(by_name: dict[str, Measurement], fit: Light, peak: str) -> str:
         "green": "Better than the base model on text it has never seen",
         "red": "Worse than the base model on text it has never seen",
     }.get(fit.light, "Not clearly different from the base model on text it has never seen")
+    change = f"{-gain.difference:.3f} [{low:.3f}, {high:.3f}] less"
+    if gain.difference > 0:
+        change = f"{gain.difference:.3f} [{-high:.3f}, {-low:.3f}] more"
     sentences = [
-        f"{words}: the loss is {best.value:.3f} instead of {base.value:.3f} nats/token, "
-        f"{-gain.difference:.3f} [{low:.3f}, {high:.3f}] less."
+        f"{words}: the loss is {best.value:.3f} instead of {base.value:.3f} nats/token, {change}."
     ]
     if peak:
         sentences.append(peak)

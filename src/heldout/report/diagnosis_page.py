@@ -111,7 +111,7 @@ def tiles(result: Diagnosis, measured: dict[str, Measurement]) -> list[Tile]:
         if contrast is None:
             continue
         unit = measured[name].unit
-        is_share = unit.startswith("share")
+        is_share = unit.startswith("share") or unit == "probability"
         value = (
             f"{words.percent(contrast.difference)}"
             if is_share

@@ -86,9 +86,12 @@ def curve_chart(curve: LearningCurve) -> Chart:
         tickvals=ticks,
         ticktext=[thousands(tick) for tick in ticks],
     )
+    losses = [
+        *((point.num_tokens, point.nats_per_token) for point in points),
+        *((forecast.num_tokens, forecast.nats_per_token) for forecast in ahead),
+    ]
     told = "; ".join(
-        f"{words.integer(round(each.num_tokens))} tokens: {words.number(each.nats_per_token)}"
-        for each in [*points, *ahead]
+        f"{words.integer(round(tokens))} tokens: {words.number(nats)}" for tokens, nats in losses
     )
     return Chart(
         "learning-curve",
