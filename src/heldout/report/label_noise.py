@@ -36,8 +36,10 @@ def label_noise_chart(noise: LabelNoise) -> Chart:
     vertical(figure, 0, "base", "the own prompt says nothing", "center")
     figure.update_xaxes(title_text="bits per token after the own prompt minus after others")
     figure.update_yaxes(rangemode="tozero")
-    both = (noise.excess_bits, noise.swapped_excess_bits)
-    above = [float(np.mean(np.array(values) > 0)) for values in both]
+    above = [
+        float(np.mean(np.array(values) > 0))
+        for values in (noise.excess_bits, noise.swapped_excess_bits)
+    ]
     return Chart(
         "label-noise",
         "Do the answers belong to their prompts?",
