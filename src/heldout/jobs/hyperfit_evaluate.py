@@ -16,7 +16,7 @@ from heldout.lm.load import LoadedModel, load_model
 from heldout.lm.sharpness import sharpness
 from heldout.lm.tokenize import tokenize_row
 
-MODELS = ("base", EARLY_STOPPED, "best")
+MODELS = ("base", "best", EARLY_STOPPED)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TextArm:
 
 
 def text_arms(recipe: Recipe) -> list[TextArm]:
-    """All arms, those that the claim rests on first."""
+    """All arms, in the order of the report."""
     settings = recipe.hyperfit
     top_p = Decoding(temperature=1.0, top_p=settings.top_p)
     min_p = Decoding(temperature=1.0, min_p=settings.min_p)
@@ -60,86 +60,84 @@ def evaluate(
     progress: Progress,
     check_interrupt: Callable[[], None],
 ) -> None:
-    """Write what is missing of ``contexts.json``, ``texts/ARM.json``, ``sharpness/MODEL.npz``."""
+    """Write what is missing of ``contexts.json``, ``texts/ARM.json``, ``sharpness/MODEL.npz``.
+
+    One model is in memory at a time.
+    """
     for name in ("texts", "sharpness"):
         run.path(name).mkdir(exist_ok=True)
-    arms = text_arms(recipe)
-    todo = [arm for arm in arms if not run.path(f"texts/{arm.name}.json").exists()]
-    unread = [name for name in MODELS if not run.path(f"sharpness/{name}.npz").exists()]
+    todo = [arm for arm in text_arms(recipe) if not run.path(_texts_of(arm)).exists()]
+    unread = [name for name in MODELS if not run.path(_sharpness_of(name)).exists()]
     if not todo and not unread:
         return
-    models = _Models(run, target, recipe)
-    contexts = _contexts(run, recipe, models.tokenizer)
-    blocker = CitationBlocker.of(
-        run.read_json("sample.json")["trained"], recipe.hyperfit.blocked_ngram
-    )
-    with progress.stage("continuing test contexts", len(todo)):
-        for arm in todo:
-            check_interrupt()
-            loaded = models.load(arm.model)
-            texts_ids = write(
-                loaded.model,
-                loaded.tokenizer,
-                contexts,
-                recipe,
-                arm.decoding,
-                [blocker] if arm.blocked else [],
-            )
-            run.write_json(
-                f"texts/{arm.name}.json",
-                {
-                    "decoding": arm.decoding.name,
-                    "blocked_ngram": recipe.hyperfit.blocked_ngram if arm.blocked else None,
-                    "batch_size": recipe.hyperfit.generation_batch,
-                    "ids": texts_ids,
-                    "texts": decoded(loaded.tokenizer, texts_ids),
-                },
-            )
-            progress.advance(1, arm.title)
-    with progress.stage("reading test contexts", len(unread)):
-        for name in unread:
-            check_interrupt()
-            loaded = models.load(name)
-            found = sharpness(
-                loaded.model,
-                contexts.windows,
-                loaded.tokenizer.pad_token_id,
-                batch_size=recipe.eval.batch_size,
-            )
-            found.save(run.path(f"sharpness/{name}.npz"))
-            progress.advance(1, name)
+    with progress.stage("test contexts", len(todo) + len(unread)):
+        for name in MODELS:
+            own = [arm for arm in todo if arm.model == name]
+            if own or name in unread:
+                _evaluate_model(
+                    run, target, recipe, name, own, name in unread, progress, check_interrupt
+                )
 
 
-class _Models:
-    """One model in memory at a time."""
-
-    def __init__(self, run: Run, target: Target, recipe: Recipe):
-        self.run = run
-        self.target = target
-        self.recipe = recipe
-        self.name = "base"
-        self.loaded: LoadedModel | None = target.load(recipe)
-
-    @property
-    def tokenizer(self) -> Any:
-        assert self.loaded is not None
-        return self.loaded.tokenizer
-
-    def load(self, name: str) -> LoadedModel:
-        if name != self.name or self.loaded is None:
-            self.loaded = None
-            self.loaded = self._load(name)
-            self.name = name
-        return self.loaded
-
-    def _load(self, name: str) -> LoadedModel:
-        if name == "base":
-            return self.target.load(self.recipe)
-        return load_model(
-            str(self.run.path(name)),
-            device=training_device(),
-            trust_remote_code=self.recipe.model.trust_remote_code,
+def _evaluate_model(
+    run: Run,
+    target: Target,
+    recipe: Recipe,
+    name: str,
+    arms: list[TextArm],
+    is_unread: bool,
+    progress: Progress,
+    check_interrupt: Callable[[], None],
+) -> None:
+    loaded = _load(run, target, recipe, name)
+    contexts = _contexts(run, recipe, loaded.tokenizer)
+    for arm in arms:
+        check_interrupt()
+        run.write_json(_texts_of(arm), _written(run, recipe, loaded, contexts, arm))
+        progress.advance(1, arm.title)
+    if is_unread:
+        check_interrupt()
+        found = sharpness(
+            loaded.model,
+            contexts.windows,
+            loaded.tokenizer.pad_token_id,
+            batch_size=recipe.eval.batch_size,
         )
+        found.save(run.path(_sharpness_of(name)))
+        progress.advance(1, name)
+
+
+def _texts_of(arm: TextArm) -> str:
+    return f"texts/{arm.name}.json"
+
+
+def _sharpness_of(model: str) -> str:
+    return f"sharpness/{model}.npz"
+
+
+def _written(run: Run, recipe: Recipe, loaded: LoadedModel, contexts: Contexts, arm: TextArm):
+    length = recipe.hyperfit.blocked_ngram
+    blockers = []
+    if arm.blocked:
+        blockers.append(CitationBlocker.of(run.read_json("sample.json")["trained"], length))
+    texts_ids = write(loaded.model, loaded.tokenizer, contexts, recipe, arm.decoding, blockers)
+    return {
+        "decoding": arm.decoding.name,
+        "blocked_ngram": length if arm.blocked else None,
+        "batch_size": recipe.hyperfit.generation_batch,
+        "ids": texts_ids,
+        "texts": decoded(loaded.tokenizer, texts_ids),
+    }
+
+
+def _load(run: Run, target: Target, recipe: Recipe, name: str) -> LoadedModel:
+    if name == "base":
+        return target.load(recipe)
+    return load_model(
+        str(run.path(name)),
+        device=training_device(),
+        trust_remote_code=recipe.model.trust_remote_code,
+    )
 
 
 def _contexts(run: Run, recipe: Recipe, tokenizer: Any) -> Contexts:
