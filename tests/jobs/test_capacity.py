@@ -45,7 +45,7 @@ def config(tmp_path_factory):
 def filled(config, tmp_path_factory):
     """A model of 3,120 parameters on little and on far too much random text."""
     folder = tmp_path_factory.mktemp("capacity")
-    return capacity([config], loads=[0.25, 6.0], steps=250, out=folder, **CALL), folder
+    return capacity([config], loads=[0.25, 6.0], steps=150, out=folder, **CALL), folder
 
 
 def test_little_random_text_is_memorized_whole_and_too_much_is_not(filled):
@@ -152,15 +152,15 @@ def test_finished_models_are_kept(config, tmp_path):
 
 
 def test_real_text_beyond_what_a_reference_predicts(tiny_model_dir, topics_text, tmp_path):
-    rows = [text for text in topics_text.split("\n\n") if 60 < len(text) < 160][:150]
+    rows = [text for text in topics_text.split("\n\n") if 40 < len(text) < 90][:125]
     data = tmp_path / "topics.jsonl"
     data.write_text("\n".join(json.dumps({"text": text}) for text in rows), encoding="utf-8")
     config = tmp_path / "words.json"
     config.write_text(json.dumps({**CONFIG, "vocab_size": 400, "max_position_embeddings": 128}))
     result = capacity(
         [config],
-        loads=[0.25, 50],
-        steps=60,
+        loads=[0.1, 50],
+        steps=10,
         length=16,
         learning_rate=1e-2,
         data=str(data),
@@ -185,7 +185,7 @@ def run(monkeypatch, capsys, *words):
 
 def test_command_line_and_page(config, filled, monkeypatch, capsys):
     _, folder = filled
-    words = ["--config", config, "--load", ".25", "--load", "6", "--steps", "250", "--length", "16"]
+    words = ["--config", config, "--load", ".25", "--load", "6", "--steps", "150", "--length", "16"]
     words += ["--learning-rate", ".03", "--out", folder]
     code, out, _ = run(monkeypatch, capsys, *words, "--json")
     assert code == 0

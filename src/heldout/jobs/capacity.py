@@ -46,7 +46,7 @@ RANDOM = "random tokens"
 BATCH = 64  # windows per step
 WARMUP = 100  # steps
 MAX_TEXT_LENGTH = 512  # tokens per window of real text
-MAX_HELD_OUT = 1000  # rows of the control
+MAX_HELD_OUT = 500  # rows of the control
 
 
 @dataclass(frozen=True)
