@@ -79,7 +79,7 @@ def planted_plan(planted: str, text: str, seed: int) -> Plan:
     if planted == "weak_regularization":
         return replace(healthy, epochs=(8, 7)[more], regularizers={}, keep_best=True)
     if planted == "distribution_shift":
-        return replace(healthy, other_text=True, keep_best=True)
+        return replace(healthy, other_text=True, as_text=True, keep_best=True)
     if planted == "forgetting":
         return replace(healthy, epochs=(5, 4)[more], keep_best=True)
     if planted == "underfitting":

@@ -53,6 +53,7 @@ class Plan:
     copies: int = 0
     wrong_share: float = 0.0  # of the rows: the letters of every word are in disorder
     other_text: bool = False  # the training rows are of another kind than the held-out ones
+    as_text: bool = False  # prompts and completions are one text
     replay: int = 0  # general rows beside the training rows
     fault: str = ""  # an impostor
 
@@ -99,7 +100,7 @@ def train(plan: Plan, folder: Path | None) -> Trained:
             best = copies(trained_parameters(model))
 
     measure(None)
-    every = steps_per_epoch * math.ceil(plan.epochs / 8) if plan.epochs > 2 else total // 4
+    every = steps_per_epoch * math.ceil(plan.epochs / 8) if plan.epochs > 2 else max(1, total // 4)
     with steps.attached():
         losses = []
         for items in batches(windows, plan, total):
@@ -187,6 +188,7 @@ def rows_of(plan: Plan) -> dict[str, list[Row]]:
     if plan.other_text:
         another = parts_of(ANOTHER[plan.text], plan.num_train, plan.seed)
         parts |= {part: another[part] for part in ("train", "validation")}
+    if plan.as_text:
         parts = {part: list(map(as_text, rows)) for part, rows in parts.items()}
     if plan.fault == "wrong_chat_template":
         parts = {part: list(map(_conversation, rows)) for part, rows in parts.items()}

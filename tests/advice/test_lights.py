@@ -1,4 +1,5 @@
 from heldout.advice.lights import judge
+from heldout.core.facts import Facts, HistoryPoint
 from heldout.core.measurement import Contrast, Interval, Measurement
 from heldout.core.verdict import LIGHTS, Verdict
 
@@ -81,3 +82,83 @@ def test_cross_validation_makes_no_test_claim():
 def test_verdicts_survive_json():
     verdict = judge(nll(-0.5, -0.6, -0.4), min_effect=0.01)
     assert Verdict.from_json(verdict.to_json()) == verdict
+
+
+def harm(name, value, difference, low, high, p_value=0.001, control="base"):
+    contrast = {control: Contrast(difference, Interval(low, high), p_value)}
+    return Measurement(name, value, "nats/token", 40, "group", Interval(0.0, 9.0), contrast)
+
+
+def light_of(name, *measurements, **facts):
+    return judge(list(measurements), min_effect=0.01, facts=Facts(**facts)).verdicts[name]
+
+
+def test_forgetting_is_red_only_where_it_is_sure_and_matters():
+    def color(*figures):
+        return light_of("forgetting", harm("forgetting_best", 3.0, *figures)).light
+
+    assert color(0.3, 0.2, 0.4) == "red"
+    assert color(0.03, 0.02, 0.04) == "green"  # sure, and too small to matter
+    assert color(0.08, -0.05, 0.21, 0.3) == "yellow"
+    assert color(-0.2, -0.3, -0.1) == "green"
+
+
+def test_forgetting_says_which_way():
+    worse = light_of("forgetting", harm("forgetting_best", 3.0, 0.3, 0.2, 0.4)).sentence
+    better = light_of("forgetting", harm("forgetting_best", 3.0, -0.3, -0.4, -0.2)).sentence
+    assert worse.startswith("Worse than the base model on other text by 0.300")
+    assert better.startswith("Better than the base model on other text by 0.300")
+    assert "[0.200, 0.400]" in worse
+    assert "[0.200, 0.400]" in better
+
+
+def test_confidence_says_whether_it_is_too_sure():
+    over = Measurement("overconfidence_best", 0.28, "share", 40, "group")
+    light = light_of("confidence", harm("ece_best", 0.3, 0.25, 0.2, 0.3), over)
+    assert light.light == "red"
+    assert light.sentence.endswith("It is too sure.")
+    calibrated = harm("ece_best", 0.04, 0.01, -0.01, 0.03)
+    assert light_of("confidence", calibrated).light == "green"
+
+
+def test_leaks_are_counted_and_unknown_where_nobody_looked():
+    colors = [light_of("leakage", leak_share=share).light for share in (None, 0.0, 0.005, 0.2)]
+    assert colors == ["unknown", "green", "yellow", "red"]
+
+
+def test_a_model_past_its_best_is_no_green_fit():
+    course = tuple(
+        HistoryPoint(i, float(i), validation_nll=nll) for i, nll in enumerate((4.0, 3.0, 3.4))
+    )
+    measured = nll(-0.5, -0.6, -0.4)
+    past = judge(measured, min_effect=0.01, facts=Facts(history=course)).verdicts["fit"]
+    assert past.light == "yellow"
+    assert "risen by 0.400" in past.sentence
+    kept = judge(measured, min_effect=0.01, facts=Facts(history=course, epochs=1.0))
+    assert kept.verdicts["fit"].light == "green"
+
+
+def test_the_goal_decides_what_is_bad():
+    worse = nll(0.5, 0.4, 0.6)
+    contrast = {"base": Contrast(0.9, Interval(0.8, 1.0), 0.001)}
+    recital = Measurement(
+        "recital_best", 0.9, "share of rows", 40, "group", Interval(0.8, 0.97), contrast
+    )
+
+    def colors(goal):
+        found = judge([*worse, recital], min_effect=0.01, facts=Facts(goal=goal)).verdicts
+        return found["fit"].light, found["memorization"].light
+
+    assert colors("generalize") == ("red", "red")
+    assert colors("recite") == ("yellow", "green")
+    assert colors("style") == ("yellow", "red")
+
+
+def test_reciting_too_little_fails_who_wants_it_recited():
+    contrast = {"base": Contrast(0.1, Interval(0.02, 0.2), 0.01)}
+    recital = Measurement(
+        "recital_best", 0.1, "share of rows", 40, "group", Interval(0.05, 0.2), contrast
+    )
+    light = light_of("memorization", recital, goal="recite")
+    assert light.light == "red"
+    assert "less than was wanted" in light.sentence

@@ -36,6 +36,7 @@ SAMPLE_ROWS = 32
 SCREENED_ROWS = 8  # by which formats are left out that do not fit at all
 UNCUT = 10**6  # tokens, of a row that is to stay in one window
 SAMPLE_TOKENS = 192  # of a row, but for its end
+RARE_NATS = 2.0  # an end this much less likely than its share of the tokens was never trained on
 LEAST_GAIN = 0.05  # nats/token; less was not learned
 # What prompts gain, as a share of what answers do: less than the first where prompts are masked,
 # for their words come in answers too; more than the second where they are not.
@@ -116,7 +117,7 @@ def setup_checks(
 
 
 def _eos_lost(judged: _Judged) -> SetupCheck:
-    """Whether training made the end token less likely where training documents end."""
+    """Whether training texts end in a token that was not trained on, or trained away."""
     name = "eos_lost"
     remedy = (
         "Put the end-of-text token behind every training text, do not cut it off, and mask padding "
@@ -149,7 +150,12 @@ def _eos_lost(judged: _Judged) -> SetupCheck:
         f"P(end) is {probability:.2g} on average."
     )
     learned = text_gain.interval.low > 0
-    if learned and end_gain.interval.high < 0 and probability < 0.5:
+    unlearned = learned and end_gain.interval.high < 0 and probability < 0.5
+    # Even a model that knows no context learns how often a token stands in its training texts.
+    end_nats = float(np.mean([nats_T[-1] for nats_T in tuned]))
+    share_nats = float(np.log(np.mean([window.num_scored for window in windows])))
+    never_seen = learned and end_gain.interval.high < text_gain.interval.low
+    if unlearned or (never_seen and end_nats > share_nats + RARE_NATS):
         return SetupCheck(name, "found", evidence, remedy)
     if probability > 0.5 or end_gain.interval.low > 0:
         return SetupCheck(name, "absent", evidence)
