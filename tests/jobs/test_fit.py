@@ -67,7 +67,8 @@ def test_the_run_holds_what_it_promises(result):
     promised = (
         "recipe.toml environment.json data.json history.jsonl measurements.json verdict.json "
         "report.html README.md status.json result.json checks.json samples.json "
-        "control_history.jsonl best last data/train.jsonl data/validation.jsonl data/test.jsonl"
+        "control_history.jsonl best last data/train.jsonl data/validation.jsonl data/test.jsonl "
+        "remedies.json evaluations/best-test-readings.npz evaluations/base-generations.json"
     )
     for name in promised.split():
         assert result.run.path(name).exists(), name
@@ -80,7 +81,7 @@ def test_better_than_base_on_the_sealed_test(result):
     assert figures["test_nll_best"] < figures["test_nll_base"]
     assert figures["test_nll_best_minus_base_high"] < 0
     assert result.verdict.verdicts["fit"].light == "green"
-    unmeasured = {"quality", "forgetting", "leakage", "confidence"}
+    unmeasured = {"quality", "forgetting"}
     assert {n for n, v in result.verdict.verdicts.items() if v.light == "unknown"} == unmeasured
     assert len(result.run.test_openings) == 1
 
