@@ -120,8 +120,9 @@ def report(filled: list[Filled], seed: int) -> None:
         seeds=[seed],
         data_sha256=data,
         command="python benchmarks/capacity.py",
-        note="Lower bounds: training was finite, and more steps memorize more (see the table). "
-        "Tokens are drawn from the seed; the hash is of configurations, length and seed.",
+        note=f"{len(filled)} of {len(MODELS)} models. Lower bounds: training was finite, and more "
+        "steps memorize more (see the table). Tokens are drawn from the seed; the hash is of "
+        "configurations, length and seed.",
     )
     print(json.dumps(figures, indent=1), path)
 
