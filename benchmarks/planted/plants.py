@@ -28,6 +28,7 @@ IMPOSTORS = (
 HEALTHY = "healthy"
 ANSWERS = {"topics": "factbook", "docstrings": "packages", "manuals": "packages"}  # text -> with
 REPLAYED = 24
+LORA_REGULARIZED = {"weight_decay": {"rate": 0.1}, "dropout": {"adapter": 0.05}}  # as by default
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,13 @@ def healthy_plan(number: int, text: str, seed: int) -> Plan:
         rate=FULL_RATE * (1, 0.7, 1.4)[number % 3],
         keep_best=True,
     )
+    if number % 5 == 1:  # nothing regularizes, and nothing needs it
+        return replace(plan, regularizers={}, epochs=2, rate=FULL_RATE)
+    if number % 5 == 2:
+        return replace(plan, replay=REPLAYED)
     if number % 5 == 4:
-        return replace(plan, method="lora", rate=LORA_RATE, regularizers={}, epochs=4)
-    return replace(plan, replay=REPLAYED) if number % 5 == 2 else plan
+        return replace(plan, method="lora", rate=LORA_RATE, regularizers=LORA_REGULARIZED, epochs=4)
+    return plan
 
 
 def repairs(case: Case, best_epoch: float) -> dict[str, Plan]:
