@@ -286,7 +286,9 @@ def _grokking(readings: _Readings) -> Kind | None:
         highest = max(value for _, value in norms)
         sentence = f"The weight norm went from {highest:.3g} at its highest to {norms[-1][1]:.3g}."
         (evidence if norms[-1][1] < 0.9 * highest else against).append(sentence)
-    return Kind("grokking", "clear", tuple(evidence), tuple(against), ())
+    if last < 0.9:
+        against.append(f"It is not complete: held-out accuracy has come to {last:.2f} so far.")
+    return Kind("grokking", "likely" if against else "clear", tuple(evidence), tuple(against), ())
 
 
 def _grokking_by_loss(readings: _Readings, fitted: float, missing) -> Kind | None:
