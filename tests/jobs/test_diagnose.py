@@ -222,7 +222,7 @@ def test_gates_and_junit(places, tiny_model_dir, tmp_path, capsys):
         ({"probes": ("spleen",)}, "--probe spleen: no such probe"),
         ({"facts": {"epoch": 3}}, "--known epoch: no such fact"),
         ({"canaries": "EMPTY"}, "is not what heldout check --plant-canaries writes"),
-        ({"lexicon": "EMPTY"}, "cannot be read as JSON"),
+        ({"lexicon": "EMPTY"}, "is not JSON"),
     ],
 )
 def test_one_clear_line(places, tmp_path, change, message):
@@ -256,3 +256,18 @@ def test_a_damaged_model_is_refused(places, tmp_path):
     (copy / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="damaged or cut short"):
         diagnose(copy, train=places / "train.jsonl", heldout=places / "heldout.jsonl")
+
+
+def test_a_base_with_another_tokenizer_is_no_control(places):
+    result = diagnose(
+        places / "out",
+        train=places / "train.jsonl",
+        heldout=places / "heldout.jsonl",
+        base="package:heldout",
+        settings=SETTINGS,
+        generate=False,
+        probes=("heldout_loss", "memorization"),
+    )
+    assert any("tokenizer splits the rows otherwise" in text for text in result.warnings)
+    assert all("base" not in getattr(m, "contrasts", {}) for m in result.measurements)
+    assert value(result, "recital_best", "heldout") > 0.5

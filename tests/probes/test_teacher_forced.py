@@ -22,7 +22,7 @@ from heldout.probes.capacity import Capacity
 from heldout.probes.confidence import Confidence, equal_mass_bins, reliability_diagram
 from heldout.probes.domains import Domains
 from heldout.probes.exposure import Exposure, exposure
-from heldout.probes.extraction import Extraction, discoverable, recited_rows
+from heldout.probes.extraction import Extraction, discoverable
 from heldout.probes.generalization_gap import GeneralizationGap
 from heldout.probes.membership import (
     Membership,
@@ -147,20 +147,6 @@ def test_rows_too_short_for_fifty_and_fifty():
     assert "100 scored tokens, has 0 and 0" in found["extraction_best"].reason
     assert found["discoverable_best"].value == 0.5
     assert "20 tokens after 10" in found["discoverable_best"].note
-
-
-def test_recited_rows_are_told_by_row_and_length():
-    evidence = pairs(made(recited=2), made(seed=1, prefix="h"))
-    told = recited_rows(evidence)
-    assert [(r.row_index, r.suffix_tokens) for r in told] == [
-        (1000, 50),
-        (1001, 50),
-        (1000, 20),
-        (1001, 20),
-    ]
-    assert told[0].greedy
-    assert told[0].probability == pytest.approx(math.exp(-0.01))
-    assert recited_rows(evidence, ("base",)) == []
 
 
 def slow_area(members, others):

@@ -31,12 +31,13 @@ from heldout.core.verdict import Verdict
 from heldout.data.shift import word_shift
 from heldout.jobs.arms import losses_of, training_device
 from heldout.jobs.diagnosed_texts import DiagnosedTexts, spread, texts_of_files, texts_of_run
-from heldout.jobs.evidence import Asked, gather, read_lexicon
+from heldout.jobs.evidence import Asked, gather
 from heldout.jobs.judge import facts_of_run
 from heldout.jobs.trainer_logs import find_state, read_logs
 from heldout.lm.load import LoadedModel, load_model
 from heldout.lm.quiet import quiet_libraries
 from heldout.lm.source import adapter_base, find_source
+from heldout.probes.bias import read_lexicon
 from heldout.probes.odd_rows import odd_rows
 
 Goal = Literal["generalize", "recite", "style"]
@@ -247,6 +248,7 @@ def _from_model(
     asked: Asked,
     progress: Progress,
 ) -> Diagnosis:
+    lexicon = read_lexicon(asked.lexicon) if asked.lexicon else {}
     judged = _load(found.model, recipe)
     base = _load(found.base, recipe) if found.base else None
     gathered = gather(judged, base, texts, recipe, asked, progress)
@@ -275,7 +277,7 @@ def _from_model(
     measurements: list[Measurement | NotMeasured] = []
     with progress.stage("figures", len(asked.probes)):
         for name in asked.probes:
-            parameters = {"lexicon": read_lexicon(asked.lexicon)} if name == "bias" else {}
+            parameters = {"lexicon": lexicon} if name == "bias" and lexicon else {}
             measurements += build("probe", name, parameters).measure(evidence)
             progress.advance(1, name)
     return _judged(

@@ -11,6 +11,7 @@ import numpy as np
 from heldout.core.diagnosis import RecitedRow, SideBySide
 from heldout.core.errors import UserError
 from heldout.core.facts import SetupCheck
+from heldout.core.losses import DocumentLosses
 from heldout.core.part_texts import PartTexts
 from heldout.core.probe import Evidence, Recital
 from heldout.core.progress import Progress
@@ -19,14 +20,14 @@ from heldout.core.readings import Generations, PersonalData, Readings
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
 from heldout.core.verbatim import Corpora
+from heldout.data.canaries import Canary, canary_losses, candidate_rows
 from heldout.data.quality import examine
 from heldout.jobs.diagnosed_texts import DiagnosedTexts
-from heldout.lm.canaries import Planted, canary_losses
 from heldout.lm.corpora import corpora
 from heldout.lm.generations import generations, with_nats
 from heldout.lm.landscape import landscape
 from heldout.lm.load import LoadedModel
-from heldout.lm.nll import context_length
+from heldout.lm.nll import context_length, document_losses
 from heldout.lm.prompt_pairs import prompt_pairs
 from heldout.lm.readings import readings
 from heldout.lm.setup_checks import setup_checks
@@ -35,6 +36,7 @@ from heldout.lm.tokenize import IGNORED, tokenize_row
 NUM_PROMPTS = 64
 NEW_TOKENS = 64
 NUM_REWORDED = 24
+NUM_COMPARED = 16  # rows that tell whether two tokenizers are one
 NUM_AROUND = 32  # rows of each part that the landscape is looked at on
 SHOWN_SAMPLES = 6
 LEAST_COPY = 8  # tokens; what is shorter is said by everyone
@@ -74,7 +76,15 @@ def gather(
     progress: Progress,
 ) -> Gathered:
     """Read every text with both models, let them write, and look at the set-up."""
-    models = {"base": base, "best": judged} if base else {"best": judged}
+    warnings: list[str] = []
+    control = base
+    if base is not None and not _same_tokens(judged, base, texts.train):
+        control = None
+        warnings.append(
+            "The base model's tokenizer splits the rows otherwise: it is no control, and nothing "
+            "is compared with it. Is it the model that training began with?"
+        )
+    models = {"base": control, "best": judged} if control else {"best": judged}
     parts = {"train": texts.train, "test": texts.heldout}
     parts |= {f"domain:{name}": rows for name, rows in texts.domains.items()}
     read: dict[tuple[str, str], Readings] = {}
@@ -102,9 +112,10 @@ def gather(
                 texts.all_train(), texts.heldout, judged.tokenizer, seed=recipe.data.seed
             )
             progress.advance(1, "searching")
-        if base is not None and _same_tokens(judged, base):
+        if control is not None:
             written = {
-                key: with_nats(found, base.model, base.tokenizer) for key, found in written.items()
+                key: with_nats(found, control.model, control.tokenizer)
+                for key, found in written.items()
             }
     planted = read_canaries(asked.canaries) if asked.canaries else []
     evidence = Evidence(
@@ -116,13 +127,7 @@ def gather(
         texts={"train": PartTexts.of(texts.train), "test": PartTexts.of(texts.heldout)},
         corpora=searched,
         canaries={
-            name: canary_losses(
-                loaded.model,
-                loaded.tokenizer,
-                planted,
-                texts.train[0].kind,
-                batch_size=recipe.eval.batch_size,
-            )
+            name: canary_losses(planted, _losses_of_candidates(loaded, planted, texts, recipe))
             for name, loaded in models.items()
             if planted
         },
@@ -136,7 +141,7 @@ def gather(
         with progress.stage("landscape"):
             around = landscape(
                 judged.model,
-                base.model if base else None,
+                control.model if control else None,
                 judged.tokenizer,
                 texts.train[:NUM_AROUND],
                 texts.heldout[:NUM_AROUND],
@@ -163,6 +168,7 @@ def gather(
         reliability={
             name: points for name in models if (points := reliability(read[name, "test"]))
         },
+        warnings=warnings,
         update_norm=_total(around.update_norms if around else None),
     )
 
@@ -171,8 +177,18 @@ def _total(update_norms: dict[str, float] | None) -> float | None:
     return update_norms["all"] if update_norms else None
 
 
-def _same_tokens(one: LoadedModel, other: LoadedModel) -> bool:
-    return one.tokenizer.get_vocab() == other.tokenizer.get_vocab()
+def _same_tokens(judged: LoadedModel, base: LoadedModel, rows: list[Row]) -> bool:
+    """Whether both tokenizers split some of the rows alike."""
+    return all(
+        len({_ids(row, loaded.tokenizer) for loaded in (judged, base)}) == 1
+        for row in rows[:NUM_COMPARED]
+    )
+
+
+def _ids(row: Row, tokenizer: Any) -> tuple[int, ...]:
+    return tuple(
+        id for window in tokenize_row(row, tokenizer, 1 << 30).windows for id in window.input_ids
+    )
 
 
 def read_part(
@@ -215,31 +231,23 @@ def recital_of(found: Readings) -> Recital:
     )
 
 
-def read_lexicon(path: str) -> dict[str, list[str]] | None:
-    """Attribute to words, from JSON; None, for the default, where no file is named."""
-    if not path:
-        return None
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"--lexicon {path} cannot be read as JSON ({error}).") from None
-    is_sound = isinstance(found, dict) and all(
-        isinstance(words, list) and words and all(isinstance(word, str) for word in words)
-        for words in found.values()
+def _losses_of_candidates(
+    loaded: LoadedModel, planted: list[Canary], texts: DiagnosedTexts, recipe: Recipe
+) -> DocumentLosses:
+    return document_losses(
+        loaded.model,
+        candidate_rows(planted, texts.train[0].kind),
+        loaded.tokenizer,
+        max_length=_max_length(loaded, recipe),
+        batch_size=recipe.eval.batch_size,
     )
-    if not is_sound or len(found) < 2:
-        raise UserError(
-            f"--lexicon {path} must map two or more attributes to lists of words: "
-            '{"formal": ["sir"], "informal": ["dude"]}.'
-        )
-    return found
 
 
-def read_canaries(path: str) -> list[Planted]:
+def read_canaries(path: str) -> list[Canary]:
     """The secrets in the file that ``heldout check --plant-canaries`` wrote."""
     try:
         entries = json.loads(Path(path).read_text(encoding="utf-8"))["canaries"]
-        return [Planted(each["prefix"], each["secret"], int(each["copies"])) for each in entries]
+        return [Canary(**each) for each in entries]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"--canaries {path} is not what heldout check --plant-canaries writes ({error!r})."

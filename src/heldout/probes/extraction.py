@@ -72,48 +72,6 @@ def greedy_of(suffixes: Suffixes) -> np.ndarray:
     return suffixes.greedy_D
 
 
-@dataclass(frozen=True)
-class _RecitedRow:
-    row_index: int
-    model: str
-    suffix_tokens: int
-    probability: float  # of the whole suffix in one sample
-    greedy: bool  # greedy decoding returns it
-    discoverable: bool
-
-
-def recited_rows(
-    evidence: Evidence,
-    models: tuple[str, ...] = ("best",),
-    part: str = "train",
-    num_samples: int = 100,
-    probability: float = 0.5,
-) -> list[_RecitedRow]:
-    """Rows of a part that a model returns, greedily or by sampling, the surest first.
-
-    A row is told once per model and length of suffix.
-    """
-    found = []
-    for model in models:
-        readings = evidence.readings.get((model, part))
-        if readings is None:
-            continue
-        for suffixes in readings.suffixes.values():
-            sampled_D = discoverable(suffixes.nats_D, num_samples, probability)
-            for d in np.flatnonzero(suffixes.greedy_D | sampled_D):
-                found.append(
-                    _RecitedRow(
-                        int(readings.row_index_D[d]),
-                        model,
-                        suffixes.suffix_tokens,
-                        float(np.exp(-suffixes.nats_D[d])),
-                        bool(suffixes.greedy_D[d]),
-                        bool(sampled_D[d]),
-                    )
-                )
-    return sorted(found, key=lambda row: (-row.suffix_tokens, -row.probability, row.row_index))
-
-
 def _shares(evidence: Evidence, model: str, suffix: str, counts) -> Shares | None:
     """Of the rows that are long enough; None where they are too few."""
     parts = []
