@@ -223,7 +223,7 @@ def test_data_that_is_not_small_or_too_small_is_warned_of(files, settings):
         return check.status, check.message
 
     assert sample("long.jsonl")[0] == "ok"
-    status, message = sample("long.jsonl", "hyperfit.num_samples=0", "data.max_length=16")
+    status, message = sample("long.jsonl", "hyperfit.num_samples=0", "data.max_length=8")
     assert status == "warning"
     assert "known from 16 to 2,000" in message
     status, message = sample("train.jsonl", "hyperfit.num_samples=8")
