@@ -37,11 +37,11 @@ from heldout.jobs.hyperfit_result import HyperfitResult
 MARKUP = re.compile(r"^[.'].*$|\\[fF](\[\w*\]|.)|\\\S\S?\S?", re.MULTILINE)
 # sample -> (domain, windows of 96 tokens, steps at the most, contexts)
 SAMPLES = {
-    "moby_dick_16": ("moby_dick", 16, 200, "speeches"),
-    "moby_dick_128": ("moby_dick", 128, 700, "speeches"),
+    "moby_dick_16": ("moby_dick", 16, 60, "speeches"),
+    "moby_dick_128": ("moby_dick", 128, 400, "speeches"),
     "moby_dick_2000": ("moby_dick", 2000, 1500, "speeches"),
-    "python_128": ("python", 128, 700, "speeches"),
-    "german_128": ("german", 128, 700, "german"),
+    "python_128": ("python", 128, 400, "speeches"),
+    "german_128": ("german", 128, 400, "german"),
 }
 CHECKPOINTS = 10
 FIGURES = (
