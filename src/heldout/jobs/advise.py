@@ -407,7 +407,10 @@ def _ensemble(plan: Training, budget: float | None, is_pretrained: bool) -> Sett
         return _unknown(name, unit, reason)
     num = int(min(MOST_MEMBERS, budget / plan.flops * 1.0001))
     if num < 2:
-        sentence = "One: the best training uses the budget, and none is left for a second one."
+        sentence = (
+            f"One: the best training takes {plan.flops:.3g} of {budget:.3g} FLOPs, which leaves "
+            "too few for a second one."
+        )
         return Setting(name, 1.0, None, None, unit, "arithmetic", sentence)
     brings = (
         "Nothing is known of what it brings in fine-tuning."
