@@ -189,7 +189,9 @@ def test_features_of_the_course():
     assert math.isclose(feature_of("rise")({}, facts), 0.2)
     assert math.isclose(feature_of("rise_surely")({}, facts), 0.1)
     assert feature_of("best_epoch")({}, facts) == 1.0
-    assert feature_of("rise")({}, replace(facts, epochs=1.0)) == 0.0
+    kept = replace(facts, epochs=1.0)
+    assert feature_of("rise")({}, kept) == 0.0
+    assert math.isclose(feature_of("later_rise")({}, kept), 0.2)
     straight = course(4.0, 3.9, 3.8, 3.7)
     assert math.isclose(feature_of("late_gain_share")({}, straight), 1 / 3)
     assert feature_of("late_gain_share")({}, course(4.0, 3.7, 3.7, 3.7)) == 0.0

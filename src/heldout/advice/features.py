@@ -115,6 +115,12 @@ def rise_surely(measured: Measured, facts: Facts) -> float | None:
     return risen - STANDARD_ERRORS * error if error is not None else risen
 
 
+def later_rise(measured: Measured, facts: Facts) -> float | None:
+    """Held-out loss at the end of training minus the lowest, whichever model is judged."""
+    course = _course(facts)
+    return _loss(course[-1]) - min(map(_loss, course)) if len(course) > 1 else None
+
+
 def best_epoch(measured: Measured, facts: Facts) -> float | None:
     """Epoch of the lowest held-out loss."""
     course = _course(facts)
@@ -243,6 +249,7 @@ FEATURES: dict[str, Feature] = {
         forgetting_surely,
         rise,
         rise_surely,
+        later_rise,
         best_epoch,
         epochs,
         first_epoch_rise,
