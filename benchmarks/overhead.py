@@ -324,9 +324,12 @@ PEERS: dict[str, dict[str, Callable[[Any, Any, Any], Runner]]] = {
 # What is measured
 
 
-def measure(name: str, kind: str, repeats: int, machine: "Machine") -> dict[str, Any]:
+def measure(
+    name: str, kind: str, repeats: int, machine: "Machine", micro_batches: int
+) -> dict[str, Any]:
     """One row: times and ratios of one regularizer."""
     setup = SETUPS.get(name, Setup())
+    setup = replace(setup, micro_batches=max(setup.micro_batches, micro_batches))
     base = model_of(kind)
     window = window_of(base, kind, setup)
     regularizers = regularizers_of(name, setup)
@@ -357,6 +360,7 @@ def measure(name: str, kind: str, repeats: int, machine: "Machine") -> dict[str,
     floor = 1 + counted / plain["whole"]
     return {
         "regularizer": name,
+        "micro_batches": setup.micro_batches,
         "counted": name in WORK,
         "reason": WORK[name].reason if name in WORK else "only forwards and backwards are counted",
         "plain_seconds": plain["whole"],
@@ -550,6 +554,9 @@ def main() -> None:
     parser.add_argument("--model", choices=SHAPES, default="llama")
     parser.add_argument("--names", nargs="+", default=names)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument(
+        "--micro-batches", type=int, default=1, help="of a step, where memory lacks"
+    )
     parser.add_argument("--again", action="store_true", help="measure rows anew that are done")
     parser.add_argument("--smoke", action="store_true", help="short rows, one turn, no record")
     parser.add_argument("--note", default="", help="put into the record, such as other load")
@@ -574,7 +581,8 @@ def main() -> None:
         if name in done and not options.again and not options.smoke:
             continue
         try:
-            row = measure(name, kind, 1 if options.smoke else options.repeats, machine)
+            repeats = 1 if options.smoke else options.repeats
+            row = measure(name, kind, repeats, machine, options.micro_batches)
         except UserError as error:
             row = {"regularizer": name, "refused": str(error)}
         except Exception as error:  # one faulty regularizer must not end the others
