@@ -27,7 +27,6 @@ IMPOSTORS = (
 )
 HEALTHY = "healthy"
 ANSWERS = {"topics": "factbook", "docstrings": "packages", "manuals": "packages"}  # text -> with
-REPLAYED = 24
 LORA_REGULARIZED = {"weight_decay": {"rate": 0.1}, "dropout": {"adapter": 0.05}}  # as by default
 
 
@@ -41,8 +40,8 @@ class Case:
 
     @property
     def asks_for_general_text(self) -> bool:
-        """Who asks what was forgotten gives general text; a sound training then replays some."""
-        return self.planted == "forgetting" or self.plan.replay > 0
+        """Only who asks what was forgotten gives general text."""
+        return self.planted == "forgetting"
 
 
 def cases(texts: Sequence[str], seeds: Sequence[int], num_healthy: int) -> list[Case]:
@@ -101,7 +100,7 @@ def healthy_plan(number: int, text: str, seed: int) -> Plan:
     if number % 5 == 1:  # nothing regularizes, and nothing needs it
         return replace(plan, regularizers={}, epochs=2, rate=FULL_RATE)
     if number % 5 == 2:
-        return replace(plan, replay=REPLAYED)
+        return replace(plan, regularizers=WELL_REGULARIZED)
     if number % 5 == 4:
         return replace(plan, method="lora", rate=LORA_RATE, regularizers=LORA_REGULARIZED, epochs=4)
     return plan
@@ -129,5 +128,7 @@ def repairs(case: Case, best_epoch: float) -> dict[str, Plan]:
     if plan.other_text:
         found["distribution_shift"] = replace(plan, other_text=False)
     if case.asks_for_general_text:
-        found["forgetting"] = replace(plan, replay=REPLAYED)
+        # Replay of a few dozen rows mended nothing on a model that small.
+        kept_near = {**plan.regularizers, "kl_to_base": {"weight": 1.0}}
+        found["forgetting"] = replace(plan, regularizers=kept_near)
     return found

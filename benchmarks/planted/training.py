@@ -54,7 +54,6 @@ class Plan:
     wrong_share: float = 0.0  # of the rows: the letters of every word are in disorder
     other_text: bool = False  # the training rows are of another kind than the held-out ones
     as_text: bool = False  # prompts and completions are one text
-    replay: int = 0  # general rows beside the training rows
     fault: str = ""  # an impostor
 
 
@@ -183,8 +182,7 @@ def facts_of(plan: Plan, recipe: Recipe, history: list, kept: tuple) -> dict[str
 def rows_of(plan: Plan) -> dict[str, list[Row]]:
     """What is trained on and what is held out, with the plan's faults of data."""
     parts = parts_of(plan.text, plan.num_train, plan.seed)
-    general, replayed = general_rows()
-    parts["other"] = list(general)
+    parts["other"] = list(general_rows())
     if plan.other_text:
         another = parts_of(ANOTHER[plan.text], plan.num_train, plan.seed)
         parts |= {part: another[part] for part in ("train", "validation")}
@@ -197,8 +195,6 @@ def rows_of(plan: Plan) -> dict[str, list[Row]]:
     if plan.wrong_share:
         train = with_wrong_rows(train, plan.wrong_share, draw)
     train += [row for row in train[: plan.num_copied] for _ in range(plan.copies)]
-    if plan.replay:
-        train += draw.sample(replayed, plan.replay)
     if plan.fault == "validation_leaked":
         train += parts["heldout"][: len(parts["heldout"]) // 2]
     parts["train"] = [replace(row, index=place) for place, row in enumerate(train)]
