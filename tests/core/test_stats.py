@@ -3,6 +3,7 @@ import pytest
 
 from heldout.core.measurement import Interval, Measurement, NotMeasured, measurement_from_json
 from heldout.core.stats import (
+    clopper_pearson,
     difference_of_ratios,
     holm,
     paired_difference,
@@ -112,3 +113,14 @@ def test_measurements_survive_json():
     assert measurement_from_json(measured.to_json()) == measured
     missing = NotMeasured("y", "no test part")
     assert measurement_from_json(missing.to_json()) == missing
+
+
+def test_exact_interval_of_a_share():
+    # Tables of Clopper and Pearson: 5 of 10, and the end of none of 59.
+    half = clopper_pearson(5, 10)
+    assert (round(half.low, 3), round(half.high, 3)) == (0.187, 0.813)
+    none = clopper_pearson(0, 59)
+    assert (none.low, round(none.high, 4)) == (0.0, round(1 - 0.025 ** (1 / 59), 4))
+    assert clopper_pearson(59, 59).low == pytest.approx(1 - none.high)
+    with pytest.raises(ValueError, match="trials"):
+        clopper_pearson(3, 2)
