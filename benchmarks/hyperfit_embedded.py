@@ -92,6 +92,7 @@ def main() -> None:
         },
         table=table,
         seeds=[0],
+        command="python benchmarks/hyperfit_embedded.py",
         data_sha256=sha256(options.folder),
         note=(
             "One seed; figures without a sample's name are of 128 windows of Moby Dick, contexts "

@@ -121,6 +121,7 @@ def record(results: list[HyperfitResult], folder: Path, seeds: list[int], note: 
         },
         table=table,
         seeds=seeds,
+        command=f"python benchmarks/hyperfit_smollm2.py --seeds {' '.join(map(str, seeds))}",
         data_sha256=hashlib.sha256(
             b"".join(path.read_bytes() for path in sorted(folder.glob("*.jsonl")))
         ).hexdigest(),
