@@ -67,13 +67,13 @@ def planted_plan(planted: str, text: str, seed: int) -> Plan:
     if planted in ("masking_broken", "wrong_chat_template"):
         healthy = replace(healthy, text=ANSWERS.get(text, text))
     if planted == "too_many_epochs":
-        return replace(healthy, epochs=(8, 10)[more], regularizers={})
+        return replace(healthy, epochs=(12, 15)[more])
     if planted == "learning_rate_too_high":
         return replace(healthy, rate=FULL_RATE * (12, 20)[more])
     if planted == "capacity_against_data":
         return replace(healthy, num_train=(10, 14)[more], epochs=6, keep_best=True)
     if planted == "duplicates":
-        return replace(healthy, num_train=(30, 40)[more], num_copied=4, copies=(14, 10)[more])
+        return replace(healthy, num_train=(56, 64)[more], num_copied=4, copies=(24, 20)[more])
     if planted == "label_noise":
         return replace(healthy, wrong_share=(0.5, 0.4)[more])
     if planted == "weak_regularization":
