@@ -517,3 +517,14 @@ def test_bad_input_writes_nothing(tiny_model_dir, data, tmp_path):
         "Too little memory",
         settings=["train.micro_batch_size=100000000", "train.batch_size=100000000"],
     )
+
+
+def test_settings_of_another_job_are_refused(tiny_model_dir, tmp_path):
+    with pytest.raises(UserError, match="fit stops on held-out loss"):
+        fit(
+            str(tiny_model_dir),
+            "train.jsonl",
+            out=tmp_path / "run",
+            settings=["hyperfit.target_loss=0.1"],
+        )
+    assert not (tmp_path / "run").exists()

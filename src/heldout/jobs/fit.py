@@ -147,6 +147,11 @@ def _chosen(recipe: str | Path | Recipe, settings: Sequence[str], from_scratch: 
         chosen = recipe
     else:
         chosen = load_recipe(recipe, settings)
+    if chosen.hyperfit != Recipe().hyperfit:
+        raise UserError(
+            "hyperfit.*: fit stops on held-out loss and does not read these settings: leave them "
+            "out, or use heldout hyperfit."
+        )
     if from_scratch and chosen.model.method != "full":
         raise UserError(
             "--from-scratch trains all parameters: use --recipe full, or --set model.method=full."
