@@ -101,16 +101,24 @@ def setup_checks(
         ("doubled_bos", _doubled_bos),
         ("wrong_chat_template", _wrong_chat_template),
     ]
-    found = []
+    found: list[SetupCheck] = []
     for name, check in checks:
         num_groups = len({row.group for row in judged.train})
         if num_groups < LEAST_TO_RESAMPLE:
             reason = f"Needs training rows of {LEAST_TO_RESAMPLE} groups, has {num_groups}."
             found.append(SetupCheck(name, "unknown", reason))
+        elif name == "wrong_chat_template" and _is_found(found, "masking_broken"):
+            # Answers that were not learned fit one format as badly as another.
+            reason = "Cannot be told while it is unclear that answers were learned: mend the mask."
+            found.append(SetupCheck(name, "unknown", reason))
         else:
             found.append(check(judged))
     found.append(_tokenizer_mismatch(judged, base_tokenizer if not same_tokens else None))
     return found
+
+
+def _is_found(checks: list[SetupCheck], name: str) -> bool:
+    return any(check.name == name and check.status == "found" for check in checks)
 
 
 # The end of text
