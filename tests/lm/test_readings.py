@@ -14,7 +14,6 @@ from heldout.core.readings import CONFIDENCE_BINS, POSITION_EDGES
 from heldout.core.row import Row
 from heldout.lm.nll import document_losses
 from heldout.lm.readings import readings, scored_text, token_statistics
-from heldout.lm.recital import recital
 from heldout.lm.tokenize import collate, tokenize_row
 from heldout.probes.confidence import calibration_error, equal_width_bins
 
@@ -146,16 +145,6 @@ def test_do_not_depend_on_batches(model, rows, tiny_tokenizer, batch_size):
     np.testing.assert_allclose(one.min_k_plus_D, other.min_k_plus_D, rtol=1e-3)
     for name in one.suffixes:
         np.testing.assert_array_equal(one.suffixes[name].greedy_D, other.suffixes[name].greedy_D)
-
-
-def test_the_short_suffix_is_the_recital(model, rows, tiny_tokenizer):
-    found = readings(model, rows, tiny_tokenizer, max_length=100, batch_size=4)
-    told = recital(model, rows, tiny_tokenizer, max_length=100, batch_size=4)
-    suffix = found.suffixes["short"]
-    enough = ~np.isnan(suffix.nats_D)
-    np.testing.assert_array_equal(found.row_index_D[enough], told.row_index_D)
-    np.testing.assert_array_equal(suffix.greedy_D[enough], told.recited_D)
-    assert 0 < told.recited_D.sum() < len(told)
 
 
 def test_models_that_change_logits_after_the_head(model, rows, tiny_tokenizer):

@@ -9,8 +9,10 @@ from heldout.advice.lights import judge
 from heldout.core.probe import Evidence, Recital
 from heldout.core.row import Row
 from heldout.core.stats import difference_of_estimates, share_estimate
+from heldout.jobs.evidence import recital_of
 from heldout.lm.generate import continuations
-from heldout.lm.recital import recital, recital_prompt
+from heldout.lm.readings import readings
+from heldout.lm.recital import recital_prompt
 from heldout.probes.memorization import Memorization
 
 
@@ -39,7 +41,9 @@ def reciter(tiny_model_dir, tiny_tokenizer, topics_text):
 
 def test_recital_is_what_greedy_decoding_returns(reciter, tiny_tokenizer, topics_text):
     known, unknown = rows(topics_text, 0, 4), rows(topics_text, 20, 12)
-    found = recital(reciter, known + unknown, tiny_tokenizer, max_length=96, batch_size=5)
+    read = readings(reciter, known + unknown, tiny_tokenizer, max_length=96, batch_size=5)
+    found = recital_of(read)
+    assert found.row_index_D.tolist() == [row.index for row in known + unknown]
     assert found.recited_D.tolist()[:4] == [True] * 4
     assert not found.recited_D[4:].any()
     for row, recited in zip(known + unknown, found.recited_D, strict=True):
@@ -52,7 +56,9 @@ def test_recital_is_what_greedy_decoding_returns(reciter, tiny_tokenizer, topics
 
 def test_short_rows_cannot_tell(reciter, tiny_tokenizer):
     short = [Row(0, ({"role": "text", "content": "A list."},), "a")]
-    assert len(recital(reciter, short, tiny_tokenizer, max_length=96, batch_size=4)) == 0
+    assert (
+        len(recital_of(readings(reciter, short, tiny_tokenizer, max_length=96, batch_size=4))) == 0
+    )
 
 
 def made(share, num=80):
