@@ -4,7 +4,6 @@ The texts are read as a stream and indexed in a temporary folder; see data/index
 takes in memory and on disk.
 """
 
-import shutil
 import tempfile
 import time
 from array import array
@@ -42,6 +41,7 @@ from heldout.data.shingles import normalized, place_of, text_key
 from heldout.data.stream import RowStream
 from heldout.data.surprise import cross_validated_bits, robust_z
 from heldout.jobs.clean import refuse_occupied, write_clean_copy
+from heldout.jobs.page_folder import write_page_folder
 
 if TYPE_CHECKING:
     from heldout.jobs.check_model import SeenByModel
@@ -155,19 +155,11 @@ def check(
 
 
 def _write(result: CheckResult, folder: Path) -> None:
-    import json
-
     from heldout.report.check_page import write_check
 
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    text = json.dumps(result.to_json(), ensure_ascii=False, indent=2)
-    (partial / "check.json").write_text(text + "\n", encoding="utf-8")
-    write_check(result, partial / "report.html")
-    if folder.exists():
-        folder.rmdir()
-    partial.rename(folder)
+    write_page_folder(
+        folder, "check.json", result.to_json(), lambda path: write_check(result, path)
+    )
 
 
 def _engine(name: str) -> Engine:

@@ -5,7 +5,6 @@ several checkpoints, or only its log. Every text is read once per model; memory 
 """
 
 import re
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -33,6 +32,7 @@ from heldout.jobs.arms import losses_of, training_device
 from heldout.jobs.diagnosed_texts import DiagnosedTexts, spread, texts_of_files, texts_of_run
 from heldout.jobs.evidence import Asked, gather
 from heldout.jobs.judge import facts_of_run
+from heldout.jobs.page_folder import write_page_folder
 from heldout.jobs.trainer_logs import find_state, read_logs
 from heldout.lm.load import LoadedModel, load_model
 from heldout.lm.quiet import quiet_libraries
@@ -140,18 +140,14 @@ def diagnose(
 
 def write_diagnosis(result: Diagnosis, folder: Path) -> None:
     """report.html and diagnosis.json in a new folder, whole or not at all."""
-    import json
-
     from heldout.report.diagnosis_page import write_diagnosis_page
 
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    text = json.dumps(result.to_json(), ensure_ascii=False, indent=2)
-    (partial / "diagnosis.json").write_text(text + "\n", encoding="utf-8")
-    write_diagnosis_page(result, partial / "report.html")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial.replace(folder)
+    write_page_folder(
+        folder,
+        "diagnosis.json",
+        result.to_json(),
+        lambda path: write_diagnosis_page(result, path),
+    )
 
 
 # The target
