@@ -13,13 +13,9 @@ from heldout.cli import main as cli
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.progress import Progress
 from heldout.jobs.capacity import random_tokenizer
-from heldout.jobs.compress import (
-    XZ_PRESET,
-    adaptive_bits,
-    block_ends,
-    compress,
-    general_compressors,
-)
+from heldout.jobs.compress import block_ends, compress
+from heldout.jobs.compressors import XZ_PRESET, general_compressors
+from heldout.jobs.two_part import adaptive_bits
 from heldout.lm.load import from_scratch
 
 WORDS = ["a", *(f"a{index}" for index in range(1, 8))]

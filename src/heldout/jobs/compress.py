@@ -11,14 +11,11 @@ control: what is learned of these is the words, not their order.
 # D documents, K blocks
 
 import hashlib
-import importlib
 import json
-import lzma
 import math
 import re
 import tempfile
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +36,8 @@ from heldout.core.row import Row
 from heldout.core.stats import difference_of_ratios, paired_difference, ratio_estimate
 from heldout.data.columns import read_rows
 from heldout.jobs.arms import Target, losses_of, prepare, regularizers_of
+from heldout.jobs.compressors import General, general_compressors, utf8
+from heldout.jobs.two_part import two_part_codes
 from heldout.lm.quiet import quiet_libraries
 from heldout.lm.special_tokens import special_prefix
 from heldout.lm.tokenize import tokenize_row
@@ -49,9 +48,6 @@ from heldout.training.loop import Schedule, train
 from heldout.training.steps import evaluation_weights
 from heldout.training.windows import WindowDataset
 
-SEPARATOR = b"\0"  # between documents, for the general compressors
-XZ_PRESET = 9 | lzma.PRESET_EXTREME
-PRECISIONS = (2, 4, 8)  # bits of a step of the grid that weights are rounded to
 Strategy = Literal["restart", "continue"]
 
 
@@ -182,7 +178,7 @@ class _Coder:
             place = dict(zip(names, rank.tolist(), strict=True))
             rows = sorted(rows, key=lambda row: (place[row.group], row.index))
         tokenized = [tokenize_row(row, self.tokenizer, self.recipe.data.max_length) for row in rows]
-        num_bytes_D = np.array([len(_utf8(row.text)) for row in rows])
+        num_bytes_D = np.array([len(utf8(row.text)) for row in rows])
         # Without a start token the first token of a text has no predecessor and is not scored.
         unscored_D = np.full(len(rows), 0 if special_prefix(self.tokenizer) else 1)
         groups_D = np.array([row.group for row in rows], dtype=str)
@@ -398,104 +394,6 @@ def block_ends(num_tokens_D: np.ndarray, groups_D: np.ndarray, blocks: int) -> l
             "value is one, without it every row."
         )
     return ends
-
-
-def two_part_codes(
-    model: Any, start: Mapping[str, torch.Tensor], data_bits: Callable[[], float], num_samples: int
-) -> list[TwoPart]:
-    """L(theta) and the data given theta, for priors over the change of the trained weights.
-
-    The asymptotic one, (k/2) log2 n for k weights and n tokens (Rissanen 1978), and codes that can
-    be decoded: each tensor's change is rounded to a grid of ``2^b - 1`` steps, whose numbers are
-    coded adaptively (Laplace), after 32 bits for the size of a step.
-    """
-    trained = copies(trained_parameters(model))
-    num = sum(value.numel() for value in trained.values())
-    found = [TwoPart("(k/2) log2 n", num / 2 * math.log2(num_samples), data_bits())]
-    for precision in PRECISIONS:
-        reach = 2 ** (precision - 1) - 1
-        rounded, bits = {}, 0.0
-        for name, value in trained.items():
-            change = value - start[name]
-            step = change.abs().max() / reach
-            steps = torch.zeros_like(change) if step == 0 else (change / step).round()
-            rounded[name] = start[name] + step * steps
-            bits += 32 + adaptive_bits(steps.long().flatten().cpu().numpy() + reach, 2 * reach + 1)
-        with weights_replaced(model, rounded):
-            found.append(TwoPart(f"{precision}-bit grid", bits, data_bits()))
-    return found
-
-
-def adaptive_bits(symbols: np.ndarray, alphabet: int) -> float:
-    """Bits of a sequence of whole numbers under Laplace's rule: nothing but the alphabet is known.
-
-    Each symbol's chance is (times seen + 1) / (symbols so far + alphabet); the product has a closed
-    form in the counts.
-    """
-    counts = np.bincount(symbols, minlength=alphabet)
-    nats = math.lgamma(len(symbols) + alphabet) - math.lgamma(alphabet)
-    return (nats - sum(math.lgamma(count + 1) for count in counts.tolist())) / math.log(2)
-
-
-# General compressors
-
-
-@dataclass(frozen=True)
-class General:
-    """What a general compressor makes of the documents, joined by a zero byte."""
-
-    name: str
-    settings: str
-    block_bits: list[float]  # added by each block
-    document_bits_D: np.ndarray | None = None  # where it can be told
-
-    @property
-    def bits(self) -> float:
-        return sum(self.block_bits)
-
-
-def general_compressors(
-    texts: Sequence[str], ends: Sequence[int]
-) -> tuple[list[General], list[NotMeasured]]:
-    """zlib, xz and, where Python has it, zstd at their strongest on the same UTF-8 bytes."""
-    documents = [_utf8(text) for text in texts]
-    whole = [SEPARATOR.join(documents[:end]) for end in ends]
-    engine = zlib.compressobj(9)
-    written, totals = 0, []
-    for number, document in enumerate(documents):
-        written += len(engine.compress(SEPARATOR * bool(number) + document))
-        totals.append(8 * (written + len(engine.copy().flush())))
-    document_bits_D = np.diff(totals, prepend=0).astype(float)
-    found = [
-        General("zlib", "level 9", _steps([totals[end - 1] for end in ends]), document_bits_D),
-        General(
-            "xz",
-            "preset 9 extreme",
-            _steps([8 * len(lzma.compress(part, preset=XZ_PRESET)) for part in whole]),
-        ),
-    ]
-    zstd = _zstd()
-    if zstd is None:
-        reason = "needs Python 3.14 or `pip install zstandard`"
-        return found, [NotMeasured("zstd", reason)]
-    found.append(General("zstd", "level 19", _steps([8 * len(zstd(part)) for part in whole])))
-    return found, []
-
-
-def _steps(totals: Sequence[int]) -> list[float]:
-    return np.diff(totals, prepend=0).astype(float).tolist()
-
-
-def _zstd() -> Callable[[bytes], bytes] | None:
-    for name, make in (
-        ("compression.zstd", lambda module: lambda data: module.compress(data, level=19)),
-        ("zstandard", lambda module: module.ZstdCompressor(level=19).compress),
-    ):
-        try:
-            return make(importlib.import_module(name))
-        except ImportError:
-            continue
-    return None
 
 
 # What follows
@@ -769,10 +667,6 @@ def _shuffled(row: Row, seed: int) -> Row:
     for place, other in zip(places, order, strict=True):
         mixed[place] = pieces[places[other]]
     return replace(row, messages=({"role": "text", "content": "".join(mixed)},))
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
 
 
 def _slug(name: str) -> str:
