@@ -38,6 +38,7 @@ UNCUT = 10**6  # tokens, of a row that is to stay in one window
 SAMPLE_TOKENS = 192  # of a row, but for its end
 RARE_NATS = 2.0  # an end this much less likely than its share of the tokens was never trained on
 LEAST_GAIN = 0.05  # nats/token; less was not learned
+LEAST_FORMAT_GAIN = 0.01  # nats/token: a collapsed model reads all formats alike
 # What prompts gain, as a share of what answers do: less than the first where prompts are masked,
 # for their words come in answers too; more than the second where they are not.
 MASKED_SHARE, UNMASKED_SHARE = 0.5, 0.75
@@ -342,7 +343,7 @@ def _wrong_chat_template(judged: _Judged) -> SetupCheck:
         )
     before = saved(judged.base)
     evidence += f" Under the base model it {_changed(before)}."
-    if after.interval.low > max(0.0, before.interval.high):
+    if after.interval.low > max(LEAST_FORMAT_GAIN, before.interval.high):
         remedy = (
             f"Use the model with the format it was trained on ({likeliest}), or train it with the "
             "template of its tokenizer: tokenizer.apply_chat_template."
