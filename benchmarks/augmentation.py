@@ -1,7 +1,8 @@
 """Each augmentation alone, at its defaults, beside none, on 50, 200 and 1,000 documents.
 
 The embedded model is fine-tuned whole on documents of the World Factbook (a few fields of one
-country, a paragraph each; the group is the country), three times with other training documents. As
+country, a paragraph each; the group is the country), three times (at 1,000 documents twice) with
+other training documents, each for so many epochs that the plain arm is past its best or near it. As
 in ``each_regularizer.py`` the plain arm has a learning rate searched on validation, for each size,
 and its best epoch kept, as for all arms; an augmentation takes the plain arm's rate and number of
 epochs and differs in itself alone. The report tells how many trainings were at their best at the
@@ -60,8 +61,8 @@ MARKS = (
     "<!-- end augmentation -->",
 )
 SIZES = (50, 200, 1000)
-SEEDS = (0, 1, 2)
-EPOCHS = 4
+SEEDS = {50: (0, 1, 2), 200: (0, 1, 2), 1000: (0, 1)}
+EPOCHS = {50: 16, 200: 8, 1000: 4}
 BATCH = 8
 CHARACTERS = (90, 175)  # of a document
 NUM_VALIDATION = 60
@@ -272,9 +273,9 @@ def what_changed(augmentations, rows: list[Row], recipe: Recipe) -> dict[str, fl
 
 
 class Results:
-    """Finished arms by (arm, size, seed, rate); the newest of two counts."""
+    """Finished arms by (arm, size, seed, rate, epochs); the newest of two counts."""
 
-    def __init__(self, folder: Path, shard: int, epochs: int):
+    def __init__(self, folder: Path, shard: int, epochs: dict[int, int]):
         self.folder = folder
         self.path = folder / f"arms-{shard}.jsonl"
         self.epochs = epochs
@@ -292,6 +293,7 @@ class Results:
         return {
             (entry["arm"], entry["size"], entry["seed"], f"{entry['rate']:.6g}"): entry
             for entry in entries
+            if entry["epochs"] == self.epochs[entry["size"]]
         }
 
     def train(self, arm: Arm, size: int, seed: int, rate: float) -> dict[str, Any]:
@@ -299,9 +301,11 @@ class Results:
         known = self.read().get((arm.name, size, seed, f"{rate:.6g}"))
         if known and "error" not in known and "refused" not in known:
             return known
+        epochs = self.epochs[size]
         result: dict[str, Any] = {"arm": arm.name, "size": size, "seed": seed, "rate": rate}
+        result["epochs"] = epochs
         try:
-            result |= train_arm(arm, size, seed, rate, self.epochs)
+            result |= train_arm(arm, size, seed, rate, epochs)
         except TrainingDiverged as error:
             result["diverged"] = str(error)
         except UserError as error:
@@ -318,14 +322,12 @@ class Results:
         path = self.folder / f"rate-{size}.json"
         return json.loads(path.read_text(encoding="utf-8"))["chosen"] if path.exists() else None
 
-    def tune(self, size: int, seeds: Sequence[int]) -> None:
-        """The plain arm's rate: the best on validation, mean over seeds."""
+    def tune(self, size: int, seed: int) -> None:
+        """The plain arm's rate: the best on validation."""
 
         def try_rate(rate: float) -> Trial:
-            runs = [self.train(Arm(PLAIN), size, seed, rate) for seed in seeds]
-            if any("validation" not in run for run in runs):
-                return Trial(rate, None, 0)
-            return Trial(rate, mean(min(run["validation"]) for run in runs), 0)
+            run = self.train(Arm(PLAIN), size, seed, rate)
+            return Trial(rate, min(run["validation"]) if "validation" in run else None, 0)
 
         if self.rate(size) is None:
             chosen, trials = search_learning_rate(try_rate, start=start_learning_rate("full", 1))
@@ -403,7 +405,7 @@ def compare(runs: list[dict[str, Any]], controls: list[dict[str, Any]]) -> Compa
     )
 
 
-def report(results: Results, seeds: Sequence[int]) -> tuple[list[Comparison], list[dict[str, Any]]]:
+def report(results: Results) -> tuple[list[Comparison], list[dict[str, Any]]]:
     """All comparisons that can be made, and why the others cannot."""
     entries, compared, missing = results.read(), [], []
     for size in SIZES:
@@ -411,7 +413,8 @@ def report(results: Results, seeds: Sequence[int]) -> tuple[list[Comparison], li
         for arm in all_arms():
             rate = f"{results.rate(size) or 0:.6g}"
             found = [
-                entries.get((arm.name, size, seed, rate), {"error": "not run"}) for seed in seeds
+                entries.get((arm.name, size, seed, rate), {"error": "not run"})
+                for seed in SEEDS[size]
             ]
             reasons = {
                 f"{kind}: {entry[kind]}"
@@ -490,19 +493,22 @@ EXPLANATION = (
     "over {seeds} trainings. Intervals are conditional on these trainings: the standard deviation "
     "of a gain over seeds is {spread:.3f} (median). Of 20 augmentations that do nothing, one has "
     "an interval without zero by chance. Rows changed: share of the training rows in one epoch. "
-    "{unfinished:.0%} of the arms were at their best after the last epoch in every training: they "
-    "had not overfitted yet, and against overfitting augmentation is meant."
+    "Against overfitting augmentation is meant; the plain arm was at its best after {best_epochs}."
 )
 
 
-def explanation(compared: list[Comparison], seeds: Sequence[int]) -> str:
-    several = [row for row in compared if row.arm != PLAIN and len(seeds) > 1]
-    spread = median([stdev(row.gain_by_seed) for row in several] or [math.nan])
-    unfinished = mean(row.figures["best_epoch"] >= EPOCHS for row in compared)
-    return EXPLANATION.format(seeds=len(seeds), spread=spread, unfinished=unfinished)
+def explanation(compared: list[Comparison]) -> str:
+    spread = median(stdev(row.gain_by_seed) for row in compared if row.arm != PLAIN)
+    best_epochs = ", ".join(
+        f"{row.figures['best_epoch']:.1f} of {EPOCHS[row.size]} epochs at {row.size} documents"
+        for row in compared
+        if row.arm == PLAIN
+    )
+    seeds = ", ".join(f"{len(SEEDS[size])} at {size}" for size in SIZES)
+    return EXPLANATION.format(seeds=f"several ({seeds})", spread=spread, best_epochs=best_epochs)
 
 
-def write_docs(compared: list[Comparison], record: Path, seeds: Sequence[int]) -> None:
+def write_docs(compared: list[Comparison], record: Path) -> None:
     """The augmentations without a sure gain at any size, between the marks in the page."""
     text = DOCS.read_text(encoding="utf-8")
     section = "\n".join(
@@ -515,12 +521,12 @@ def write_docs(compared: list[Comparison], record: Path, seeds: Sequence[int]) -
             "Listed is what gains at no size: its interval reaches zero or lies below, or the gain",
             f"is under {MIN_EFFECT:g}. These are plain texts, of which a variant is also what is",
             "learned; changes of prompts alone are another matter. The plain arm's rate and number",
-            f"of epochs ({EPOCHS}) are everyone's: what slows learning would need more.",
+            f"of epochs ({', '.join(map(str, EPOCHS.values()))}) are everyone's: what slows learning would need more.",
             f"Record: `{record.name}`.",
             "",
             markdown(compared, helpful=False),
             "",
-            explanation(compared, seeds),
+            explanation(compared),
             MARKS[1],
         ]
     )
@@ -529,28 +535,26 @@ def write_docs(compared: list[Comparison], record: Path, seeds: Sequence[int]) -
     DOCS.write_text(f"{before.rstrip()}\n\n{section}{after}", encoding="utf-8")
 
 
-def show(results: Results, seeds: Sequence[int], *, record: bool, docs: bool) -> None:
-    compared, missing = report(results, seeds)
+def show(results: Results, *, docs: bool) -> None:
+    compared, missing = report(results)
     print(markdown(compared))
     for entry in missing:
         print(f"{entry['augmentation']} at {entry['size']}: {entry['why']}")
-    words = explanation(compared, seeds)
+    words = explanation(compared)
     print(words)
-    if not record:
-        return
     notes = {arm.name: arm.note for arm in all_arms() if arm.note}
     path = write_record(
         "augmentation",
         figures_of(compared),
         table=[*(row.to_json() for row in compared), *missing],
-        seeds=list(seeds),
+        seeds=list(SEEDS[SIZES[0]]),
         data_sha256=sha256_of(parts_of(SIZES[0], 0)["test"]),
-        note=f"{words} Not just the defaults: {notes}. {EPOCHS} epochs by {BATCH}, AdamW, warm-up "
+        note=f"{words} Not just the defaults: {notes}. Epochs {EPOCHS}, seeds {SEEDS}, batches of {BATCH}, AdamW, warm-up "
         f"of {WARMUP_SHARE:g} and linear fall; one thread.",
     )
     print(path)
     if docs:
-        write_docs(compared, path, seeds)
+        write_docs(compared, path)
 
 
 def main() -> None:
@@ -561,22 +565,17 @@ def main() -> None:
     parser.add_argument("--write-docs", action="store_true", help="with --report")
     parser.add_argument("--only", nargs="+", default=[], help="names of arms")
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
-    parser.add_argument("--smoke", action="store_true", help="one seed, one epoch, no record")
     options = parser.parse_args()
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     index, of = map(int, options.shard.split("/"))
-    seeds = SEEDS[:1] if options.smoke else SEEDS
-    folder = FOLDER.with_name("augmentation_smoke") if options.smoke else FOLDER
-    results = Results(folder, index, 1 if options.smoke else EPOCHS)
+    results = Results(FOLDER, index, EPOCHS)
     if options.report:
-        show(results, seeds, record=not options.smoke, docs=options.write_docs)
+        show(results, docs=options.write_docs)
         return
     for size in options.sizes:
-        if options.smoke:
-            (folder / f"rate-{size}.json").write_text('{"trials": [], "chosen": 1e-3}')
-        elif index == 0:
-            results.tune(size, seeds)
+        if index == 0:
+            results.tune(size, SEEDS[size][0])
         elif results.rate(size) is None:
             raise SystemExit(f"The rate for {size} is not there yet: run --tune first.")
     if options.tune:
@@ -586,7 +585,7 @@ def main() -> None:
     for arm, size in units[index::of]:
         rate = results.rate(size)
         if rate is not None:
-            for seed in seeds:
+            for seed in SEEDS[size]:
                 results.train(arm, size, seed, rate)
 
 
