@@ -511,6 +511,7 @@ def explanation(compared: list[Comparison]) -> str:
 def write_docs(compared: list[Comparison], record: Path) -> None:
     """The augmentations without a sure gain at any size, between the marks in the page."""
     text = DOCS.read_text(encoding="utf-8")
+    epochs = ", ".join(map(str, EPOCHS.values()))
     section = "\n".join(
         [
             MARKS[0],
@@ -521,7 +522,7 @@ def write_docs(compared: list[Comparison], record: Path) -> None:
             "Listed is what gains at no size: its interval reaches zero or lies below, or the gain",
             f"is under {MIN_EFFECT:g}. These are plain texts, of which a variant is also what is",
             "learned; changes of prompts alone are another matter. The plain arm's rate and number",
-            f"of epochs ({', '.join(map(str, EPOCHS.values()))}) are everyone's: what slows learning would need more.",
+            f"of epochs ({epochs}) are everyone's: what slows learning would need more.",
             f"Record: `{record.name}`.",
             "",
             markdown(compared, helpful=False),
@@ -549,8 +550,8 @@ def show(results: Results, *, docs: bool) -> None:
         table=[*(row.to_json() for row in compared), *missing],
         seeds=list(SEEDS[SIZES[0]]),
         data_sha256=sha256_of(parts_of(SIZES[0], 0)["test"]),
-        note=f"{words} Not just the defaults: {notes}. Epochs {EPOCHS}, seeds {SEEDS}, batches of {BATCH}, AdamW, warm-up "
-        f"of {WARMUP_SHARE:g} and linear fall; one thread.",
+        note=f"{words} Not just the defaults: {notes}. Epochs {EPOCHS}, seeds {SEEDS}, batches "
+        f"of {BATCH}, AdamW, warm-up of {WARMUP_SHARE:g} and linear fall; one thread.",
     )
     print(path)
     if docs:

@@ -41,9 +41,10 @@ from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Evaluation, RollBack, Stop
 from heldout.core.stats import RatioEstimate, paired_difference, ratio_estimate
 from heldout.jobs.arms import Target, losses_of, prepare
+from heldout.jobs.evidence import recital_of
 from heldout.lm.head import scored_logits
 from heldout.lm.nll import evaluating
-from heldout.lm.recital import recital
+from heldout.lm.readings import readings
 from heldout.lm.tokenize import IGNORED, collate, tokenize_row
 from heldout.lm.weights import copies, trained_parameters, weights_replaced
 from heldout.search.learning_rate import Trial, search_learning_rate, start_learning_rate
@@ -305,12 +306,14 @@ def put_back(model: Any, weights: dict[str, torch.Tensor]) -> None:
 
 def measured(model: Any, tokenizer: Any, parts: Parts, recipe: Recipe) -> dict[str, Any]:
     """Sealed-test losses and calibration, and which training rows are recited."""
-    recited = recital(
-        model,
-        parts["train"],
-        tokenizer,
-        max_length=recipe.data.max_length,
-        batch_size=recipe.eval.batch_size,
+    recited = recital_of(
+        readings(
+            model,
+            parts["train"],
+            tokenizer,
+            max_length=recipe.data.max_length,
+            batch_size=recipe.eval.batch_size,
+        )
     )
     return {
         "groups": [row.group for row in parts["test"]],
