@@ -74,7 +74,7 @@ PROBES = (
 )
 SETS: dict[str, tuple[tuple[str, ...], tuple[int, ...], int]] = {
     "development": (DEVELOPMENT, (100, 101), 12),
-    "test": (TEST, (0, 1, 2, 3, 4), 60),
+    "test": (TEST, (10, 11, 12, 13, 14), 60),
 }
 
 

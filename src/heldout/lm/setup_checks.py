@@ -34,10 +34,12 @@ from heldout.lm.tokenize import IGNORED, Window, prompt_ids, tokenize_row
 
 SAMPLE_ROWS = 32
 SCREENED_ROWS = 8  # by which formats are left out that do not fit at all
+OF_ANSWERS = ("eos_lost", "wrong_chat_template")  # cannot be told where answers were not learned
 UNCUT = 10**6  # tokens, of a row that is to stay in one window
 SAMPLE_TOKENS = 192  # of a row, but for its end
 RARE_NATS = 2.0  # an end this much less likely than its share of the tokens was never trained on
 LEAST_GAIN = 0.05  # nats/token; less was not learned
+LEARNED_SHARE = 0.1  # of the base's loss on the text; with less, ends need not be learned yet
 LEAST_FORMAT_GAIN = 0.01  # nats/token: a collapsed model reads all formats alike
 # What prompts gain, as a share of what answers do: less than the first where prompts are masked,
 # for their words come in answers too; more than the second where they are not.
@@ -79,7 +81,7 @@ def setup_checks(
     max_length: int,
     batch_size: int,
 ) -> list[SetupCheck]:
-    """eos_lost, masking_broken, doubled_bos, wrong_chat_template and tokenizer_mismatch.
+    """masking_broken, eos_lost, doubled_bos, wrong_chat_template and tokenizer_mismatch.
 
     ``status`` is found, absent, or unknown with the reason. Reads ``SAMPLE_ROWS`` rows of each part
     at most, of up to ``SAMPLE_TOKENS`` tokens: on a sound model about five short forward passes by
@@ -97,8 +99,8 @@ def setup_checks(
         batch_size,
     )
     checks: list[tuple[str, Callable[[_Judged], SetupCheck]]] = [
-        ("eos_lost", _eos_lost),
         ("masking_broken", _masking_broken),
+        ("eos_lost", _eos_lost),
         ("doubled_bos", _doubled_bos),
         ("wrong_chat_template", _wrong_chat_template),
     ]
@@ -108,8 +110,8 @@ def setup_checks(
         if num_groups < LEAST_TO_RESAMPLE:
             reason = f"Needs training rows of {LEAST_TO_RESAMPLE} groups, has {num_groups}."
             found.append(SetupCheck(name, "unknown", reason))
-        elif name == "wrong_chat_template" and _is_found(found, "masking_broken"):
-            # Answers that were not learned fit one format as badly as another.
+        elif name in OF_ANSWERS and _is_found(found, "masking_broken"):
+            # Answers that were not learned have no end, and fit one format as badly as another.
             reason = "Cannot be told while it is unclear that answers were learned: mend the mask."
             found.append(SetupCheck(name, "unknown", reason))
         else:
@@ -163,7 +165,13 @@ def _eos_lost(judged: _Judged) -> SetupCheck:
     # Even a model that knows no context learns how often a token stands in its training texts.
     end_nats = float(np.mean([nats_T[-1] for nats_T in tuned]))
     share_nats = float(np.log(np.mean([window.num_scored for window in windows])))
-    never_seen = learned and end_gain.interval.high < text_gain.interval.low
+    text_nats = float(np.mean(np.concatenate([nats_T[:-1] for nats_T in tuned])))
+    share_learned = text_gain.value / (text_gain.value + text_nats)
+    never_seen = (
+        learned
+        and share_learned > LEARNED_SHARE
+        and end_gain.interval.high < text_gain.interval.low
+    )
     if unlearned or (never_seen and end_nats > share_nats + RARE_NATS):
         return SetupCheck(name, "found", evidence, remedy)
     if probability > 0.5 or end_gain.interval.low > 0:
@@ -236,32 +244,34 @@ def _doubled_bos(judged: _Judged) -> SetupCheck:
 
     own = 1 if plain and plain[0].input_ids[0] == start_id else 0
 
-    def losses(model, count: int) -> list[np.ndarray]:
-        """Of the same tokens, behind ``count`` start tokens."""
-        return judged.nats(model, [_started(window, start_id, count) for window in plain])
+    def saved(model, fewer: int) -> list[np.ndarray]:
+        """By how much every token is likelier behind two start tokens."""
+        less, two = (
+            judged.nats(model, [_started(window, start_id, count) for window in plain])
+            for count in (fewer, 2)
+        )
+        return [less_T - two_T for less_T, two_T in zip(less, two, strict=True)]
 
-    def saved(model, fewer: int) -> RatioEstimate:
-        pairs = zip(losses(model, fewer), losses(model, 2), strict=True)
-        return _mean(rows, [fewer_T - two_T for fewer_T, two_T in pairs])
-
-    after = saved(judged.model, own)
+    tuned = saved(judged.model, own)
+    after = _mean(rows, tuned)
     evidence = (
         f"With two start tokens instead of {own} the loss of {len(rows)} training rows "
         f"{_changed(after)} nats/token."
     )
     if after.interval.high <= 0:
         return SetupCheck(name, "absent", evidence)
-    if own == 0 and saved(judged.model, 1).interval.high < 0:
-        return SetupCheck(name, "absent", f"{evidence} With one it is lower still.")
+    if own == 0 and _mean(rows, saved(judged.model, 1)).interval.low <= 0:
+        return SetupCheck(name, "absent", f"{evidence} With one it is no higher.")
     if judged.base is None:
         return SetupCheck(
             name, "unknown", f"{evidence} Without the base it is unknown what it did."
         )
-    before = saved(judged.base, own)
-    evidence += f" Under the base model it {_changed(before)}."
-    if after.interval.low <= max(0.0, before.interval.high):
+    untuned = saved(judged.base, own)
+    more = _mean(rows, [t_T - u_T for t_T, u_T in zip(tuned, untuned, strict=True)])
+    evidence += f" Under the base model it {_changed(_mean(rows, untuned))}."
+    if after.interval.low <= 0 or more.interval.low <= 0:
         # Indifferent where the base is not: so it is after masked rows with two start tokens.
-        indifferent = after.interval.low > before.interval.high
+        indifferent = more.interval.low > 0
         return SetupCheck(name, "unknown" if indifferent else "absent", evidence)
     remedy = (
         "Tokenize rendered conversations with add_special_tokens=False: the chat template has put "
