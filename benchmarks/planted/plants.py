@@ -26,7 +26,7 @@ IMPOSTORS = (
     "tokenizer_mismatch",
 )
 HEALTHY = "healthy"
-ANSWERS = {"topics": "factbook", "docstrings": "packages", "manuals": "packages"}  # text -> with
+ANSWERS = {"topics": "factbook", "moby_dick": "glosses", "manuals": "glosses"}  # text -> with
 LORA_REGULARIZED = {"weight_decay": {"rate": 0.1}, "dropout": {"adapter": 0.05}}  # as by default
 
 

