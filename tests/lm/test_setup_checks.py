@@ -24,7 +24,7 @@ from heldout.lm.prompt_formats import FORMATS, prompt_of
 from heldout.lm.setup_checks import setup_checks, token_nats
 from heldout.lm.tokenize import tokenize_row
 
-NAMES = ["eos_lost", "masking_broken", "doubled_bos", "wrong_chat_template", "tokenizer_mismatch"]
+NAMES = ["masking_broken", "eos_lost", "doubled_bos", "wrong_chat_template", "tokenizer_mismatch"]
 OPTIONS = {"max_length": 256, "batch_size": 16}
 
 
