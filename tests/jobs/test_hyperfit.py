@@ -4,6 +4,7 @@ import importlib.util
 import json
 from importlib import resources
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from heldout.jobs.hyperfit import hyperfit, hyperfit_dry_run, resume_hyperfit
 from heldout.jobs.hyperfit_measure import TextFigures, block_edges, new_types, repeats
 from heldout.jobs.hyperfit_train import Checkpoint, Sample, choose
 from heldout.jobs.parts import load_parts
+from heldout.jobs.report import write_report
 from heldout.lm.load import load_tokenizer
 from heldout.lm.special_tokens import end_of_turn_ids
 from heldout.probes.repetition import repeated_share, type_token_ratio
@@ -322,6 +324,21 @@ def test_command_concludes_a_run_again(result, monkeypatch, capsys):
     entry = json.loads(out)
     validate(entry)
     assert entry["verdict"]["sentences"] == result.sentences
+
+
+def test_report_writes_the_page_again(result, tmp_path):
+    page = result.report.read_text(encoding="utf-8")
+    result.report.unlink()
+    assert write_report([result.run.folder]) == result.report
+    assert result.report.read_text(encoding="utf-8") == page
+    for runs, out in (([result.run.folder] * 2, None), ([result.run.folder], tmp_path / "x.html")):
+        with pytest.raises(UserError, match="stands alone"):
+            write_report(runs, out=out)
+    copied = tmp_path / "unfinished"
+    copytree(result.run.folder, copied)
+    (copied / "hyperfit.json").unlink()
+    with pytest.raises(UserError, match="hyperfit --resume"):
+        write_report([copied])
 
 
 def test_command_reads_judgements(result, tmp_path, monkeypatch, capsys):

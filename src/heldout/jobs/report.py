@@ -14,6 +14,9 @@ def write_report(runs: Sequence[str | Path], *, out: str | Path | None = None) -
     opened = [Run.open(Path(folder)) for folder in runs]
     if not opened:
         raise UserError("report needs at least one run folder.")
+    hyperfitted = [run for run in opened if _job(run) == "hyperfit"]
+    if hyperfitted:
+        return _rewritten(hyperfitted[0], opened, out)
     if out is None:
         if len(opened) > 1:
             raise UserError("report of several runs needs --out FILE.html.")
@@ -24,3 +27,24 @@ def write_report(runs: Sequence[str | Path], *, out: str | Path | None = None) -
         raise UserError(f"--out {target} is a folder: give the name of an HTML file.")
     target.parent.mkdir(parents=True, exist_ok=True)
     return write_comparison(opened, target)
+
+
+def _job(run: Run) -> str:
+    known = run.path("environment.json")
+    return str(run.read_json("environment.json").get("job", "")) if known.exists() else ""
+
+
+def _rewritten(run: Run, opened: Sequence[Run], out: str | Path | None) -> Path:
+    """The page of one finished hyperfit run, in its own folder."""
+    if len(opened) > 1 or out is not None:
+        raise UserError(
+            f"{run.folder} is a run of `heldout hyperfit`, whose page stands alone in its folder: "
+            "give it without other runs and without --out."
+        )
+    if not run.path("hyperfit.json").exists():
+        raise UserError(
+            f"{run.folder} has not ended: use `heldout hyperfit --resume {run.folder}`."
+        )
+    from heldout.jobs.hyperfit_result import conclude
+
+    return conclude(run).report
