@@ -17,6 +17,7 @@ class Case:
     trainer: bool = True  # works under attach(trainer) without someone who measures
     exact: bool = True  # one batch of four equals four micro-batches, on one process or on two
     beside: tuple[tuple[str, dict[str, Any]], ...] = ()  # other regularizers that it needs
+    taught: bool = False  # by the model as it lies in its folder
 
 
 DROPOUT = (("dropout", {"hidden": 0.3}),)
@@ -27,6 +28,7 @@ CASES = {
     "child_tuning": Case({"mode": "task", "share": 0.3, "fisher_steps": 1}, model="full"),
     "child_tuning free": Case(model="full"),
     "confidence_penalty": Case(),
+    "distillation": Case({"weight": 0.7, "temperature": 1.5}, taught=True),
     "domain_adversarial": Case(),
     "dropout": Case(
         {"hidden": 0.3, "attention": 0.2, "embedding": 0.1, "adapter": 0.2, "heads": 0.2},
@@ -77,11 +79,16 @@ def case_of(name: str) -> Case:
     return CASES.get(name, Case())
 
 
-def build_case(name):
-    """The regularizer with parameters that do something, after those it needs beside it."""
+def parameters_of(name, folder):
+    """What the regularizer is built with; ``folder`` holds the model."""
     case = case_of(name)
-    others = [build("regularizer", *other) for other in case.beside]
-    return [*others, build("regularizer", plugin_of(name), case.parameters)]
+    return {**case.parameters, "teachers": [str(folder)]} if case.taught else case.parameters
+
+
+def build_case(name, folder):
+    """The regularizer with parameters that do something, after those it needs beside it."""
+    others = [build("regularizer", *other) for other in case_of(name).beside]
+    return [*others, build("regularizer", plugin_of(name), parameters_of(name, folder))]
 
 
 def load_case(name, folder):

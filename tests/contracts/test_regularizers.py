@@ -86,7 +86,7 @@ def test_default_buildable_and_honest_about_cost(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_leaves_the_model_as_found_also_on_an_exception(name, tiny_model_dir):
     model = load_case(name, tiny_model_dir)
-    regularizer = build_case(name)[-1]
+    regularizer = build_case(name, tiny_model_dir)[-1]
     before, state = structure(model), copy.deepcopy(model.state_dict())
     names = list(model.state_dict())
 
@@ -107,16 +107,16 @@ def test_trains_and_survives_a_resume_to_the_same_weights(name, tiny_model_dir, 
     model = load_case(name, tiny_model_dir)
     start = weights(model)
     whole = copy.deepcopy(model)
-    first = train(whole, windows, tmp_path / "a", build_case(name))
+    first = train(whole, windows, tmp_path / "a", build_case(name, tiny_model_dir))
     assert any(not torch.equal(first[n], start[n]) for n in start)
     interrupted = copy.deepcopy(model)
-    regularizers = build_case(name)
+    regularizers = build_case(name, tiny_model_dir)
     train(interrupted, windows, tmp_path / "b", regularizers, steps=3, save=True)
     resumed = train(
         copy.deepcopy(model),
         windows,
         tmp_path / "b",
-        build_case(name),
+        build_case(name, tiny_model_dir),
         resume=str(tmp_path / "b" / "checkpoint-3"),
     )
     for key, value in first.items():

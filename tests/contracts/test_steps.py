@@ -6,7 +6,8 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from cases import build_case, case_names, case_of, load_case, plugin_of
+from cases import build_case, case_names, case_of, load_case, parameters_of, plugin_of
+from torch.nn.modules.module import register_module_forward_hook
 from transformers import AutoTokenizer
 
 from heldout.core.discovery import build
@@ -44,7 +45,7 @@ def trained(name, folder, windows, *, regularizers=None, size=4, context=nullcon
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
         context = nullcontext
-    chosen = build_case(name) if regularizers is None else regularizers
+    chosen = build_case(name, folder) if regularizers is None else regularizers
     runner = Steps(model, chosen, total_steps=NUM_STEPS)
     torch.manual_seed(0)
     with runner.attached():
@@ -104,35 +105,40 @@ def test_bfloat16_autocast_stays_near_float32(name, tiny_model_dir, windows):
 @pytest.mark.parametrize("name", TRAINABLE)
 def test_costs_the_passes_that_it_says(name, tiny_model_dir, windows):
     model = load_case(name, tiny_model_dir)
-    regularizers = build_case(name)
+    regularizers = build_case(name, tiny_model_dir)
     costs = [regularizer.cost for regularizer in regularizers]
     window = [windows.collate([windows[i], windows[i + 1]]) for i in (0, 2)]
     for batch in window:
         del batch["row_index"]
     forwards, backwards = [], []
 
+    last = decoder_layers(model)[-1]
+
     def count(layer, inputs, output):
+        # The model's, and those of models of its kind that it learns from.
+        if type(layer) is not type(last) or layer.self_attn.layer_idx != last.self_attn.layer_idx:
+            return
         forwards.append(1)
         if output.requires_grad:
             output.register_hook(lambda gradient: backwards.append(1))
 
     steps = Steps(model, regularizers, total_steps=NUM_STEPS)
     with steps.attached():
-        decoder_layers(model)[-1].register_forward_hook(count)
-        steps.gradient(window)
+        handle = register_module_forward_hook(count)
+        try:
+            steps.gradient(window)
+        finally:
+            handle.remove()
     runs = len(window) * math.prod(cost.windows for cost in costs)
     assert len(forwards) == runs * (1 + sum(cost.forwards for cost in costs))
     assert len(backwards) == runs * (1 + sum(cost.backwards for cost in costs))
 
 
-def scheduled(name, schedule):
+def scheduled(name, schedule, folder):
     """The case with a schedule of its strength, and the same without the regularizer."""
-    case = case_of(name)
-    others = [build("regularizer", *other) for other in case.beside]
-    return [
-        *others,
-        build("regularizer", plugin_of(name), {**case.parameters, "schedule": schedule}),
-    ], others
+    others = [build("regularizer", *other) for other in case_of(name).beside]
+    parameters = {**parameters_of(name, folder), "schedule": schedule}
+    return [*others, build("regularizer", plugin_of(name), parameters)], others
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -142,10 +148,11 @@ def test_a_strength_that_rises_from_nothing_starts_at_nothing(name, tiny_model_d
         with pytest.raises(UserError, match="has no strength to schedule"):
             build("regularizer", plugin_of(name), {**case_of(name).parameters, "schedule": "rise"})
         return
-    rising, others = scheduled(name, "rise")
+    rising, others = scheduled(name, "rise", tiny_model_dir)
     first = trained(name, tiny_model_dir, windows, regularizers=rising, steps=1)
     without = trained(name, tiny_model_dir, windows, regularizers=others, steps=1)
     assert_close(first, without, 1e-7)
-    later = trained(name, tiny_model_dir, windows, regularizers=scheduled(name, "rise")[0])
+    rising, _ = scheduled(name, "rise", tiny_model_dir)
+    later = trained(name, tiny_model_dir, windows, regularizers=rising)
     absent = trained(name, tiny_model_dir, windows, regularizers=copy.deepcopy(others))
     assert any(not torch.equal(later[key], absent[key]) for key in later)

@@ -56,7 +56,7 @@ def micro_batches(windows, step, mode, rank):
 def train(name, mode, folder, windows, rank):
     case = case_of(name)
     model = load_case(name, folder)
-    steps = Steps(model, build_case(name), total_steps=STEPS)
+    steps = Steps(model, build_case(name, folder), total_steps=STEPS)
     called = model
     if mode == "ddp":
         called = DistributedDataParallel(model)
@@ -109,7 +109,7 @@ def train_with_trainer(name, mode, folder, windows, output):
     trainer = Trainer(
         model=model, args=arguments, train_dataset=windows, data_collator=windows.collate
     )
-    attach(trainer, build_case(name), logit_free=True)
+    attach(trainer, build_case(name, folder), logit_free=True)
     trainer.train()
     with trainer._heldout.evaluation_weights():
         return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}

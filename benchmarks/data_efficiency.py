@@ -1,0 +1,433 @@
+"""How many times the data a regularized recipe, an ensemble and its student are worth.
+
+Speeches on the State of the Union, cut into passages; a small Llama from scratch on U tokens of
+them. The baseline is the same architecture unregularized, tuned for itself (epochs, learning rate,
+size) at U, 2 U and 4 U. The treatments see U alone: strong weight decay, averaged weights and text
+cut anew for every epoch, tuned by coordinate search with its certificate; an ensemble of such
+models that averages probabilities; one model distilled from it. "Times the data" is where the
+baseline's curve through its own three losses reaches the treatment's: never extrapolated.
+
+    python benchmarks/data_efficiency.py --tune-baseline
+    python benchmarks/data_efficiency.py --search
+    python benchmarks/data_efficiency.py --members
+    python benchmarks/data_efficiency.py --distill
+    python benchmarks/data_efficiency.py --report
+
+Everything is chosen on validation speeches; the test speeches are read by ``--report`` alone.
+Every training is kept in ``.cache/data_efficiency`` and not run again; a training is a trunk at a
+constant rate and a fall of the rate over its last quarter, so that trainings that differ in their
+epochs alone share a trunk. One thread; the stages may run beside one another.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import random
+import re
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from heldout.core.discovery import build
+from heldout.core.losses import DocumentLosses
+from heldout.lm.head import scored_nats
+from heldout.lm.nll import evaluating
+from heldout.lm.tokenize import Window, collate
+from heldout.lm.weights import copies, trained_parameters
+from heldout.search.coordinate import CoordinateSearch, Point, Tried, search_coordinates
+from heldout.training.steps import Steps
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "experiments" / "pretrain_demo_model"))
+from corpus import pack, read_corpus
+
+# G groups, N scored tokens, K members
+
+FOLDER = Path(".cache/data_efficiency")
+END = "<|endoftext|>"
+VOCABULARY = 640
+LENGTH = 128  # tokens of a window
+BATCH = 8  # windows of a step
+PASSAGE = 2400  # characters, about
+PASSAGES = 256  # of the training speeches, in U
+TIMES = (1, 2, 4)
+SPEECHES = {"validation": 24, "test": 60}
+HELD_OUT_PASSAGES = {"validation": 48, "test": 180}
+WIDTH = 96
+HEAD_WIDTH = 32
+WARMUP = 50  # steps
+FALL = 0.25  # the share of a training over which its rate falls to 0
+EMA = {"decay": 0.99}
+RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2]
+EPOCHS = [1, 2, 3, 4, 6, 8, 12, 16, 32]
+BASELINE_GRIDS = {"epochs": EPOCHS[:-1], "rate": RATES, "width": [WIDTH]}
+BASELINE_START = {"epochs": 4, "rate": 4e-3, "width": WIDTH}
+GRIDS = {
+    "epochs": [4, 8, 16, 32],
+    "rate": RATES,
+    "decay": [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4],
+    "dropout": [0.0, 0.1],
+}
+START = {"epochs": 8, "rate": 4e-3, "decay": 0.8, "dropout": 0.0}
+MAX_TRIALS = 24
+MEMBERS = 5
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One training, but for its epochs."""
+
+    times: int = 1  # of U
+    width: int = WIDTH
+    rate: float = 4e-3
+    decay: float = 0.0
+    dropout: float = 0.0
+    treated: bool = False  # averaged weights, and text cut anew for every epoch
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
+
+
+class Data:
+    """Passages and their tokens; the parts do not share a speech."""
+
+    def __init__(self) -> None:
+        corpus = read_corpus()
+        # After the speeches come the chapters of the Bible, which are not used.
+        first = next(i for i, t in enumerate(corpus.train) if t.startswith("In the beginning God"))
+        speeches = corpus.train[:first] + corpus.validation + corpus.later
+        random.Random(0).shuffle(speeches)
+        parts: dict[str, list[tuple[str, str]]] = {}
+        start = 0
+        for name, number in (*SPEECHES.items(), ("train", len(speeches))):
+            chosen = list(enumerate(speeches))[start : start + number]
+            start += number
+            found = [(str(i), passage) for i, speech in chosen for passage in passages(speech)]
+            random.Random(1).shuffle(found)
+            parts[name] = found[: HELD_OUT_PASSAGES.get(name, PASSAGES * TIMES[-1])]
+        self.parts = parts
+        self.tokenizer = trained_tokenizer([text for _, text in parts["train"][:PASSAGES]])
+        self.train = [self.tokenizer(text).input_ids for _, text in parts["train"]]
+
+    @cached_property
+    def sha256(self) -> str:
+        return hashlib.sha256(json.dumps(self.parts).encode()).hexdigest()
+
+    def tokens(self, times: int) -> int:
+        return sum(len(ids) + 1 for ids in self.train[: times * PASSAGES])
+
+    def windows(self, part: str) -> tuple[list[Window], list[str]]:
+        """Windows of a held-out part and their speeches; every token of a passage is scored."""
+        windows, groups = [], []
+        for group, text in self.parts[part]:
+            ids = [self.tokenizer.eos_token_id, *self.tokenizer(text).input_ids]
+            for first in range(0, len(ids) - 1, LENGTH - 1):
+                piece = ids[first : first + LENGTH]
+                windows.append(Window(piece, [-100, *piece[1:]]))
+                groups.append(group)
+        return windows, groups
+
+
+def passages(speech: str) -> list[str]:
+    """Pieces that end with a sentence."""
+    pieces, current = [], ""
+    for sentence in re.split(r"(?<=[.!?]) +", speech):
+        current = f"{current} {sentence}".strip()
+        if len(current) >= PASSAGE:
+            pieces.append(current)
+            current = ""
+    return pieces
+
+
+def trained_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+    """Byte-level BPE, learned from the U passages alone."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=END, pad_token=END)
+
+
+# Training
+
+
+def new_model(width: int, seed: int) -> LlamaForCausalLM:
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=width,
+        intermediate_size=8 * width // 3,
+        num_hidden_layers=2,
+        num_attention_heads=width // HEAD_WIDTH,
+        num_key_value_heads=width // HEAD_WIDTH,
+        max_position_embeddings=LENGTH,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(config)
+
+
+def regularizers_of(setting: Setting) -> list:
+    found = []
+    if setting.decay:
+        found.append(build("regularizer", "weight_decay", {"rate": setting.decay}))
+    if setting.dropout:
+        found.append(build("regularizer", "dropout", {"hidden": setting.dropout}))
+    if setting.treated:
+        found.append(build("regularizer", "ema", EMA))
+    return found
+
+
+class Training:
+    """A model that can be put at any step of its trunk and brought to an end from there."""
+
+    def __init__(self, setting: Setting, data: Data, more_regularizers=(), more_texts=()):
+        self.setting = setting
+        self.documents = data.train[: setting.times * PASSAGES] + list(more_texts)
+        self.end_id = data.tokenizer.eos_token_id
+        self.model = new_model(setting.width, setting.seed)
+        self.steps = Steps(self.model, [*regularizers_of(setting), *more_regularizers])
+        groups = self.steps.parameter_groups(setting.rate)
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
+        self.blocks: dict[int, list[list[int]]] = {}
+        self.steps_per_epoch = len(self.of_epoch(0)) // BATCH
+        self.losses: list[float] = []
+
+    def of_epoch(self, epoch: int) -> list[list[int]]:
+        """Windows in the order of that epoch."""
+        if epoch not in self.blocks:
+            documents = list(self.documents)
+            order = random.Random(f"{self.setting.seed}-{epoch}")
+            if self.setting.treated:
+                order.shuffle(documents)
+            cut = pack(documents, self.end_id, LENGTH)
+            order.shuffle(cut)
+            self.blocks = {epoch: cut}
+        return self.blocks[epoch]
+
+    def run(self, last: int, falls_from: int | None = None) -> None:
+        """Train up to step ``last``, with the rate falling to 0 from ``falls_from``."""
+        with self.steps.attached():
+            while self.steps.step < last:
+                step = self.steps.step
+                factor = min(1.0, (step + 1) / WARMUP)
+                if falls_from is not None:
+                    factor *= (last - step) / (last - falls_from)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = self.setting.rate * factor
+                epoch, place = divmod(step, self.steps_per_epoch)
+                ids = torch.tensor(self.of_epoch(epoch)[place * BATCH : (place + 1) * BATCH])
+                torch.manual_seed(1_000_003 * self.setting.seed + step)
+                loss = self.steps.gradient([{"input_ids": ids, "labels": ids}])
+                if not math.isfinite(loss):
+                    raise FloatingPointError(f"step {step}")
+                self.losses = [*self.losses[-99:], loss]
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+                self.optimizer.step()
+                self.steps.done(self.optimizer)
+                self.optimizer.zero_grad()
+
+    def save(self, path: Path) -> None:
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.steps.state_dict(),
+            "step": self.steps.step,
+        }
+        partial = path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(path)
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps.load_state_dict(state["steps"])
+        self.steps.step = state["step"]
+
+    def evaluated_weights(self) -> dict[str, torch.Tensor]:
+        with self.steps.evaluation_weights():
+            return copies(trained_parameters(self.model))
+
+
+def weights_path(setting: Setting, epochs: float) -> Path:
+    return FOLDER / "weights" / f"{setting.name}-{epochs:g}.pt"
+
+
+def train(setting: Setting, epochs: float, data: Data) -> dict[str, torch.Tensor]:
+    """The weights after so many epochs; kept, as are points of the trunk."""
+    path = weights_path(setting, epochs)
+    if not path.exists():
+        training = Training(setting, data)
+        last = round(epochs * training.steps_per_epoch)
+        branches = sorted({branch_of(training, each) for each in {*EPOCHS, epochs}})
+        branch = branch_of(training, epochs)
+        trunk = FOLDER / "trunks" / setting.name
+        trunk.mkdir(parents=True, exist_ok=True)
+        kept = [int(file.stem) for file in trunk.glob("*.pt")]
+        if earlier := [step for step in kept if step <= branch]:
+            training.load(trunk / f"{max(earlier)}.pt")
+        for step in branches:
+            if training.steps.step < step <= branch:
+                training.run(step)
+                training.save(trunk / f"{step}.pt")
+        training.run(last, branch)
+        save_weights(training, path)
+    return torch.load(path, weights_only=True)
+
+
+def branch_of(training: Training, epochs: float) -> int:
+    """The step at which a training of so many epochs leaves the trunk."""
+    return round((1 - FALL) * round(epochs * training.steps_per_epoch))
+
+
+def save_weights(training: Training, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{training.setting.name}")
+    torch.save(training.evaluated_weights(), partial)
+    partial.replace(path)
+
+
+def put_in(weights: dict[str, torch.Tensor]) -> LlamaForCausalLM:
+    """A model of these weights, for evaluation."""
+    model = new_model(weights["model.embed_tokens.weight"].shape[1], 0)
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    assert not unexpected
+    assert missing == ["lm_head.weight"], "the head is tied to the embeddings"
+    return model.eval()
+
+
+# Measuring
+
+
+def token_nats(model, windows: list[Window], pad_id: int) -> np.ndarray:
+    """Loss of every scored token, in the order of the windows."""
+    found: list[np.ndarray] = []
+    with evaluating(model):
+        for start in range(0, len(windows), 32):
+            batch = collate(windows[start : start + 32], pad_id)
+            found.append(scored_nats(model, batch)[0].numpy())
+    return np.concatenate(found)
+
+
+def groups_of_tokens(windows: list[Window], groups: list[str]) -> np.ndarray:
+    return np.repeat(groups, [window.num_scored for window in windows])
+
+
+class Held:
+    """One held-out part: its losses under any weights, kept in a file."""
+
+    def __init__(self, part: str, data: Data):
+        self.part = part
+        self.windows, groups = data.windows(part)
+        self.groups_N = groups_of_tokens(self.windows, groups)
+        self.num_bytes = sum(len(text.encode()) for _, text in data.parts[part])
+        self.pad_id = data.tokenizer.pad_token_id
+
+    def nats(self, weights: dict[str, torch.Tensor]) -> np.ndarray:
+        return token_nats(put_in(weights), self.windows, self.pad_id)
+
+    def losses(self, nats_N: np.ndarray) -> DocumentLosses:
+        names_G, index_N = np.unique(self.groups_N, return_inverse=True)
+        tokens_G = np.bincount(index_N)
+        return DocumentLosses(
+            np.bincount(index_N, nats_N.astype(np.float64)),
+            tokens_G,
+            np.zeros(len(names_G), dtype=np.int64),
+            names_G,
+        )
+
+
+# Stages
+
+
+def searched(
+    name: str, base: Setting, grids, start: Point, data: Data, held: Held
+) -> CoordinateSearch:
+    """A coordinate search whose trials are appended to a file and never run again."""
+    path = FOLDER / f"search_{name}.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    known = [Tried.from_json(json.loads(line)) for line in lines]
+
+    def evaluate(point: Point) -> DocumentLosses | None:
+        begin, wall = time.process_time(), time.time()
+        setting, epochs = setting_at(base, point)
+        try:
+            losses = held.losses(held.nats(train(setting, epochs, data)))
+        except FloatingPointError:
+            losses = None
+        loss = losses.nats_per_token if losses else math.nan
+        seconds = time.process_time() - begin
+        with (FOLDER / "seconds.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"stage": name, **point, "seconds": seconds}) + "\n")
+        print(
+            f"{time.strftime('%H:%M:%S')} {name} {point} {loss:.4f} "
+            f"{seconds:.0f} s, wall {time.time() - wall:.0f} s",
+            flush=True,
+        )
+        return losses
+
+    def keep(tried: Tried) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(tried.to_json()) + "\n")
+
+    return search_coordinates(
+        evaluate,
+        grids,
+        start=start,
+        max_trials=MAX_TRIALS,
+        cost=lambda point: point["epochs"] * point.get("width", WIDTH) ** 2,
+        known=known,
+        keep=keep,
+    )
+
+
+def setting_at(base: Setting, point: Point) -> tuple[Setting, float]:
+    values = {key: value for key, value in point.items() if key != "epochs"}
+    return replace(base, **values), point["epochs"]
+
+
+def baseline(times: int, data: Data, held: Held) -> CoordinateSearch:
+    base = Setting(times=times)
+    return searched(f"baseline_{times}", base, BASELINE_GRIDS, BASELINE_START, data, held)
+
+
+def regularized(data: Data, held: Held) -> CoordinateSearch:
+    return searched("regularized", Setting(treated=True), GRIDS, START, data, held)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tune-baseline", type=int, nargs="*", choices=TIMES, metavar="TIMES")
+    parser.add_argument("--search", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    data = Data()
+    held = Held("validation", data)
+    print({times: data.tokens(times) for times in TIMES}, len(held.groups_N), flush=True)
+    if options.tune_baseline is not None:
+        for times in options.tune_baseline or TIMES:
+            print(baseline(times, data, held).sentence, flush=True)
+    if options.search:
+        print(regularized(data, held).sentence, flush=True)
+
+
+if __name__ == "__main__":
+    main()
