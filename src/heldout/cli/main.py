@@ -13,6 +13,8 @@ from heldout.cli.capacity import capacity
 from heldout.cli.check import check
 from heldout.cli.compress import compress
 from heldout.cli.diagnose import diagnose
+from heldout.cli.distill import distill
+from heldout.cli.ensemble import ensemble
 from heldout.cli.hyperfit import hyperfit
 from heldout.cli.recipe import recipe
 from heldout.core.errors import Interrupted, UserError, did_you_mean
@@ -249,6 +251,8 @@ def list_command(
 app.command()(check)
 app.command()(diagnose)
 app.command()(hyperfit)
+app.command()(ensemble)
+app.command()(distill)
 app.command("recipe")(recipe)
 
 

@@ -68,6 +68,14 @@ class EnsembleLosses:
         """
         return self.nats_SG[self._of_size(size, without)].mean(axis=0)
 
+    def nats_of(self, subset: tuple[int, ...]) -> np.ndarray:
+        """Summed loss of each group under one measured ensemble; its members in rising order."""
+        return self.nats_SG[self.subsets.index(subset)]
+
+    def estimate_of(self, subset: tuple[int, ...]) -> RatioEstimate:
+        """Nats per token of one measured ensemble, with its interval over groups."""
+        return ratio_estimate(self.nats_of(subset), self.num_tokens_G, range(self.num_groups))
+
     def loss(self, size: int) -> float:
         """Nats per token, the mean over the ensembles of that size."""
         return float(self.nats_G(size).sum() / self.num_tokens_G.sum())

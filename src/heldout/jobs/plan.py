@@ -19,6 +19,7 @@ from heldout.jobs.fidelity import check_variants
 from heldout.jobs.metrics import load_metric
 from heldout.jobs.parts import Parts
 from heldout.lm.nll import context_length
+from heldout.regularizers.distillation import Distillation
 from heldout.training.checks import (
     Check,
     check_evaluation,
@@ -82,6 +83,8 @@ def make_plan(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Pla
     optimizer_arguments(recipe, regularizers)
     for regularizer in regularizers:
         regularizer.check(model, recipe)
+        if isinstance(regularizer, Distillation):
+            regularizer.check_tokenizer(tokenizer)
     checks += check_resources(model, windows, recipe, regularizers, folder, vocabulary)
     return Plan(
         rows=parts.rows,
