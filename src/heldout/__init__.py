@@ -14,6 +14,8 @@ _HOMES = {
     "augmented": "heldout.jobs.augmented",
     "check": "heldout.jobs.check",
     "diagnose": "heldout.jobs.diagnose",
+    "distill": "heldout.jobs.distill",
+    "ensemble": "heldout.jobs.ensemble",
     "fit": "heldout.jobs.fit",
     "hyperfit": "heldout.jobs.hyperfit",
     "resume": "heldout.jobs.fit",

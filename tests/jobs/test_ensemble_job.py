@@ -1,11 +1,13 @@
 """Three members from scratch on real text, their ensemble, and one model that learns from it."""
 
+import copy
 import json
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from jsonschema import Draft202012Validator
 
 from heldout.cli import main as cli
@@ -17,6 +19,7 @@ from heldout.core.run import Run
 from heldout.core.token_losses import TokenLosses
 from heldout.jobs.distill import distill, share_kept
 from heldout.jobs.ensemble import ensemble
+from heldout.jobs.fit import fit
 from heldout.lm.load import load_model
 from heldout.lm.nll import document_losses
 from heldout.lm.token_nats import token_losses
@@ -30,7 +33,7 @@ SETTINGS = (
     "eval.max_recital_rows=4",
     "eval.num_samples=0",
     "eval.max_new_tokens=2",
-    "data.max_length=48",
+    "data.max_length=96",
 )
 
 
@@ -103,17 +106,14 @@ def test_losses_are_those_of_the_averaged_distributions(result, folder):
         total = []
         for row in rows:
             ids = loaded.tokenizer(row.messages[0]["content"])["input_ids"]
-            assert len(ids) < 48, "one window"
+            assert len(ids) < 96, "one window"
             ids = [*ids, loaded.tokenizer.eos_token_id]
-            import torch
-
             with torch.no_grad():
                 probs_TV = loaded.model(torch.tensor([ids])).logits[0].double().softmax(-1)
             total.append(probs_TV[torch.arange(len(ids) - 1), ids[1:]].numpy())
         found.append(np.concatenate(total))
-    for size in result.sizes:
-        if size.size == 3:
-            assert size.nats_per_token == pytest.approx(-np.log(np.mean(found, 0)).mean(), rel=1e-5)
+    together = -np.log(np.mean(found, axis=0)).mean()
+    assert result.sizes[-1].nats_per_token == pytest.approx(together, rel=1e-5)
     one = np.mean([-np.log(each).mean() for each in found])
     assert result.measurement("one_member").value == pytest.approx(one, rel=1e-5)
 
@@ -304,16 +304,12 @@ def test_what_cannot_be_distilled_is_one_line(result, folder, tmp_path, monkeypa
 def test_teachers_with_another_tokenizer_are_refused_before_the_run(
     result, family, folder, tiny_tokenizer, tmp_path
 ):
-    import copy
-
-    from heldout.jobs.fit import fit
-
     other = copy.deepcopy(tiny_tokenizer)
     vocabulary = json.loads(other.backend_tokenizer.to_str())
     tokens = vocabulary["model"]["vocab"]
     tokens["a"], tokens["b"] = tokens["b"], tokens["a"]
-    run = load_model(str(folder / "member-0" / "best"), device="cpu")
-    run.model.save_pretrained(tmp_path / "other")
+    loaded = load_model(str(folder / "member-0" / "best"), device="cpu")
+    loaded.model.save_pretrained(tmp_path / "other")
     other.save_pretrained(tmp_path / "other")
     (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(vocabulary))
     teachers = json.dumps([str(tmp_path / "other")])
