@@ -22,7 +22,7 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
 from heldout.core.run import Run
 from heldout.core.stats import group_sums, paired_difference, ratio_estimate
-from heldout.jobs.ensemble import member_runs, read_member, stacked_nats
+from heldout.jobs.ensemble import member_runs, read_member, stacked_nats, unfinished
 from heldout.jobs.fit import dry_run, fit, resume
 from heldout.jobs.plan import Plan
 from heldout.regularizers.distillation import Distillation
@@ -196,9 +196,12 @@ def _result(
     if isinstance(kept, Measurement):
         bounds = kept.interval
         assert bounds is not None
+        share = f"{kept.value:.0%} (95 %: {bounds.low:.0%} to {bounds.high:.0%})"
         headline = (
-            f"One distilled model keeps {kept.value:.0%} of what {num} members gain over one "
-            f"(95 %: {bounds.low:.0%} to {bounds.high:.0%})."
+            f"One distilled model keeps {share} of what {num} members gain over one."
+            if bounds.low > 0
+            else f"One distilled model does not surely keep any of what {num} members gain over "
+            f"one: the share is {share}."
         )
     else:
         headline = f"The share kept is not measured: {kept.reason}."
@@ -216,6 +219,7 @@ def _result(
             "another seed of either is not in them.",
             "The student has the members' size, epochs at most and learning rate; only its loss "
             "and its seed differ.",
+            *unfinished([student]),
         ),
     )
 

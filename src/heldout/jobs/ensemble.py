@@ -275,7 +275,7 @@ def _result(
         measurements=tuple(measurements),
         cost=_cost(runs),
         headline=_headline(sizes[-1], limit),
-        notes=tuple(_notes(runs[0].recipe, target, losses, limit)),
+        notes=(*_notes(runs[0].recipe, target, losses, limit), *unfinished(runs)),
         report=str(folder / "report.html"),
     )
 
@@ -411,6 +411,18 @@ def _notes(recipe: Recipe, target: Target, losses: EnsembleLosses, limit) -> lis
     if losses.num_groups < 30:
         said.append(f"{losses.num_groups} groups of test documents are few for a claim.")
     return said
+
+
+def unfinished(runs: Sequence[Run]) -> list[str]:
+    """A note where training ended while the held-out loss was still falling."""
+    found = [run.read_json("result.json") for run in runs]
+    num = sum(each["best_step"] == each["last_step"] for each in found)
+    if not num:
+        return []
+    return [
+        f"{num} of {len(runs)} trainings had their lowest held-out loss at the end: more epochs "
+        "(train.max_epochs) would lower it."
+    ]
 
 
 def _name(number: int) -> str:
