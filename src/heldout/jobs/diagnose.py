@@ -31,7 +31,7 @@ from heldout.data.shift import word_shift
 from heldout.jobs.arms import losses_of, training_device
 from heldout.jobs.diagnosed_texts import DiagnosedTexts, spread, texts_of_files, texts_of_run
 from heldout.jobs.evidence import Asked, gather
-from heldout.jobs.judge import facts_of_run
+from heldout.jobs.judge import ARMS, facts_of_run
 from heldout.jobs.page_folder import write_page_folder
 from heldout.jobs.trainer_logs import find_state, read_logs
 from heldout.lm.load import LoadedModel, load_model
@@ -79,8 +79,8 @@ def diagnose(
 ) -> Diagnosis:
     """Measure ``target`` on rows it was trained on and rows it has not seen, and say what it has.
 
-    target: run folder, model or adapter folder, Trainer output folder, or ``trainer_state.json``
-    alone, which is judged by its log.
+    target: run folder, ``last`` or ``fixed_epochs`` inside of one, model or adapter folder,
+    Trainer output folder, or ``trainer_state.json`` alone, which is judged by its log.
     train, heldout: as in ``fit``; a run knows its own.
     base: the model that training began with; an adapter and a run name theirs. It is the control
     of most figures; what needs it is not measured without.
@@ -156,7 +156,9 @@ def write_diagnosis(result: Diagnosis, folder: Path) -> None:
 def _find(target: str, base: str, logs: str | Path) -> _Target:
     path = Path(target).expanduser()
     if path.is_dir() and (path / "status.json").is_file():
-        return _of_run(Run.open(path), base)
+        return _of_run(Run.open(path), base, "best")
+    if path.is_dir() and path.name in ARMS and (path.parent / "status.json").is_file():
+        return _of_run(Run.open(path.parent), base, path.name)
     if path.is_file() and path.suffix == ".json":
         return _Target("", None, read_logs(path))
     state = Path(logs) if logs else (find_state(path) if path.is_dir() else None)
@@ -179,15 +181,15 @@ def _holds_weights(path: Path) -> bool:
     return any(next(path.glob(pattern), None) is not None for pattern in patterns)
 
 
-def _of_run(run: Run, base: str) -> _Target:
-    if not run.best.is_dir():
-        raise UserError(f"{run.folder} holds no best/ model: its training did not get that far.")
+def _of_run(run: Run, base: str, arm: str) -> _Target:
+    if not run.path(arm).is_dir():
+        raise UserError(f"{run.folder} holds no {arm}/ model: its training did not get that far.")
     known, recipe = run.read_json("environment.json"), run.recipe
     from_scratch = bool(known.get("from_scratch"))
     return _Target(
-        str(run.best),
+        str(run.path(arm)),
         base or ("" if from_scratch else known["model"]) or None,
-        facts_of_run(run, recipe),
+        facts_of_run(run, recipe, arm),
         run,
     )
 

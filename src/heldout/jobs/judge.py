@@ -67,10 +67,13 @@ def judge(run: Run) -> Verdict:
     return verdict
 
 
-def facts_of_run(run: Run, recipe: Recipe) -> Facts:
-    """What a run's own files tell of its training."""
+def facts_of_run(run: Run, recipe: Recipe, arm: str = "best") -> Facts:
+    """What a run's own files tell of the training of ``best``, ``last`` or ``fixed_epochs``."""
     result = run.read_json("result.json") if run.path("result.json").exists() else {}
     about = run.read_json("data.json")
+    is_control = arm == "fixed_epochs"
+    last_epoch = recipe.control.fixed_epochs if is_control else result.get("last_epoch")
+    regularizers = {} if is_control else recipe.regularizers
     history = tuple(
         HistoryPoint(
             entry["step"],
@@ -79,7 +82,7 @@ def facts_of_run(run: Run, recipe: Recipe) -> Facts:
             entry.get("validation_nll"),
             entry.get("learning_rate"),
         )
-        for entry in run.history()
+        for entry in run.history("control_history.jsonl" if is_control else "history.jsonl")
     )
     rate = result.get("learning_rate")
     checks = run.read_json("setup.json") if run.path("setup.json").exists() else []
@@ -91,15 +94,15 @@ def facts_of_run(run: Run, recipe: Recipe) -> Facts:
         trained_parameters=result.get("trained_parameters"),
         method=recipe.model.method,
         from_scratch=bool(run.read_json("environment.json").get("from_scratch")),
-        epochs=result.get("best_epoch"),
-        total_epochs=result.get("last_epoch"),
+        epochs=result.get("best_epoch") if arm == "best" else last_epoch,
+        total_epochs=last_epoch,
         learning_rate=rate,
         best_learning_rate=rate if recipe.train.learning_rate is None else None,
         batch_size=recipe.train.batch_size,
         # What a recipe does not name is off.
-        weight_decay=recipe.regularizers.get("weight_decay", {"rate": 0.0}).get("rate"),
-        dropout=recipe.regularizers.get("dropout", {"hidden": 0.0}).get("hidden"),
-        regularizers=tuple(recipe.regularizers),
+        weight_decay=regularizers.get("weight_decay", {"rate": 0.0}).get("rate"),
+        dropout=regularizers.get("dropout", {"hidden": 0.0}).get("hidden"),
+        regularizers=tuple(regularizers),
         duplicate_share=about["duplicates"] / max(1, about["rows"]["train"]),
         leak_share=0.0 if about["mode"] == "split" else None,
         history=history,

