@@ -97,7 +97,7 @@ def judge(options: argparse.Namespace, name: str, arm: str) -> str:
             options.folder / "run" / arm,
             heldout=options.folder / "test.jsonl",
             probes=[e.name for e in entries_of("probe") if e.name not in TOO_SLOW],
-            settings=["data.max_length=128", "data.group=group"],
+            settings=["data.max_length=128"],
             progress=progress,
         )
     write_diagnosis(result, folder)
@@ -109,7 +109,8 @@ def write_data(folder: Path, num_rows: int) -> None:
     if (folder / "test.jsonl").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    chapters = [passages(text) for text in re.split(r"^(?=CHAPTER \d+\.)", novel(folder), flags=re.M)]
+    parts = re.split(r"^(?=CHAPTER \d+\.)", novel(folder), flags=re.MULTILINE)
+    chapters = [passages(text) for text in parts]
     numbered = [(number, found) for number, found in enumerate(chapters) if len(found) >= 2]
     rng = random.Random(0)
     rng.shuffle(numbered)

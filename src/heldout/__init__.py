@@ -13,6 +13,7 @@ _HOMES = {
     "attach": "heldout.training.attach",
     "augmented": "heldout.jobs.augmented",
     "check": "heldout.jobs.check",
+    "counterfactual": "heldout.jobs.counterfactual",
     "diagnose": "heldout.jobs.diagnose",
     "distill": "heldout.jobs.distill",
     "ensemble": "heldout.jobs.ensemble",

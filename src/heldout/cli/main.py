@@ -12,6 +12,7 @@ from heldout.cli.advise import advise
 from heldout.cli.capacity import capacity
 from heldout.cli.check import check
 from heldout.cli.compress import compress
+from heldout.cli.counterfactual import counterfactual
 from heldout.cli.diagnose import diagnose
 from heldout.cli.distill import distill
 from heldout.cli.ensemble import ensemble
@@ -250,6 +251,7 @@ def list_command(
 
 app.command()(check)
 app.command()(diagnose)
+app.command()(counterfactual)
 app.command()(hyperfit)
 app.command()(ensemble)
 app.command()(distill)

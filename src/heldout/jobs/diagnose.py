@@ -205,11 +205,8 @@ def _texts(
 ) -> DiagnosedTexts:
     if train and heldout:
         return texts_of_files(train, heldout, domains, recipe, most_rows, progress)
-    if found.run is not None and not train and not heldout:
-        return texts_of_run(found.run, domains, recipe, most_rows)
-    if found.run is not None and heldout:
-        own = str(found.run.path("data/train.jsonl"))
-        return texts_of_files(own, heldout, domains, recipe, most_rows, progress)
+    if found.run is not None and not train:
+        return texts_of_run(found.run, heldout, domains, recipe, most_rows)
     missing = "--train" if heldout else "--heldout" if train else "--train and --heldout"
     raise UserError(
         f"{missing}: give the rows that the model was trained on and rows that it has not seen; "

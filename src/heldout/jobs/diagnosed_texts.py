@@ -11,6 +11,7 @@ from heldout.core.recipe import Recipe
 from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.data.columns import read_rows
+from heldout.data.duplicates import find_related
 from heldout.data.stream import RowStream
 from heldout.jobs.check import check
 from heldout.jobs.parts import sample_rows
@@ -31,17 +32,39 @@ class DiagnosedTexts:
     warnings: tuple[str, ...] = ()
 
 
-def texts_of_run(run: Run, domains: Mapping[str, str], recipe: Recipe, most: int) -> DiagnosedTexts:
-    """The parts of a run; its sealed test is opened once more, which is recorded."""
+def texts_of_run(
+    run: Run, heldout: str, domains: Mapping[str, str], recipe: Recipe, most: int
+) -> DiagnosedTexts:
+    """The training rows of a run, and the rows of ``heldout`` that do not repeat them.
+
+    Where ``heldout`` is empty: its sealed test, opened once more, which is recorded.
+    """
     about = run.read_json("data.json")
     rows = about["rows"]
-    heldout: Iterable[Row] = run.open_test("diagnose") if rows["test"] else []
-    sampled = sample_rows(heldout, most, recipe.data.seed)
-    if not sampled:
+    unseen: Iterable[Row]
+    leak_share, warnings = 0.0, []  # by the split, which keeps all that is related together
+    if heldout:
+        found = read_rows(heldout, recipe.data.columns, recipe.data.group or run.recipe.data.group)
+        if found.kind != about["kind"]:
+            raise UserError(
+                f"--heldout {heldout} holds rows of kind {found.kind}, the run was trained on rows "
+                f"of kind {about['kind']}: they must be the same."
+            )
+        unseen = _unrelated(found.rows, list(run.read_rows("train")), recipe)
+        num_left_out = len(found.rows) - len(unseen)
+        leak_share = num_left_out / len(found.rows)
+        if num_left_out:
+            warnings.append(_left_out(num_left_out))
+    elif rows["test"]:
+        unseen = run.open_test("diagnose")
+    else:
         raise UserError(
             f"{run.folder} has no sealed test part (its data was too small to hold one out): give "
             "unseen rows with --heldout."
         )
+    sampled = sample_rows(unseen, most, recipe.data.seed)
+    if not sampled:
+        raise UserError(f"--heldout {heldout}: all its rows stand in the training data.")
     return DiagnosedTexts(
         sample_rows(run.read_rows("train"), most, recipe.data.seed),
         sampled,
@@ -49,7 +72,22 @@ def texts_of_run(run: Run, domains: Mapping[str, str], recipe: Recipe, most: int
         rows["train"],
         _read_domains(domains, recipe, most),
         duplicate_share=about["duplicates"] / max(1, rows["train"]),
-        leak_share=0.0,  # by the split, which keeps all that is related together
+        leak_share=leak_share,
+        warnings=tuple(warnings),
+    )
+
+
+def _unrelated(rows: list[Row], train: list[Row], recipe: Recipe) -> list[Row]:
+    """Those that neither repeat a training row nor share a long span with one."""
+    pairs = find_related([*train, *rows], recipe.data.near_duplicate_threshold)
+    related = {p.row_b - len(train) for p in pairs if p.row_a < len(train) <= p.row_b}
+    return [row for place, row in enumerate(rows) if place not in related]
+
+
+def _left_out(num: int) -> str:
+    return (
+        f"{num} held-out rows stand in the training data too: they are left out of every "
+        "comparison."
     )
 
 
@@ -85,10 +123,7 @@ def texts_of_files(
         out = len(heldout_rows) - len(kept)
         if len({row.group for row in kept}) >= 2:
             heldout_rows = kept
-            warnings.append(
-                f"{out} held-out rows stand in the training data too: they are left out of every "
-                "comparison."
-            )
+            warnings.append(_left_out(out))
         else:
             warnings.append("All held-out rows stand in the training data: there is no control.")
     unseen_rows = found.rows_by_part["heldout"]
