@@ -39,6 +39,13 @@ def diagnose(
         str, typer.Option(help="What `heldout check --plant-canaries` wrote.")
     ] = "",
     lexicon: Annotated[str, typer.Option(help="JSON {attribute: [words]}, to count.")] = "",
+    tasks: Annotated[
+        str,
+        typer.Option(metavar="NAME,...", help="Tasks of the lm-evaluation-harness, if installed."),
+    ] = "",
+    include_path: Annotated[
+        str, typer.Option(metavar="FOLDER", help="Task files of your own, for --tasks.")
+    ] = "",
     known: Annotated[
         list[str] | None,
         typer.Option(
@@ -89,6 +96,8 @@ def diagnose(
             domains=dict(_pair("--domain", text) for text in domain or ()),
             canaries=canaries,
             lexicon=lexicon,
+            tasks=[name.strip() for name in tasks.split(",") if name.strip()],
+            include_path=include_path,
             facts={name: _value(text) for name, text in (_pair("--known", k) for k in known or ())},
             probes=probe or (),
             generate=not no_generation,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from heldout.core.facts import Facts
+from heldout.core.harness import HarnessScores
 from heldout.core.landscape import Landscape
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import Measurement, NotMeasured
@@ -56,6 +57,7 @@ class Evidence:
     canaries: dict[str, CanaryLosses] = field(default_factory=dict)  # by model
     personal_data: dict[str, PersonalData] = field(default_factory=dict)  # by part
     landscape: Landscape | None = None
+    tasks: dict[tuple[str, str], HarnessScores] = field(default_factory=dict)  # by model and task
     facts: Facts = field(default_factory=Facts)
 
 

@@ -68,6 +68,8 @@ def diagnose(
     domains: Mapping[str, str] | None = None,
     canaries: str | Path = "",
     lexicon: str | Path = "",
+    tasks: Sequence[str] = (),
+    include_path: str | Path = "",
     facts: Mapping[str, Any] | None = None,
     probes: Sequence[str] = (),
     generate: bool = True,
@@ -87,6 +89,8 @@ def diagnose(
     logs: ``trainer_state.json``, where it does not lie with the model.
     domains: name to file, of text that the model should not have become worse on.
     canaries: the file that ``heldout check --plant-canaries`` wrote.
+    tasks: names of tasks of the lm-evaluation-harness, which must be installed; ``include_path``
+    is a folder with task files of your own.
     facts: what else is known of the training, by field of ``Facts``, such as ``epochs`` or
     ``weight_decay``.
     probes: names, to measure nothing else; ``generate`` False leaves all generation out.
@@ -106,6 +110,10 @@ def diagnose(
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     known = _known_probes(probes)
     progress = progress or Progress()
+    if include_path and not (tasks and Path(include_path).is_dir()):
+        raise UserError(
+            f"--include-path {include_path}: must be a folder of tasks, and goes with --tasks."
+        )
     found = _find(str(target), base, logs)
     about = replace(found.facts, goal=goal, **_checked(facts or {}))
     if not found.model:
@@ -122,12 +130,15 @@ def diagnose(
                 about,
                 _texts(found, str(train), str(heldout), domains or {}, chosen, most_rows, progress),
                 chosen,
-                Asked(known, generate, str(canaries), str(lexicon)),
+                Asked(
+                    known, generate, str(canaries), str(lexicon), tuple(tasks), str(include_path)
+                ),
                 progress,
             )
     settings_used = {
         "rows": most_rows,
         "generate": generate,
+        "tasks": list(tasks),
         "probes": list(probes),
         "max_length": chosen.data.max_length,
         "seed": chosen.data.seed,

@@ -11,6 +11,7 @@ import numpy as np
 from heldout.core.diagnosis import RecitedRow, SideBySide
 from heldout.core.errors import UserError
 from heldout.core.facts import SetupCheck
+from heldout.core.harness import HarnessScores
 from heldout.core.losses import DocumentLosses
 from heldout.core.part_texts import PartTexts
 from heldout.core.probe import Evidence, Recital
@@ -25,6 +26,7 @@ from heldout.data.quality import examine
 from heldout.jobs.diagnosed_texts import DiagnosedTexts
 from heldout.lm.corpora import corpora
 from heldout.lm.generations import generations, with_nats
+from heldout.lm.harness import Harness
 from heldout.lm.landscape import landscape
 from heldout.lm.load import LoadedModel
 from heldout.lm.nll import context_length, document_losses
@@ -52,6 +54,8 @@ class Asked:
     generate: bool = True
     canaries: str = ""
     lexicon: str = ""
+    tasks: tuple[str, ...] = ()  # of the lm-evaluation-harness
+    include_path: str = ""  # folder of such tasks
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ def gather(
 ) -> Gathered:
     """Read every text with both models, let them write, and look at the set-up."""
     warnings: list[str] = []
+    harness = Harness(asked.tasks, asked.include_path) if asked.tasks else None
     control = base
     if base is not None and not _same_tokens(judged, base, texts.train):
         control = None
@@ -117,6 +122,13 @@ def gather(
                 key: with_nats(found, control.model, control.tokenizer)
                 for key, found in written.items()
             }
+    tasks: dict[tuple[str, str], HarnessScores] = {}
+    if harness is not None:
+        with progress.stage("tasks", len(models)):
+            for name, loaded in models.items():
+                found = harness.scores(loaded, batch_size=recipe.eval.batch_size)
+                tasks |= {(name, task): scores for task, scores in found.items()}
+                progress.advance(1, name)
     planted = read_canaries(asked.canaries) if asked.canaries else []
     evidence = Evidence(
         losses={key: found.losses for key, found in read.items()},
@@ -135,6 +147,7 @@ def gather(
             part: personal_data(rows, read["best", part], judged.tokenizer)
             for part, rows in (("train", texts.train), ("test", texts.heldout))
         },
+        tasks=tasks,
     )
     around = None
     if "landscape" in asked.probes:
