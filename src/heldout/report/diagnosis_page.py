@@ -113,13 +113,13 @@ def tiles(result: Diagnosis, measured: dict[str, Measurement]) -> list[Tile]:
         unit = measured[name].unit
         is_share = unit.startswith("share") or unit == "probability"
         value = (
-            f"{words.percent(contrast.difference)}"
+            words.signed_percent(contrast.difference)
             if is_share
             else f"{words.signed(contrast.difference)} {unit}"
         )
         bounds = contrast.interval
         shown = (
-            f"{words.percent(bounds.low)} to {words.percent(bounds.high)}"
+            f"{words.signed_percent(bounds.low)} to {words.signed_percent(bounds.high)}"
             if is_share
             else words.interval(bounds, sign=True)
         )
@@ -253,8 +253,10 @@ def reliability_charts(result: Diagnosis) -> list[Chart]:
 
 
 def piece(text: str, copied: tuple[int, int] | None) -> Piece:
+    """The text cut around what is copied, without the space that joined it to the prompt."""
     start, stop = copied or (len(text), len(text))
-    return Piece(text[:start], text[start:stop], text[stop:])
+    before, shared = text[:start].lstrip(), text[start:stop]
+    return Piece(before, shared if before else shared.lstrip(), text[stop:])
 
 
 def known_facts(result: Diagnosis) -> list[tuple[str, str]]:

@@ -93,6 +93,11 @@ def percent(share: float) -> str:
     return f"{share * 100:.0f}\u00a0%"
 
 
+def signed_percent(share: float) -> str:
+    """A difference of shares; one decimal, for the small ones."""
+    return f"{signed(share * 100, 1)}\u00a0%"
+
+
 def integer(value: int) -> str:
     return f"{value:,}"
 
