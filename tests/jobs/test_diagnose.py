@@ -13,6 +13,7 @@ from heldout.cli.main import app
 from heldout.core.diagnosis import Diagnosis
 from heldout.core.errors import UserError
 from heldout.jobs.diagnose import diagnose
+from heldout.jobs.fit import fit
 from heldout.lm.load import load_model
 
 SETTINGS = ("data.max_length=64", "eval.batch_size=16")
@@ -244,6 +245,46 @@ def test_one_clear_line(places, tmp_path, change, message):
         )
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_arm_of_a_run_is_judged_by_its_own_training(places, tiny_model_dir, tmp_path):
+    """``RUN/fixed_epochs`` with unseen rows of a file: the control's epochs, rows and history."""
+    lines = (places / "train.jsonl").read_text().splitlines()
+    validation, train, leaky = tmp_path / "v.jsonl", tmp_path / "t.jsonl", tmp_path / "l.jsonl"
+    validation.write_text("\n".join(lines[:10]) + "\n")
+    train.write_text("\n".join(lines[10:]) + "\n")
+    unseen = (places / "heldout.jsonl").read_text().splitlines()
+    leaky.write_text("\n".join([*unseen, *lines[10:14]]) + "\n")
+    run = fit(
+        str(tiny_model_dir),
+        str(train),
+        out=tmp_path / "run",
+        recipe="full",
+        settings=[
+            *SETTINGS,
+            f"data.validation={validation}",
+            "data.test_share=0",
+            "train.learning_rate=1e-3",
+            "train.max_epochs=1",
+            "control.fixed_epochs=2",
+            "eval.per_epoch=1",
+            "eval.num_samples=0",
+        ],
+    ).run
+    options = {"settings": SETTINGS, "probes": ["generalization_gap"], "generate": False}
+    found = diagnose(run.path("fixed_epochs"), heldout=leaky, **options)
+    assert found.facts.epochs == 2
+    assert found.facts.weight_decay == 0
+    assert found.facts.regularizers == ()
+    assert [point.epoch for point in found.facts.history] == [0, 1, 2]
+    assert found.facts.leak_share == 4 / len([*unseen, *lines[10:14]])
+    assert "4 held-out rows stand in the training data" in found.warnings[0]
+    last = diagnose(run.last, heldout=leaky, **options)
+    assert last.facts.epochs == 1
+    assert last.facts.weight_decay == 1.0
+    assert value(last, "generalization_gap_best") < value(found, "generalization_gap_best")
+    with pytest.raises(UserError, match="no sealed test part"):
+        diagnose(run.folder)
 
 
 def test_a_damaged_model_is_refused(places, tmp_path):

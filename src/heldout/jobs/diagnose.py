@@ -273,7 +273,7 @@ def _from_model(
         parameters=facts.parameters or judged.parameters,
         trained_parameters=facts.trained_parameters or _trained(found, judged, facts),
         duplicate_share=_first(facts.duplicate_share, texts.duplicate_share),
-        leak_share=_first(facts.leak_share, texts.leak_share),
+        leak_share=_first(texts.leak_share, facts.leak_share),
         history=history,
         checks=(*gathered.checks, _leak_check(texts)),
         update_norm=facts.update_norm or gathered.update_norm,
