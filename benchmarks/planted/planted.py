@@ -294,6 +294,12 @@ def figures_of(
             figures[name] = float(np.mean(values))
             figures[f"{name}_low"], figures[f"{name}_high"] = interval.low, interval.high
             figures[f"num_{name}"] = len(values)
+    named = [e for e in entries if e["causes"] and (e["true"] or e["planted"] not in CAUSES)]
+    if named:
+        figures["stated_confidence_of_the_first"] = float(
+            np.mean([e["causes"][0]["confidence"] for e in named])
+        )
+        figures["first_named_was_right"] = float(np.mean([is_right(e) for e in named]))
     figures["impostors_called_overfitting"] = sum(shares["impostors_called_overfitting_rate"])
     figures["num_plants_without_a_repair"] = sum(
         e["planted"] in CAUSES and not e["true"] for e in entries

@@ -412,7 +412,7 @@ def test_few_groups_are_cross_validated_without_a_test_claim(tiny_model_dir, dat
 
 def test_from_scratch_with_a_config(tiny_model_dir, data, tmp_path):
     config = json.loads((tiny_model_dir / "config.json").read_text())
-    config["num_hidden_layers"] = 1
+    config |= {"num_hidden_layers": 1, "max_position_embeddings": 64}
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config))
     result = fit(
@@ -421,7 +421,13 @@ def test_from_scratch_with_a_config(tiny_model_dir, data, tmp_path):
         out=tmp_path / "run",
         recipe="full",
         from_scratch=str(path),
-        settings=[*FAST, "train.max_epochs=1", "model.tie_weights=false"],
+        settings=[
+            *FAST,
+            "train.max_epochs=1",
+            "model.tie_weights=false",
+            "data.max_length=64",
+            "eval.max_new_tokens=8",
+        ],
     )
     model = AutoModelForCausalLM.from_pretrained(result.best)
     assert model.config.num_hidden_layers == 1

@@ -223,12 +223,14 @@ def read_part(
 
 def write_part(loaded: LoadedModel, rows: list[Row], recipe: Recipe) -> Generations:
     """Greedy continuations of some of the rows, the same for every model."""
+    limit = context_length(loaded.model)
     return generations(
         loaded.model,
         loaded.tokenizer,
         rows,
         num_prompts=NUM_PROMPTS,
-        new_tokens=NEW_TOKENS,
+        # A model of few positions needs half of them for what it is to continue.
+        new_tokens=NEW_TOKENS if limit is None else min(NEW_TOKENS, limit // 2),
         seed=recipe.data.seed,
     )
 
