@@ -22,7 +22,18 @@ from heldout.report import palette
 
 WIDE, NARROW = 1280, 390
 SCREEN = 900  # pixels of height
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
+PATIENCE = 900  # seconds for one page, on a machine that is busy
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 STYLE = """<style>
 .drawn { overflow-x: auto; }
 .drawn.narrow { display: none; }
@@ -104,6 +115,9 @@ def browser():
             options.add_argument(flag)
         service = webdriver.ChromeService(shutil.which("chromedriver"))
         driver = webdriver.Chrome(options=options, service=service)
+        driver.command_executor.client_config.timeout = PATIENCE
+        driver.set_page_load_timeout(PATIENCE)
+        driver.set_script_timeout(PATIENCE)
         try:
             yield driver
         finally:

@@ -64,6 +64,18 @@ def test_the_headline_says_by_how_much():
     assert "It peaked early." in headline
 
 
+def test_the_interval_in_the_sentence_holds_the_figure_before_it():
+    def sentence(*figures, **options):
+        return judge(nll(*figures, **options), min_effect=0.01).verdicts["fit"].sentence
+
+    assert "Better than the base model by 0.500 nats/token [0.400, 0.600]" in sentence(
+        -0.5, -0.6, -0.4
+    )
+    assert "Worse than the base model by 0.500 nats/token [0.400, 0.600]" in sentence(0.5, 0.4, 0.6)
+    told = sentence(0.1, -0.1, 0.3, p_value=0.3)
+    assert "Cannot tell it from the base model: a gain of -0.100 nats/token [-0.300, 0.100]" in told
+
+
 def test_cross_validation_makes_no_test_claim():
     folds = Measurement(
         "out_of_fold_nll_best",

@@ -122,7 +122,7 @@ def _decide(
     low, high = sorted(
         (primary.sign * contrast.interval.low, primary.sign * contrast.interval.high)
     )
-    figure = f"{_number(abs(gain))} {measured.unit} [{_number(low)}, {_number(high)}]"
+    figure = f"{_number(gain)} {measured.unit} [{_number(low)}, {_number(high)}]"
     names = (measured.name,)
     if measured.num_units < LEAST_HELD_OUT and gain > 0:
         few = f"but {measured.num_units} held-out groups are too few for a claim"
@@ -130,7 +130,9 @@ def _decide(
     if p_value < SIGNIFICANCE and low > 0 and gain >= min_effect:
         return Light("green", f"Better than the base model by {figure}.", names)
     if p_value < SIGNIFICANCE and high < 0 and -gain >= min_effect:
-        return Light("red", f"Worse than the base model by {figure}.", names)
+        worse = f"{_number(-gain)} {measured.unit} [{_number(-high)}, {_number(-low)}]"
+        return Light("red", f"Worse than the base model by {worse}.", names)
+    figure = f"a gain of {_number(gain)} {measured.unit} [{_number(low)}, {_number(high)}]"
     if -min_effect < low and high < min_effect:
         return Light("yellow", f"No difference to the base model that matters: {figure}.", names)
     return Light("yellow", f"Cannot tell it from the base model: {figure}.", names)
