@@ -27,6 +27,8 @@ import random
 import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +36,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from heldout.core.discovery import build
 from heldout.core.losses import DocumentLosses
@@ -70,9 +72,9 @@ EPOCHS = [1, 2, 3, 4, 6, 8, 12, 16, 32]
 BASELINE_GRIDS = {"epochs": EPOCHS[:-1], "rate": RATES, "width": [WIDTH]}
 BASELINE_START = {"epochs": 4, "rate": 4e-3, "width": WIDTH}
 GRIDS = {
-    "epochs": [4, 8, 16, 32],
     "rate": RATES,
     "decay": [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4],
+    "epochs": [2, 4, 8, 16],
     "dropout": [0.0, 0.1],
 }
 START = {"epochs": 8, "rate": 4e-3, "decay": 0.8, "dropout": 0.0}
@@ -197,9 +199,10 @@ def regularizers_of(setting: Setting) -> list:
 class Training:
     """A model that can be put at any step of its trunk and brought to an end from there."""
 
-    def __init__(self, setting: Setting, data: Data, more_regularizers=(), more_texts=()):
+    def __init__(self, setting: Setting, data: Data, more_regularizers=(), sampled=()):
         self.setting = setting
-        self.documents = data.train[: setting.times * PASSAGES] + list(more_texts)
+        self.documents = data.train[: setting.times * PASSAGES]
+        self.sampled = list(sampled)  # whole windows, which every epoch has beside the documents
         self.end_id = data.tokenizer.eos_token_id
         self.model = new_model(setting.width, setting.seed)
         self.steps = Steps(self.model, [*regularizers_of(setting), *more_regularizers])
@@ -216,7 +219,7 @@ class Training:
             order = random.Random(f"{self.setting.seed}-{epoch}")
             if self.setting.treated:
                 order.shuffle(documents)
-            cut = pack(documents, self.end_id, LENGTH)
+            cut = pack(documents, self.end_id, LENGTH) + self.sampled
             order.shuffle(cut)
             self.blocks = {epoch: cut}
         return self.blocks[epoch]
@@ -366,21 +369,14 @@ def searched(
     known = [Tried.from_json(json.loads(line)) for line in lines]
 
     def evaluate(point: Point) -> DocumentLosses | None:
-        begin, wall = time.process_time(), time.time()
         setting, epochs = setting_at(base, point)
-        try:
-            losses = held.losses(held.nats(train(setting, epochs, data)))
-        except FloatingPointError:
-            losses = None
+        with timed(name):
+            try:
+                losses = held.losses(held.nats(train(setting, epochs, data)))
+            except FloatingPointError:
+                losses = None
         loss = losses.nats_per_token if losses else math.nan
-        seconds = time.process_time() - begin
-        with (FOLDER / "seconds.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"stage": name, **point, "seconds": seconds}) + "\n")
-        print(
-            f"{time.strftime('%H:%M:%S')} {name} {point} {loss:.4f} "
-            f"{seconds:.0f} s, wall {time.time() - wall:.0f} s",
-            flush=True,
-        )
+        print(f"{time.strftime('%H:%M:%S')} {name} {point} {loss:.4f}", flush=True)
         return losses
 
     def keep(tried: Tried) -> None:
@@ -412,10 +408,131 @@ def regularized(data: Data, held: Held) -> CoordinateSearch:
     return searched("regularized", Setting(treated=True), GRIDS, START, data, held)
 
 
+def member_setting(data: Data, held: Held, seed: int) -> tuple[Setting, float]:
+    chosen = regularized(data, held).chosen
+    assert chosen is not None
+    return setting_at(Setting(treated=True, seed=seed), chosen.point)
+
+
+def members(seeds: list[int], data: Data, held: Held) -> None:
+    """Trainings that differ in their seed alone, as folders that any teacher may lie in."""
+    for seed in seeds:
+        with timed(f"member {seed}"):
+            weights = train(*member_setting(data, held, seed), data)
+        model = put_in(weights)
+        folder = teacher_folder(seed)
+        model.save_pretrained(folder)
+        data.tokenizer.save_pretrained(folder)
+        torch.save(weights, folder / "weights.pt")
+        loss = held.losses(held.nats(weights)).nats_per_token
+        print(f"member {seed}: {loss:.4f}", flush=True)
+
+
+def teacher_folder(seed: int) -> Path:
+    return FOLDER / "teachers" / str(seed)
+
+
+@torch.no_grad()
+def sampled_windows(data: Data, number: int) -> list[list[int]]:
+    """Text of the ensemble itself: 8 tokens of the U passages, then drawn from the mean."""
+    path = FOLDER / f"sampled_{number}.npy"
+    if not path.exists():
+        with timed("sampling"):
+            models = [put_in(torch.load(weights, weights_only=True)) for weights in kept_members()]
+            generator = torch.Generator().manual_seed(0)
+            stream = pack(data.train[:PASSAGES], data.tokenizer.eos_token_id, 8)
+            starts_BT = torch.tensor(stream)
+            found = []
+            for first in range(0, number, 256):
+                size = min(256, number - first)
+                rows_B = torch.randint(len(starts_BT), (size,), generator=generator)
+                found.append(continued(models, starts_BT[rows_B], generator))
+            np.save(path, torch.cat(found).numpy().astype(np.int16))
+    return np.load(path).astype(np.int64).tolist()
+
+
+def continued(models: list, ids_BT: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Windows that begin with ``ids_BT``, each next token drawn from the mean probability."""
+    caches = [DynamicCache() for _ in models]
+    new_BT = ids_BT
+    while ids_BT.shape[1] < LENGTH:
+        mean_BV = torch.zeros(len(ids_BT), VOCABULARY)
+        for model, cache in zip(models, caches, strict=True):
+            logits_BV = model(new_BT, past_key_values=cache, logits_to_keep=1).logits[:, -1]
+            mean_BV += logits_BV.softmax(-1) / len(models)
+        new_BT = torch.multinomial(mean_BV, 1, generator=generator)
+        ids_BT = torch.cat([ids_BT, new_BT], dim=1)
+    return ids_BT
+
+
+def kept_members() -> list[Path]:
+    return [teacher_folder(seed) / "weights.pt" for seed in range(MEMBERS)]
+
+
+@dataclass(frozen=True)
+class Student:
+    """One distilled model: what it reads, and how long."""
+
+    name: str
+    sampled: int  # windows drawn from the ensemble, in every epoch
+    epochs: int
+    decay: float
+
+
+def distill(student: Student, data: Data, held: Held) -> None:
+    path = student_path(student)
+    if not path.exists():
+        sampled = sampled_windows(data, student.sampled) if student.sampled else []
+        setting, _ = member_setting(data, held, STUDENT_SEED)
+        setting = replace(setting, decay=student.decay, dropout=0.0)
+        teachers = [str(teacher_folder(seed)) for seed in range(MEMBERS)]
+        teaching = build("regularizer", "distillation", {"teachers": teachers, "weight": 1.0})
+        training = Training(setting, data, [teaching], sampled)
+        half = FOLDER / f"student_{student.name}.pt"
+        if half.exists():
+            training.load(half)
+        last = student.epochs * training.steps_per_epoch
+        branch = round((1 - FALL) * last)
+        with timed(f"student {student.name}"):
+            while training.steps.step < branch:
+                training.run(min(branch, training.steps.step + 500))
+                training.save(half)
+            training.run(last, branch)
+        save_weights(training, path)
+    loss = held.losses(held.nats(torch.load(path, weights_only=True))).nats_per_token
+    print(f"student {student.name}: {loss:.4f}", flush=True)
+
+
+def student_path(student: Student) -> Path:
+    return FOLDER / "weights" / f"student_{student.name}.pt"
+
+
+STUDENT_SEED = 100
+STUDENTS = {
+    student.name: student
+    for student in (
+        Student("sampled", sampled=6144, epochs=4, decay=0.1),
+        Student("own_text", sampled=0, epochs=16, decay=0.1),
+    )
+}
+
+
+@contextmanager
+def timed(stage: str) -> Iterator[None]:
+    """Seconds of processor time, appended to a file."""
+    begin = time.process_time()
+    yield
+    entry = {"stage": stage, "seconds": time.process_time() - begin}
+    with (FOLDER / "seconds.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tune-baseline", type=int, nargs="*", choices=TIMES, metavar="TIMES")
     parser.add_argument("--search", action="store_true")
+    parser.add_argument("--members", type=int, nargs="*", metavar="SEED")
+    parser.add_argument("--distill", choices=list(STUDENTS), nargs="*")
     options = parser.parse_args()
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -427,6 +544,11 @@ def main() -> None:
             print(baseline(times, data, held).sentence, flush=True)
     if options.search:
         print(regularized(data, held).sentence, flush=True)
+    if options.members is not None:
+        members(options.members or list(range(MEMBERS)), data, held)
+    if options.distill is not None:
+        for name in options.distill or list(STUDENTS):
+            distill(STUDENTS[name], data, held)
 
 
 if __name__ == "__main__":
