@@ -27,7 +27,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -35,10 +35,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from record import write_record
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from heldout.core.discovery import build
+from heldout.core.ensemble import Asymptote, asymptote, ensemble_losses
 from heldout.core.losses import DocumentLosses
 from heldout.lm.head import scored_nats
 from heldout.lm.nll import evaluating
@@ -52,14 +54,15 @@ from corpus import pack, read_corpus
 
 # G groups, N scored tokens, K members
 
-FOLDER = Path(".cache/data_efficiency")
+FOLDER = Path(".cache/data_efficiency_u")
 END = "<|endoftext|>"
 VOCABULARY = 640
 LENGTH = 128  # tokens of a window
 BATCH = 8  # windows of a step
 PASSAGE = 2400  # characters, about
-PASSAGES = 256  # of the training speeches, in U
-TIMES = (1, 2, 4)
+PASSAGES = 128  # of the training speeches, in U
+TOKENIZER_PASSAGES = 256  # the tokenizer learns from them
+TIMES = (1, 2, 4, 8)
 SPEECHES = {"validation": 24, "test": 60}
 HELD_OUT_PASSAGES = {"validation": 48, "test": 180}
 WIDTH = 96
@@ -68,18 +71,20 @@ WARMUP = 50  # steps
 FALL = 0.25  # the share of a training over which its rate falls to 0
 EMA = {"decay": 0.99}
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2]
-EPOCHS = [1, 2, 3, 4, 6, 8, 12, 16, 32]
-BASELINE_GRIDS = {"epochs": EPOCHS[:-1], "rate": RATES, "width": [WIDTH]}
-BASELINE_START = {"epochs": 4, "rate": 4e-3, "width": WIDTH}
+EPOCHS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]
+BASELINE_GRIDS = {"epochs": EPOCHS, "rate": RATES, "width": [WIDTH]}
+BASELINE_START = {"rate": 4e-3, "width": WIDTH}
+START_EPOCHS = {1: 12, 2: 4, 4: 4, 8: 4}
 GRIDS = {
     "rate": RATES,
     "decay": [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4],
-    "epochs": [2, 4, 8, 16],
+    "epochs": [8, 16, 32],
     "dropout": [0.0, 0.1],
 }
-START = {"epochs": 8, "rate": 4e-3, "decay": 0.8, "dropout": 0.0}
+START = {"epochs": 16, "rate": 4e-3, "decay": 0.8, "dropout": 0.0}
 MAX_TRIALS = 24
 MEMBERS = 5
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,15 @@ class Setting:
     @property
     def name(self) -> str:
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
+
+
+NOTE = (
+    "Times the data: where the unregularized baseline's own curve, L = E + B / D^beta through its "
+    "losses at 1, 2, 4 and 8 times U (each tuned on validation), is as low as the treatment; "
+    "interpolated, and never above largest_data. Intervals resample the test speeches, for the "
+    "regularized model the seeds too; the baseline has one seed, and the ensemble's members are "
+    "taken as they are."
+)
 
 
 class Data:
@@ -117,8 +131,10 @@ class Data:
             random.Random(1).shuffle(found)
             parts[name] = found[: HELD_OUT_PASSAGES.get(name, PASSAGES * TIMES[-1])]
         self.parts = parts
-        self.tokenizer = trained_tokenizer([text for _, text in parts["train"][:PASSAGES]])
-        self.train = [self.tokenizer(text).input_ids for _, text in parts["train"]]
+        self.tokenizer = trained_tokenizer(
+            [text for _, text in parts["train"][:TOKENIZER_PASSAGES]]
+        )
+        self.train = [self.tokenizer(text).input_ids for text in texts]
 
     @cached_property
     def sha256(self) -> str:
@@ -151,7 +167,7 @@ def passages(speech: str) -> list[str]:
 
 
 def trained_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE, learned from the U passages alone."""
+    """Byte-level BPE."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -365,8 +381,7 @@ def searched(
 ) -> CoordinateSearch:
     """A coordinate search whose trials are appended to a file and never run again."""
     path = FOLDER / f"search_{name}.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    known = [Tried.from_json(json.loads(line)) for line in lines]
+    known = [Tried.from_json(json.loads(line)) for line in lines_of(path.stem)]
 
     def evaluate(point: Point) -> DocumentLosses | None:
         setting, epochs = setting_at(base, point)
@@ -401,7 +416,8 @@ def setting_at(base: Setting, point: Point) -> tuple[Setting, float]:
 
 def baseline(times: int, data: Data, held: Held) -> CoordinateSearch:
     base = Setting(times=times)
-    return searched(f"baseline_{times}", base, BASELINE_GRIDS, BASELINE_START, data, held)
+    start = {"epochs": START_EPOCHS[times], **BASELINE_START}
+    return searched(f"baseline_{times}", base, BASELINE_GRIDS, start, data, held)
 
 
 def regularized(data: Data, held: Held) -> CoordinateSearch:
@@ -527,11 +543,155 @@ def timed(stage: str) -> Iterator[None]:
         file.write(json.dumps(entry) + "\n")
 
 
+# Report
+
+
+def times_data(loss: float, sizes: list[float], losses: list[float]) -> float:
+    """Where the baseline's curve through (sizes, losses) is as low as ``loss``; never beyond it.
+
+    Sizes rise and losses fall. A loss between two sizes is placed on L = E + B / D^beta through
+    these two and the one before them (at the start, after them).
+    """
+    if loss >= losses[0]:
+        return sizes[0]
+    if loss <= losses[-1]:
+        return sizes[-1]
+    segment = next(k for k in range(len(sizes)) if loss > losses[k + 1])
+    first = min(max(segment - 1, 0), len(sizes) - 3)
+    (d1, d2, d3), (l1, l2, l3) = sizes[first : first + 3], losses[first : first + 3]
+
+    def share(beta: float, size: float) -> float:
+        """Of the way from the first loss to the third; log-linear as beta goes to 0."""
+        if abs(beta) < 1e-9:
+            return math.log(size / d1) / math.log(d3 / d1)
+        return (d1**-beta - size**-beta) / (d1**-beta - d3**-beta)
+
+    beta = bisected(lambda beta: share(beta, d2) - (l1 - l2) / (l1 - l3), -8.0, 8.0)
+    wanted = (l1 - loss) / (l1 - l3)
+    return bisected(lambda size: share(beta, size) - wanted, d1, d3)
+
+
+def bisected(rising: Callable[[float], float], low: float, high: float) -> float:
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
+    return (low + high) / 2
+
+
+def report(data: Data, validation: Held) -> None:
+    """The only stage that reads the test speeches."""
+    held = Held("test", data)
+    tokens_G = np.unique(held.groups_N, return_counts=True)[1]
+    searches: dict[str, CoordinateSearch] = {}
+    arms: dict[str, np.ndarray] = {}  # seeds or one, by groups: summed nats
+    trained: dict[str, tuple[Setting, float]] = {}
+
+    def nats_N(path: Path) -> np.ndarray:
+        return held.nats(torch.load(path, weights_only=True))
+
+    for times in TIMES:
+        name = f"baseline_{times}"
+        searches[name] = baseline(times, data, validation)
+        chosen = searches[name].chosen
+        assert chosen is not None
+        trained[name] = setting_at(Setting(times=times), chosen.point)
+        arms[name] = held.losses(nats_N(weights_path(*trained[name]))).nll_nats_D[None]
+    searches["regularized"] = regularized(data, validation)
+    trained["regularized"] = member_setting(data, validation, 0)
+    ensemble = ensemble_losses(np.stack([nats_N(p) for p in kept_members()]), held.groups_N)
+    arms["regularized"] = np.stack([ensemble.nats_SG[k] for k in range(MEMBERS)])
+    arms["ensemble"] = ensemble.nats_G(MEMBERS)[None]
+    arms["ensemble_limit"] = ensemble.fitted_nats_G()[None]
+    limit = asymptote(ensemble)
+    assert isinstance(limit, Asymptote)
+    students = {name: each for name, each in STUDENTS.items() if student_path(each).exists()}
+    for name, each in students.items():
+        arms[f"student_{name}"] = held.losses(nats_N(student_path(each))).nll_nats_D[None]
+
+    loss = {name: float(sums_SG.mean(0).sum() / tokens_G.sum()) for name, sums_SG in arms.items()}
+    sizes = [data.tokens(times) / data.tokens(1) for times in TIMES]
+    treatments = [name for name in arms if not name.startswith("baseline")]
+    resamples = [measured(loss, sizes, treatments)]
+    generator = np.random.default_rng(0)
+    for _ in range(RESAMPLES):
+        drawn_G = np.bincount(generator.integers(len(tokens_G), size=len(tokens_G)))
+        drawn_G = np.pad(drawn_G, (0, len(tokens_G) - len(drawn_G)))
+        again = {}
+        for name, sums_SG in arms.items():
+            seeds = generator.integers(len(sums_SG), size=len(sums_SG))
+            again[name] = float(sums_SG[seeds].mean(0) @ drawn_G / (tokens_G @ drawn_G))
+        resamples.append(measured(again, sizes, treatments))
+    figures = dict(resamples[0])
+    for name in resamples[0]:
+        low, high = np.quantile([each[name] for each in resamples[1:]], [0.025, 0.975])
+        figures |= {f"{name}_low": float(low), f"{name}_high": float(high)}
+    best = min(students, key=lambda each: validation_loss(student_path(students[each]), validation))
+    for suffix in ("", "_low", "_high"):
+        figures[f"times_data{suffix}"] = figures[f"times_data_ensemble{suffix}"]
+        figures[f"times_data_student{suffix}"] = figures[f"times_data_student_{best}{suffix}"]
+        figures[f"distilled_share{suffix}"] = figures[f"share_student_{best}{suffix}"]
+        figures[f"distilled_share_of_ensembling{suffix}"] = figures[
+            f"share_of_ensembling_student_{best}{suffix}"
+        ]
+    figures |= {f"nats_per_token_{name}": value for name, value in loss.items()}
+    figures |= {
+        "largest_data": sizes[-1],
+        "tokens_u": data.tokens(1),
+        "parameters": sum(p.numel() for p in new_model(WIDTH, 0).parameters()),
+        "members": MEMBERS,
+        "ensemble_limit_low": limit.limit.interval.low,
+        "ensemble_limit_high": limit.limit.interval.high,
+        "test_speeches": len(tokens_G),
+        "test_tokens": int(tokens_G.sum()),
+        "core_minutes": sum(json.loads(line)["seconds"] for line in lines_of("seconds")) / 60,
+    }
+    table = [
+        {"arm": name, "times": setting.times, "epochs": epochs, **asdict(setting)}
+        | {"certificate": searches[name].to_json()}
+        for name, (setting, epochs) in trained.items()
+    ]
+    table += [{"arm": f"student_{name}", **asdict(each)} for name, each in students.items()]
+    path = write_record(
+        "data_efficiency",
+        figures,
+        table=table,
+        seeds=list(range(MEMBERS)),
+        data_sha256=data.sha256,
+        command="python benchmarks/data_efficiency.py --report",
+        note=NOTE,
+    )
+    print(json.dumps(figures, indent=1), path)
+
+
+def validation_loss(path: Path, validation: Held) -> float:
+    nats_N = validation.nats(torch.load(path, weights_only=True))
+    return validation.losses(nats_N).nats_per_token
+
+
+def lines_of(name: str) -> list[str]:
+    path = FOLDER / f"{name}.jsonl"
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def measured(loss: dict[str, float], sizes: list[float], treatments: list[str]) -> dict[str, float]:
+    curve = [loss[f"baseline_{times}"] for times in TIMES]
+    found = {f"times_data_{name}": times_data(loss[name], sizes, curve) for name in treatments}
+    gain = curve[0] - loss["ensemble"]
+    for name in treatments:
+        if name.startswith("student_"):
+            found[f"share_{name}"] = (curve[0] - loss[name]) / gain
+            found[f"share_of_ensembling_{name}"] = (loss["regularized"] - loss[name]) / (
+                loss["regularized"] - loss["ensemble"]
+            )
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tune-baseline", type=int, nargs="*", choices=TIMES, metavar="TIMES")
     parser.add_argument("--search", action="store_true")
     parser.add_argument("--members", type=int, nargs="*", metavar="SEED")
+    parser.add_argument("--report", action="store_true")
     parser.add_argument("--distill", choices=list(STUDENTS), nargs="*")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -549,6 +709,8 @@ def main() -> None:
     if options.distill is not None:
         for name in options.distill or list(STUDENTS):
             distill(STUDENTS[name], data, held)
+    if options.report:
+        report(data, held)
 
 
 if __name__ == "__main__":
