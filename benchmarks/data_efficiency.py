@@ -131,9 +131,8 @@ class Data:
             random.Random(1).shuffle(found)
             parts[name] = found[: HELD_OUT_PASSAGES.get(name, PASSAGES * TIMES[-1])]
         self.parts = parts
-        self.tokenizer = trained_tokenizer(
-            [text for _, text in parts["train"][:TOKENIZER_PASSAGES]]
-        )
+        texts = [text for _, text in parts["train"]]
+        self.tokenizer = trained_tokenizer(texts[:TOKENIZER_PASSAGES])
         self.train = [self.tokenizer(text).input_ids for text in texts]
 
     @cached_property
