@@ -84,6 +84,7 @@ GRIDS = {
 START = {"epochs": 16, "rate": 4e-3, "decay": 0.8, "dropout": 0.0}
 MAX_TRIALS = 24
 MEMBERS = 5
+SAMPLED_WINDOWS, SAMPLED_AT_ONCE = 1024, 256
 RESAMPLES = 2000
 
 
@@ -448,22 +449,20 @@ def teacher_folder(seed: int) -> Path:
 
 
 @torch.no_grad()
-def sampled_windows(data: Data, number: int) -> list[list[int]]:
+def sampled(part: int, data: Data) -> list[list[int]]:
     """Text of the ensemble itself: 8 tokens of the U passages, then drawn from the mean."""
-    path = FOLDER / f"sampled_{number}.npy"
+    path = FOLDER / f"sampled_{part}.npy"
     if not path.exists():
-        with timed("sampling"):
+        with timed(f"sampling {part}"):
             models = [put_in(torch.load(weights, weights_only=True)) for weights in kept_members()]
-            generator = torch.Generator().manual_seed(0)
-            stream = pack(data.train[:PASSAGES], data.tokenizer.eos_token_id, 8)
-            starts_BT = torch.tensor(stream)
+            generator = torch.Generator().manual_seed(part)
+            starts_BT = torch.tensor(pack(data.train[:PASSAGES], data.tokenizer.eos_token_id, 8))
             found = []
-            for first in range(0, number, 256):
-                size = min(256, number - first)
-                rows_B = torch.randint(len(starts_BT), (size,), generator=generator)
+            for _ in range(SAMPLED_WINDOWS // SAMPLED_AT_ONCE):
+                rows_B = torch.randint(len(starts_BT), (SAMPLED_AT_ONCE,), generator=generator)
                 found.append(continued(models, starts_BT[rows_B], generator))
-            np.save(path, torch.cat(found).numpy().astype(np.int16))
-    return np.load(path).astype(np.int64).tolist()
+            np.save(path, torch.cat(found).numpy())
+    return np.load(path).tolist()
 
 
 def continued(models: list, ids_BT: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -489,7 +488,7 @@ class Student:
     """One distilled model: what it reads, and how long."""
 
     name: str
-    sampled: int  # windows drawn from the ensemble, in every epoch
+    sampled_parts: int  # drawn from the ensemble, which every epoch has beside the U passages
     epochs: int
     decay: float
 
@@ -497,12 +496,12 @@ class Student:
 def distill(student: Student, data: Data, held: Held) -> None:
     path = student_path(student)
     if not path.exists():
-        sampled = sampled_windows(data, student.sampled) if student.sampled else []
+        parts = [sampled(part, data) for part in range(student.sampled_parts)]
         setting, _ = member_setting(data, held, STUDENT_SEED)
         setting = replace(setting, decay=student.decay, dropout=0.0)
         teachers = [str(teacher_folder(seed)) for seed in range(MEMBERS)]
         teaching = build("regularizer", "distillation", {"teachers": teachers, "weight": 1.0})
-        training = Training(setting, data, [teaching], sampled)
+        training = Training(setting, data, [teaching], sum(parts, []))
         half = FOLDER / f"student_{student.name}.pt"
         if half.exists():
             training.load(half)
@@ -526,8 +525,8 @@ STUDENT_SEED = 100
 STUDENTS = {
     student.name: student
     for student in (
-        Student("sampled", sampled=6144, epochs=4, decay=0.1),
-        Student("own_text", sampled=0, epochs=16, decay=0.1),
+        Student("sampled", sampled_parts=3, epochs=4, decay=0.1),
+        Student("own_text", sampled_parts=0, epochs=16, decay=0.4),
     )
 }
 
@@ -690,6 +689,7 @@ def main() -> None:
     parser.add_argument("--tune-baseline", type=int, nargs="*", choices=TIMES, metavar="TIMES")
     parser.add_argument("--search", action="store_true")
     parser.add_argument("--members", type=int, nargs="*", metavar="SEED")
+    parser.add_argument("--sample", type=int, nargs="+", metavar="PART", help="parts beforehand")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--distill", choices=list(STUDENTS), nargs="*")
     options = parser.parse_args()
@@ -705,6 +705,8 @@ def main() -> None:
         print(regularized(data, held).sentence, flush=True)
     if options.members is not None:
         members(options.members or list(range(MEMBERS)), data, held)
+    for part in options.sample or []:
+        sampled(part, data)
     if options.distill is not None:
         for name in options.distill or list(STUDENTS):
             distill(STUDENTS[name], data, held)
