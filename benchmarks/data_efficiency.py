@@ -496,12 +496,12 @@ class Student:
 def distill(student: Student, data: Data, held: Held) -> None:
     path = student_path(student)
     if not path.exists():
-        parts = [sampled(part, data) for part in range(student.sampled_parts)]
+        windows = [ids for part in range(student.sampled_parts) for ids in sampled(part, data)]
         setting, _ = member_setting(data, held, STUDENT_SEED)
         setting = replace(setting, decay=student.decay, dropout=0.0)
         teachers = [str(teacher_folder(seed)) for seed in range(MEMBERS)]
         teaching = build("regularizer", "distillation", {"teachers": teachers, "weight": 1.0})
-        training = Training(setting, data, [teaching], sum(parts, []))
+        training = Training(setting, data, [teaching], windows)
         half = FOLDER / f"student_{student.name}.pt"
         if half.exists():
             training.load(half)
