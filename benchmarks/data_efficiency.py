@@ -32,6 +32,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,10 +43,13 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrained
 from heldout.core.discovery import build
 from heldout.core.ensemble import Asymptote, asymptote, ensemble_losses
 from heldout.core.losses import DocumentLosses
+from heldout.core.regularizer import Regularizer, TokenSum
 from heldout.lm.head import scored_nats
 from heldout.lm.nll import evaluating
+from heldout.lm.passes import Passes
 from heldout.lm.tokenize import Window, collate
 from heldout.lm.weights import copies, trained_parameters
+from heldout.regularizers.distillation import distillation_nats, teacher_log_probs
 from heldout.search.coordinate import CoordinateSearch, Point, Tried, search_coordinates
 from heldout.training.steps import Steps
 
@@ -84,7 +88,7 @@ GRIDS = {
 START = {"epochs": 16, "rate": 4e-3, "decay": 0.8, "dropout": 0.0}
 MAX_TRIALS = 24
 MEMBERS = 5
-SAMPLED_WINDOWS, SAMPLED_AT_ONCE = 1024, 256
+SAMPLED_WINDOWS = 512  # of a part
 RESAMPLES = 2000
 
 
@@ -215,30 +219,35 @@ def regularizers_of(setting: Setting) -> list:
 class Training:
     """A model that can be put at any step of its trunk and brought to an end from there."""
 
-    def __init__(self, setting: Setting, data: Data, more_regularizers=(), sampled=()):
+    def __init__(self, setting: Setting, data: Data, more_regularizers=()):
         self.setting = setting
         self.documents = data.train[: setting.times * PASSAGES]
-        self.sampled = list(sampled)  # whole windows, which every epoch has beside the documents
         self.end_id = data.tokenizer.eos_token_id
         self.model = new_model(setting.width, setting.seed)
         self.steps = Steps(self.model, [*regularizers_of(setting), *more_regularizers])
         groups = self.steps.parameter_groups(setting.rate)
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=True)
-        self.blocks: dict[int, list[list[int]]] = {}
-        self.steps_per_epoch = len(self.of_epoch(0)) // BATCH
-        self.losses: list[float] = []
+        self.windows: torch.Tensor | None = None  # read these, in place of the documents
+        self.epoch_at_hand: tuple[int, torch.Tensor, list[int]] | None = None
 
-    def of_epoch(self, epoch: int) -> list[list[int]]:
-        """Windows in the order of that epoch."""
-        if epoch not in self.blocks:
-            documents = list(self.documents)
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.of_epoch(0)[0]) // BATCH
+
+    def of_epoch(self, epoch: int) -> tuple[torch.Tensor, list[int]]:
+        """All windows of that epoch, and the order in which they are read."""
+        if self.epoch_at_hand is None or self.epoch_at_hand[0] != epoch:
             order = random.Random(f"{self.setting.seed}-{epoch}")
-            if self.setting.treated:
-                order.shuffle(documents)
-            cut = pack(documents, self.end_id, LENGTH) + self.sampled
-            order.shuffle(cut)
-            self.blocks = {epoch: cut}
-        return self.blocks[epoch]
+            windows = self.windows
+            if windows is None:
+                documents = list(self.documents)
+                if self.setting.treated:
+                    order.shuffle(documents)
+                windows = torch.tensor(pack(documents, self.end_id, LENGTH))
+            places = list(range(len(windows)))
+            order.shuffle(places)
+            self.epoch_at_hand = epoch, windows, places
+        return self.epoch_at_hand[1:]
 
     def run(self, last: int, falls_from: int | None = None) -> None:
         """Train up to step ``last``, with the rate falling to 0 from ``falls_from``."""
@@ -251,12 +260,13 @@ class Training:
                 for group in self.optimizer.param_groups:
                     group["lr"] = self.setting.rate * factor
                 epoch, place = divmod(step, self.steps_per_epoch)
-                ids = torch.tensor(self.of_epoch(epoch)[place * BATCH : (place + 1) * BATCH])
+                windows, places = self.of_epoch(epoch)
+                rows = places[place * BATCH : (place + 1) * BATCH]
+                batch = {"input_ids": windows[rows], "labels": windows[rows]}
                 torch.manual_seed(1_000_003 * self.setting.seed + step)
-                loss = self.steps.gradient([{"input_ids": ids, "labels": ids}])
+                loss = self.steps.gradient([{**batch, "row_index": torch.tensor(rows)}])
                 if not math.isfinite(loss):
                     raise FloatingPointError(f"step {step}")
-                self.losses = [*self.losses[-99:], loss]
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
                 self.optimizer.step()
                 self.steps.done(self.optimizer)
@@ -449,20 +459,45 @@ def teacher_folder(seed: int) -> Path:
 
 
 @torch.no_grad()
-def sampled(part: int, data: Data) -> list[list[int]]:
-    """Text of the ensemble itself: 8 tokens of the U passages, then drawn from the mean."""
-    path = FOLDER / f"sampled_{part}.npy"
+def read_by_student(part: int, data: Data) -> tuple[torch.Tensor, torch.Tensor]:
+    """Windows, and the ensemble's log-probabilities of every next token, float16.
+
+    Part 0 is the U passages; of all others, the ensemble itself has written the text: it goes on
+    from 8 tokens of the U passages.
+    """
+    path = FOLDER / f"student_part_{part}.pt"
     if not path.exists():
-        with timed(f"sampling {part}"):
+        with timed(f"part {part}"):
             models = [put_in(torch.load(weights, weights_only=True)) for weights in kept_members()]
-            generator = torch.Generator().manual_seed(part)
-            starts_BT = torch.tensor(pack(data.train[:PASSAGES], data.tokenizer.eos_token_id, 8))
-            found = []
-            for _ in range(SAMPLED_WINDOWS // SAMPLED_AT_ONCE):
-                rows_B = torch.randint(len(starts_BT), (SAMPLED_AT_ONCE,), generator=generator)
-                found.append(continued(models, starts_BT[rows_B], generator))
-            np.save(path, torch.cat(found).numpy())
-    return np.load(path).tolist()
+            documents = data.train[:PASSAGES]
+            if part:
+                generator = torch.Generator().manual_seed(part)
+                starts_BT = torch.tensor(pack(documents, data.tokenizer.eos_token_id, 8))
+                rows_B = torch.randint(len(starts_BT), (SAMPLED_WINDOWS,), generator=generator)
+                ids_BT = continued(models, starts_BT[rows_B], generator)
+            else:
+                ids_BT = torch.tensor(pack(documents, data.tokenizer.eos_token_id, LENGTH))
+            logs = [
+                teacher_log_probs(models, {"input_ids": ids, "labels": ids}).half()
+                for ids in ids_BT.split(32)
+            ]
+            partial = path.with_suffix(".partial")
+            torch.save((ids_BT, torch.cat(logs).view(len(ids_BT), LENGTH - 1, -1)), partial)
+            partial.replace(path)
+    return torch.load(path, weights_only=True)
+
+
+@dataclass(frozen=True)
+class Taught(Regularizer):
+    """Distillation from predictions that were computed once: nothing but the divergence."""
+
+    log_BTV: Any = None
+
+    def extra_loss(self, passes: Passes, batch: dict[str, Any]) -> TokenSum:
+        task = passes.task
+        teacher_log_NV = self.log_BTV[batch["row_index"]].float().flatten(0, 1)
+        whole_N = distillation_nats(task.logits(), teacher_log_NV, task.targets_N, weight=1.0)
+        return TokenSum(whole_N.sum() - task.cross_entropy())
 
 
 def continued(models: list, ids_BT: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -488,7 +523,7 @@ class Student:
     """One distilled model: what it reads, and how long."""
 
     name: str
-    sampled_parts: int  # drawn from the ensemble, which every epoch has beside the U passages
+    parts: int  # that the ensemble has written, read beside the U passages
     epochs: int
     decay: float
 
@@ -496,12 +531,12 @@ class Student:
 def distill(student: Student, data: Data, held: Held) -> None:
     path = student_path(student)
     if not path.exists():
-        windows = [ids for part in range(student.sampled_parts) for ids in sampled(part, data)]
         setting, _ = member_setting(data, held, STUDENT_SEED)
         setting = replace(setting, decay=student.decay, dropout=0.0)
-        teachers = [str(teacher_folder(seed)) for seed in range(MEMBERS)]
-        teaching = build("regularizer", "distillation", {"teachers": teachers, "weight": 1.0})
-        training = Training(setting, data, [teaching], windows)
+        parts = [read_by_student(part, data) for part in range(student.parts + 1)]
+        taught = Taught(log_BTV=torch.cat([log_BTV for _, log_BTV in parts]))
+        training = Training(setting, data, [taught])
+        training.windows = torch.cat([ids_BT for ids_BT, _ in parts])
         half = FOLDER / f"student_{student.name}.pt"
         if half.exists():
             training.load(half)
@@ -525,8 +560,8 @@ STUDENT_SEED = 100
 STUDENTS = {
     student.name: student
     for student in (
-        Student("sampled", sampled_parts=3, epochs=4, decay=0.1),
-        Student("own_text", sampled_parts=0, epochs=16, decay=0.4),
+        Student("sampled", parts=4, epochs=6, decay=0.1),
+        Student("own_text", parts=0, epochs=16, decay=0.4),
     )
 }
 
@@ -706,7 +741,7 @@ def main() -> None:
     if options.members is not None:
         members(options.members or list(range(MEMBERS)), data, held)
     for part in options.sample or []:
-        sampled(part, data)
+        read_by_student(part, data)
     if options.distill is not None:
         for name in options.distill or list(STUDENTS):
             distill(STUDENTS[name], data, held)
