@@ -670,14 +670,19 @@ def report(data: Data, validation: Held) -> None:
     for name in resamples[0]:
         low, high = np.quantile([each[name] for each in resamples[1:]], [0.025, 0.975])
         figures |= {f"{name}_low": float(low), f"{name}_high": float(high)}
-    best = min(students, key=lambda each: validation_loss(student_path(students[each]), validation))
     for suffix in ("", "_low", "_high"):
         figures[f"times_data{suffix}"] = figures[f"times_data_ensemble{suffix}"]
-        figures[f"times_data_student{suffix}"] = figures[f"times_data_student_{best}{suffix}"]
-        figures[f"distilled_share{suffix}"] = figures[f"share_student_{best}{suffix}"]
-        figures[f"distilled_share_of_ensembling{suffix}"] = figures[
-            f"share_of_ensembling_student_{best}{suffix}"
-        ]
+    if students:
+        on_validation = {
+            name: validation_loss(student_path(students[name]), validation) for name in students
+        }
+        best = min(students, key=on_validation.__getitem__)
+        for suffix in ("", "_low", "_high"):
+            figures[f"times_data_student{suffix}"] = figures[f"times_data_student_{best}{suffix}"]
+            figures[f"distilled_share{suffix}"] = figures[f"share_student_{best}{suffix}"]
+            figures[f"distilled_share_of_ensembling{suffix}"] = figures[
+                f"share_of_ensembling_student_{best}{suffix}"
+            ]
     figures |= {f"nats_per_token_{name}": value for name, value in loss.items()}
     figures |= {
         "largest_data": sizes[-1],
