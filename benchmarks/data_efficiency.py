@@ -452,22 +452,15 @@ def member_setting(seed: int) -> tuple[Setting, float]:
     return setting_at(Setting(treated=True, seed=seed), CHOSEN)
 
 
-def members(seeds: list[int], data: Data, held: Held) -> None:
-    """Trainings that differ in their seed alone, as folders that any teacher may lie in."""
+def members(seeds: list[int], data: Data) -> None:
+    """Trainings that differ in their seed alone."""
     for seed in seeds:
         with timed(f"member {seed}"):
-            weights = train(*member_setting(seed), data)
-        model = put_in(weights)
-        folder = teacher_folder(seed)
-        model.save_pretrained(folder)
-        data.tokenizer.save_pretrained(folder)
-        torch.save(weights, folder / "weights.pt")
-        loss = held.losses(held.nats(weights)).nats_per_token
-        print(f"member {seed}: {loss:.4f}", flush=True)
+            train(*member_setting(seed), data)
 
 
-def teacher_folder(seed: int) -> Path:
-    return FOLDER / "teachers" / str(seed)
+def kept_members() -> list[Path]:
+    return [weights_path(*member_setting(seed)) for seed in range(MEMBERS)]
 
 
 @torch.no_grad()
@@ -526,10 +519,6 @@ def continued(models: list, ids_BT: torch.Tensor, generator: torch.Generator) ->
     return ids_BT
 
 
-def kept_members() -> list[Path]:
-    return [teacher_folder(seed) / "weights.pt" for seed in range(MEMBERS)]
-
-
 @dataclass(frozen=True)
 class Student:
     """One distilled model: what it reads, and how long."""
@@ -572,7 +561,7 @@ STUDENT_SEED = 100
 STUDENTS = {
     student.name: student
     for student in (
-        Student("sampled", parts=4, epochs=6, decay=0.1),
+        Student("sampled", parts=2, epochs=6, decay=0.1),
         Student("own_text", parts=0, epochs=16, decay=0.4),
     )
 }
@@ -756,7 +745,7 @@ def main() -> None:
     if options.search:
         print(regularized(data, held, trains=True).sentence, flush=True)
     if options.members is not None:
-        members(options.members or list(range(MEMBERS)), data, held)
+        members(options.members or list(range(MEMBERS)), data)
     for part in options.sample or []:
         read_by_student(part, data)
     if options.distill is not None:
