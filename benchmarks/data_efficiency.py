@@ -58,7 +58,7 @@ from corpus import pack, read_corpus
 
 # G groups, N scored tokens, K members
 
-FOLDER = Path(".cache/data_efficiency_u")
+FOLDER = Path(".cache/data_efficiency")
 END = "<|endoftext|>"
 VOCABULARY = 640
 LENGTH = 128  # tokens of a window
