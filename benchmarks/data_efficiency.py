@@ -78,7 +78,7 @@ RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2]
 EPOCHS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]
 BASELINE_GRIDS = {"epochs": EPOCHS, "rate": RATES, "width": [WIDTH]}
 BASELINE_START = {"rate": 4e-3, "width": WIDTH}
-START_EPOCHS = {1: 12, 2: 4, 4: 4, 8: 4}
+START_EPOCHS = {1: 12, 2: 4, 4: 6}
 GRIDS = {
     "decay": [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4],
     "rate": RATES,
