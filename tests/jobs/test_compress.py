@@ -13,8 +13,9 @@ from heldout.cli import main as cli
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.progress import Progress
 from heldout.jobs.capacity import random_tokenizer
-from heldout.jobs.compress import block_ends, compress
+from heldout.jobs.compress import compress
 from heldout.jobs.compressors import XZ_PRESET, general_compressors
+from heldout.jobs.prequential import block_ends
 from heldout.jobs.two_part import adaptive_bits
 from heldout.lm.load import from_scratch
 

@@ -23,6 +23,7 @@ from heldout.core.ensemble import (
 )
 from heldout.core.ensemble_result import EnsembleResult, Member, ServingCost, SizeLoss
 from heldout.core.errors import Interrupted, UserError
+from heldout.core.files import write_text
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.progress import Progress
@@ -430,7 +431,4 @@ def _name(number: int) -> str:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    partial = path.with_name(path.name + ".partial")
-    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")

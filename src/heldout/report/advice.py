@@ -7,6 +7,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from heldout.core.advice import Advice
+from heldout.core.files import write_text
 from heldout.core.learning_curve import LearningCurve
 from heldout.report import palette, words
 from heldout.report.chart import Chart, Key, blank, horizontal, line, log_axis, marker
@@ -30,9 +31,7 @@ class Picture:
 
 def write_advice(advice: Advice, picture: Picture | None, path: Path) -> Path:
     """Write one self-contained HTML file; whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(render_advice(advice, picture), encoding="utf-8")
-    return partial.replace(path)
+    return write_text(path, render_advice(advice, picture))
 
 
 def render_advice(advice: Advice, picture: Picture | None) -> str:

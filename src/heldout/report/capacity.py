@@ -6,6 +6,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from heldout.core.capacity import CapacityResult, Filled
+from heldout.core.files import write_text
 from heldout.report import palette, words
 from heldout.report.chart import Chart, Key, blank, horizontal, line, marker, plain
 from heldout.report.page import render_page
@@ -15,9 +16,7 @@ PUBLISHED = 3.6  # bits per parameter of GPT-style models after 1e6 steps, Morri
 
 def write_capacity(result: CapacityResult, path: Path) -> Path:
     """Write one self-contained HTML file; whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(render_capacity(result), encoding="utf-8")
-    return partial.replace(path)
+    return write_text(path, render_capacity(result))
 
 
 def render_capacity(result: CapacityResult) -> str:

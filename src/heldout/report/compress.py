@@ -6,6 +6,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from heldout.core.compression import Block, CompressResult
+from heldout.core.files import write_text
 from heldout.core.measurement import Measurement
 from heldout.report import words
 from heldout.report.chart import Chart, Key, band, blank, line, marker
@@ -24,9 +25,7 @@ NAMES = {
 
 def write_compress(result: CompressResult, path: Path) -> Path:
     """Write one self-contained HTML file; whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(render_compress(result), encoding="utf-8")
-    return partial.replace(path)
+    return write_text(path, render_compress(result))
 
 
 def render_compress(result: CompressResult) -> str:

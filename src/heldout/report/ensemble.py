@@ -5,6 +5,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from heldout.core.ensemble_result import EnsembleResult
+from heldout.core.files import write_text
 from heldout.core.measurement import Measurement
 from heldout.report import words
 from heldout.report.chart import Chart, Key, band, blank, horizontal, line, marker
@@ -20,9 +21,7 @@ NAMES = {
 
 def write_ensemble(result: EnsembleResult, path: Path) -> Path:
     """Write one self-contained HTML file; whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(render_ensemble(result), encoding="utf-8")
-    return partial.replace(path)
+    return write_text(path, render_ensemble(result))
 
 
 def render_ensemble(result: EnsembleResult) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
+from heldout.core.files import write_text
 from heldout.core.measurement import Interval, Measurement, NotMeasured
 from heldout.report import words
 from heldout.report.chart import (
@@ -123,9 +124,7 @@ class HyperfitPage:
 
 def write_hyperfit(shown: HyperfitPage, path: Path) -> Path:
     """Write one self-contained HTML file; whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(render_hyperfit(shown), encoding="utf-8")
-    return partial.replace(path)
+    return write_text(path, render_hyperfit(shown))
 
 
 def render_hyperfit(shown: HyperfitPage) -> str:

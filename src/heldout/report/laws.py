@@ -10,6 +10,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
+from heldout.core.files import write_text
 from heldout.report import palette, words
 from heldout.report.chart import (
     Chart,
@@ -105,9 +106,7 @@ class LawsPage:
 
 def write_laws(shown: LawsPage, path: Path) -> Path:
     """Write one self-contained HTML file; whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(render_laws(shown), encoding="utf-8")
-    return partial.replace(path)
+    return write_text(path, render_laws(shown))
 
 
 def render_laws(shown: LawsPage) -> str:

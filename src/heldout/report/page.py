@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from heldout.core.files import write_text
 from heldout.core.run import Run
 from heldout.report import comparison, palette, sections, single, words
 from heldout.report.chart import Chart
@@ -36,9 +37,7 @@ def write_report(run: Run) -> Path:
 
 def write_comparison(runs: Sequence[Run], path: Path) -> Path:
     """Write one page with several runs side by side; whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(render_report(list(runs)), encoding="utf-8")
-    return partial.replace(path)
+    return write_text(path, render_report(list(runs)))
 
 
 def render_report(runs: list[Run]) -> str:
