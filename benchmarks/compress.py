@@ -1,4 +1,4 @@
-"""Prequential code length of real text by the embedded model, beside zlib and xz.
+"""Prequential code length of real text by the embedded model, beside zlib, xz and zstd.
 
     python benchmarks/compress.py
 

@@ -42,9 +42,35 @@ def test_settings_reach_every_kind_of_field():
     assert recipe.train.report_to == ("tensorboard",)
 
 
+def test_grids_are_written_as_tables_or_as_dotted_keys():
+    written = """
+    [search.grids]
+    train.max_epochs = [1, 2]
+    "train.learning_rate" = [1e-3, 2e-3]
+    [search.grids.regularizers.weight_decay]
+    rate = [0, 0.1]
+    """
+    recipe = recipe_from_table(tomllib.loads(written))
+    assert recipe.search.grids == {
+        "train.max_epochs": (1.0, 2.0),
+        "train.learning_rate": (1e-3, 2e-3),
+        "regularizers.weight_decay.rate": (0.0, 0.1),
+    }
+    assert recipe_from_table(tomllib.loads(recipe.to_toml())) == recipe
+    bare = load_recipe("default", ["search.learning_rates=[.001, 1e-2]"])
+    assert bare.search.learning_rates == (0.001, 0.01)
+    one = load_recipe("pretrain_little_data", ["search.grids.train.max_epochs=[2, 16]"])
+    assert one.search.grids["train.max_epochs"] == (2.0, 16.0)
+    assert "train.learning_rate" in one.search.grids, "the others stay"
+    assert not load_recipe("pretrain_little_data", ["search.grids={}"]).search.grids
+
+
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
+        ("search.grids.train.max_epochs=[2, 1]", "search.grids must be rising numbers under each"),
+        ("search.grids.train.max_epochs=[]", "search.grids must be rising numbers under each"),
+        ("search.grids.train.max_epochs=many", "search.grids.train.max_epochs must be a number"),
         (
             "train.learning_rat=1",
             "Unknown recipe key 'train.learning_rat': did you mean 'learning_rate'?",

@@ -1,6 +1,7 @@
 import json
 import lzma
 import math
+import sys
 import zlib
 from importlib import resources
 from pathlib import Path
@@ -14,10 +15,15 @@ from heldout.core.errors import Interrupted, UserError
 from heldout.core.progress import Progress
 from heldout.jobs.capacity import random_tokenizer
 from heldout.jobs.compress import compress
-from heldout.jobs.compressors import XZ_PRESET, general_compressors
+from heldout.jobs.compressors import XZ_PRESET, ZSTD_LEVEL, general_compressors
 from heldout.jobs.prequential import block_ends
 from heldout.jobs.two_part import adaptive_bits
 from heldout.lm.load import from_scratch
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 WORDS = ["a", *(f"a{index}" for index in range(1, 8))]
 CHANCES = np.array([0.5, 0.25, 0.125, 0.0625, 0.0625, 0, 0, 0])
@@ -175,15 +181,19 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(strategy, family, tmp_pa
         compress(data, **{**call, "blocks": 2}, out=tmp_path / "parts")
 
 
-def test_general_compressors_are_those_of_the_standard_library(topics_text):
+def test_general_compressors_are_the_known_ones_at_their_strongest(topics_text):
     texts = [text for text in topics_text.split("\n\n")[:300] if text]
     ends = [10, 100, len(texts)]
-    found, _ = general_compressors(texts, ends)
+    found = general_compressors(texts, ends)
     by_name = {each.name: each for each in found}
     joined = "\0".join(texts).encode()
     assert by_name["zlib"].bits == 8 * len(zlib.compress(joined, 9))
     assert by_name["zlib"].document_bits_D.sum() == by_name["zlib"].bits
     assert by_name["xz"].bits == 8 * len(lzma.compress(joined, preset=XZ_PRESET))
+    assert by_name["zstd"].bits == 8 * len(zstd.compress(joined, level=ZSTD_LEVEL))
+    assert all(
+        len(zstd.compress(joined, level=level)) >= by_name["zstd"].bits / 8 for level in (3, 19)
+    )
     first = "\0".join(texts[:10]).encode()
     assert by_name["zlib"].block_bits[0] == 8 * len(zlib.compress(first, 9))
 

@@ -96,6 +96,16 @@ def test_members_differ_in_their_seed_alone(result, folder):
     assert len({member.nats_per_token for member in result.members}) == 3
 
 
+def test_grids_are_searched_once_for_the_first_member(family, tmp_path):
+    settings = [*SETTINGS, "train.max_epochs=1", "search.grids.train.max_epochs=[1, 2]"]
+    ensemble(**{**family, "settings": settings}, members=2, out=tmp_path)
+    first, second = (Run.open(tmp_path / f"member-{number}") for number in (0, 1))
+    chosen = first.read_json("tuning.json")["chosen"]
+    assert chosen == {"train.max_epochs": 2.0}, "the second epoch gains on so short a training"
+    assert not second.path("tuning.json").exists()
+    assert second.recipe == first.recipe.replace(train={"seed": first.recipe.train.seed + 1})
+
+
 def test_losses_are_those_of_the_averaged_distributions(result, folder):
     """By whole distributions of the kept models, in the same windows, on the sealed test."""
     run = Run.open(folder / "member-0")

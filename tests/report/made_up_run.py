@@ -279,6 +279,40 @@ def _before_training(run: Run) -> None:
             "chosen": 3e-4,
         },
     )
+    run.write_json("tuning.json", tuning())
+
+
+def tuning() -> dict:
+    """The certificate of a search over epochs and decay, one neighbor of which diverged."""
+    compared = [
+        ("train.max_epochs", 2.5, 0.031, (0.012, 0.05)),
+        ("train.max_epochs", 10.0, 0.004, (-0.006, 0.015)),
+        ("regularizers.weight_decay.rate", 0.2, 0.02, (0.004, 0.037)),
+    ]
+    neighbors = [
+        {
+            "coordinate": key,
+            "value": value,
+            "loss": 2.86 + difference,
+            "difference": difference,
+            "interval": {"low": low, "high": high},
+            "verdict": "worse" if low > 0 else "not surely better",
+        }
+        for key, value, difference, (low, high) in compared
+    ]
+    empty = dict.fromkeys(("loss", "difference", "interval"))
+    last = {"coordinate": "regularizers.weight_decay.rate", "value": 0.8, "verdict": "diverged"}
+    return {
+        "schema": "heldout.tuning/1",
+        "chosen": {"train.max_epochs": 5.0, "regularizers.weight_decay.rate": 0.4},
+        "loss": 2.86,
+        "is_certified": True,
+        "sentence": "Certified after 7 points: none of the 4 neighbors is surely better.",
+        "edges": [],
+        "neighbors": [*neighbors, {**last, **empty}],
+        "trials": [],
+        "grids": {},
+    }
 
 
 def _histories(run: Run, shift: float) -> None:

@@ -187,6 +187,19 @@ def test_training_section_tells_search_checks_and_dropped_rows(run):
     assert search[2]["x"] == [3e-4]
 
 
+def test_training_section_shows_the_certificate_of_a_search_over_grids(run):
+    page = render_report([run])
+    text = page_text.visible(page)
+    assert "Certified after 7 points: none of the 4 neighbors is surely better." in text
+    assert "Rate 0.8 diverged." in text
+    drawn = charts(page)["grid-search"]["data"]
+    points = [trace for trace in drawn if trace["mode"] == "markers"]
+    assert [trace["x"] for trace in points] == [[0.031], [0.004], [0.02]]
+    assert "max epochs 2.5 in place of 5" in points[0]["hovertemplate"]
+    run.write_json("tuning.json", {"trials": [], "chosen": None})
+    assert "grid-search" not in charts(render_report([run])), "the search is not at its end"
+
+
 def test_all_measurements_and_what_was_not_measured(run):
     text = page_text.visible(render_report([run]))
     assert "minus fixed epochs, no regularization" in text
@@ -230,6 +243,7 @@ def test_failed_run_says_so(tmp_path):
         "data.json",
         "checks.json",
         "search.json",
+        "tuning.json",
         "history.jsonl",
         "control_history.jsonl",
         "measurements.json",
@@ -269,10 +283,10 @@ def test_any_missing_or_broken_file_leaves_the_rest(run, name, fault):
 
 
 def test_json_of_another_shape_is_named_and_not_drawn(run):
-    for name in ("checks.json", "search.json", "samples.json", "measurements.json"):
+    for name in ("checks.json", "search.json", "tuning.json", "samples.json", "measurements.json"):
         run.write_json(name, {"trials": [1], "measurements": 3})
     text = page_text.visible(render_report([run]))
-    for name in ("checks.json", "search.json", "samples.json", "measurements.json"):
+    for name in ("checks.json", "search.json", "tuning.json", "samples.json", "measurements.json"):
         assert name in text
 
 
@@ -354,7 +368,7 @@ def test_page_fetches_nothing_and_runs_only_its_own_scripts(run):
 def test_figures_have_text_alternatives(run):
     reader = page_text.read(render_report([run]))
     plots = [attrs for _, attrs in reader.elements if attrs.get("class") == "plot"]
-    assert len(plots) == 7
+    assert len(plots) == 8
     assert all(attrs["role"] == "img" and len(attrs["aria-label"]) > 40 for attrs in plots)
     tags = [tag for tag, _ in reader.elements]
     for landmark in ("header", "main", "nav", "footer"):

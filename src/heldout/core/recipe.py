@@ -72,12 +72,14 @@ class TrainSection:
 
 @dataclass(frozen=True)
 class SearchSection:
-    """The short search that sets the learning rate before the run."""
+    """The searches before the run: short ones for the learning rate, whole trainings for grids."""
 
     learning_rates: tuple[float, ...] = ()  # empty: step by factors of 3 until neighbors are worse
-    epochs: float = 1.0
+    epochs: float = 1.0  # of a training that sets the learning rate
     max_steps: int = 100
-    max_trials: int = 5
+    max_trials: int = 5  # trainings of either search
+    # Values of any number of the recipe, such as train.max_epochs: tried by coordinates; see fit.
+    grids: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,10 @@ def _share(value) -> bool:
     return 0 <= value < 0.8
 
 
+def _rising(values) -> bool:
+    return len(values) > 0 and list(values) == sorted(set(values))
+
+
 _RULES = [
     ("data", "validation_share", _share, "at least 0 and under .8"),
     ("data", "test_share", _share, "at least 0 and under .8"),
@@ -219,6 +225,7 @@ _RULES = [
     ("search", "epochs", lambda v: v > 0, "above 0"),
     ("search", "max_steps", lambda v: v >= 1, "1 or more"),
     ("search", "max_trials", lambda v: v >= 1, "1 or more"),
+    ("search", "grids", lambda v: all(map(_rising, v.values())), "rising numbers under each key"),
     ("eval", "per_epoch", lambda v: v > 0, "above 0"),
     ("eval", "batch_size", lambda v: v >= 1, "1 or more"),
     ("eval", "max_train_rows", lambda v: v >= 2, "2 or more"),
@@ -307,7 +314,9 @@ def _apply(table: dict[str, Any], setting: str) -> None:
 
 
 def _bare(text: str) -> Any:
-    """A word needs no quotes, and .5 is a number, though TOML has it otherwise."""
+    """A word needs no quotes, and .5 is a number, though TOML has it otherwise; in lists too."""
+    if text.startswith("[") and text.endswith("]"):
+        return [_bare(item.strip()) for item in text[1:-1].split(",") if item.strip()]
     try:
         return float(text)
     except ValueError:
@@ -345,10 +354,11 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
     if origin is dict:
         if not isinstance(value, dict):
             raise UserError(f"{name} must be a table, got {value!r}.")
-        if args[1] is not Any and get_origin(args[1]) is dict:
-            for key, entry in value.items():
-                _convert(entry, args[1], f"{name}.{key}")
-        return value
+        if get_origin(args[1]) is tuple:
+            value = _flat(value)
+        if args[1] is Any:
+            return value
+        return {key: _convert(entry, args[1], f"{name}.{key}") for key, entry in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is float and isinstance(value, float) and not math.isfinite(value):
@@ -357,6 +367,15 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
         words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
         raise UserError(f"{name} must be {words[hint]}, got {value!r}.")
     return value
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Tables within tables as one table with dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        name = prefix + key
+        found |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return found
 
 
 def _toml(value: Any) -> str:

@@ -96,8 +96,8 @@ def compress(
             coded = coder.code(real, "as it is")
             control = coder.code(shuffled, "words shuffled")
             two_part = coder.two_part(real, coded)
-        general, missing = general_compressors([row.text for row in real.rows], real.ends)
-        result = result_of(real, shuffled, coded, control, two_part, general, missing, coder, about)
+        general = general_compressors([row.text for row in real.rows], real.ends)
+        result = result_of(real, shuffled, coded, control, two_part, general, coder, about)
         if out is None:
             return result
         result = replace(result, report=str(folder / "report.html"))

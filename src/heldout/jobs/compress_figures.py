@@ -13,9 +13,7 @@ from heldout.jobs.compressors import General
 from heldout.jobs.prequential import Coded, Documents
 
 
-def result_of(
-    real, shuffled, coded, control, two_part, general, missing, coder, about
-) -> CompressResult:
+def result_of(real, shuffled, coded, control, two_part, general, coder, about) -> CompressResult:
     num_bytes = int(real.num_bytes_D.sum())
     start_code = "uniform" if coder.is_scratch else "base"
     blocks = _blocks(real, coded, {each.name: each.block_bits for each in general})
@@ -26,7 +24,6 @@ def result_of(
         _rote(real, coded, control),
         _order(real, coded, control),
         *(_general(each, real, num_bytes) for each in general),
-        *missing,
     ]
     by_name = {each.name: each for each in measurements}
     notes = [

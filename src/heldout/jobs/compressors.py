@@ -2,18 +2,22 @@
 
 # D documents
 
-import importlib
 import lzma
+import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from heldout.core.measurement import NotMeasured
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 SEPARATOR = b"\0"  # between documents
 XZ_PRESET = 9 | lzma.PRESET_EXTREME
+ZSTD_LEVEL = 22  # the highest
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,8 @@ class General:
         return sum(self.block_bits)
 
 
-def general_compressors(
-    texts: Sequence[str], ends: Sequence[int]
-) -> tuple[list[General], list[NotMeasured]]:
-    """zlib, xz and, where Python has it, zstd at their strongest on the same UTF-8 bytes."""
+def general_compressors(texts: Sequence[str], ends: Sequence[int]) -> list[General]:
+    """zlib, xz and zstd at their strongest on the same UTF-8 bytes."""
     documents = [utf8(text) for text in texts]
     whole = [SEPARATOR.join(documents[:end]) for end in ends]
     engine = zlib.compressobj(9)
@@ -42,36 +44,17 @@ def general_compressors(
         written += len(engine.compress(SEPARATOR * bool(number) + document))
         totals.append(8 * (written + len(engine.copy().flush())))
     document_bits_D = np.diff(totals, prepend=0).astype(float)
-    found = [
+    xz = [8 * len(lzma.compress(part, preset=XZ_PRESET)) for part in whole]
+    zstandard = [8 * len(zstd.compress(part, level=ZSTD_LEVEL)) for part in whole]
+    return [
         General("zlib", "level 9", _steps([totals[end - 1] for end in ends]), document_bits_D),
-        General(
-            "xz",
-            "preset 9 extreme",
-            _steps([8 * len(lzma.compress(part, preset=XZ_PRESET)) for part in whole]),
-        ),
+        General("xz", "preset 9 extreme", _steps(xz)),
+        General("zstd", f"level {ZSTD_LEVEL}", _steps(zstandard)),
     ]
-    zstd = _zstd()
-    if zstd is None:
-        reason = "needs Python 3.14 or `pip install zstandard`"
-        return found, [NotMeasured("zstd", reason)]
-    found.append(General("zstd", "level 19", _steps([8 * len(zstd(part)) for part in whole])))
-    return found, []
 
 
 def _steps(totals: Sequence[int]) -> list[float]:
     return np.diff(totals, prepend=0).astype(float).tolist()
-
-
-def _zstd() -> Callable[[bytes], bytes] | None:
-    for name, make in (
-        ("compression.zstd", lambda module: lambda data: module.compress(data, level=19)),
-        ("zstandard", lambda module: module.ZstdCompressor(level=19).compress),
-    ):
-        try:
-            return make(importlib.import_module(name))
-        except ImportError:
-            continue
-    return None
 
 
 def utf8(text: str) -> bytes:

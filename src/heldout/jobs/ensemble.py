@@ -216,11 +216,12 @@ def _train_member(
 
 
 def _member_recipe(folder: Path, number: int, recipe: Recipe) -> Recipe:
-    """Another seed; the first member's learning rate, and its control arm only once."""
+    """Another seed; what the first member's searches chose, and its control arm only once."""
     if number == 0:
         return recipe
-    rate = Run.open(folder / _name(0)).read_json("result.json")["learning_rate"]
-    return recipe.replace(
+    first = Run.open(folder / _name(0))
+    rate = first.read_json("result.json")["learning_rate"]
+    return first.recipe.replace(
         train={"seed": (recipe.train.seed + number) % 2**32, "learning_rate": rate},
         control={"fixed_epochs": 0.0},
     )

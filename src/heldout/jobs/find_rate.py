@@ -3,15 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from heldout.core.errors import TrainingDiverged, UserError
+from heldout.core.errors import UserError
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
-from heldout.core.regularizer import Continue, Decision
 from heldout.core.run import Run
-from heldout.jobs.arms import Target, Texts, losses_of, prepare, regularizers_of, windows_of
+from heldout.jobs.arms import Target, Texts
+from heldout.jobs.trial import try_training
 from heldout.search.learning_rate import Trial, search_learning_rate, start_learning_rate
-from heldout.training.loop import Schedule, train
-from heldout.training.steps import evaluation_weights
+from heldout.training.loop import Schedule
 
 
 def find_learning_rate(
@@ -38,8 +37,24 @@ def find_learning_rate(
     ]
     trials = list(known)
 
+    def num_steps(full: Schedule) -> int:
+        epochs = recipe.search.epochs
+        return min(recipe.search.max_steps, max(1, round(full.steps_per_epoch * epochs)))
+
     def try_rate(rate: float) -> Trial:
-        trial = _try(run, target, recipe, texts, rate, stop, progress, check_interrupt)
+        losses, steps = try_training(
+            run,
+            target,
+            recipe,
+            texts,
+            f"learning rate {rate:g}",
+            learning_rate=rate,
+            steps_of=num_steps,
+            stop=stop,
+            progress=progress,
+            check_interrupt=check_interrupt,
+        )
+        trial = Trial(rate, None if losses is None else losses.nats_per_token, steps)
         trials.append(trial)
         run.write_json("search.json", {"trials": [t.to_json() for t in trials], "chosen": None})
         reached = "diverged" if trial.diverged else f"{trial.validation_nll:.3f} nats/token"
@@ -48,7 +63,7 @@ def find_learning_rate(
 
     chosen, ordered = search_learning_rate(
         try_rate,
-        start=start_learning_rate(recipe.model.method, _num_parameters(target, recipe)),
+        start=start_learning_rate(recipe.model.method, num_parameters(target, recipe)),
         candidates=recipe.search.learning_rates,
         max_trials=recipe.search.max_trials,
         known=known,
@@ -62,42 +77,6 @@ def find_learning_rate(
     return chosen
 
 
-def _try(run, target, recipe, texts, rate, stop, progress, check_interrupt) -> Trial:
-    loaded = target.load(recipe)
-    model = prepare(loaded, recipe, is_scratch=bool(target.from_scratch))
-    windows = windows_of(run, target, recipe, texts.train, loaded.tokenizer)
-    full = Schedule.of(len(windows), recipe)
-    steps = min(recipe.search.max_steps, max(1, round(full.steps_per_epoch * recipe.search.epochs)))
-    reached: list[float] = []
-
-    regularizers = regularizers_of(recipe)
-
-    def evaluate(*_: float) -> tuple[Decision, dict[str, float]]:
-        with evaluation_weights(model, regularizers):
-            found = losses_of(model, loaded.tokenizer, texts.validation, recipe)
-        reached.append(found.nats_per_token)
-        return Continue(), {}
-
-    with progress.stage(f"learning rate {rate:g}", steps):
-        try:
-            outcome = train(
-                model,
-                windows,
-                recipe.replace(train={"report_to": ()}),
-                regularizers,
-                learning_rate=rate,
-                schedule=Schedule(steps, steps, 1),
-                folder=run.path("checkpoints/search"),
-                on_evaluate=evaluate,
-                checkpoints=False,
-                should_stop=stop,
-                progress=progress,
-            )
-        except TrainingDiverged:
-            return Trial(rate, None, steps)
-    check_interrupt(outcome.interrupted)
-    return Trial(rate, reached[-1], steps)
-
-
-def _num_parameters(target: Target, recipe: Recipe) -> int:
+def num_parameters(target: Target, recipe: Recipe) -> int:
+    """Of the model before any layers are added."""
     return target.load(recipe).parameters

@@ -1,8 +1,8 @@
 """The main job: from a model and a data set to a better checkpoint and the report that proves it.
 
 Every stage leaves a file in the run folder and is skipped where the file exists, so that a run can
-be resumed after any kill: data -> checks -> learning rate -> training -> control arm -> sealed
-test -> samples -> verdict, report, card.
+be resumed after any kill: data -> checks -> searches -> training -> control arm -> sealed test ->
+samples -> verdict, report, card.
 """
 
 import resource
@@ -45,6 +45,7 @@ from heldout.jobs.measure import measure_on_test, write_samples
 from heldout.jobs.metrics import load_metric
 from heldout.jobs.parts import Parts, load_parts, read_parts, write_parts
 from heldout.jobs.plan import Plan, make_plan
+from heldout.jobs.tune import tune
 from heldout.lm.quiet import quiet_libraries
 from heldout.training.checks import check_base_loss
 from heldout.training.keeper import replace_folder
@@ -224,6 +225,8 @@ def _stages(
         _cross_validated(run, target, recipe, parts, texts, common, check_interrupt)
     else:
         if not run.path("result.json").exists():
+            tune(run, target, texts, **common, check_interrupt=check_interrupt)
+            recipe = run.recipe
             rate = find_learning_rate(
                 run, target, recipe, texts, **common, check_interrupt=check_interrupt
             )

@@ -18,6 +18,7 @@ from heldout.jobs.arms import (
 from heldout.jobs.fidelity import check_variants
 from heldout.jobs.metrics import load_metric
 from heldout.jobs.parts import Parts
+from heldout.jobs.tune import check_grids
 from heldout.lm.nll import context_length
 from heldout.regularizers.distillation import Distillation
 from heldout.training.checks import (
@@ -85,6 +86,8 @@ def make_plan(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Pla
         regularizer.check(model, recipe)
         if isinstance(regularizer, Distillation):
             regularizer.check_tokenizer(tokenizer)
+    if search := check_grids(recipe, parameters):
+        checks.append(Check("search", "ok", search))
     checks += check_resources(model, windows, recipe, regularizers, folder, vocabulary)
     return Plan(
         rows=parts.rows,
@@ -119,6 +122,12 @@ def _check_settings(parts: Parts, recipe: Recipe) -> list[Check]:
         words = f"{groups['test']} groups are too few for a claim; give {LEAST_HELD_OUT} or more"
         checks.append(Check("test part", "warning", words))
     if parts.mode == "cross_validation":
+        if recipe.search.grids:
+            raise UserError(
+                f"search.grids compares trainings on a validation part, and with "
+                f"{groups['train']} groups there are only folds: set search.grids={{}} and "
+                "train.schedule=constant, or give more rows."
+            )
         if recipe.train.schedule != "constant":
             raise UserError(
                 f"train.schedule={recipe.train.schedule} cannot be used with cross-validation, "

@@ -258,7 +258,7 @@ def training_facts(summary: RunSummary) -> list[tuple[str, str]]:
         facts.append(("Trained", text))
     rate = finite(result.get("learning_rate"))
     if rate is not None:
-        searched = " (found by search)" if summary.search else ""
+        searched = " (found by search)" if summary.search or _is_tuned(summary) else ""
         facts.append(("Learning rate", f"{words.short(rate)}{searched}"))
     if recipe is not None:
         facts.append(("Rows per step", str(recipe.train.batch_size)))
@@ -266,6 +266,10 @@ def training_facts(summary: RunSummary) -> list[tuple[str, str]]:
     if steps is not None:
         facts.append(("Steps per epoch", words.epoch(steps)))
     return facts
+
+
+def _is_tuned(summary: RunSummary) -> bool:
+    return summary.tuning is not None and "train.learning_rate" in summary.tuning.chosen
 
 
 def augmentation_rows(summary: RunSummary) -> list[AugmentationRow]:

@@ -5,7 +5,7 @@ from heldout.report import words
 from heldout.report.chart import Chart
 from heldout.report.document_figures import BeforeAfter, before_after_dots, change_histogram
 from heldout.report.figures import ForestRow, fold_curve, forest, loss_curves, rate_search
-from heldout.report.summary import RunSummary
+from heldout.report.summary import RunSummary, Tuning
 
 SHORT = {"base": "Base", "best": "Kept (best)", "last": "Last", "fixed_epochs": "Fixed epochs"}
 
@@ -96,7 +96,31 @@ def gap_charts(summary: RunSummary) -> list[Chart]:
 
 
 def search_charts(summary: RunSummary) -> list[Chart]:
-    return [rate_search(summary.search)] if summary.search is not None else []
+    charts = [rate_search(summary.search)] if summary.search is not None else []
+    if summary.tuning is not None and summary.tuning.neighbors:
+        charts.append(_certificate(summary.tuning))
+    return charts
+
+
+def _certificate(tuning: Tuning) -> Chart:
+    """Every neighbor that was tried, against the chosen point."""
+    rows, diverged = [], []
+    for neighbor in tuning.neighbors:
+        name = neighbor.key.rpartition(".")[2].replace("_", " ")
+        label = f"{name} {words.short(neighbor.value)}"
+        if neighbor.difference is None:
+            diverged.append(f"{label} diverged")
+        else:
+            label += f" in place of {words.short(tuning.chosen[neighbor.key])}"
+            rows.append(ForestRow(label, neighbor.difference, neighbor.interval))
+    return forest(
+        "grid-search",
+        "Neighbors of the chosen settings",
+        "nats/token more on the validation part than the chosen settings",
+        " ".join([tuning.sentence, *(f"{each[0].upper()}{each[1:]}." for each in diverged)]),
+        rows,
+        null="as good",
+    )
 
 
 def _rows(summary: RunSummary, prefix: str, models: tuple[str, ...]) -> list[ForestRow]:

@@ -14,7 +14,13 @@ from typing import Any, TypeVar
 from heldout.core.diagnosis import Remedy
 from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
-from heldout.core.measurement import Contrast, Measurement, NotMeasured, measurement_from_json
+from heldout.core.measurement import (
+    Contrast,
+    Interval,
+    Measurement,
+    NotMeasured,
+    measurement_from_json,
+)
 from heldout.core.recipe import Recipe
 from heldout.core.run import Run
 from heldout.core.verdict import Verdict
@@ -55,6 +61,25 @@ class Trial:
 class Search:
     trials: tuple[Trial, ...]
     chosen: float | None
+
+
+@dataclass(frozen=True)
+class TunedNeighbor:
+    """A point one step from the chosen one; its loss minus the chosen's, None if it diverged."""
+
+    key: str
+    value: float
+    difference: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The search over the recipe's grids: where it ended, and what says so."""
+
+    sentence: str
+    chosen: dict[str, float]
+    neighbors: tuple[TunedNeighbor, ...]
 
 
 @dataclass(frozen=True)
@@ -119,6 +144,7 @@ class RunSummary:
     checks: tuple[Check, ...] = ()
     augmentation: tuple[Augmented, ...] = ()
     search: Search | None = None
+    tuning: Tuning | None = None
     history: tuple[Evaluation, ...] = ()
     control_history: tuple[Evaluation, ...] = ()
     cross_validation: CrossValidation | None = None
@@ -185,6 +211,7 @@ def summarize(run: Run) -> RunSummary:
         checks=read("checks.json", _checks, ()),
         augmentation=read("augmentation.json", _augmentation, ()),
         search=read("search.json", _search, None),
+        tuning=read("tuning.json", _tuning, None),
         history=lines("history.jsonl"),
         control_history=lines("control_history.jsonl"),
         cross_validation=read("cross_validation.json", _cross_validation, None),
@@ -242,6 +269,21 @@ def _augmentation(table: dict[str, Any]) -> tuple[Augmented, ...]:
         Augmented(str(entry["name"]), {one.name: one for one in _measurements(entry)})
         for entry in table["augmentations"]
     )
+
+
+def _tuning(table: dict[str, Any]) -> Tuning | None:
+    if table["chosen"] is None:  # interrupted half-way through
+        return None
+    neighbors = []
+    for entry in table["neighbors"]:
+        bounds = entry["interval"]
+        interval = None if bounds is None else Interval(**bounds)
+        value = float(entry["value"])
+        neighbors.append(
+            TunedNeighbor(str(entry["coordinate"]), value, finite(entry["difference"]), interval)
+        )
+    chosen = {str(key): float(value) for key, value in table["chosen"].items()}
+    return Tuning(str(table["sentence"]), chosen, tuple(neighbors))
 
 
 def _search(table: dict[str, Any]) -> Search | None:
