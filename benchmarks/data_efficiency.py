@@ -2,12 +2,13 @@
 
 Speeches on the State of the Union, cut into passages; a small Llama from scratch on U tokens of
 them. The baseline is the same architecture unregularized, tuned for itself (epochs, learning rate,
-size) at U, 2 U and 4 U. The treatments see U alone: strong weight decay, averaged weights and text
-cut anew for every epoch, tuned by coordinate search with its certificate; an ensemble of such
-models that averages probabilities; one model distilled from it. "Times the data" is where the
+size) at U, 2 U and 4 U. The treatments see U alone: strong weight decay, dropout, averaged weights
+and text cut anew for every epoch, tuned by coordinate search with its certificate; an ensemble of
+such models that averages probabilities; one model distilled from it. "Times the data" is where the
 baseline's curve through its own three losses reaches the treatment's: never extrapolated.
 
     python benchmarks/data_efficiency.py --tune-baseline
+    python benchmarks/data_efficiency.py --baseline-seeds
     python benchmarks/data_efficiency.py --search
     python benchmarks/data_efficiency.py --members
     python benchmarks/data_efficiency.py --distill
@@ -69,26 +70,29 @@ TOKENIZER_PASSAGES = 256  # the tokenizer learns from them
 TIMES = (1, 2, 4)
 SPEECHES = {"validation": 24, "test": 60}
 HELD_OUT_PASSAGES = {"validation": 48, "test": 180}
-WIDTH = 96
+WIDTH = 128  # 475,000 parameters
 HEAD_WIDTH = 32
 WARMUP = 50  # steps
 FALL = 0.25  # the share of a training over which its rate falls to 0
 EMA = {"decay": 0.99}
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2]
-EPOCHS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]
-BASELINE_GRIDS = {"epochs": EPOCHS, "rate": RATES, "width": [WIDTH]}
-BASELINE_START = {"rate": 4e-3, "width": WIDTH}
-START_EPOCHS = {1: 12, 2: 4, 4: 6}
+EPOCHS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
+WIDTHS = [64, 96, WIDTH]
+BASELINE_GRIDS = {"epochs": EPOCHS, "rate": RATES, "width": WIDTHS}
+BASELINE_START = {"rate": 4e-3, "width": 96}
+START_EPOCHS = {1: 12, 2: 8, 4: 8}
+BASELINE_SEEDS = (0, 1, 2)
 GRIDS = {
     "decay": [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4],
     "rate": RATES,
-    "epochs": [4, 8, 16],
-    "dropout": [0.0, 0.1],
+    "epochs": [16, 32, 64],
+    "dropout": [0.0, 0.1, 0.2],
+    "width": WIDTHS,
 }
-START = {"epochs": 16, "rate": 4e-3, "decay": 0.8, "dropout": 0.0}
+START = {"epochs": 32, "rate": 4e-3, "decay": 0.8, "dropout": 0.1, "width": WIDTH}
 CHOSEN = START  # by the search; what the members and the student are trained with
 MAX_TRIALS = 24
-MEMBERS = 5
+MEMBERS = 8
 SAMPLED_WINDOWS = 512  # of a part
 RESAMPLES = 2000
 
@@ -116,8 +120,8 @@ NOTE = (
     "validation as far as its certificate in the table says, and a baseline that is not certified "
     "flatters the treatments; "
     "interpolated, and never above largest_data. Intervals resample the test speeches, for the "
-    "regularized model the seeds too; the baseline has one seed, and the ensemble's members are "
-    "taken as they are."
+    "baselines and the regularized model the seeds too; the ensemble's members and the student "
+    "are taken as they are."
 )
 
 
@@ -233,7 +237,7 @@ class Training:
         self.windows: torch.Tensor | None = None  # read these, in place of the documents
         self.epoch_at_hand: tuple[int, torch.Tensor, list[int]] | None = None
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
         return len(self.of_epoch(0)[0]) // BATCH
 
@@ -445,6 +449,21 @@ def baseline(times: int, data: Data, held: Held, *, trains: bool) -> CoordinateS
     return searched(f"baseline_{times}", base, BASELINE_GRIDS, start, data, held, trains=trains)
 
 
+def baseline_seeds(times: int, data: Data, held: Held) -> None:
+    """Trainings at the chosen point that differ in their seed alone."""
+    chosen = baseline(times, data, held, trains=False).chosen
+    assert chosen is not None
+    setting, epochs = setting_at(Setting(times=times), chosen.point)
+    for seed in BASELINE_SEEDS[1:]:
+        with timed(f"baseline {times} seed {seed}"):
+            train(replace(setting, seed=seed), epochs, data)
+
+
+def kept_seeds(setting: Setting, epochs: float) -> list[Path]:
+    paths = [weights_path(replace(setting, seed=seed), epochs) for seed in BASELINE_SEEDS]
+    return [path for path in paths if path.exists()]
+
+
 def regularized(data: Data, held: Held, *, trains: bool) -> CoordinateSearch:
     base = Setting(treated=True)
     return searched("regularized", base, GRIDS, START, data, held, trains=trains)
@@ -563,8 +582,7 @@ STUDENT_SEED = 100
 STUDENTS = {
     student.name: student
     for student in (
-        Student("sampled", parts=2, epochs=6, decay=0.1),
-        Student("own_text", parts=0, epochs=16, decay=0.4),
+        Student("sampled", parts=8, epochs=12, decay=0.1),
     )
 }
 
@@ -631,7 +649,8 @@ def report(data: Data, validation: Held) -> None:
         chosen = searches[name].chosen
         assert chosen is not None
         trained[name] = setting_at(Setting(times=times), chosen.point)
-        arms[name] = held.losses(nats_N(weights_path(*trained[name]))).nll_nats_D[None]
+        paths = kept_seeds(*trained[name])
+        arms[name] = np.stack([held.losses(nats_N(path)).nll_nats_D for path in paths])
     searches["regularized"] = regularized(data, validation, trains=False)
     trained["regularized"] = member_setting(0)
     ensemble = ensemble_losses(np.stack([nats_N(p) for p in kept_members()]), held.groups_N)
@@ -680,6 +699,7 @@ def report(data: Data, validation: Held) -> None:
         "tokens_u": data.tokens(1),
         "parameters": sum(p.numel() for p in new_model(WIDTH, 0).parameters()),
         "members": MEMBERS,
+        "baseline_seeds": min(len(arms[f"baseline_{times}"]) for times in TIMES),
         "ensemble_limit_low": limit.limit.interval.low,
         "ensemble_limit_high": limit.limit.interval.high,
         "test_speeches": len(tokens_G),
@@ -730,6 +750,7 @@ def measured(loss: dict[str, float], sizes: list[float], treatments: list[str]) 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tune-baseline", type=int, nargs="*", choices=TIMES, metavar="TIMES")
+    parser.add_argument("--baseline-seeds", type=int, nargs="*", choices=TIMES, metavar="TIMES")
     parser.add_argument("--search", action="store_true")
     parser.add_argument("--members", type=int, nargs="*", metavar="SEED")
     parser.add_argument("--sample", type=int, nargs="+", metavar="PART", help="parts beforehand")
@@ -744,6 +765,8 @@ def main() -> None:
     if options.tune_baseline is not None:
         for times in options.tune_baseline or TIMES:
             print(baseline(times, data, held, trains=True).sentence, flush=True)
+    for times in () if options.baseline_seeds is None else options.baseline_seeds or TIMES:
+        baseline_seeds(times, data, held)
     if options.search:
         print(regularized(data, held, trains=True).sentence, flush=True)
     if options.members is not None:
