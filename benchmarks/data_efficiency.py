@@ -580,10 +580,7 @@ def student_path(student: Student) -> Path:
 
 STUDENT_SEED = 100
 STUDENTS = {
-    student.name: student
-    for student in (
-        Student("sampled", parts=8, epochs=12, decay=0.1),
-    )
+    student.name: student for student in (Student("sampled", parts=8, epochs=12, decay=0.1),)
 }
 
 

@@ -78,8 +78,7 @@ class SearchSection:
     epochs: float = 1.0  # of a training that sets the learning rate
     max_steps: int = 100
     max_trials: int = 5  # trainings of either search
-    # Values of any number of the recipe, such as train.max_epochs: tried by coordinates; see fit.
-    grids: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    grids: dict[str, tuple[float, ...]] = field(default_factory=dict)  # key -> values, see Fit
 
 
 @dataclass(frozen=True)
