@@ -32,7 +32,9 @@ def test_numbers_of_sections_and_plugins_are_read_and_put_in():
         ("train.batch_size", 1.5, "train.batch_size must be whole numbers, got 1.5"),
         ("train.batch_size", 12, "multiple of train.micro_batch_size"),
         ("regularizers", 1, "must be regularizers.name.parameter"),
-        ("name", 1, "unknown recipe key 'name'"),
+        ("name", 1, "name: rows and measurements stay the same"),
+        ("data.max_length", 64, "data.max_length: rows and measurements stay the same"),
+        ("models.lora_rank", 4, "unknown recipe key 'models.lora_rank': did you mean"),
     ],
 )
 def test_what_is_no_number_of_the_recipe_is_named(key, value, words):

@@ -8,6 +8,7 @@ from typing import Any
 from heldout.core.errors import UserError, did_you_mean
 from heldout.core.recipe import Recipe
 
+_SECTIONS = ("model", "train")
 _PLUGINS = ("regularizers", "augment")
 
 
@@ -56,13 +57,16 @@ def _split(recipe: Recipe, key: str) -> tuple[str, str, str]:
                 f"[{section}.{rest[0]}], or take the grid out."
             )
         return section, rest[0], rest[1]
-    sections = [item.name for item in dataclasses.fields(Recipe) if item.name not in _PLUGINS]
     known = [
         f"{each}.{item.name}"
-        for each in sections
-        if dataclasses.is_dataclass(getattr(recipe, each))
+        for each in _SECTIONS
         for item in dataclasses.fields(getattr(recipe, each))
     ]
+    if section not in _SECTIONS and hasattr(recipe, section):
+        raise UserError(
+            f"search.grids: {key}: rows and measurements stay the same in a search, and grids are "
+            f"of {', '.join((*_SECTIONS, *_PLUGINS))} alone."
+        )
     if key not in known:
         raise UserError(f"search.grids: unknown recipe key {key!r}{did_you_mean(key, known)}")
     return section, rest[0], ""
