@@ -49,10 +49,12 @@ MODELS = [
     (32, 4.5, 6000),
     (32, 0.5, 2000),
     (32, 3.0, 500),
-    (64, 3.0, 2000),
-    (64, 4.5, 2000),
-    (64, 6.0, 2000),
+    (64, 3.0, 6000),
+    (64, 4.5, 6000),
+    (64, 2.0, 6000),
+    (64, 1.0, 6000),
 ]
+PAGE_STEPS = {32: 2000, 64: 6000}  # about as many readings of each sequence
 
 
 class Lines(Progress):
@@ -108,7 +110,7 @@ def report(filled: list[Filled], seed: int) -> None:
         }
     best = max(found, key=lambda each: each.bits_per_parameter)
     figures["bits_per_parameter_plateau"] = best.bits_per_parameter
-    same = [each for each in filled if each.steps == 2000]
+    same = [each for each in filled if each.steps == PAGE_STEPS[int(each.config.split("-")[1])]]
     result = CapacityResult(same, plateaus(same), {"length": LENGTH, "seed": seed}, [])
     write_capacity(result, FOLDER / "report.html")
     table = [row(each) for each in filled]
