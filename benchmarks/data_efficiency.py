@@ -89,7 +89,7 @@ GRIDS = {
     "dropout": [0.0, 0.1, 0.2],
     "width": WIDTHS,
 }
-START = {"epochs": 32, "rate": 4e-3, "decay": 0.8, "dropout": 0.1, "width": WIDTH}
+START = {"epochs": 32, "rate": 2e-3, "decay": 0.8, "dropout": 0.1, "width": WIDTH}
 CHOSEN = START  # by the search; what the members and the student are trained with
 MAX_TRIALS = 24
 MEMBERS = 8
