@@ -191,7 +191,7 @@ def test_training_section_shows_the_certificate_of_a_search_over_grids(run):
     page = render_report([run])
     text = page_text.visible(page)
     assert "Certified after 7 points: none of the 4 neighbors is surely better." in text
-    assert "Rate 0.8 diverged." in text
+    assert "Weight decay rate 0.8 diverged." in text
     drawn = charts(page)["grid-search"]["data"]
     points = [trace for trace in drawn if trace["mode"] == "markers"]
     assert [trace["x"] for trace in points] == [[0.031], [0.004], [0.02]]
