@@ -149,4 +149,4 @@ def check_grids(recipe: Recipe, parameters: int) -> str:
 
 
 def _words(point: Point) -> str:
-    return ", ".join(f"{key.rpartition('.')[2]} {value:g}" for key, value in point.items())
+    return ", ".join(f"{key.partition('.')[2]} {value:g}" for key, value in point.items())
