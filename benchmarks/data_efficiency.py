@@ -79,8 +79,8 @@ RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2]
 EPOCHS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
 WIDTHS = [64, 96, WIDTH]
 BASELINE_GRIDS = {"epochs": EPOCHS, "rate": RATES, "width": WIDTHS}
-BASELINE_START = {"rate": 4e-3, "width": 96}
-START_EPOCHS = {1: 12, 2: 8, 4: 8}
+BASELINE_START = {"rate": 2e-3, "width": WIDTH}
+START_EPOCHS = {1: 6, 2: 6, 4: 8}
 BASELINE_SEEDS = (0, 1, 2)
 GRIDS = {
     "decay": [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4],
@@ -92,7 +92,7 @@ GRIDS = {
 START = {"epochs": 32, "rate": 2e-3, "decay": 0.8, "dropout": 0.1, "width": WIDTH}
 CHOSEN = START  # by the search; what the members and the student are trained with
 MAX_TRIALS = 24
-MEMBERS = 8
+MEMBERS = 10
 SAMPLED_WINDOWS = 512  # of a part
 RESAMPLES = 2000
 
