@@ -3,14 +3,16 @@
 Speeches on the State of the Union, cut into passages; a small Llama from scratch on U tokens of
 them. The baseline is the same architecture unregularized, tuned for itself (epochs, learning rate,
 size) at U, 2 U and 4 U. The treatments see U alone: strong weight decay, dropout, averaged weights
-and text cut anew for every epoch, tuned by coordinate search with its certificate; an ensemble of
-such models that averages probabilities; one model distilled from it. "Times the data" is where the
+and text cut anew for every epoch, tuned by coordinate search with its certificate; ensembles of
+such models that average probabilities, of seeds alone and of all that was trained on the way; one
+model distilled from the latter. "Times the data" is where the
 baseline's curve through its own three losses reaches the treatment's: never extrapolated.
 
     python benchmarks/data_efficiency.py --tune-baseline
     python benchmarks/data_efficiency.py --baseline-seeds
     python benchmarks/data_efficiency.py --search
-    python benchmarks/data_efficiency.py --members
+    python benchmarks/data_efficiency.py --seeds
+    python benchmarks/data_efficiency.py --select
     python benchmarks/data_efficiency.py --distill
     python benchmarks/data_efficiency.py --report
 
@@ -28,7 +30,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -42,7 +44,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from heldout.core.discovery import build
-from heldout.core.ensemble import Asymptote, asymptote, ensemble_losses
+from heldout.core.ensemble import Asymptote, asymptote, ensemble_losses, mixture_nats
 from heldout.core.losses import DocumentLosses
 from heldout.core.regularizer import Regularizer, TokenSum
 from heldout.lm.head import scored_nats
@@ -60,6 +62,7 @@ from corpus import pack, read_corpus
 # G groups, N scored tokens, K members
 
 FOLDER = Path(".cache/data_efficiency")
+SELECTED = FOLDER / "selected.json"
 END = "<|endoftext|>"
 VOCABULARY = 640
 LENGTH = 128  # tokens of a window
@@ -90,9 +93,30 @@ GRIDS = {
     "width": WIDTHS,
 }
 START = {"epochs": 32, "rate": 2e-3, "decay": 0.8, "dropout": 0.1, "width": WIDTH}
-CHOSEN = START  # by the search; what the members and the student are trained with
+CHOSEN = START  # by the search of a single model
+SEEDS = 8  # trainings of the chosen point
+# Beside them the ensemble may use what the search has trained on the way: changes of that point.
+TRIED: list[dict[str, float]] = [
+    {"rate": 1e-3},
+    {"rate": 4e-3},
+    {"rate": 4e-3, "seed": 1},
+    {"rate": 4e-3, "decay": 0.4},
+    {"rate": 4e-3, "decay": 1.6},
+    {"rate": 4e-3, "dropout": 0.0},
+    {"rate": 4e-3, "dropout": 0.2},
+    {"rate": 4e-3, "epochs": 48},
+    {"rate": 4e-3, "epochs": 64},
+    {"rate": 4e-3, "width": 96},
+    {"rate": 8e-3},
+    {"decay": 0.4},
+    {"decay": 0.4, "seed": 1},
+    {"decay": 0.4, "seed": 2},
+    {"decay": 1.6},
+    {"decay": 1.6, "epochs": 64},
+    {"epochs": 64},
+]
 MAX_TRIALS = 24
-MEMBERS = 10
+MEMBERS = 12  # of the ensemble of what was trained
 SAMPLED_WINDOWS = 512  # of a part
 RESAMPLES = 2000
 
@@ -469,19 +493,56 @@ def regularized(data: Data, held: Held, *, trains: bool) -> CoordinateSearch:
     return searched("regularized", base, GRIDS, START, data, held, trains=trains)
 
 
-def member_setting(seed: int) -> tuple[Setting, float]:
-    return setting_at(Setting(treated=True, seed=seed), CHOSEN)
+def treated_setting(changes: Mapping[str, float]) -> tuple[Setting, float]:
+    """The chosen point with some of its values changed; ``seed`` may be one of them."""
+    point = {**CHOSEN, **changes}
+    seed = int(point.pop("seed", 0))
+    return setting_at(Setting(treated=True, seed=seed), point)
 
 
-def members(seeds: list[int], data: Data) -> None:
+def train_seeds(seeds: list[int], data: Data) -> None:
     """Trainings that differ in their seed alone."""
     for seed in seeds:
-        with timed(f"member {seed}"):
-            train(*member_setting(seed), data)
+        with timed(f"seed {seed}"):
+            train(*treated_setting({"seed": seed}), data)
 
 
-def kept_members() -> list[Path]:
-    return [weights_path(*member_setting(seed)) for seed in range(MEMBERS)]
+def seed_paths() -> list[Path]:
+    return [weights_path(*treated_setting({"seed": seed})) for seed in range(SEEDS)]
+
+
+def select(held: Held) -> None:
+    """Of all that was trained on U, add the model that lowers the validation loss most, and again.
+
+    Ensemble selection (Caruana et al. 2004) without replacement: trainings that the search has
+    paid for anyway. The list is written once, as the student is taught by it.
+    """
+    pool = [{"seed": seed} for seed in range(SEEDS)] + TRIED
+    pool = [changes for changes in pool if weights_path(*treated_setting(changes)).exists()]
+    logs = [
+        -held.nats(torch.load(weights_path(*treated_setting(changes)), weights_only=True))
+        for changes in pool
+    ]
+    chosen: list[int] = []
+    total_N = np.full(len(logs[0]), -np.inf)
+    steps = []
+    while len(chosen) < MEMBERS:
+        losses = {
+            place: math.log(len(chosen) + 1) - float(np.logaddexp(total_N, log_N).mean())
+            for place, log_N in enumerate(logs)
+            if place not in chosen
+        }
+        best = min(losses, key=losses.__getitem__)
+        chosen.append(best)
+        total_N = np.logaddexp(total_N, logs[best])
+        steps.append({"model": pool[best], "validation_nats_per_token": losses[best]})
+        print(steps[-1], flush=True)
+    SELECTED.write_text(json.dumps({"pool": len(pool), "steps": steps}, indent=1))
+
+
+def selected_paths() -> list[Path]:
+    steps = json.loads(SELECTED.read_text())["steps"]
+    return [weights_path(*treated_setting(step["model"])) for step in steps]
 
 
 @torch.no_grad()
@@ -494,7 +555,9 @@ def read_by_student(part: int, data: Data) -> tuple[torch.Tensor, torch.Tensor]:
     path = FOLDER / f"student_part_{part}.pt"
     if not path.exists():
         with timed(f"part {part}"):
-            models = [put_in(torch.load(weights, weights_only=True)) for weights in kept_members()]
+            models = [
+                put_in(torch.load(weights, weights_only=True)) for weights in selected_paths()
+            ]
             documents = data.train[:PASSAGES]
             if part:
                 generator = torch.Generator().manual_seed(part)
@@ -553,7 +616,7 @@ class Student:
 def distill(student: Student, data: Data, held: Held) -> None:
     path = student_path(student)
     if not path.exists():
-        setting, _ = member_setting(STUDENT_SEED)
+        setting, _ = treated_setting({"seed": STUDENT_SEED})
         setting = replace(setting, decay=student.decay, dropout=0.0)
         parts = [read_by_student(part, data) for part in range(student.parts + 1)]
         taught = Taught(log_BTV=torch.cat([log_BTV for _, log_BTV in parts]))
@@ -580,7 +643,7 @@ def student_path(student: Student) -> Path:
 
 STUDENT_SEED = 100
 STUDENTS = {
-    student.name: student for student in (Student("sampled", parts=8, epochs=12, decay=0.1),)
+    student.name: student for student in (Student("sampled", parts=6, epochs=12, decay=0.1),)
 }
 
 
@@ -649,13 +712,15 @@ def report(data: Data, validation: Held) -> None:
         paths = kept_seeds(*trained[name])
         arms[name] = np.stack([held.losses(nats_N(path)).nll_nats_D for path in paths])
     searches["regularized"] = regularized(data, validation, trains=False)
-    trained["regularized"] = member_setting(0)
-    ensemble = ensemble_losses(np.stack([nats_N(p) for p in kept_members()]), held.groups_N)
-    arms["regularized"] = np.stack([ensemble.nats_SG[k] for k in range(MEMBERS)])
-    arms["ensemble"] = ensemble.nats_G(MEMBERS)[None]
-    arms["ensemble_limit"] = ensemble.fitted_nats_G()[None]
-    limit = asymptote(ensemble)
+    trained["regularized"] = treated_setting({})
+    seeds = ensemble_losses(np.stack([nats_N(path) for path in seed_paths()]), held.groups_N)
+    arms["regularized"] = np.stack([seeds.nats_SG[k] for k in range(SEEDS)])
+    arms["seeds"] = seeds.nats_G(SEEDS)[None]
+    arms["seeds_limit"] = seeds.fitted_nats_G()[None]
+    limit = asymptote(seeds)
     assert isinstance(limit, Asymptote)
+    mixed_N = mixture_nats(np.stack([nats_N(path) for path in selected_paths()]))
+    arms["ensemble"] = held.losses(mixed_N).nll_nats_D[None]
     students = {name: each for name, each in STUDENTS.items() if student_path(each).exists()}
     for name, each in students.items():
         arms[f"student_{name}"] = held.losses(nats_N(student_path(each))).nll_nats_D[None]
@@ -697,8 +762,9 @@ def report(data: Data, validation: Held) -> None:
         "parameters": sum(p.numel() for p in new_model(WIDTH, 0).parameters()),
         "members": MEMBERS,
         "baseline_seeds": min(len(arms[f"baseline_{times}"]) for times in TIMES),
-        "ensemble_limit_low": limit.limit.interval.low,
-        "ensemble_limit_high": limit.limit.interval.high,
+        "seeds": SEEDS,
+        "seeds_limit_low": limit.limit.interval.low,
+        "seeds_limit_high": limit.limit.interval.high,
         "test_speeches": len(tokens_G),
         "test_tokens": int(tokens_G.sum()),
         "core_minutes": sum(json.loads(line)["seconds"] for line in lines_of("seconds")) / 60,
@@ -708,12 +774,13 @@ def report(data: Data, validation: Held) -> None:
         | {"certificate": searches[name].to_json()}
         for name, (setting, epochs) in trained.items()
     ]
+    table += [{"arm": "ensemble", **json.loads(SELECTED.read_text())}]
     table += [{"arm": f"student_{name}", **asdict(each)} for name, each in students.items()]
     path = write_record(
         "data_efficiency",
         figures,
         table=table,
-        seeds=list(range(MEMBERS)),
+        seeds=list(range(SEEDS)),
         data_sha256=data.sha256,
         command="python benchmarks/data_efficiency.py --report",
         note=NOTE,
@@ -749,7 +816,8 @@ def main() -> None:
     parser.add_argument("--tune-baseline", type=int, nargs="*", choices=TIMES, metavar="TIMES")
     parser.add_argument("--baseline-seeds", type=int, nargs="*", choices=TIMES, metavar="TIMES")
     parser.add_argument("--search", action="store_true")
-    parser.add_argument("--members", type=int, nargs="*", metavar="SEED")
+    parser.add_argument("--seeds", type=int, nargs="*", metavar="SEED")
+    parser.add_argument("--select", action="store_true")
     parser.add_argument("--sample", type=int, nargs="+", metavar="PART", help="parts beforehand")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--distill", choices=list(STUDENTS), nargs="*")
@@ -766,8 +834,10 @@ def main() -> None:
         baseline_seeds(times, data, held)
     if options.search:
         print(regularized(data, held, trains=True).sentence, flush=True)
-    if options.members is not None:
-        members(options.members or list(range(MEMBERS)), data)
+    if options.seeds is not None:
+        train_seeds(options.seeds or list(range(SEEDS)), data)
+    if options.select:
+        select(held)
     for part in options.sample or []:
         read_by_student(part, data)
     if options.distill is not None:
