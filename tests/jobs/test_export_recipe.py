@@ -140,6 +140,13 @@ def test_a_run_gives_its_rate_and_its_best_epoch(tmp_path):
     assert "early_stopping_steps" not in table
 
 
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_recipe_with_grids_says_that_its_numbers_are_a_start(trainer):
+    text = " ".join(export_recipe("pretrain_little_data", trainer).replace("#", "").split())
+    assert "where the search of heldout fit starts" in text
+    assert "where the search" not in export_recipe("full", trainer)
+
+
 def test_a_run_that_gained_nothing_has_nothing_to_copy(tmp_path):
     folder = run_of(tmp_path, Recipe(), best_step=0)
     with pytest.raises(UserError, match="no checkpoint was better"):

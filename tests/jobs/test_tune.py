@@ -192,6 +192,7 @@ def test_the_shipped_recipe_searches_around_its_own_values():
         "train.max_epochs",
         "train.learning_rate",
         "regularizers.weight_decay.rate",
+        "regularizers.dropout.hidden",
     }
     for key, values in recipe.search.grids.items():
         ratios = {round(high / low, 6) for low, high in itertools.pairwise(values)}

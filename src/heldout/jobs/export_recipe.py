@@ -92,6 +92,11 @@ def _trainer_arguments(source: Source) -> _Settings:
         found.train["learning_rate"] = source.learning_rate
     else:
         found.notes.append("learning rate: heldout fit finds it by a short search; set your own")
+    if recipe.search.grids:
+        found.notes.append(
+            f"{', '.join(recipe.search.grids)}: where the search of heldout fit starts; a finished "
+            "run has what it chose"
+        )
     if source.best_epochs is not None and train.schedule != "constant":
         found.notes.append(
             f"the {train.schedule} fall of the rate was planned for {_short(train.max_epochs)} "
