@@ -764,7 +764,10 @@ def report(data: Data, validation: Held) -> None:
                 f"share_of_ensembling_student_{best}{suffix}"
             ]
     figures |= {f"nats_per_token_{name}": value for name, value in loss.items()}
+    on_validation_S = [validation_loss(path, validation) for path in seed_paths()]
     figures |= {
+        "lowest_seed_on_validation": min(on_validation_S),
+        "highest_seed_on_validation": max(on_validation_S),
         "largest_data": sizes[-1],
         "tokens_u": data.tokens(1),
         "parameters": sum(p.numel() for p in new_model(WIDTH, 0).parameters()),
