@@ -522,9 +522,11 @@ def seed_paths() -> list[Path]:
 def select(held: Held) -> None:
     """Of all that was trained on U, add the model that lowers the validation loss most, and again.
 
-    Ensemble selection (Caruana et al. 2004) without replacement: trainings that the search has
-    paid for anyway. The list is written once, as the student is taught by it.
+    Ensemble selection (Caruana et al. 2004) without replacement: trainings that were paid for
+    anyway. The list is written once, as the student is taught by it.
     """
+    if SELECTED.exists():
+        return
     pool = [{"seed": seed} for seed in range(SEEDS)] + TRIED
     pool = [changes for changes in pool if weights_path(*treated_setting(changes)).exists()]
     logs = [

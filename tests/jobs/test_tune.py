@@ -2,9 +2,11 @@
 
 import itertools
 import json
+from importlib import resources
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.progress import Progress
@@ -25,6 +27,7 @@ SETTINGS = (
     "data.max_length=48",
     "regularizers.weight_decay.rate=.1",
     "regularizers.early_stopping=false",
+    "regularizers.ema.decay=.5",
 )
 GRIDS = (
     "search.grids.train.max_epochs=[1, 2, 3]",
@@ -67,7 +70,8 @@ def tuned(tiny_model_dir, data, tmp_path_factory):
 
 def test_the_certificate_is_in_the_run_and_what_it_chose_is_trained(tuned):
     found = tuned.read_json("tuning.json")
-    assert found["schema"] == "heldout.tuning/1"
+    schema = resources.files("heldout.core") / "schemas" / "tuning.json"
+    Draft202012Validator(json.loads(schema.read_text())).validate(found)
     assert found["is_certified"], found["sentence"]
     recipe = tuned.recipe
     assert recipe == with_values(recipe, found["chosen"]), "the recipe says what was trained"
@@ -134,6 +138,10 @@ def test_an_interrupted_search_goes_on_to_the_same_certificate(
         (["search.grids.train.max_epoch=[2, 3]"], "did you mean"),
         (["search.grids.regularizers.mixout.p=[.1, .2]"], "add .regularizers.mixout."),
         (["search.grids.regularizers.weight_decay.rate=[-1, .1]"], "must be 0 or more, got -1.0"),
+        (
+            ["augment.masking.rate=.1", "search.grids.augment.masking.rate=[.1, 2]"],
+            "must be between 0 and 1, got 2.0",
+        ),
         (["search.grids.train.learning_rate=[3e-3, 2]"], "above 0 and under 1, got 2.0"),
         (["search.grids.train.max_epochs=[1, 2]", "data.max_rows=24"], "there are only folds"),
     ],

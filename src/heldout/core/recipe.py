@@ -182,7 +182,7 @@ class Recipe:
                 value = getattr(getattr(self, section), item.name)
                 if value is not None:
                     lines.append(f"{item.name} = {_toml(value)}")
-        for kind in _PLUGINS:
+        for kind in PLUGINS:
             for name, parameters in getattr(self, kind).items():
                 lines += ["", f"[{kind}.{name}]"]
                 lines += [f"{key} = {_toml(value)}" for key, value in parameters.items()]
@@ -190,7 +190,7 @@ class Recipe:
 
 
 _SECTIONS = ("data", "model", "train", "search", "eval", "control", "hyperfit")
-_PLUGINS = ("regularizers", "augment")
+PLUGINS = ("regularizers", "augment")
 
 
 def _share(value) -> bool:
@@ -303,7 +303,7 @@ def _apply(table: dict[str, Any], setting: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = _bare(text.strip())
-    is_plugin = len(path) == 1 and path[0] in _PLUGINS
+    is_plugin = len(path) == 1 and path[0] in PLUGINS
     if is_plugin and last in table and value is False:
         del table[last]
         return

@@ -6,10 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from heldout.core.errors import UserError, did_you_mean
-from heldout.core.recipe import Recipe
+from heldout.core.recipe import PLUGINS, Recipe
 
 _SECTIONS = ("model", "train")
-_PLUGINS = ("regularizers", "augment")
 
 
 def value_at(recipe: Recipe, key: str) -> Any:
@@ -48,7 +47,7 @@ def with_values(recipe: Recipe, values: Mapping[str, float]) -> Recipe:
 def _split(recipe: Recipe, key: str) -> tuple[str, str, str]:
     """Section, name, and parameter of a plug-in (empty for other sections)."""
     section, *rest = key.split(".")
-    if section in _PLUGINS:
+    if section in PLUGINS:
         if len(rest) != 2:
             raise UserError(f"search.grids: {key} must be {section}.name.parameter.")
         if rest[0] not in getattr(recipe, section):
@@ -65,7 +64,7 @@ def _split(recipe: Recipe, key: str) -> tuple[str, str, str]:
     if section not in _SECTIONS and hasattr(recipe, section):
         raise UserError(
             f"search.grids: {key}: rows and measurements stay the same in a search, and grids are "
-            f"of {', '.join((*_SECTIONS, *_PLUGINS))} alone."
+            f"of {', '.join((*_SECTIONS, *PLUGINS))} alone."
         )
     if key not in known:
         raise UserError(f"search.grids: unknown recipe key {key!r}{did_you_mean(key, known)}")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from heldout.core.discovery import build
 from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
@@ -139,6 +140,8 @@ def check_grids(recipe: Recipe, parameters: int) -> str:
         for value in values:
             at_value = with_values(recipe, {key: value})
             regularizers_of(at_value)
+            for name, settings in at_value.augment.items():
+                build("augmentation", name, settings)
     points = math.prod(len(values) for values in grids.values())
     trainings = min(points, recipe.search.max_trials)
     most = max(grids.get(EPOCHS, (recipe.train.max_epochs,)))
