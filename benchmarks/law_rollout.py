@@ -2,16 +2,18 @@
 
 HELDOUT_REAL_DATA=FOLDER python benchmarks/law_rollout.py
 
-The choice is made by rolled-out forecasts within the fitted part alone, along the axis of the
-split; the runs that the table is judged on have no part in it.
+The choice and its correction are made by rolled-out forecasts within the fitted part alone, along
+the axis of the split; the runs that the table is judged on have no part in them.
 """
 
 import argparse
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from record import write_record
 
 from heldout.jobs.laws import all_laws
@@ -24,6 +26,20 @@ SPLITS = {
     "compute": ("below 1e20 FLOPs", lambda runs: runs.flops < 1e20, 0.091),
     "unique": ("up to 1.5e9 unique tokens", lambda runs: runs.U <= 1.5e9, 0.059),
     "epochs": ("up to 40 epochs", lambda runs: runs.epochs <= 40, 0.150),
+}
+
+
+def one_sided(biases: np.ndarray) -> bool:
+    return len(biases) > 1 and bool((biases > 0).all() or (biases < 0).all())
+
+
+# From the biases of the rolled-out forecasts, ordered by cut-off, to a shift of the log loss.
+RULES: dict[str, Callable[[np.ndarray], float]] = {
+    "last_if_one_sided": lambda b: b[-1] if one_sided(b) else 0.0,
+    "median_if_one_sided": lambda b: np.median(b) if one_sided(b) else 0.0,
+    "least_if_one_sided": lambda b: b[np.abs(b).argmin()] if one_sided(b) else 0.0,
+    "last_always": lambda b: b[-1],
+    "median_always": np.median,
 }
 
 
@@ -46,7 +62,16 @@ def main() -> None:
             errors = {law.name: forecast_error(fit(law, train, delta=delta), test) for law in laws}
             for name, error in errors.items():
                 figures[f"{axis}_{name}{tag}"] = error
-            figures[f"{axis}_chosen{tag}"] = errors[choice.law]
+            chosen = next(law for law in laws if law.name == choice.law)
+            fitted = fit(chosen, train, delta=delta)
+            correction = choice.corrections.get(axis, 1.0)
+            forecast = forecast_error(fitted, test, correction)
+            biases = np.array([rollout.biases[chosen.name] for rollout in made])
+            for rule, shift_of in RULES.items():
+                factor = float(np.exp(shift_of(biases)))
+                figures[f"{axis}_{rule}{tag}"] = forecast_error(fitted, test, factor)
+            figures[f"{axis}_chosen{tag}"] = forecast
+            figures[f"{axis}_chosen_uncorrected{tag}"] = errors[choice.law]
             figures[f"{axis}_best{tag}"] = min(errors.values())
             table.append(
                 {
@@ -57,13 +82,15 @@ def main() -> None:
                     "num_test": len(test),
                     "errors": errors,
                     "chosen": choice.law,
-                    "chosen_error": errors[choice.law],
+                    "correction": correction,
+                    "biases": biases.tolist(),
+                    "chosen_error": forecast,
                     "reference": reference,
                     "scores": choice.scores,
                     "reason": choice.reason,
                 }
             )
-            print(axis, delta, choice.law, round(errors[choice.law], 4), reference, flush=True)
+            print(axis, delta, choice.law, round(forecast, 4), reference, flush=True)
         everything = {law.name: fit(law, runs, delta=delta).rms for law in laws}
         table.append({"split": "none", "fitted": "all", "delta": delta, "errors": everything})
         figures |= {f"all_{name}{tag}": error for name, error in everything.items()}
@@ -75,7 +102,9 @@ def main() -> None:
         data_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         command="python benchmarks/law_rollout.py",
         note="RMS of log loss on 296 measured C4 runs (datablations). Seedless: nothing is drawn. "
-        "delta is the Huber loss's; the choice saw the fitted part only.",
+        "delta is the Huber loss's; the choice and the correction saw the fitted part only. The "
+        "rule of correction was chosen on other splits (law_correction), but the wish for one came "
+        "after all laws had been seen to err to one side here.",
     )
     print(json.dumps(figures, indent=1), written)
 

@@ -29,7 +29,7 @@ from heldout.scaling.intervals import (
 )
 from heldout.scaling.law import Law
 from heldout.scaling.practical import GPT2_UNIFORM_LOSS
-from heldout.scaling.rollout import AXES, Choice, Rollout, choose, rollouts
+from heldout.scaling.rollout import AXES, Choice, Rollout, choose, correction_notes, rollouts
 from heldout.scaling.runs import Runs, points
 from heldout.scaling.table import NATS, RunTable, read_runs
 
@@ -149,12 +149,14 @@ def fitted_law(
     runs = table.runs
     possible = [each for each in known.values() if _can_be_fitted(each, runs)]
     made: list[Rollout] = []
-    choice, said = None, []
+    choice: Choice | None = None
+    said: list[str] = []
     if possible and (compare or not law):
         with progress.stage("rolled-out forecasts"):
             made = rollouts(possible, runs, delta=delta, axes=axes, advance=progress.advance)
         if made:
             choice = choose(possible, runs, made, axes)
+            said += [] if law else correction_notes(choice)
     if law:
         chosen = known[law]
     elif choice:

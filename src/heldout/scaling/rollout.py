@@ -2,11 +2,13 @@
 
 A rolled-out forecast fits a law to the runs below a cut-off and predicts those above it, along
 compute, unique tokens or epochs. The law is chosen by these alone: runs that are kept for a final
-test have no part in it.
+test have no part in it. Where all forecasts of the chosen law along an axis err to one side, those
+beyond the runs are corrected by the error of the last, as in an intercept correction (Clements and
+Hendry 1996).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -29,29 +31,43 @@ CLOSE = 1.02  # scores within 2 % are a tie, which the law of fewer parameters w
 
 @dataclass(frozen=True)
 class Rollout:
-    """One cut-off along one axis: errors of all laws on the runs beyond it (RMS of log loss)."""
+    """One cut-off along one axis: errors of all laws on the runs beyond it (RMS of log loss).
+
+    ``biases`` are the means of log observed over predicted loss: below 0 the forecast was too high.
+    """
 
     axis: str
     cutoff: float
     num_train: int
     num_test: int
     errors: dict[str, float]
+    biases: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen law, the score of each law (lower is better), and why."""
+    """The chosen law, the score of each law (lower is better), and why.
+
+    ``corrections`` are factors for its forecasts beyond the runs, by axis; an axis along which its
+    rolled-out forecasts do not all err to one side has none.
+    """
 
     law: str
     scores: dict[str, float]
     reason: str
     left_out: tuple[str, ...] = ()
+    corrections: dict[str, float] = field(default_factory=dict)
 
 
-def forecast_error(fitted: Fit, test: Runs) -> float:
-    """Root mean square of log observed over predicted loss."""
-    error = np.log(test.loss / np.maximum(fitted.predict(test), 1e-30))
+def forecast_error(fitted: Fit, test: Runs, correction: float = 1.0) -> float:
+    """Root mean square of log observed over predicted loss, which is multiplied by a factor."""
+    error = log_errors(fitted, test) - np.log(correction)
     return float(np.sqrt((error**2).mean()))
+
+
+def log_errors(fitted: Fit, test: Runs) -> np.ndarray:
+    """Log of observed over predicted loss, one a run."""
+    return np.log(test.loss / np.maximum(fitted.predict(test), 1e-30))
 
 
 def cutoffs(values: np.ndarray, shares: Sequence[float] = SHARES) -> list[float]:
@@ -85,14 +101,15 @@ def rollouts(
             train, test = runs[inner], runs[~inner]
             # Without repetition among them, no law can learn from these runs what it costs.
             blind = axis == "epochs" and not train.is_repeated
-            thin = min(np.unique(train.N).size, np.unique(train.D).size) < 2
+            # From one value along the axis, none can learn what a larger one brings.
+            varied = (train.N, train.D, values[inner])
+            thin = min(np.unique(each).size for each in varied) < 2
             if len(train) < most + 2 or len(test) < LEAST_TEST or thin or blind:
                 continue
-            errors = {
-                law.name: forecast_error(fit(law, train, delta=delta, num_starts=6), test)
-                for law in laws
-            }
-            made.append(Rollout(axis, cutoff, len(train), len(test), errors))
+            fits = {law.name: fit(law, train, delta=delta, num_starts=6) for law in laws}
+            errors = {name: forecast_error(each, test) for name, each in fits.items()}
+            biases = {name: float(log_errors(each, test).mean()) for name, each in fits.items()}
+            made.append(Rollout(axis, cutoff, len(train), len(test), errors, biases))
             advance()
     return made
 
@@ -130,7 +147,31 @@ def choose(
             f"; {', '.join(left_out)} cannot show overfitting and runs go to "
             f"{runs.epochs.max():.3g} epochs"
         )
-    return Choice(best.name, scores, reason, left_out)
+    return Choice(best.name, scores, reason, left_out, corrections(best.name, used))
+
+
+def corrections(law: str, made: Sequence[Rollout]) -> dict[str, float]:
+    """By axis, the factor that the law's last rolled-out forecast there would have needed.
+
+    Only where two or more were made and all of them were too high, or all too low. The last is the
+    one from most runs. ``benchmarks/law_correction.py`` compares this with other rules.
+    """
+    found = {}
+    for axis in dict.fromkeys(rollout.axis for rollout in made):
+        along = sorted((each for each in made if each.axis == axis), key=lambda each: each.cutoff)
+        biases = [rollout.biases[law] for rollout in along]
+        if len(biases) > 1 and (min(biases) > 0 or max(biases) < 0):
+            found[axis] = float(np.exp(biases[-1]))
+    return found
+
+
+def correction_notes(choice: Choice) -> list[str]:
+    """The corrections in words."""
+    return [
+        f"Beyond these runs in {AXES[axis][0]} multiply forecasts by {factor:.3f}: all rolled-out "
+        f"forecasts of {choice.law} were too {'high' if factor < 1 else 'low'} there."
+        for axis, factor in choice.corrections.items()
+    ]
 
 
 def _score(name: str, used: Sequence[Rollout]) -> float:
