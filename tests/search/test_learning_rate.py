@@ -61,3 +61,9 @@ def test_lora_starts_ten_times_higher():
     assert start_learning_rate("lora", 135_000_000) == pytest.approx(
         10 * start_learning_rate("full", 135_000_000)
     )
+
+
+def test_large_models_from_scratch_start_at_a_rate_of_pretraining():
+    assert start_learning_rate("full", 135_000_000, from_scratch=True) == 1e-3
+    assert start_learning_rate("full", 135_000_000) < 1e-4
+    assert start_learning_rate("full", 3_000_000) == 1e-3

@@ -63,7 +63,7 @@ def find_learning_rate(
 
     chosen, ordered = search_learning_rate(
         try_rate,
-        start=start_learning_rate(recipe.model.method, num_parameters(target, recipe)),
+        start=usual_rate(target, recipe),
         candidates=recipe.search.learning_rates,
         max_trials=recipe.search.max_trials,
         known=known,
@@ -77,6 +77,8 @@ def find_learning_rate(
     return chosen
 
 
-def num_parameters(target: Target, recipe: Recipe) -> int:
-    """Of the model before any layers are added."""
-    return target.load(recipe).parameters
+def usual_rate(target: Target, recipe: Recipe) -> float:
+    """Where the search of a rate begins; counts the parameters before any layers are added."""
+    is_scratch = bool(target.from_scratch)
+    parameters = target.load(recipe).parameters
+    return start_learning_rate(recipe.model.method, parameters, from_scratch=is_scratch)

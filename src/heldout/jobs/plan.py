@@ -16,6 +16,7 @@ from heldout.jobs.arms import (
     regularizers_of,
 )
 from heldout.jobs.fidelity import check_variants
+from heldout.jobs.find_rate import usual_rate
 from heldout.jobs.metrics import load_metric
 from heldout.jobs.parts import Parts
 from heldout.jobs.tune import check_grids
@@ -86,7 +87,7 @@ def make_plan(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Pla
         regularizer.check(model, recipe)
         if isinstance(regularizer, Distillation):
             regularizer.check_tokenizer(tokenizer)
-    if search := check_grids(recipe, parameters):
+    if search := check_grids(recipe, lambda: usual_rate(target, recipe)):
         checks.append(Check("search", "ok", search))
     checks += check_resources(model, windows, recipe, regularizers, folder, vocabulary)
     return Plan(

@@ -83,7 +83,7 @@ class Coder:
         self.start = copies(trained_parameters(self.model))
         self.num_trained = sum(value.numel() for value in self.start.values())
         self.rate = recipe.train.learning_rate or start_learning_rate(
-            recipe.model.method, loaded.parameters
+            recipe.model.method, loaded.parameters, from_scratch=self.is_scratch
         )
 
     def documents(self, rows: list[Row], blocks: int, ends: list[int] | None = None) -> Documents:

@@ -12,10 +12,9 @@ from heldout.core.recipe import Recipe
 from heldout.core.recipe_point import value_at, with_values
 from heldout.core.run import Run
 from heldout.jobs.arms import Target, Texts, regularizers_of
-from heldout.jobs.find_rate import find_learning_rate, num_parameters
+from heldout.jobs.find_rate import find_learning_rate, usual_rate
 from heldout.jobs.trial import try_training
 from heldout.search.coordinate import Point, Tried, search_coordinates
-from heldout.search.learning_rate import start_learning_rate
 
 FILE = "tuning.json"
 SCHEMA = "heldout.tuning/1"
@@ -85,7 +84,7 @@ def _search(run, target, recipe: Recipe, texts: Texts, recorded, common) -> dict
     found = search_coordinates(
         evaluate,
         grids,
-        start=start_point(recipe, lambda: num_parameters(target, recipe)),
+        start=start_point(recipe, lambda: usual_rate(target, recipe)),
         max_trials=recipe.search.max_trials,
         cost=lambda point: point.get(EPOCHS, 0.0),
         known=known,
@@ -106,17 +105,17 @@ def _search(run, target, recipe: Recipe, texts: Texts, recorded, common) -> dict
     return result
 
 
-def start_point(recipe: Recipe, parameters: Callable[[], int]) -> Point:
+def start_point(recipe: Recipe, usual_rate: Callable[[], float]) -> Point:
     """The recipe's own values, which lie on the grids.
 
-    A learning rate that is not given starts at the grid's value nearest to the method's usual one,
-    for which the model's ``parameters`` are counted. Raises UserError for values off their grids.
+    A learning rate that is not given starts at the grid's value nearest to ``usual_rate``. Raises
+    UserError for values off their grids.
     """
     point: Point = {}
     for key, values in recipe.search.grids.items():
         own = value_at(recipe, key)
         if own is None and key == RATE:
-            usual = start_learning_rate(recipe.model.method, parameters())
+            usual = usual_rate()
             own = min(values, key=lambda value: abs(math.log(value / usual)))
         if own is None or float(own) not in values:
             raise UserError(
@@ -127,7 +126,7 @@ def start_point(recipe: Recipe, parameters: Callable[[], int]) -> Point:
     return point
 
 
-def check_grids(recipe: Recipe, parameters: int) -> str:
+def check_grids(recipe: Recipe, usual_rate: Callable[[], float]) -> str:
     """What the search will do, in words; empty without grids.
 
     Raises UserError for values that the recipe, a regularizer or an augmentation does not take.
@@ -135,7 +134,7 @@ def check_grids(recipe: Recipe, parameters: int) -> str:
     grids = recipe.search.grids
     if not grids:
         return ""
-    start_point(recipe, lambda: parameters)
+    start_point(recipe, usual_rate)
     for key, values in grids.items():
         for value in values:
             at_value = with_values(recipe, {key: value})
