@@ -2,10 +2,11 @@
 
 HELDOUT_REAL_DATA=FOLDER python benchmarks/law_correction.py
 
-Runs of nine tables are cut at up to five points along compute and tokens, and of a tenth, with
+Runs of seven tables are cut at up to five points along compute and tokens, and of an eighth, with
 repeated data, along compute, unique tokens and epochs too. Below each cut the law is chosen and
-fitted as ``heldout plan laws`` does it; above it every rule of correction is judged. The runs that
-``law_rollout`` is judged on are not used: of the tenth table only what that benchmark fits to.
+fitted as ``heldout plan laws --axis`` does it; above it every rule of correction is judged. Of the
+eighth table only those runs are used that ``law_rollout`` fits to along the same axis, not those
+that it is judged on there.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from heldout.scaling.rollout import AXES, choose, cutoffs, log_errors, rollouts
 from heldout.scaling.runs import Runs
 from heldout.scaling.table import read_runs
 
-DELTA = 0.03
+DELTAS = (0.03, 1e-3)  # as law_rollout; the tool's default
 RESAMPLES = 10_000
 GADRE = ("c4_original", "rpj", "rw_original")
 REPEATED = "datablations_c4_runs.csv"
@@ -40,9 +41,7 @@ TABLES = {
         "final_loss",
         "",
     ),
-    "olmo_c4": ("olmo_ladder_final.csv", "N_params", "total_tokens", "c4_loss", ""),
-    "olmo_pile": ("olmo_ladder_final.csv", "N_params", "total_tokens", "pile_loss", ""),
-    "olmo_wikitext": ("olmo_ladder_final.csv", "N_params", "total_tokens", "wikitext103_loss", ""),
+    "olmo": ("olmo_ladder_final.csv", "N_params", "total_tokens", "c4_loss", ""),
     "kyotakano": ("kyotakano_llm_example_df.csv", "N", "D", "loss", ""),
     **{
         f"gadre_{name}": (
@@ -89,20 +88,20 @@ def tables(folder: Path) -> Iterator[tuple[str, Runs, tuple[str, ...]]]:
         yield f"datablations_{axis}", repeated[part(repeated)], (axis,)
 
 
-def cases(folder: Path) -> Iterator[Case]:
+def cases(folder: Path, delta: float) -> Iterator[Case]:
     for name, runs, axes in tables(folder):
         laws = [law for law in all_laws() if runs.is_repeated or not law.KNOWS_REPETITION]
         for axis in axes:
             values = AXES[axis][1](runs)
             for cutoff in cutoffs(values):
                 train, test = runs[values <= cutoff], runs[values > cutoff]
-                made = rollouts(laws, train, delta=DELTA, axes=(axis,))
+                made = rollouts(laws, train, delta=delta, axes=(axis,))
                 if not made:
                     continue
                 choice = choose(laws, train, made, (axis,))
                 law = next(law for law in laws if law.name == choice.law)
                 biases = np.array([rollout.biases[law.name] for rollout in made])
-                errors = log_errors(fit(law, train, delta=DELTA), test)
+                errors = log_errors(fit(law, train, delta=delta), test)
                 yield Case(name, axis, cutoff, law.name, biases, errors)
                 print(name, axis, f"{cutoff:.3g}", law.name, np.round(biases, 4), flush=True)
 
@@ -132,10 +131,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", default=os.environ.get("HELDOUT_REAL_DATA", "../shared/data"))
     folder = Path(parser.parse_args().data)
-    found = list(cases(folder))
-    figures: dict[str, float] = {"cases": len(found)}
-    for name, rule in RULES.items():
-        figures |= {f"{name}_{key}": value for key, value in judged(found, rule).items()}
+    found = {delta: list(cases(folder, delta)) for delta in DELTAS}
+    figures: dict[str, float] = {}
+    for delta, each in found.items():
+        tag = "" if delta == DELTAS[0] else f"_delta_{delta:g}"
+        figures[f"cases{tag}"] = len(each)
+        for name, rule in RULES.items():
+            figures |= {f"{name}_{key}{tag}": value for key, value in judged(each, rule).items()}
     files = sorted({file for file, *_ in TABLES.values()} | {REPEATED})
     digest = hashlib.sha256(b"".join((folder / file).read_bytes() for file in files)).hexdigest()
     written = write_record(
@@ -144,6 +146,7 @@ def main() -> None:
         table=[
             {
                 "table": case.table,
+                "delta": delta,
                 "axis": case.axis,
                 "cutoff": case.cutoff,
                 "law": case.law,
@@ -155,7 +158,8 @@ def main() -> None:
                     name: case.log_ratio(rule(case.biases)) for name, rule in RULES.items()
                 },
             }
-            for case in found
+            for delta, each in found.items()
+            for case in each
         ],
         seeds=[],
         data_sha256=digest,

@@ -8,6 +8,7 @@ from heldout.scaling.fit import fit
 from heldout.scaling.rollout import (
     Rollout,
     choose,
+    correction_notes,
     corrections,
     cutoffs,
     forecast_error,
@@ -76,11 +77,30 @@ def test_a_correction_is_the_last_error_where_all_err_to_one_side():
     assert corrections("x", rolled("epochs", 0.0, 0.1)) == {}
 
 
+def test_only_a_forecast_along_one_axis_is_corrected():
+    """Errors along several are partly the same: two factors would correct them twice."""
+    laws = [LAWS["chinchilla"]]
+    made = [
+        Rollout(axis, cutoff, 9, 9, {"chinchilla": 0.1}, {"chinchilla": -0.1})
+        for axis in ("compute", "unique")
+        for cutoff in (1, 2)
+    ]
+    runs = observed(LAWS["chinchilla"], repeats=False)
+    assert choose(laws, runs, made).corrections == {}
+    alone = choose(laws, runs, made, ("unique",))
+    assert alone.corrections == {"unique": pytest.approx(np.exp(-0.1))}
+    (said,) = correction_notes(alone)
+    assert said.startswith("All rolled-out forecasts of chinchilla in unique tokens were too high")
+    assert "0.905" in said
+
+
 def test_a_correction_by_the_bias_leaves_the_spread():
     """Repetition costs more than a law without overfitting can know."""
     runs = observed(LAWS["lovelace"], noise=0.001)
     law = LAWS["muennighoff"]
-    for each in rollouts([law], runs, axes=("epochs",)):
+    made = rollouts([law], runs, axes=("epochs",))
+    assert made
+    for each in made:
         inner = runs.epochs <= each.cutoff
         fitted, test = fit(law, runs[inner], num_starts=6), runs[~inner]
         bias, error = each.biases[law.name], each.errors[law.name]

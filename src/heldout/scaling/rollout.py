@@ -2,9 +2,9 @@
 
 A rolled-out forecast fits a law to the runs below a cut-off and predicts those above it, along
 compute, unique tokens or epochs. The law is chosen by these alone: runs that are kept for a final
-test have no part in it. Where all forecasts of the chosen law along an axis err to one side, those
-beyond the runs are corrected by the error of the last, as in an intercept correction (Clements and
-Hendry 1996).
+test have no part in it. Where all forecasts of the chosen law along the one axis that is asked for
+err to one side, those beyond the runs are corrected by the error of the last, as in an intercept
+correction (Clements and Hendry 1996).
 """
 
 from collections.abc import Callable, Sequence
@@ -48,8 +48,8 @@ class Rollout:
 class Choice:
     """The chosen law, the score of each law (lower is better), and why.
 
-    ``corrections`` are factors for its forecasts beyond the runs, by axis; an axis along which its
-    rolled-out forecasts do not all err to one side has none.
+    ``corrections`` holds a factor for its forecasts beyond the runs where one axis was asked for
+    and its rolled-out forecasts along that all err to one side.
     """
 
     law: str
@@ -147,7 +147,9 @@ def choose(
             f"; {', '.join(left_out)} cannot show overfitting and runs go to "
             f"{runs.epochs.max():.3g} epochs"
         )
-    return Choice(best.name, scores, reason, left_out, corrections(best.name, used))
+    # Errors along several axes are partly the same: together they would count twice.
+    factors = corrections(best.name, used) if len(axes) == 1 else {}
+    return Choice(best.name, scores, reason, left_out, factors)
 
 
 def corrections(law: str, made: Sequence[Rollout]) -> dict[str, float]:
@@ -168,8 +170,9 @@ def corrections(law: str, made: Sequence[Rollout]) -> dict[str, float]:
 def correction_notes(choice: Choice) -> list[str]:
     """The corrections in words."""
     return [
-        f"Beyond these runs in {AXES[axis][0]} multiply forecasts by {factor:.3f}: all rolled-out "
-        f"forecasts of {choice.law} were too {'high' if factor < 1 else 'low'} there."
+        f"All rolled-out forecasts of {choice.law} in {AXES[axis][0]} were too "
+        f"{'high' if factor < 1 else 'low'}: beyond these runs multiply its forecasts by "
+        f"{factor:.3f}, which the last of them would have needed."
         for axis, factor in choice.corrections.items()
     ]
 
