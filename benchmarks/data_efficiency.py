@@ -743,8 +743,11 @@ def report(data: Data, validation: Held) -> None:
         drawn_G = np.pad(drawn_G, (0, len(tokens_G) - len(drawn_G)))
         again = {}
         for name, sums_SG in arms.items():
-            seeds = generator.integers(len(sums_SG), size=len(sums_SG))
-            again[name] = float(sums_SG[seeds].mean(0) @ drawn_G / (tokens_G @ drawn_G))
+            mean_G, num = sums_SG.mean(0), len(sums_SG)
+            if num > 1:  # the mean of num draws varies (num - 1) / num as much as it should
+                moved_G = sums_SG[generator.integers(num, size=num)].mean(0) - mean_G
+                mean_G = mean_G + math.sqrt(num / (num - 1)) * moved_G
+            again[name] = float(mean_G @ drawn_G / (tokens_G @ drawn_G))
         resamples.append(measured(again, sizes, treatments))
     figures = dict(resamples[0])
     for name in resamples[0]:

@@ -97,7 +97,12 @@ def test_members_differ_in_their_seed_alone(result, folder):
 
 
 def test_grids_are_searched_once_for_the_first_member(family, tmp_path):
-    settings = [*SETTINGS, "train.max_epochs=1", "search.grids.train.max_epochs=[1, 2]"]
+    settings = [
+        *SETTINGS,
+        "train.max_epochs=1",
+        "regularizers.early_stopping=false",
+        "search.grids.train.max_epochs=[1, 2]",
+    ]
     ensemble(**{**family, "settings": settings}, members=2, out=tmp_path)
     first, second = (Run.open(tmp_path / f"member-{number}") for number in (0, 1))
     chosen = first.read_json("tuning.json")["chosen"]
@@ -201,6 +206,9 @@ def test_the_student_is_taught_by_all_members_on_their_rows(distilled, folder):
     entry = json.loads(run.path("distill.json").read_text(encoding="utf-8"))
     schema("distill").validate(entry)
     assert entry == json.loads(json.dumps(distilled.to_json()))
+    assert any(
+        note.endswith("size and recipe; its loss, its seed differ.") for note in entry["notes"]
+    )
 
 
 def test_the_share_is_that_of_the_three_losses(distilled, result):
@@ -304,6 +312,7 @@ def test_what_cannot_be_distilled_is_one_line(result, folder, tmp_path, monkeypa
     for more, expected in (
         (["--weight", "2"], "must be 0 to 1, got 2.0"),
         (["--set", "data.seed=3"], "the ensemble's own split"),
+        (["--set", "search.grids.train.max_epochs=[3, 6]"], "give the grids to heldout ensemble"),
     ):
         code, _, err = run_cli(monkeypatch, capsys, *words, *more)
         assert code == 2

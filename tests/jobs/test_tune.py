@@ -144,6 +144,25 @@ def test_an_interrupted_search_goes_on_to_the_same_certificate(
         ),
         (["search.grids.train.learning_rate=[3e-3, 2]"], "above 0 and under 1, got 2.0"),
         (["search.grids.train.max_epochs=[1, 2]", "data.max_rows=24"], "there are only folds"),
+        (
+            ["regularizers.early_stopping.patience=2", "search.grids.train.max_epochs=[1, 2]"],
+            "early_stopping keeps another point of the run: leave it out with --set",
+        ),
+        (
+            ["regularizers.wise_ft=true", "search.grids.train.max_epochs=[1, 2]"],
+            "wise_ft keeps another point of the run",
+        ),
+        (["search.grids.train.seed=[0, 1]"], "train.seed is no setting to search"),
+        (["search.grids.train.learning_rate=[0, 3e-3]"], "learning_rate must be above 0"),
+        (["search.grids.train.schedule=[1, 2]"], "train.schedule is not a number"),
+        (
+            [
+                "regularizers.weight_decay.rate=10",
+                "search.grids.regularizers.weight_decay.rate=[10, 100]",
+                "search.grids.train.learning_rate=[3e-3, 3e-2]",
+            ],
+            "times the learning rate 0.03 must be under 1",
+        ),
     ],
 )
 def test_grids_that_cannot_work_are_named_before_anything_is_written(

@@ -116,6 +116,14 @@ def test_without_trials_for_every_neighbor_there_is_no_certificate(max_trials):
     assert found.chosen.loss == min(tried.loss for tried in found.trials)
 
 
+def test_without_neighbors_there_is_no_certificate():
+    found = search_coordinates(
+        lambda point: losses_of(3.0), {"rate": [1e-3]}, start={"rate": 1e-3}, max_trials=9
+    )
+    assert not found.is_certified
+    assert found.sentence == "No certificate: the grids hold no other point than rate 0.001."
+
+
 def test_an_interrupted_search_goes_on_and_ends_where_a_whole_one_does():
     lowest = {"epochs": 16, "rate": 2e-4, "decay": 0.8}
     whole = search_coordinates(Bowl(lowest), GRIDS, start=START, max_trials=100)

@@ -15,6 +15,7 @@ import numpy as np
 
 from heldout.core.advice import Advice, Basis, Doubled, Doubling, Serving, Setting, Training
 from heldout.core.errors import UserError
+from heldout.core.files import write_text
 from heldout.core.learning_curve import LearningCurve
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
@@ -147,7 +148,7 @@ def advise(
     result = replace(result, report=str(folder / "report.html"))
     page.write_advice(result, picture, folder / "report.html")
     text = json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n"
-    (folder / "advice.json").write_text(text, encoding="utf-8")
+    write_text(folder / "advice.json", text)
     return result
 
 

@@ -8,6 +8,7 @@ loss on the sealed test.
 # K members, N scored tokens, G groups
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,14 @@ def distill(
     folder, about = _read_ensemble(ensemble)
     recipe = _recipe(folder, about, weight, temperature, settings)
     place = Path(out) if out else folder / "distilled"
+    if out is None and not (place / "environment.json").exists():
+        shutil.rmtree(place, ignore_errors=True)  # killed before its data was written
     _train(about, place, recipe, progress)
     student = Run.open(place)
     runs = member_runs(folder, len(about["members"]))
     _refuse_other_parts(student, runs[0])
     read = [read_member(run, progress) for run in [*runs, student]]
-    result = _result(folder, student, stacked_nats(read), read[0].group_index_N, recipe)
+    result = _result(folder, student, stacked_nats(read), read[0].group_index_N, settings)
     student.write_json("distill.json", result.to_json())
     return result
 
@@ -110,7 +113,8 @@ def _recipe(
     rate = Run.open(first).read_json("result.json")["learning_rate"]
     teachers = [str((folder / member["run"] / "best").resolve()) for member in about["members"]]
     seed = (max(member["seed"] for member in about["members"]) + 1) % 2**32
-    return load_recipe(
+    trusts = Run.open(first).recipe.model.trust_remote_code
+    recipe = load_recipe(
         first / "recipe.toml",
         [
             f"train.seed={seed}",
@@ -119,9 +123,16 @@ def _recipe(
             f"regularizers.distillation.teachers={json.dumps(teachers, ensure_ascii=False)}",
             f"regularizers.distillation.weight={float(weight)!r}",
             f"regularizers.distillation.temperature={float(temperature)!r}",
+            f"regularizers.distillation.trust_remote_code={str(trusts).lower()}",
             *settings,
         ],
     )
+    if recipe.search.grids:
+        raise UserError(
+            "The student is trained as the members were, and search.grids compares settings: give "
+            "the grids to heldout ensemble, or settings one after the other, each with its --out."
+        )
+    return recipe
 
 
 def _train(about: dict[str, Any], place: Path, recipe: Recipe, progress: Progress) -> None:
@@ -158,7 +169,7 @@ def _refuse_other_parts(student: Run, member: Run) -> None:
 
 
 def _result(
-    folder: Path, student: Run, nats_KN: np.ndarray, groups_N: np.ndarray, recipe: Recipe
+    folder: Path, student: Run, nats_KN: np.ndarray, groups_N: np.ndarray, settings: Sequence[str]
 ) -> DistillResult:
     """``nats_KN``: the members' losses, then the student's."""
     num = len(nats_KN) - 1
@@ -192,7 +203,7 @@ def _result(
         ),
         kept,
     )
-    values = recipe.regularizers["distillation"]
+    values = student.recipe.regularizers["distillation"]
     if isinstance(kept, Measurement):
         bounds = kept.interval
         assert bounds is not None
@@ -217,8 +228,9 @@ def _result(
         (
             "Intervals are over groups of test documents, given these members and this student: "
             "another seed of either is not in them.",
-            "The student has the members' size, epochs at most and learning rate; only its loss "
-            "and its seed differ.",
+            "The student has the members' size and recipe; "
+            + ", ".join(["its loss", "its seed", *settings])
+            + " differ.",
             *unfinished([student]),
         ),
     )

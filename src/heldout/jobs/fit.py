@@ -218,6 +218,9 @@ def _stages(
             raise Interrupted
 
     common: dict[str, Any] = {"stop": asked, "progress": progress}
+    if parts.mode == "split" and not run.path("result.json").exists():
+        tune(run, target, texts, **common, check_interrupt=check_interrupt)
+        recipe = run.recipe
     if recipe.augment and not run.path("augmentation.json").exists():
         measure_fidelity(run, target, recipe, parts.train, progress)
         check_interrupt(False)
@@ -225,8 +228,6 @@ def _stages(
         _cross_validated(run, target, recipe, parts, texts, common, check_interrupt)
     else:
         if not run.path("result.json").exists():
-            tune(run, target, texts, **common, check_interrupt=check_interrupt)
-            recipe = run.recipe
             rate = find_learning_rate(
                 run, target, recipe, texts, **common, check_interrupt=check_interrupt
             )

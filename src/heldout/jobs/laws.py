@@ -15,6 +15,7 @@ import numpy as np
 
 from heldout.core.discovery import entries_of, plugin_class
 from heldout.core.errors import UserError, did_you_mean
+from heldout.core.files import write_text
 from heldout.core.progress import Progress
 from heldout.report import laws as page
 from heldout.scaling.fit import Fit, fit
@@ -228,7 +229,7 @@ def laws(
     result = LawsResult(table, best, ranges, said, others, made, choice, folder / "report.html")
     page.write_laws(_page_of(result), folder / "report.html")
     text = json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n"
-    (folder / "laws.json").write_text(text, encoding="utf-8")
+    write_text(folder / "laws.json", text)
     return result
 
 

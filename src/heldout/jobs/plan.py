@@ -1,11 +1,13 @@
 """What a run would do, and whether it can: everything up to the first step."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from heldout.core.discovery import build
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
+from heldout.core.regularizer import Regularizer
 from heldout.core.row import Part
 from heldout.core.stats import LEAST_HELD_OUT
 from heldout.jobs.arms import (
@@ -80,14 +82,20 @@ def make_plan(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Pla
     heldout_groups = groups["validation"] if parts.mode == "split" else groups["train"]
     checks += check_evaluation(schedule, heldout_groups)
     model = prepare(loaded, recipe, is_scratch=bool(target.from_scratch))
-    regularizers = regularizers_of(recipe)
-    check_together(regularizers)
-    optimizer_arguments(recipe, regularizers)
-    for regularizer in regularizers:
-        regularizer.check(model, recipe)
-        if isinstance(regularizer, Distillation):
-            regularizer.check_tokenizer(tokenizer)
-    if search := check_grids(recipe, lambda: usual_rate(target, recipe)):
+
+    def check_regularizers(recipe: Recipe) -> list[Regularizer]:
+        regularizers = regularizers_of(recipe)
+        check_together(regularizers)
+        optimizer_arguments(recipe, regularizers)
+        for regularizer in regularizers:
+            regularizer.check(model, recipe)
+            if isinstance(regularizer, Distillation):
+                regularizer.check_tokenizer(tokenizer)
+        return regularizers
+
+    regularizers = check_regularizers(recipe)
+    usual = partial(usual_rate, target, recipe)
+    if search := check_grids(recipe, usual, check_regularizers):
         checks.append(Check("search", "ok", search))
     checks += check_resources(model, windows, recipe, regularizers, folder, vocabulary)
     return Plan(

@@ -10,6 +10,7 @@ from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.recipe_point import value_at, with_values
+from heldout.core.regularizer import Regularizer
 from heldout.core.run import Run
 from heldout.jobs.arms import Target, Texts, regularizers_of
 from heldout.jobs.find_rate import find_learning_rate, usual_rate
@@ -20,6 +21,7 @@ FILE = "tuning.json"
 SCHEMA = "heldout.tuning/1"
 RATE = "train.learning_rate"
 EPOCHS = "train.max_epochs"
+NOT_SEARCHED = ("train.seed", "train.threads", "train.checkpoint_minutes")
 
 
 def tune(
@@ -113,7 +115,7 @@ def start_point(recipe: Recipe, usual_rate: Callable[[], float]) -> Point:
     """
     point: Point = {}
     for key, values in recipe.search.grids.items():
-        own = value_at(recipe, key)
+        own: Any = value_at(recipe, key)
         if own is None and key == RATE:
             usual = usual_rate()
             own = min(values, key=lambda value: abs(math.log(value / usual)))
@@ -126,21 +128,36 @@ def start_point(recipe: Recipe, usual_rate: Callable[[], float]) -> Point:
     return point
 
 
-def check_grids(recipe: Recipe, usual_rate: Callable[[], float]) -> str:
+def check_grids(
+    recipe: Recipe, usual_rate: Callable[[], float], check: Callable[[Recipe], object]
+) -> str:
     """What the search will do, in words; empty without grids.
 
-    Raises UserError for values that the recipe, a regularizer or an augmentation does not take.
+    Raises UserError for keys that are not searched, for values that the recipe, a regularizer or an
+    augmentation does not take, and where ``check`` does for all lowest or all highest values.
     """
     grids = recipe.search.grids
     if not grids:
         return ""
-    start_point(recipe, usual_rate)
+    for key in grids:
+        if key in NOT_SEARCHED:
+            raise UserError(f"search.grids: {key} is no setting to search; take the grid out.")
+    for name, regularizer in zip(recipe.regularizers, regularizers_of(recipe), strict=True):
+        if ends_elsewhere(regularizer):
+            raise UserError(
+                f"search.grids compares trainings at their end, and {name} keeps another point of "
+                f"the run: leave it out with --set regularizers.{name}=false, or the grids with "
+                "--set search.grids={}."
+            )
     for key, values in grids.items():
         for value in values:
             at_value = with_values(recipe, {key: value})
             regularizers_of(at_value)
             for name, settings in at_value.augment.items():
                 build("augmentation", name, settings)
+    start_point(recipe, usual_rate)
+    for end in (min, max):
+        check(with_values(recipe, {key: end(values) for key, values in grids.items()}))
     points = math.prod(len(values) for values in grids.values())
     trainings = min(points, recipe.search.max_trials)
     most = max(grids.get(EPOCHS, (recipe.train.max_epochs,)))
@@ -148,6 +165,12 @@ def check_grids(recipe: Recipe, usual_rate: Callable[[], float]) -> str:
         f"up to {trainings} trainings of up to {most:g} epochs before the run, over "
         f"{', '.join(grids)}; none with --set search.grids={{}}"
     )
+
+
+def ends_elsewhere(regularizer: Regularizer) -> bool:
+    """Whether it stops a training early, takes it back, or changes the weights after it."""
+    kind = type(regularizer)
+    return kind.decide is not Regularizer.decide or kind.finish is not Regularizer.finish
 
 
 def _words(point: Point) -> str:

@@ -103,13 +103,17 @@ def _excess(logits_NV, teacher_log_NV, nats_N, temperature: float) -> torch.Tens
 
 @dataclass(frozen=True)
 class Distillation(Regularizer):
-    """``teachers``: model folders; ``weight`` of their distribution, 1 for nothing but it."""
+    """``teachers``: model folders; ``weight`` of their distribution, 1 for nothing but it.
+
+    ``trust_remote_code`` runs code that lies in the teachers' folders.
+    """
 
     STRENGTH = "weight"
 
     teachers: tuple[str, ...] = ()
     weight: float = 0.5
     temperature: float = 1.0
+    trust_remote_code: bool = False
 
     _loaded: list = field(default_factory=list, init=False, repr=False, compare=False)
 
@@ -143,7 +147,8 @@ class Distillation(Regularizer):
     def check_tokenizer(self, tokenizer: Any) -> None:
         """Refuse teachers whose tokens mean something else than the model's."""
         for name in self.teachers:
-            if load_tokenizer(name).get_vocab() != tokenizer.get_vocab():
+            theirs = load_tokenizer(name, trust_remote_code=self.trust_remote_code)
+            if theirs.get_vocab() != tokenizer.get_vocab():
                 raise UserError(
                     f"Distillation(teachers=...): {name} has another tokenizer than the model: "
                     "teachers must read and predict the same tokens."
@@ -171,7 +176,12 @@ class Distillation(Regularizer):
         size = _vocabulary(model)
         found = []
         for name in self.teachers:
-            teacher = load_model(name, device=first.device, dtype=first.dtype).model
+            teacher = load_model(
+                name,
+                device=first.device,
+                dtype=first.dtype,
+                trust_remote_code=self.trust_remote_code,
+            ).model
             if _vocabulary(teacher) != size:
                 raise UserError(
                     f"Distillation(teachers=...): {name} predicts {_vocabulary(teacher)} tokens, "

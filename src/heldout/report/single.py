@@ -97,7 +97,7 @@ def gap_charts(summary: RunSummary) -> list[Chart]:
 
 def search_charts(summary: RunSummary) -> list[Chart]:
     charts = [rate_search(summary.search)] if summary.search is not None else []
-    if summary.tuning is not None and summary.tuning.neighbors:
+    if summary.tuning is not None:
         charts.append(_certificate(summary.tuning))
     return charts
 
@@ -120,7 +120,7 @@ def _certificate(tuning: Tuning) -> Chart:
         " ".join(
             [
                 tuning.sentence,
-                "What reaches the dashed line is not surely worse.",
+                *(["What reaches the dashed line is not surely worse."] if rows else []),
                 *(f"{each[0].upper()}{each[1:]}." for each in diverged),
             ]
         ),

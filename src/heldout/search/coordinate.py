@@ -188,7 +188,7 @@ def _result(current, trials, grids, max_trials) -> CoordinateSearch:
                 untried += 1
                 continue
             neighbors.append(_compared(name, tried, current))
-    is_certified = not untried
+    is_certified = bool(neighbors) and not untried
     edges = [
         f"{name} = {current.point[name]:g} is the {word} of its grid"
         for name, values in grids.items()
@@ -202,6 +202,8 @@ def _result(current, trials, grids, max_trials) -> CoordinateSearch:
             f"{words} is surely better"
         )
         sentence += f" ({'; '.join(edges)})." if edges else "."
+    elif not untried:
+        sentence = f"No certificate: the grids hold no other point than {words}."
     else:
         sentence = (
             f"No certificate: the {max_trials} trials were used up with {untried} neighbors of "
