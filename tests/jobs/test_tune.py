@@ -213,6 +213,29 @@ def test_the_rate_is_searched_first_where_no_grid_has_it(tiny_model_dir, data, t
     assert any(note.startswith(("Certified", "No certificate")) for note in progress.notes)
 
 
+def test_what_augmentation_changes_is_measured_at_the_chosen_settings(
+    tiny_model_dir, data, tmp_path
+):
+    result = fit(
+        str(tiny_model_dir),
+        data,
+        out=tmp_path / "run",
+        recipe="full",
+        settings=[
+            *SETTINGS,
+            "train.learning_rate=3e-3",
+            "augment.word_dropout.rate=0.9",
+            "search.grids.augment.word_dropout.rate=[0.001, 0.9]",
+        ],
+    )
+    assert result.run.recipe.augment["word_dropout"]["rate"] == 0.001
+    (entry,) = result.run.read_json("augmentation.json")["augmentations"]
+    measured = {one["name"]: one for one in entry["measurements"]}
+    assert measured["unchanged_rows"]["value"] > 0.5, (
+        "at the start of the search hardly any row stays as it is"
+    )
+
+
 def test_the_shipped_recipe_searches_around_its_own_values():
     recipe = load_recipe("pretrain_little_data")
     assert set(recipe.search.grids) == {
