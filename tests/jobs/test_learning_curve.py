@@ -213,3 +213,19 @@ def test_too_few_groups_are_refused(tiny_model_dir, parts, recipe):
     few = replace(parts, mode="cross_validation", groups={"train": 20})
     with pytest.raises(UserError, match="20 groups are too few"):
         learning_curve(str(tiny_model_dir), few, recipe)
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("search.grids.train.max_epochs=[2, 4]", "leave it out with --set search.grids="),
+        ("regularizers.wise_ft=true", "take it out with --set regularizers.wise_ft=false"),
+    ],
+)
+def test_recipes_that_a_curve_cannot_follow_are_refused(
+    tiny_model_dir, parts, setting, expected, tmp_path
+):
+    recipe = load_recipe("full", [*SETTINGS, setting])
+    with pytest.raises(UserError, match=expected):
+        learning_curve(str(tiny_model_dir), parts, recipe, folder=tmp_path / "x")
+    assert not (tmp_path / "x").exists()

@@ -231,6 +231,11 @@ def _checked(fractions, seeds, parts: Parts, recipe: Recipe) -> tuple[list[float
                 f"regularizers.{name} goes back to kept checkpoints, which a learning curve does "
                 f"not keep: take it out with --set regularizers.{name}=false."
             )
+    if recipe.search.grids:
+        raise UserError(
+            "A learning curve trains one recipe on every part, and search.grids compares settings: "
+            "leave it out with --set search.grids={}."
+        )
     return fractions, seeds
 
 
