@@ -84,8 +84,8 @@ EPOCHS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
 WIDTHS = [64, 96, WIDTH]
 BASELINE_GRIDS = {"epochs": EPOCHS, "rate": RATES, "width": WIDTHS}
 BASELINE_START = {"rate": 2e-3, "width": WIDTH}
-START_EPOCHS = {1: 6, 2: 6, 4: 8}
-BASELINE_SEEDS = (0, 1, 2)
+START_EPOCHS = {1: 6, 2: 8, 4: 8}
+BASELINE_SEEDS = (0, 1, 2, 3)
 GRIDS = {
     "decay": [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4],
     "rate": RATES,
@@ -515,6 +515,12 @@ def seed_paths() -> list[Path]:
     return [weights_path(*treated_setting({"seed": seed})) for seed in range(SEEDS)]
 
 
+def trained_pool() -> list[dict[str, float]]:
+    """What the ensemble may choose from."""
+    pool = [{"seed": seed} for seed in range(SEEDS)] + TRIED
+    return [changes for changes in pool if weights_path(*treated_setting(changes)).exists()]
+
+
 def select(held: Held) -> None:
     """Of all that was trained on U, add the model that lowers the validation loss most, and again.
 
@@ -523,8 +529,7 @@ def select(held: Held) -> None:
     """
     if SELECTED.exists():
         return
-    pool = [{"seed": seed} for seed in range(SEEDS)] + TRIED
-    pool = [changes for changes in pool if weights_path(*treated_setting(changes)).exists()]
+    pool = trained_pool()
     logs = [
         -held.nats(torch.load(weights_path(*treated_setting(changes)), weights_only=True))
         for changes in pool
@@ -707,6 +712,7 @@ def report(data: Data, validation: Held) -> None:
     searches: dict[str, CoordinateSearch] = {}
     arms: dict[str, np.ndarray] = {}  # seeds or one, by groups: summed nats
     trained: dict[str, tuple[Setting, float]] = {}
+    paths = {"regularized": seed_paths()}
 
     def nats_N(path: Path) -> np.ndarray:
         return held.nats(torch.load(path, weights_only=True))
@@ -717,8 +723,8 @@ def report(data: Data, validation: Held) -> None:
         chosen = searches[name].chosen
         assert chosen is not None
         trained[name] = setting_at(Setting(times=times), chosen.point)
-        paths = kept_seeds(*trained[name])
-        arms[name] = np.stack([held.losses(nats_N(path)).nll_nats_D for path in paths])
+        paths[name] = kept_seeds(*trained[name])
+        arms[name] = np.stack([held.losses(nats_N(path)).nll_nats_D for path in paths[name]])
     searches["regularized"] = regularized(data, validation, trains=False)
     trained["regularized"] = treated_setting({})
     seeds = ensemble_losses(np.stack([nats_N(path) for path in seed_paths()]), held.groups_N)
@@ -767,10 +773,7 @@ def report(data: Data, validation: Held) -> None:
                 f"share_of_ensembling_student_{best}{suffix}"
             ]
     figures |= {f"nats_per_token_{name}": value for name, value in loss.items()}
-    on_validation_S = [validation_loss(path, validation) for path in seed_paths()]
     figures |= {
-        "lowest_seed_on_validation": min(on_validation_S),
-        "highest_seed_on_validation": max(on_validation_S),
         "largest_data": sizes[-1],
         "tokens_u": data.tokens(1),
         "parameters": sum(p.numel() for p in new_model(WIDTH, 0).parameters()),
@@ -785,10 +788,27 @@ def report(data: Data, validation: Held) -> None:
     }
     table = [
         {"arm": name, "times": setting.times, "epochs": epochs, **asdict(setting)}
-        | {"certificate": searches[name].to_json()}
+        | {
+            "certificate": searches[name].to_json(),
+            "validation_of_seeds": [validation_loss(path, validation) for path in paths[name]],
+        }
         for name, (setting, epochs) in trained.items()
     ]
     table += [{"arm": "ensemble", **json.loads(SELECTED.read_text())}]
+    table += [
+        {
+            "arm": "pool",
+            "models": [
+                changes
+                | {
+                    "validation": validation_loss(
+                        weights_path(*treated_setting(changes)), validation
+                    )
+                }
+                for changes in trained_pool()
+            ],
+        }
+    ]
     table += [{"arm": f"student_{name}", **asdict(each)} for name, each in students.items()]
     path = write_record(
         "data_efficiency",
