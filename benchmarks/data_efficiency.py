@@ -656,7 +656,11 @@ def student_path(student: Student) -> Path:
 
 STUDENT_SEED = 100
 STUDENTS = {
-    student.name: student for student in (Student("sampled", parts=6, epochs=12, decay=0.1),)
+    student.name: student
+    for student in (
+        Student("sampled", parts=6, epochs=12, decay=0.1),
+        Student("longer", parts=6, epochs=24, decay=0.1),
+    )
 }
 
 
