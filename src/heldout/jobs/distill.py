@@ -52,8 +52,9 @@ def distill(
     folder, about = _read_ensemble(ensemble)
     recipe = _recipe(folder, about, weight, temperature, settings)
     place = Path(out) if out else folder / "distilled"
-    if out is None and not (place / "environment.json").exists():
-        shutil.rmtree(place, ignore_errors=True)  # killed before its data was written
+    is_run = (place / "status.json").exists()
+    if out is None and is_run and not (place / "environment.json").exists():
+        shutil.rmtree(place)  # killed before its data was written
     _train(about, place, recipe, progress)
     student = Run.open(place)
     runs = member_runs(folder, len(about["members"]))
