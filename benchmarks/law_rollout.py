@@ -18,7 +18,7 @@ from record import write_record
 
 from heldout.jobs.laws import all_laws
 from heldout.scaling.fit import fit
-from heldout.scaling.rollout import choose, forecast_error, rollouts
+from heldout.scaling.rollout import choose, forecast_error, log_errors, rollouts
 from heldout.scaling.table import read_runs
 
 # Reference: the best error of the laws in earlier refits of these runs, and its law.
@@ -59,14 +59,14 @@ def main() -> None:
             train, test = runs[inside], runs[~inside]
             made = rollouts(laws, train, delta=delta, axes=(axis,))
             choice = choose(laws, train, made, (axis,))
-            errors = {law.name: forecast_error(fit(law, train, delta=delta), test) for law in laws}
+            fits = {law.name: fit(law, train, delta=delta) for law in laws}
+            errors = {name: forecast_error(each, test) for name, each in fits.items()}
             for name, error in errors.items():
                 figures[f"{axis}_{name}{tag}"] = error
-            chosen = next(law for law in laws if law.name == choice.law)
-            fitted = fit(chosen, train, delta=delta)
+            fitted = fits[choice.law]
             correction = choice.corrections.get(axis, 1.0)
             forecast = forecast_error(fitted, test, correction)
-            biases = np.array([rollout.biases[chosen.name] for rollout in made])
+            biases = np.array([rollout.biases[choice.law] for rollout in made])
             for rule, shift_of in RULES.items():
                 factor = float(np.exp(shift_of(biases)))
                 figures[f"{axis}_{rule}{tag}"] = forecast_error(fitted, test, factor)
@@ -83,7 +83,10 @@ def main() -> None:
                     "errors": errors,
                     "chosen": choice.law,
                     "correction": correction,
-                    "biases": biases.tolist(),
+                    "rolled_biases": [rollout.biases for rollout in made],
+                    "biases": {
+                        name: float(log_errors(each, test).mean()) for name, each in fits.items()
+                    },
                     "chosen_error": forecast,
                     "reference": reference,
                     "scores": choice.scores,

@@ -13,6 +13,8 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import load_recipe
 from heldout.core.recipe_point import with_values
 from heldout.core.run import Run
+from heldout.jobs.arms import Target
+from heldout.jobs.find_rate import usual_rate
 from heldout.jobs.fit import dry_run, fit, resume
 
 SETTINGS = (
@@ -211,6 +213,21 @@ def test_the_rate_is_searched_first_where_no_grid_has_it(tiny_model_dir, data, t
     assert run.recipe.train.learning_rate == 1e-3
     assert run.read_json("tuning.json")["chosen"].keys() == {"train.max_epochs"}
     assert any(note.startswith(("Certified", "No certificate")) for note in progress.notes)
+
+
+def test_a_large_model_from_scratch_starts_at_a_rate_of_pretraining(tiny_model_dir, tmp_path):
+    config = json.loads((tiny_model_dir / "config.json").read_text())
+    config |= {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 2}
+    config |= {"num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 128}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    recipe = load_recipe("full")
+    target = Target.of(str(tiny_model_dir), str(tmp_path / "config.json"))
+    loaded = target.load(recipe)
+    assert loaded.parameters > 20_000_000
+    assert usual_rate(target, recipe) == 1e-3
+    loaded.model.save_pretrained(tmp_path / "saved")
+    loaded.tokenizer.save_pretrained(tmp_path / "saved")
+    assert usual_rate(Target.of(str(tmp_path / "saved"), ""), recipe) == 3e-5
 
 
 def test_what_augmentation_changes_is_measured_at_the_chosen_settings(
