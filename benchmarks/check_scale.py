@@ -28,7 +28,7 @@ THRESHOLD = 0.5
 
 
 def ours(path: Path, num: int) -> dict[str, float]:
-    from heldout.jobs.check import check
+    from heldout.jobs.checking.check import check
 
     start, processor = time.perf_counter(), time.process_time()
     result = check(path)

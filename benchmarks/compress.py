@@ -20,7 +20,7 @@ from record import write_record
 
 from heldout.core.measurement import Measurement
 from heldout.core.progress import Progress
-from heldout.jobs.compress import compress
+from heldout.jobs.compressing.compress import compress
 
 MODEL = "package:heldout"
 FOLDER = Path(".cache/compress")

@@ -45,7 +45,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from heldout.core.discovery import build
-from heldout.core.ensemble import Asymptote, asymptote, ensemble_losses, mixture_nats
 from heldout.core.losses import DocumentLosses
 from heldout.core.regularizer import Regularizer, TokenSum
 from heldout.lm.head import scored_nats
@@ -54,6 +53,7 @@ from heldout.lm.passes import Passes
 from heldout.lm.tokenize import Window, collate
 from heldout.lm.weights import copies, trained_parameters
 from heldout.regularizers.distillation import distillation_nats, teacher_log_probs
+from heldout.scaling.ensemble import Asymptote, asymptote, ensemble_losses, mixture_nats
 from heldout.search.coordinate import CoordinateSearch, Point, Tried, search_coordinates
 from heldout.training.steps import Steps
 

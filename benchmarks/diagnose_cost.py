@@ -33,8 +33,8 @@ from verbatim_matching import measure_verbatim
 from heldout.core.row import Row
 from heldout.jobs.demo import MODEL
 from heldout.lm.load import load_model
+from heldout.lm.measuring.pass_statistics import pass_statistics
 from heldout.lm.nll import document_losses
-from heldout.lm.readings import readings
 from heldout.lm.tokenize import tokenize_row
 
 FOLDER = Path(".cache/diagnose_cost")
@@ -69,7 +69,7 @@ def main() -> None:
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
     measure: dict[str, Callable[[], dict[str, Any]]] = {
-        "readings": partial(measure_readings, options.repeats),
+        "readings": partial(measure_pass_statistics, options.repeats),
         "verbatim": measure_verbatim,
     }
     found = measure[options.part]()
@@ -92,7 +92,7 @@ def main() -> None:
         print(f"wrote {record}")
 
 
-def measure_readings(repeats: int) -> dict[str, Any]:
+def measure_pass_statistics(repeats: int) -> dict[str, Any]:
     """Ratios and seconds by model."""
     loaded = load_model(MODEL, device="cpu")
     models = {
@@ -108,7 +108,7 @@ def measure_readings(repeats: int) -> dict[str, Any]:
         turns = []
         for turn in range(repeats + 1):
             plain = cpu_seconds(partial(document_losses, model, rows, loaded.tokenizer, **OPTIONS))
-            full = cpu_seconds(partial(readings, model, rows, loaded.tokenizer, **OPTIONS))
+            full = cpu_seconds(partial(pass_statistics, model, rows, loaded.tokenizer, **OPTIONS))
             if turn:  # the first one warms up
                 turns.append((plain, full))
                 print(f"{name}: {full / plain:.3f} of {plain:.2f} s", flush=True)

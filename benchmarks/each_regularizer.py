@@ -40,11 +40,11 @@ from heldout.core.losses import DocumentLosses
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Evaluation, RollBack, Stop
 from heldout.core.stats import RatioEstimate, paired_difference, ratio_estimate
-from heldout.jobs.arms import Target, losses_of, prepare
-from heldout.jobs.evidence import recital_of
+from heldout.jobs.evidence.gather import verbatim_memorization
+from heldout.jobs.kit.condition import Target, losses_of, prepare
 from heldout.lm.head import scored_logits
+from heldout.lm.measuring.pass_statistics import pass_statistics
 from heldout.lm.nll import evaluating
-from heldout.lm.readings import readings
 from heldout.lm.tokenize import IGNORED, collate, tokenize_row
 from heldout.lm.weights import copies, trained_parameters, weights_replaced
 from heldout.search.learning_rate import Trial, search_learning_rate, start_learning_rate
@@ -66,7 +66,7 @@ MIN_EFFECT = Recipe().eval.min_effect  # nats per token
 
 
 @dataclass(frozen=True)
-class Arm:
+class Condition:
     """What is trained, and the arm that it differs from in one thing."""
 
     name: str
@@ -84,49 +84,55 @@ class Arm:
 DROPOUT = {"dropout": {"hidden": 0.1}}
 # What cannot be run as its default alone, and arms that are no regularizers.
 SPECIAL = [
-    Arm("plain", own_rate=True),
-    Arm("dropout", DROPOUT, note="hidden=.1: its default drops nothing"),
-    Arm(
+    Condition("plain", own_rate=True),
+    Condition("dropout", DROPOUT, note="hidden=.1: its default drops nothing"),
+    Condition(
         "r_drop",
         {**DROPOUT, "r_drop": {}},
         control="dropout",
         note="beside dropout hidden=.1, which is its control: it needs two different masks",
     ),
-    Arm("mixed", mixed=True, note="as many rows of the other data set in each step"),
-    Arm(
+    Condition("mixed", mixed=True, note="as many rows of the other data set in each step"),
+    Condition(
         "domain_adversarial",
         {"domain_adversarial": {}},
         control="mixed",
         mixed=True,
         note="needs two sources; its control is the same mix without it",
     ),
-    Arm(
+    Condition(
         "small_batch_noise",
         {"small_batch_noise": {}},
         micro_batch_size=BATCH // 4,
         note="needs several micro-batches: 4 of 2 rows",
     ),
-    Arm("lora_rank_8", method="lora", own_rate=True, note="LoRA of rank 8; a rate of its own"),
-    Arm("batch_4", batch_size=4, micro_batch_size=4, own_rate=True, note="a rate of its own"),
-    Arm("batch_16", batch_size=16, micro_batch_size=16, own_rate=True, note="a rate of its own"),
-    Arm("schedule_free", schedule_free=True, own_rate=True, note="a rate of its own"),
+    Condition(
+        "lora_rank_8", method="lora", own_rate=True, note="LoRA of rank 8; a rate of its own"
+    ),
+    Condition("batch_4", batch_size=4, micro_batch_size=4, own_rate=True, note="a rate of its own"),
+    Condition(
+        "batch_16", batch_size=16, micro_batch_size=16, own_rate=True, note="a rate of its own"
+    ),
+    Condition("schedule_free", schedule_free=True, own_rate=True, note="a rate of its own"),
 ]
 
 
-def all_arms() -> dict[str, Arm]:
+def all_arms() -> dict[str, Condition]:
     """The plain arm first, then all others, regularizers as they are found."""
     # Distillation needs models to learn from: benchmarks/data_efficiency.py.
     found = [e.name for e in entries_of("regularizer") if e.name != "distillation"]
     special = {arm.name: arm for arm in SPECIAL if all(name in found for name in arm.regularizers)}
     for name in found:
-        special.setdefault(name, Arm(name, {name: {}}))
+        special.setdefault(name, Condition(name, {name: {}}))
     return special
 
 
 # Training one arm
 
 
-def train_arm(arm: Arm, data: str, seed: int, rate: float, epochs: int = EPOCHS) -> dict[str, Any]:
+def train_arm(
+    arm: Condition, data: str, seed: int, rate: float, epochs: int = EPOCHS
+) -> dict[str, Any]:
     """One training, measured; what the report needs, as JSON values; seconds are of CPU time."""
     begin = time.process_time()
     recipe = recipe_of(arm, seed, rate)
@@ -205,7 +211,7 @@ def regularizer_of(name: str, values: dict[str, Any], seed: int) -> Any:
     return build("regularizer", name, values)
 
 
-def recipe_of(arm: Arm, seed: int, rate: float) -> Recipe:
+def recipe_of(arm: Condition, seed: int, rate: float) -> Recipe:
     return replace(Recipe(), regularizers=arm.regularizers).replace(
         data={"max_length": 256},
         model={"method": arm.method},
@@ -223,7 +229,7 @@ def recipe_of(arm: Arm, seed: int, rate: float) -> Recipe:
 class Batches:
     """The windows of every epoch, in an order that follows from the seed alone."""
 
-    def __init__(self, arm: Arm, data: str, seed: int, parts: Parts, tokenizer: Any):
+    def __init__(self, arm: Condition, data: str, seed: int, parts: Parts, tokenizer: Any):
         self.arm = arm
         self.seed = seed
         rows = [parts["train"]]
@@ -251,7 +257,7 @@ class Batches:
             ]
 
 
-def optimizer_of(arm: Arm, steps: Steps, rate: float, total: int):
+def optimizer_of(arm: Condition, steps: Steps, rate: float, total: int):
     """Adam with bias correction, and how its rate goes (None for schedule-free)."""
     groups = steps.parameter_groups(rate)
     warmup = max(1, round(WARMUP_SHARE * total))
@@ -307,8 +313,8 @@ def put_back(model: Any, weights: dict[str, torch.Tensor]) -> None:
 
 def measured(model: Any, tokenizer: Any, parts: Parts, recipe: Recipe) -> dict[str, Any]:
     """Sealed-test losses and calibration, and which training rows are recited."""
-    recited = recital_of(
-        readings(
+    recited = verbatim_memorization(
+        pass_statistics(
             model,
             parts["train"],
             tokenizer,
@@ -318,7 +324,7 @@ def measured(model: Any, tokenizer: Any, parts: Parts, recipe: Recipe) -> dict[s
     )
     return {
         "groups": [row.group for row in parts["test"]],
-        "recited": recited.recited_D.tolist(),
+        "recited": recited.memorized_D.tolist(),
         "recited_groups": recited.groups_D.tolist(),
         **tested(model, parts["test"], tokenizer, recipe),
     }
@@ -396,7 +402,7 @@ class Results:
         entries.sort(key=lambda entry: entry["time"])
         return {key_of(entry): entry for entry in entries}
 
-    def train(self, arm: Arm, data: str, seed: int, rate: float) -> dict[str, Any]:
+    def train(self, arm: Condition, data: str, seed: int, rate: float) -> dict[str, Any]:
         """The arm's result, from the file or from a training that is written there."""
         key = (arm.name, data, seed, f"{rate:.6g}")
         known = self.read().get(key)
@@ -440,7 +446,7 @@ def words_of(result: dict[str, Any]) -> str:
     )
 
 
-def rate_of(results: Results, arm: Arm, data: str, seeds: Sequence[int]) -> float | None:
+def rate_of(results: Results, arm: Condition, data: str, seeds: Sequence[int]) -> float | None:
     """The arm's learning rate: of the plain arm, or the best on validation, mean over seeds."""
     if not arm.own_rate:
         return rate_of(results, SPECIAL[0], data, seeds)

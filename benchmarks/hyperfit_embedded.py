@@ -31,8 +31,8 @@ from record import write_record
 
 from heldout.cli.progress import console_progress
 from heldout.jobs.demo import MODEL
-from heldout.jobs.hyperfit import hyperfit, resume_hyperfit
-from heldout.jobs.hyperfit_result import HyperfitResult
+from heldout.jobs.hyperfitting.hyperfit import hyperfit, resume_hyperfit
+from heldout.jobs.hyperfitting.result import HyperfitResult
 
 MARKUP = re.compile(r"^[.'].*$|\\[fF](\[\w*\]|.)|\\\S\S?\S?", re.MULTILINE)
 # sample -> (domain, windows of 96 tokens, steps at the most, contexts)

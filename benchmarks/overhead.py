@@ -45,7 +45,7 @@ from heldout.core.discovery import build, entries_of
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Cost
-from heldout.jobs.arms import Target, prepare
+from heldout.jobs.kit.condition import Target, prepare
 from heldout.training.steps import Steps
 
 # B batch, T tokens

@@ -54,9 +54,9 @@ from record import write_record
 from texts import DEVELOPMENT, TEST, hash_of
 from training import MODEL, recipe_of, train
 
-from heldout.advice.causes import find_causes, read_rules
-from heldout.core.diagnosis import Diagnosis
-from heldout.core.facts import Facts, HistoryPoint, SetupCheck
+from heldout.diagnosis.causes import find_causes, read_rules
+from heldout.core.results.diagnosis import Diagnosis
+from heldout.core.facts import Facts, HistoryPoint, SetupFault
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import measurement_from_json
 from heldout.core.stats import clopper_pearson
@@ -209,7 +209,7 @@ def judged_again(entry: dict[str, Any]) -> list[str]:
     """Names of the causes by the rules as they are now; for choosing rules, never for the test."""
     facts = dict(entry["facts"])
     facts["history"] = tuple(HistoryPoint(**point) for point in facts["history"])
-    facts["checks"] = tuple(SetupCheck(**check) for check in facts["checks"])
+    facts["checks"] = tuple(SetupFault(**check) for check in facts["checks"])
     facts["regularizers"] = tuple(facts["regularizers"])
     measurements = [measurement_from_json(each) for each in entry["measurements"]]
     return [cause.name for cause in find_causes(measurements, Facts(**facts))]

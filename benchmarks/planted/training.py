@@ -21,8 +21,8 @@ from heldout.core.discovery import build
 from heldout.core.losses import DocumentLosses
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
-from heldout.jobs.arms import Target, losses_of, prepare, save_model
-from heldout.lm.prompt_formats import FORMATS, prompt_of
+from heldout.jobs.kit.condition import Target, losses_of, prepare, save_model
+from heldout.lm.measuring.prompt_formats import FORMATS, prompt_of
 from heldout.lm.tokenize import IGNORED, Window, collate, tokenize_row
 from heldout.lm.weights import copies, trained_parameters
 from heldout.training.steps import Steps

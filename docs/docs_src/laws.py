@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from heldout.jobs.laws import laws
+from heldout.jobs.planning.laws import laws
 from heldout.scaling.chinchilla import chinchilla_loss, compute_optimum
 
 

@@ -9,8 +9,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from heldout.cli.main import app
-from heldout.core.counterfactual import Counterfactual
 from heldout.core.errors import UserError
+from heldout.core.results.counterfactual import Counterfactual
 from heldout.core.row import Row
 from heldout.data.factbook import question_answer_rows
 from heldout.jobs.counterfactual import (

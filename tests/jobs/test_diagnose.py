@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from heldout.cli.main import app
-from heldout.core.diagnosis import Diagnosis
 from heldout.core.errors import UserError
+from heldout.core.results.diagnosis import Diagnosis
 from heldout.jobs.diagnose import diagnose
 from heldout.jobs.fit import fit
 from heldout.lm.load import load_model

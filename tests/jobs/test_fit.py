@@ -20,8 +20,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.progress import Progress
 from heldout.core.run import Run
-from heldout.jobs.arms import save_model, tie
 from heldout.jobs.fit import dry_run, fit, resume
+from heldout.jobs.kit.condition import save_model, tie
 from heldout.lm.load import load_model
 from heldout.lm.nll import document_losses
 

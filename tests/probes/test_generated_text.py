@@ -12,9 +12,9 @@ from heldout.core.probe import Evidence
 from heldout.core.row import Row
 from heldout.core.stats import difference_of_paired_ratios, jackknife_values, student_ratio
 from heldout.core.verbatim import Corpora
-from heldout.lm.corpora import corpora
-from heldout.lm.generations import generations
 from heldout.lm.load import load_model
+from heldout.lm.measuring.corpora import corpora
+from heldout.lm.measuring.generations import generations
 from heldout.probes.fragments import Fragments, covered_tokens, longest_match
 from heldout.probes.repetition import (
     Repetition,

@@ -12,8 +12,8 @@ from heldout.core.measurement import NotMeasured
 from heldout.core.part_texts import PartTexts
 from heldout.core.probe import Evidence
 from heldout.core.row import Row
-from heldout.lm.generations import generations, with_nats
 from heldout.lm.load import load_model
+from heldout.lm.measuring.generations import generations, with_nats
 from heldout.probes.bias import DEFAULT_LEXICON, Bias, mentions, read_lexicon
 from heldout.probes.coherence import (
     Coherence,

@@ -5,14 +5,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from heldout.advice.lights import judge
-from heldout.core.probe import Evidence, Recital
+from heldout.core.probe import Evidence, VerbatimMemorization
 from heldout.core.row import Row
 from heldout.core.stats import difference_of_estimates, share_estimate
-from heldout.jobs.evidence import recital_of
+from heldout.diagnosis.verdicts import judge
+from heldout.jobs.evidence.gather import verbatim_memorization
 from heldout.lm.generate import continuations
-from heldout.lm.readings import readings
-from heldout.lm.recital import recital_prompt
+from heldout.lm.measuring.memorization_prompt import memorization_prompt
+from heldout.lm.measuring.pass_statistics import pass_statistics
 from heldout.probes.memorization import Memorization
 
 
@@ -41,13 +41,13 @@ def reciter(tiny_model_dir, tiny_tokenizer, topics_text):
 
 def test_recital_is_what_greedy_decoding_returns(reciter, tiny_tokenizer, topics_text):
     known, unknown = rows(topics_text, 0, 4), rows(topics_text, 20, 12)
-    read = readings(reciter, known + unknown, tiny_tokenizer, max_length=96, batch_size=5)
-    found = recital_of(read)
+    read = pass_statistics(reciter, known + unknown, tiny_tokenizer, max_length=96, batch_size=5)
+    found = verbatim_memorization(read)
     assert found.row_index_D.tolist() == [row.index for row in known + unknown]
-    assert found.recited_D.tolist()[:4] == [True] * 4
-    assert not found.recited_D[4:].any()
-    for row, recited in zip(known + unknown, found.recited_D, strict=True):
-        prompt, rest = recital_prompt(row, tiny_tokenizer, 96)
+    assert found.memorized_D.tolist()[:4] == [True] * 4
+    assert not found.memorized_D[4:].any()
+    for row, recited in zip(known + unknown, found.memorized_D, strict=True):
+        prompt, rest = memorization_prompt(row, tiny_tokenizer, 96)
         suffix = tiny_tokenizer.decode(tiny_tokenizer(row.text).input_ids[11:31])
         assert rest.startswith(suffix)
         (text,) = continuations(reciter, tiny_tokenizer, [prompt], 20)
@@ -57,19 +57,24 @@ def test_recital_is_what_greedy_decoding_returns(reciter, tiny_tokenizer, topics
 def test_short_rows_cannot_tell(reciter, tiny_tokenizer):
     short = [Row(0, ({"role": "text", "content": "A list."},), "a")]
     assert (
-        len(recital_of(readings(reciter, short, tiny_tokenizer, max_length=96, batch_size=4))) == 0
+        len(
+            verbatim_memorization(
+                pass_statistics(reciter, short, tiny_tokenizer, max_length=96, batch_size=4)
+            )
+        )
+        == 0
     )
 
 
 def made(share, num=80):
     recited = np.arange(num) < share * num
-    return Recital(recited, np.arange(num).astype(str), np.arange(num))
+    return VerbatimMemorization(recited, np.arange(num).astype(str), np.arange(num))
 
 
 def light(best_train, best_test, base_train=0.0, base_test=0.0):
     evidence = Evidence(
         {},
-        recitals={
+        memorization={
             ("base", "train"): made(base_train),
             ("base", "test"): made(base_test),
             ("best", "train"): made(best_train),

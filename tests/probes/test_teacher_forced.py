@@ -9,15 +9,15 @@ import pytest
 from heldout.core.facts import Facts
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import NotMeasured
-from heldout.core.probe import Evidence
-from heldout.core.readings import (
+from heldout.core.pass_statistics import (
     CONFIDENCE_BINS,
     POSITION_EDGES,
     CanaryLosses,
+    PassStatistics,
     PersonalData,
-    Readings,
     Suffixes,
 )
+from heldout.core.probe import Evidence
 from heldout.probes.capacity import Capacity
 from heldout.probes.confidence import Confidence, equal_mass_bins, reliability_diagram
 from heldout.probes.domains import Domains
@@ -30,7 +30,7 @@ from heldout.probes.membership import (
     area_under_curve,
     true_positive_rate,
 )
-from heldout.probes.personal_data import PersonalDataRecited
+from heldout.probes.personal_data import PersonalDataMemorized
 from heldout.probes.position import Position
 
 TOKENS = 100
@@ -66,7 +66,7 @@ def made(
     bins[:, int(confidence * CONFIDENCE_BINS)] = TOKENS
     positions = np.zeros((num, len(POSITION_EDGES)))
     positions[:, 0] = TOKENS
-    return Readings(
+    return PassStatistics(
         losses=losses,
         row_index_D=np.arange(num) + 1000,
         suffixes={
@@ -86,18 +86,20 @@ def made(
     )
 
 
-def evidence_of(readings, **fields):
-    return Evidence({key: r.losses for key, r in readings.items()}, readings=readings, **fields)
+def evidence_of(statistics, **fields):
+    return Evidence(
+        {key: r.losses for key, r in statistics.items()}, statistics=statistics, **fields
+    )
 
 
 def pairs(best_train, best_test, base_train=None, base_test=None, **fields):
-    readings = {
+    statistics = {
         ("base", "train"): base_train or made(),
         ("base", "test"): base_test or made(seed=1, prefix="h"),
         ("best", "train"): best_train,
         ("best", "test"): best_test,
     }
-    return evidence_of(readings, **fields)
+    return evidence_of(statistics, **fields)
 
 
 def by_name(measured):
@@ -131,10 +133,10 @@ def test_extraction_has_both_controls():
 
 
 def test_rows_too_short_for_fifty_and_fifty():
-    def short(readings):
-        none = np.full(len(readings), np.nan)
-        readings.suffixes["long"] = Suffixes(50, 50, none, np.zeros(len(readings), dtype=bool))
-        return readings
+    def short(statistics):
+        none = np.full(len(statistics), np.nan)
+        statistics.suffixes["long"] = Suffixes(50, 50, none, np.zeros(len(statistics), dtype=bool))
+        return statistics
 
     evidence = pairs(
         short(made(recited=60)),
@@ -352,7 +354,7 @@ def test_personal_data_counts_what_is_recited():
         made(seed=1, prefix="h"),
         personal_data={"train": personal, "test": PersonalData({})},
     )
-    (found,) = PersonalDataRecited().measure(evidence)
+    (found,) = PersonalDataMemorized().measure(evidence)
     assert found.value == pytest.approx(1 / 120)
     assert found.note.startswith("1 of 2 tested")
     assert set(found.contrasts) == {"heldout", "base"}
@@ -368,7 +370,7 @@ def test_personal_data_counts_what_is_recited():
         Position(),
         Domains(),
         Exposure(),
-        PersonalDataRecited(),
+        PersonalDataMemorized(),
         GeneralizationGap(),
     ],
 )

@@ -3,11 +3,11 @@
 import json
 import random
 
-from heldout.core.check import CheckResult
-from heldout.core.label_noise import DoubtfulAnswer, LabelNoise
-from heldout.core.learning_curve import CurvePoint, Forecast, LearningCurve
 from heldout.core.measurement import Interval, Measurement, NotMeasured
-from heldout.jobs.check import check
+from heldout.core.results.check import CheckResult
+from heldout.core.results.label_noise import DoubtfulAnswer, LabelNoise
+from heldout.core.results.learning_curve import CurvePoint, Forecast, LearningCurve
+from heldout.jobs.checking.check import check
 
 HOSTILE = "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>"
 

@@ -11,7 +11,7 @@ from heldout.core.measurement import Interval, Measurement, NotMeasured
 from heldout.core.recipe import Recipe, load_recipe
 from heldout.core.row import Row
 from heldout.core.run import Run
-from heldout.core.verdict import Cause, Light, Verdict
+from heldout.core.verdict import Cause, Verdict, Verdicts
 
 STEPS_PER_EPOCH = 40
 BEST_EPOCH = 2.5
@@ -96,31 +96,31 @@ def recipe() -> Recipe:
     )
 
 
-def verdict() -> Verdict:
-    return Verdict(
+def verdict() -> Verdicts:
+    return Verdicts(
         "Better than the base model on text it has never seen: the loss fell by 0.31 nats per "
         "token (95 % interval 0.29 to 0.34), perplexity from 22.6 to 16.5. It peaked at epoch "
         "2.5; stopping there kept 0.11 nats that longer training would have lost.",
         {
-            "fit": Light(
+            "fit": Verdict(
                 "green",
                 "Loss on the sealed test is 0.31 nats per token lower than the base model's, and "
                 "the interval excludes zero.",
                 ("test_nll_best",),
             ),
-            "quality": Light("unknown", "No task metric was named (eval.metric)."),
-            "memorization": Light(
+            "quality": Verdict("unknown", "No task metric was named (eval.metric)."),
+            "memorization": Verdict(
                 "yellow",
                 "Training rows gained 0.18 nats per token more than unseen ones.",
                 ("generalization_gap_best",),
             ),
-            "forgetting": Light(
+            "forgetting": Verdict(
                 "red", "Loss on general text rose by 0.21 nats per token.", ("general_nll_best",)
             ),
-            "leakage": Light(
+            "leakage": Verdict(
                 "green", "No test row is an exact or near duplicate of a training row.", ()
             ),
-            "confidence": Light("unknown", "Calibration was not measured."),
+            "confidence": Verdict("unknown", "Calibration was not measured."),
         },
         (
             Cause(

@@ -9,8 +9,8 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 from page_text import read
 
-from heldout.core.check import CheckResult
-from heldout.jobs.check import check
+from heldout.core.results.check import CheckResult
+from heldout.jobs.checking.check import check
 from heldout.report.check_page import render_check
 
 

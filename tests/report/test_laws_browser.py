@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_browser import BOXES, PLOTS, THEMES, WIDTHS, browser, overlap, requested, show
 
-from heldout.jobs.laws import laws
+from heldout.jobs.planning.laws import laws
 from heldout.scaling.lovelace import Lovelace
 from heldout.scaling.runs import points
 

@@ -7,7 +7,7 @@ import page_text
 import pytest
 
 from heldout.core.losses import DocumentLosses
-from heldout.core.verdict import Light, Verdict
+from heldout.core.verdict import Verdict, Verdicts
 from heldout.report import palette
 from heldout.report.chart import plain, shorten
 from heldout.report.page import inert_json, render_report
@@ -38,8 +38,8 @@ def attacked(tmp_path):
             DocumentLosses(old.nll_nats_D, old.num_tokens_D, old.num_bytes_D, groups),
         )
     verdict = made_up_run.verdict()
-    lights = {name: Light("red", ATTACK, (ATTACK,)) for name in verdict.verdicts}
-    run.write_json("verdict.json", Verdict(ATTACK, lights, verdict.causes).to_json())
+    lights = {name: Verdict("red", ATTACK, (ATTACK,)) for name in verdict.verdicts}
+    run.write_json("verdict.json", Verdicts(ATTACK, lights, verdict.causes).to_json())
     return run
 
 

@@ -65,7 +65,7 @@ def advise(
 ) -> None:
     """Best size, epochs and settings for a budget, and what twice of each would bring."""
     from heldout.cli.progress import console_progress
-    from heldout.jobs.advise import advise as job
+    from heldout.jobs.planning.advise import advise as job
 
     with console_progress() as progress:
         result = job(

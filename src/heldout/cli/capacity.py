@@ -34,8 +34,8 @@ def capacity(
 ) -> None:
     """How many bits a model can hold: memorized random tokens, up to the plateau."""
     from heldout.cli.progress import console_progress
-    from heldout.jobs.capacity import LOADS
-    from heldout.jobs.capacity import capacity as job
+    from heldout.jobs.planning.capacity import LOADS
+    from heldout.jobs.planning.capacity import capacity as job
 
     with console_progress() as progress:
         result = job(

@@ -77,7 +77,7 @@ def check(
     if "contamination" in (fail_on or ()) and not against:
         raise UserError("--fail-on contamination needs --against FILE.")
     from heldout.cli.progress import console_progress
-    from heldout.jobs.check import check as job
+    from heldout.jobs.checking.check import check as job
 
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(data).stem)[:40]
     folder = out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-check-{name}"

@@ -39,7 +39,7 @@ def compress(
 ) -> None:
     """Structure or rote: how far a model compresses data as it learns from it."""
     from heldout.cli.progress import console_progress
-    from heldout.jobs.compress import compress as job
+    from heldout.jobs.compressing.compress import compress as job
 
     with console_progress() as progress:
         result = job(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from heldout.core.errors import UserError
-from heldout.core.verdict import LIGHTS, Verdict
+from heldout.core.verdict import VERDICTS, Verdicts
 
 
 def diagnose(
@@ -80,8 +80,8 @@ def diagnose(
 ) -> None:
     """Is this model overfitted, what does it recite, why, and what to change?"""
     for gate in fail_on or ():
-        if gate not in LIGHTS:
-            raise UserError(f"--fail-on must be one of {', '.join(LIGHTS)}, got {gate!r}.")
+        if gate not in VERDICTS:
+            raise UserError(f"--fail-on must be one of {', '.join(VERDICTS)}, got {gate!r}.")
     from heldout.cli.progress import console_progress
     from heldout.jobs.diagnose import diagnose as job
 
@@ -118,16 +118,16 @@ def diagnose(
         raise typer.Exit(1)
 
 
-def failures(verdict: Verdict, gates: Any) -> list[str]:
+def failures(verdict: Verdicts, gates: Any) -> list[str]:
     """Gates that are not passed: red, or not measured, which is no pass."""
     bad = {"red": "", "unknown": " (not measured)"}
     lights = {gate: verdict.verdicts[gate].light for gate in gates}
     return [gate + bad[light] for gate, light in lights.items() if light in bad]
 
 
-def write_junit(verdict: Verdict, gates: Any, path: Path) -> None:
+def write_junit(verdict: Verdicts, gates: Any, path: Path) -> None:
     """One test case a light: a failure where a gate fails, else what is unknown is skipped."""
-    cases = ElementTree.Element("testsuite", name="heldout diagnose", tests=str(len(LIGHTS)))
+    cases = ElementTree.Element("testsuite", name="heldout diagnose", tests=str(len(VERDICTS)))
     num_failed = 0
     for name, light in verdict.verdicts.items():
         case = ElementTree.SubElement(cases, "testcase", classname="heldout.lights", name=name)

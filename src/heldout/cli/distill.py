@@ -30,7 +30,7 @@ def distill(
 ) -> None:
     """Train one model on what an ensemble predicts, and show the share of its gain that is kept."""
     from heldout.cli.progress import console_progress
-    from heldout.jobs import distill as job
+    from heldout.jobs.ensembles import distill as job
 
     values: dict[str, Any] = {
         "out": out,

@@ -39,7 +39,7 @@ def ensemble(
 ) -> None:
     """Train several models, average their predictions, and show what more of them would gain."""
     from heldout.cli.progress import console_progress
-    from heldout.jobs import ensemble as job
+    from heldout.jobs.ensembles import ensemble as job
 
     if dry_run:
         plan = job.dry_run_ensemble(

@@ -55,7 +55,7 @@ def hyperfit(
     if judgements is not None and resume is None:
         raise UserError("--judgements FILE needs --resume RUN, the run that they are about.")
     from heldout.cli.progress import console_progress
-    from heldout.jobs import hyperfit as job
+    from heldout.jobs.hyperfitting import hyperfit as job
 
     if judgements is not None:
         assert resume is not None
@@ -112,7 +112,7 @@ def _show(result: Any) -> None:
 def _show_judgements(folder: Path, answered: Path, as_json: bool) -> None:
     from heldout.core.measurement import NotMeasured
     from heldout.core.run import Run
-    from heldout.jobs.judgements import import_judgements
+    from heldout.jobs.hyperfitting.judgements import import_judgements
 
     found = import_judgements(Run.open(folder), answered)
     if as_json:

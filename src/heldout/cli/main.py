@@ -194,8 +194,8 @@ def plan_laws(
 ) -> None:
     """Fit scaling laws to finished runs, choose one by its forecasts, and say what is unknown."""
     from heldout.cli.progress import console_progress
-    from heldout.jobs.laws import AXES
-    from heldout.jobs.laws import laws as job
+    from heldout.jobs.planning.laws import AXES
+    from heldout.jobs.planning.laws import laws as job
 
     with console_progress() as progress:
         result = job(

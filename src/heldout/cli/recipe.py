@@ -18,7 +18,7 @@ def recipe(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """The exact settings of a run's best, or of a recipe, to copy into another trainer."""
-    from heldout.jobs.export_recipe import export_recipe
+    from heldout.jobs.exporting.export_recipe import export_recipe
 
     text = export_recipe(source, trainer)
     if out is not None:

@@ -12,15 +12,15 @@ from rich.table import Table
 
 from heldout.core.discovery import Entry, plugin_class
 from heldout.core.run import Run
-from heldout.core.verdict import Verdict
+from heldout.core.verdict import Verdicts
 
 if TYPE_CHECKING:
-    from heldout.jobs.plan import Plan
+    from heldout.jobs.kit.dry_run import Plan
 
 _MARKS = {"green": "[green]●[/]", "yellow": "[yellow]●[/]", "red": "[red]●[/]", "unknown": "○"}
 
 
-def show_result(run: Run, verdict: Verdict, as_json: bool) -> None:
+def show_result(run: Run, verdict: Verdicts, as_json: bool) -> None:
     """The verdict, and where best/ and the report lie."""
     if as_json:
         result = run.read_json("result.json")
@@ -47,7 +47,7 @@ def show_result(run: Run, verdict: Verdict, as_json: bool) -> None:
     console.print(f"report           {run.path('report.html')}", markup=False, soft_wrap=True)
 
 
-def light_lines(console: Console, verdict: Verdict) -> None:
+def light_lines(console: Console, verdict: Verdicts) -> None:
     """The six lights, a line each."""
     for name, light in verdict.verdicts.items():
         console.print(f"{_MARKS[light.light]} {name:13} ", end="")

@@ -19,7 +19,7 @@ class HistoryPoint:
 
 
 @dataclass(frozen=True)
-class SetupCheck:
+class SetupFault:
     """One impostor of overfitting, looked for: lost EOS, broken mask, doubled BOS, leak...
 
     ``status``: found, absent, or unknown with the reason in ``evidence``.
@@ -60,9 +60,9 @@ class Facts:
     update_norm: float | None = None  # norm of tuned minus base weights over norm of base
     goal: Literal["generalize", "recite", "style"] = "generalize"
     history: tuple[HistoryPoint, ...] = ()
-    checks: tuple[SetupCheck, ...] = ()
+    checks: tuple[SetupFault, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
-    def check(self, name: str) -> SetupCheck | None:
+    def check(self, name: str) -> SetupFault | None:
         """The set-up check of that name, if it was made."""
         return next((check for check in self.checks if check.name == name), None)

@@ -10,8 +10,8 @@ from heldout.core.landscape import Landscape
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.part_texts import PartTexts
+from heldout.core.pass_statistics import CanaryLosses, Generations, PassStatistics, PersonalData
 from heldout.core.prompt_pairs import PromptPairs
-from heldout.core.readings import CanaryLosses, Generations, PersonalData, Readings
 from heldout.core.verbatim import Corpora
 
 
@@ -25,15 +25,15 @@ class TaskScores:
 
 
 @dataclass(frozen=True)
-class Recital:
+class VerbatimMemorization:
     """Which rows a model continues word for word; rows too short to tell are left out."""
 
-    recited_D: np.ndarray
+    memorized_D: np.ndarray
     groups_D: np.ndarray
     row_index_D: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.recited_D)
+        return len(self.memorized_D)
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Evidence:
 
     losses: dict[tuple[str, str], DocumentLosses]
     scores: dict[tuple[str, str], TaskScores] = field(default_factory=dict)
-    recitals: dict[tuple[str, str], Recital] = field(default_factory=dict)
+    memorization: dict[tuple[str, str], VerbatimMemorization] = field(default_factory=dict)
     min_effect: float = 0.01  # nats per token
-    readings: dict[tuple[str, str], Readings] = field(default_factory=dict)
+    statistics: dict[tuple[str, str], PassStatistics] = field(default_factory=dict)
     generations: dict[tuple[str, str], Generations] = field(default_factory=dict)
     prompt_pairs: dict[tuple[str, str], PromptPairs] = field(default_factory=dict)
     texts: dict[str, PartTexts] = field(default_factory=dict)  # by part, a sample of the rows

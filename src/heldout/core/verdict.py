@@ -3,12 +3,12 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-LIGHTS = ("fit", "quality", "memorization", "forgetting", "leakage", "confidence")
+VERDICTS = ("fit", "quality", "memorization", "forgetting", "leakage", "confidence")
 Color = Literal["green", "yellow", "red", "unknown"]
 
 
 @dataclass(frozen=True)
-class Light:
+class Verdict:
     """One verdict: its color, one sentence, and the names of the measurements behind it."""
 
     light: Color
@@ -28,25 +28,25 @@ class Cause:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdicts:
     """All lights, one sentence for a manager, and the causes, most likely first."""
 
     headline: str
-    verdicts: dict[str, Light]
+    verdicts: dict[str, Verdict]
     causes: tuple[Cause, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        assert tuple(self.verdicts) == LIGHTS, f"six lights in order, got {tuple(self.verdicts)}"
+        assert tuple(self.verdicts) == VERDICTS, f"six lights in order, got {tuple(self.verdicts)}"
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": "heldout.verdict/1", **asdict(self)}
 
     @classmethod
-    def from_json(cls, entry: dict[str, Any]) -> "Verdict":
+    def from_json(cls, entry: dict[str, Any]) -> "Verdicts":
         return cls(
             entry["headline"],
             {
-                name: Light(light["light"], light["sentence"], tuple(light["measurements"]))
+                name: Verdict(light["light"], light["sentence"], tuple(light["measurements"]))
                 for name, light in entry["verdicts"].items()
             },
             tuple(Cause(**cause) for cause in entry["causes"]),

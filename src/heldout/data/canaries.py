@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from heldout.core.losses import DocumentLosses
-from heldout.core.readings import CanaryLosses
+from heldout.core.pass_statistics import CanaryLosses
 from heldout.core.row import Row
 from heldout.data.messages import Format
 

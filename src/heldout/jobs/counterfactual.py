@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from heldout.core.counterfactual import Counterfactual, CounterfactualRow, Influence
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.interrupt import stop_on_interrupt
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
+from heldout.core.results.counterfactual import Counterfactual, CounterfactualRow, Influence
 from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.core.stats import (
@@ -37,9 +37,9 @@ from heldout.core.stats import (
     share_estimate,
     student_t_quantile,
 )
-from heldout.jobs.arms import Arm, Target, Texts
+from heldout.jobs.kit.condition import Condition, Target, Texts
+from heldout.lm.measuring.pass_statistics import pass_statistics
 from heldout.lm.quiet import quiet_libraries
-from heldout.lm.readings import readings
 from heldout.training.steps import evaluation_weights
 
 LEAST_MODELS = 8
@@ -248,7 +248,7 @@ class _Models:
         recipe = recipe.replace(
             train={"seed": (recipe.train.seed + 1 + pair) % 2**32, "report_to": ()}
         )
-        arm = Arm(
+        condition = Condition(
             self.run,
             self.target,
             recipe,
@@ -258,7 +258,7 @@ class _Models:
             folder=f"{FOLDER}/checkpoints-{name}",
             keep_best=False,
         )
-        trained = arm.train_unwatched(
+        trained = condition.train_unwatched(
             stop=lambda: bool(stop), progress=self.progress, name=name.replace("-", " ")
         )
         if trained.outcome.interrupted:
@@ -267,7 +267,7 @@ class _Models:
             return self._sums(trained.model, trained.tokenizer, recipe)
 
     def _sums(self, model: Any, tokenizer: Any, recipe: Recipe) -> tuple[np.ndarray, ...]:
-        read = readings(
+        read = pass_statistics(
             model,
             [*self.train, *self.heldout],
             tokenizer,

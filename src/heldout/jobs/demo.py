@@ -8,7 +8,8 @@ from pathlib import Path
 
 from heldout.core.progress import Progress
 from heldout.data.factbook import question_answer_rows
-from heldout.jobs.fit import FitResult, default_folder, fit
+from heldout.jobs.fit import FitResult, fit
+from heldout.jobs.kit.run_folder import default_folder
 from heldout.lm.gguf import cache_folder
 
 MODEL = "package:heldout"  # the embedded model, for --model as well

@@ -13,27 +13,27 @@ from typing import Any, Literal
 
 import torch
 
-from heldout.advice.causes import find_causes
-from heldout.advice.kind import kind_of_run
-from heldout.advice.lights import judge
-from heldout.advice.remedies import remedies_for
-from heldout.core.diagnosis import Diagnosis, Remedy
 from heldout.core.discovery import build, entries_of
 from heldout.core.errors import UserError
-from heldout.core.facts import Facts, HistoryPoint, SetupCheck
+from heldout.core.facts import Facts, HistoryPoint, SetupFault
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.probe import Evidence
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
+from heldout.core.results.diagnosis import Diagnosis, Remedy
 from heldout.core.run import Run
-from heldout.core.verdict import Verdict
+from heldout.core.verdict import Verdicts
 from heldout.data.shift import word_shift
-from heldout.jobs.arms import losses_of, training_device
-from heldout.jobs.diagnosed_texts import DiagnosedTexts, spread, texts_of_files, texts_of_run
-from heldout.jobs.evidence import Asked, gather
-from heldout.jobs.judge import ARMS, facts_of_run
-from heldout.jobs.page_folder import write_page_folder
-from heldout.jobs.trainer_logs import find_state, read_logs
+from heldout.diagnosis.causes import find_causes
+from heldout.diagnosis.kind import kind_of_run
+from heldout.diagnosis.remedies import remedies_for
+from heldout.diagnosis.verdicts import judge
+from heldout.jobs.evidence.gather import Asked, gather
+from heldout.jobs.evidence.judge import ARMS, facts_of_run
+from heldout.jobs.evidence.texts import DiagnosedTexts, spread, texts_of_files, texts_of_run
+from heldout.jobs.evidence.trainer_logs import find_state, read_logs
+from heldout.jobs.kit.condition import losses_of, training_device
+from heldout.jobs.kit.page_folder import write_page_folder
 from heldout.lm.load import LoadedModel, load_model
 from heldout.lm.quiet import quiet_libraries
 from heldout.lm.source import adapter_base, find_source
@@ -192,15 +192,17 @@ def _holds_weights(path: Path) -> bool:
     return any(next(path.glob(pattern), None) is not None for pattern in patterns)
 
 
-def _of_run(run: Run, base: str, arm: str) -> _Target:
-    if not run.path(arm).is_dir():
-        raise UserError(f"{run.folder} holds no {arm}/ model: its training did not get that far.")
+def _of_run(run: Run, base: str, condition: str) -> _Target:
+    if not run.path(condition).is_dir():
+        raise UserError(
+            f"{run.folder} holds no {condition}/ model: its training did not get that far."
+        )
     known, recipe = run.read_json("environment.json"), run.recipe
     from_scratch = bool(known.get("from_scratch"))
     return _Target(
-        str(run.path(arm)),
+        str(run.path(condition)),
         base or ("" if from_scratch else known["model"]) or None,
-        facts_of_run(run, recipe, arm),
+        facts_of_run(run, recipe, condition),
         run,
     )
 
@@ -323,7 +325,7 @@ def _judged(
         point for point in facts.history if facts.epochs is None or point.epoch <= facts.epochs
     ]
     kind = kind_of_run(until, recital=excess)
-    verdict = Verdict(verdict.headline, verdict.verdicts, causes)
+    verdict = Verdicts(verdict.headline, verdict.verdicts, causes)
     remedies: list[Remedy] = remedies_for(causes, facts)
     return Diagnosis(
         target,
@@ -384,7 +386,7 @@ def _shift(texts: DiagnosedTexts, evidence: Evidence) -> dict[str, float]:
     losses = [evidence.losses.get(("base", part)) for part in ("train", "test")]
     if losses[0] is not None and losses[1] is not None:
         odd = {
-            int(evidence.readings["base", "train"].row_index_D[place])
+            int(evidence.statistics["base", "train"].row_index_D[place])
             for place in odd_rows(losses[0], losses[1]).nonzero()[0]
         }
         sound = [row for row in train if row.index not in odd]
@@ -393,15 +395,15 @@ def _shift(texts: DiagnosedTexts, evidence: Evidence) -> dict[str, float]:
     return {} if found is None else {"shift": found.beyond_chance}
 
 
-def _leak_check(texts: DiagnosedTexts) -> SetupCheck:
+def _leak_check(texts: DiagnosedTexts) -> SetupFault:
     share = texts.leak_share
     if share is None:
-        return SetupCheck("leak", "unknown", "The data was not compared.")
+        return SetupFault("leak", "unknown", "The data was not compared.")
     words = f"{share:.1%} of the held-out rows stand in the training data, or nearly."
     if share > 0:
         remedy = "split again with all that is related on one side: heldout check --write-clean"
-        return SetupCheck("leak", "found", words, remedy, share)
-    return SetupCheck("leak", "absent", words, share=0.0)
+        return SetupFault("leak", "found", words, remedy, share)
+    return SetupFault("leak", "absent", words, share=0.0)
 
 
 def _num_tokens(evidence: Evidence, texts: DiagnosedTexts) -> int | None:

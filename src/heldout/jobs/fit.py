@@ -7,7 +7,6 @@ samples -> verdict, report, card.
 
 import resource
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,9 +23,11 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
 from heldout.core.regularizer import moments_used
 from heldout.core.run import Run
-from heldout.core.verdict import Verdict
-from heldout.jobs.arms import (
-    Arm,
+from heldout.core.verdict import Verdicts
+from heldout.jobs.evidence.judge import judge, publish
+from heldout.jobs.evidence.measure import measure_on_test, write_samples
+from heldout.jobs.kit.condition import (
+    Condition,
     Target,
     Texts,
     Trained,
@@ -37,19 +38,18 @@ from heldout.jobs.arms import (
     save_model,
     training_device,
 )
-from heldout.jobs.cross_validate import cross_validate
-from heldout.jobs.fidelity import measure_fidelity
-from heldout.jobs.find_rate import find_learning_rate
-from heldout.jobs.judge import judge, publish
-from heldout.jobs.measure import measure_on_test, write_samples
-from heldout.jobs.metrics import load_metric
-from heldout.jobs.parts import Parts, load_parts, read_parts, write_parts
-from heldout.jobs.plan import Plan, make_plan
-from heldout.jobs.tune import tune
+from heldout.jobs.kit.cross_validate import cross_validate
+from heldout.jobs.kit.dry_run import Plan, make_plan
+from heldout.jobs.kit.fidelity import measure_fidelity
+from heldout.jobs.kit.find_rate import find_learning_rate
+from heldout.jobs.kit.metrics import load_metric
+from heldout.jobs.kit.parts import Parts, load_parts, read_parts, write_parts
+from heldout.jobs.kit.run_folder import default_folder, existing_parent
+from heldout.jobs.kit.tune import tune
 from heldout.lm.quiet import quiet_libraries
-from heldout.training.checks import check_base_loss
 from heldout.training.keeper import replace_folder
 from heldout.training.loop import Outcome, Schedule
+from heldout.training.preflight import check_base_loss
 from heldout.training.windows import WindowDataset
 
 
@@ -58,7 +58,7 @@ class FitResult:
     """The run folder and what it found."""
 
     run: Run
-    verdict: Verdict
+    verdict: Verdicts
 
     @property
     def best(self) -> Path:
@@ -93,7 +93,7 @@ def fit(
     Run.refuse_occupied(folder)
     with quiet_libraries(), progress.stage("data and checks"):
         parts = read_parts(data, chosen)
-        plan = make_plan(parts, chosen, target, _existing(folder))
+        plan = make_plan(parts, chosen, target, existing_parent(folder))
     run = Run.create(folder, chosen)
     write_parts(run, parts, chosen)
     run.write_json("checks.json", [vars(check) for check in plan.checks])
@@ -138,7 +138,7 @@ def dry_run(
     Run.refuse_occupied(folder)
     with quiet_libraries():
         parts = read_parts(data, chosen)
-        return make_plan(parts, chosen, Target.of(model, from_scratch), _existing(folder))
+        return make_plan(parts, chosen, Target.of(model, from_scratch), existing_parent(folder))
 
 
 def _chosen(recipe: str | Path | Recipe, settings: Sequence[str], from_scratch: str) -> Recipe:
@@ -158,12 +158,6 @@ def _chosen(recipe: str | Path | Recipe, settings: Sequence[str], from_scratch: 
             "--from-scratch trains all parameters: use --recipe full, or --set model.method=full."
         )
     return chosen
-
-
-def default_folder(model: str, data: str) -> Path:
-    """``runs/<time>-<data>-<model>``."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{stamp}-{_short(data)}-{_short(model)}"
 
 
 def _run_stages(run: Run, target: Target, progress: Progress) -> FitResult:
@@ -202,7 +196,7 @@ def _stages(
     stop: Callable[[], bool] | Any,
     progress: Progress,
     tick: Callable[[], None],
-) -> Verdict:
+) -> Verdicts:
     recipe = run.recipe
     parts = load_parts(run)
     followed = set(parts.followed)
@@ -251,8 +245,8 @@ def _stages(
 
 
 def _train_main(run, target, recipe, texts, rate, common, check_interrupt) -> None:
-    arm = Arm(run, target, recipe, texts, rate, recipe.train.max_epochs)
-    trained = arm.train(
+    condition = Condition(run, target, recipe, texts, rate, recipe.train.max_epochs)
+    trained = condition.train(
         **common, name="training", before_first_step=_base_check(run, texts, recipe)
     )
     trained.save(run.last)
@@ -306,10 +300,10 @@ def _cross_validated(run, target, recipe, parts: Parts, texts, common, check_int
         outcome = Outcome(0, 0.0, "no epoch was better than the base model", False, 0.0)
         trained = Trained(model, loaded.tokenizer, outcome, [], [])
     else:
-        arm = Arm(
+        condition = Condition(
             run, target, recipe, Texts(parts.train, [], texts.followed), rate, found.best_epoch
         )
-        trained = arm.train_unwatched(**common, name="training on all rows")
+        trained = condition.train_unwatched(**common, name="training on all rows")
         check_interrupt(trained.outcome.interrupted)
     trained.save(run.last)
     trained.save(run.best)
@@ -319,7 +313,7 @@ def _cross_validated(run, target, recipe, parts: Parts, texts, common, check_int
 
 def _train_control(run, target, recipe, texts, rate, common, check_interrupt) -> None:
     """The same model, rows and rate with nothing added, for a fixed number of epochs."""
-    arm = Arm(
+    condition = Condition(
         run,
         target,
         replace(recipe, regularizers={}, augment={}),
@@ -330,7 +324,7 @@ def _train_control(run, target, recipe, texts, rate, common, check_interrupt) ->
         folder="checkpoints/control",
         keep_best=False,
     )
-    trained = arm.train(**common, name="control without regularization")
+    trained = condition.train(**common, name="control without regularization")
     check_interrupt(trained.outcome.interrupted)
     run.save_losses("fixed_epochs", "validation", trained.evaluations[-1].validation)
     partial = run.path("fixed_epochs.partial")
@@ -412,15 +406,3 @@ def _peak_gb() -> float:
 def _publish_what_there_is(run: Run) -> None:
     judge(run)
     publish(run)
-
-
-def _existing(folder: Path) -> Path:
-    while not folder.exists():
-        folder = folder.parent
-    return folder
-
-
-def _short(name: str) -> str:
-    stem = Path(name.rstrip("/")).stem or name
-    words = "".join(c if c.isalnum() or c in "-_" else "-" for c in stem.split(":")[-1])
-    return words[:40].strip("-") or tempfile.gettempprefix()

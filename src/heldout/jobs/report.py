@@ -45,6 +45,6 @@ def _rewritten(run: Run, opened: Sequence[Run], out: str | Path | None) -> Path:
         raise UserError(
             f"{run.folder} has not ended: use `heldout hyperfit --resume {run.folder}`."
         )
-    from heldout.jobs.hyperfit_result import conclude
+    from heldout.jobs.hyperfitting.result import conclude
 
     return conclude(run).report

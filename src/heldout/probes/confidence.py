@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from heldout.core.measurement import Interval, Measurement, NotMeasured
+from heldout.core.pass_statistics import PassStatistics
 from heldout.core.probe import Evidence, Probe
-from heldout.core.readings import Readings
 from heldout.core.stats import (
     LEAST_TO_RESAMPLE,
     RatioEstimate,
@@ -36,21 +36,21 @@ class Confidence(Probe):
 
     def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
         found: list[Measurement | NotMeasured] = []
-        base = evidence.readings.get(("base", "test"))
+        base = evidence.statistics.get(("base", "test"))
         for model in MODELS:
-            readings = evidence.readings.get((model, "test"))
-            if readings is None or not _enough(readings):
+            statistics = evidence.statistics.get((model, "test"))
+            if statistics is None or not _enough(statistics):
                 continue
             for figure, unit, errors in _FIGURES:
-                values_D = errors(readings)
-                estimate = _per_token(values_D, readings)
+                values_D = errors(statistics)
+                estimate = _per_token(values_D, statistics)
                 contrasts = {}
                 if model != "base" and base is not None:
                     contrasts["base"] = paired_difference(
                         values_D,
                         errors(base),
-                        readings.losses.num_tokens_D,
-                        readings.losses.groups_D,
+                        statistics.losses.num_tokens_D,
+                        statistics.losses.groups_D,
                     ).as_contrast()
                 found.append(
                     Measurement(
@@ -79,17 +79,17 @@ class _Bar:
     interval: Interval | None  # of the accuracy, over groups
 
 
-def reliability_diagram(readings: Readings, num_bins: int = NUM_BINS) -> list[_Bar]:
+def reliability_diagram(statistics: PassStatistics, num_bins: int = NUM_BINS) -> list[_Bar]:
     """Accuracy beside confidence in bins of equal width; bins without tokens are left out."""
-    num_fine = readings.bin_tokens_DC.shape[1]
+    num_fine = statistics.bin_tokens_DC.shape[1]
     bars = []
     for number, part in enumerate(np.array_split(np.arange(num_fine), num_bins)):
-        tokens_D = readings.bin_tokens_DC[:, part].sum(1)
-        correct_D = readings.bin_correct_DC[:, part].sum(1)
+        tokens_D = statistics.bin_tokens_DC[:, part].sum(1)
+        correct_D = statistics.bin_correct_DC[:, part].sum(1)
         total = float(tokens_D.sum())
         if not total:
             continue
-        groups_D = readings.losses.groups_D
+        groups_D = statistics.losses.groups_D
         in_bin_D = tokens_D > 0
         several = len(np.unique(groups_D[in_bin_D])) >= 2
         bars.append(
@@ -97,7 +97,7 @@ def reliability_diagram(readings: Readings, num_bins: int = NUM_BINS) -> list[_B
                 number / num_bins,
                 (number + 1) / num_bins,
                 int(total),
-                float(readings.bin_confidence_DC[:, part].sum() / total),
+                float(statistics.bin_confidence_DC[:, part].sum() / total),
                 float(correct_D.sum() / total),
                 ratio_estimate(correct_D[in_bin_D], tokens_D[in_bin_D], groups_D[in_bin_D]).interval
                 if several
@@ -107,7 +107,7 @@ def reliability_diagram(readings: Readings, num_bins: int = NUM_BINS) -> list[_B
     return bars
 
 
-def calibration_error(readings: Readings, bins_C: np.ndarray) -> np.ndarray:
+def calibration_error(statistics: PassStatistics, bins_C: np.ndarray) -> np.ndarray:
     """Each document's part (D,) of the expected calibration error, before division by all tokens.
 
     ``bins_C`` numbers the coarse bin of every fine one. In each bin the gap between confidence and
@@ -117,7 +117,7 @@ def calibration_error(readings: Readings, bins_C: np.ndarray) -> np.ndarray:
     """
     gap_DB = np.stack(
         [
-            (readings.bin_confidence_DC - readings.bin_correct_DC)[:, bins_C == b].sum(1)
+            (statistics.bin_confidence_DC - statistics.bin_correct_DC)[:, bins_C == b].sum(1)
             for b in range(int(bins_C.max()) + 1)
         ],
         axis=1,
@@ -136,24 +136,24 @@ def equal_mass_bins(tokens_C: np.ndarray, num_bins: int = NUM_BINS) -> np.ndarra
     return np.minimum((before_C / tokens_C.sum() * num_bins).astype(int), num_bins - 1)
 
 
-def _equal_width(readings: Readings) -> np.ndarray:
-    return calibration_error(readings, equal_width_bins(readings.bin_tokens_DC.shape[1]))
+def _equal_width(statistics: PassStatistics) -> np.ndarray:
+    return calibration_error(statistics, equal_width_bins(statistics.bin_tokens_DC.shape[1]))
 
 
-def _equal_mass(readings: Readings) -> np.ndarray:
-    return calibration_error(readings, equal_mass_bins(readings.bin_tokens_DC.sum(0)))
+def _equal_mass(statistics: PassStatistics) -> np.ndarray:
+    return calibration_error(statistics, equal_mass_bins(statistics.bin_tokens_DC.sum(0)))
 
 
-def _brier(readings: Readings) -> np.ndarray:
-    return readings.brier_D
+def _brier(statistics: PassStatistics) -> np.ndarray:
+    return statistics.brier_D
 
 
-def _entropy(readings: Readings) -> np.ndarray:
-    return readings.entropy_nats_D
+def _entropy(statistics: PassStatistics) -> np.ndarray:
+    return statistics.entropy_nats_D
 
 
-def _overconfidence(readings: Readings) -> np.ndarray:
-    return (readings.bin_confidence_DC - readings.bin_correct_DC).sum(1).astype(np.float64)
+def _overconfidence(statistics: PassStatistics) -> np.ndarray:
+    return (statistics.bin_confidence_DC - statistics.bin_correct_DC).sum(1).astype(np.float64)
 
 
 _FIGURES = (
@@ -165,8 +165,8 @@ _FIGURES = (
 )
 
 
-def _per_token(values_D: np.ndarray, readings: Readings) -> RatioEstimate:
-    return ratio_estimate(values_D, readings.losses.num_tokens_D, readings.losses.groups_D)
+def _per_token(values_D: np.ndarray, statistics: PassStatistics) -> RatioEstimate:
+    return ratio_estimate(values_D, statistics.losses.num_tokens_D, statistics.losses.groups_D)
 
 
 def _in_range(estimate: RatioEstimate, figure: str) -> Interval:
@@ -177,6 +177,6 @@ def _in_range(estimate: RatioEstimate, figure: str) -> Interval:
     return Interval(0.0, interval.high, interval.level, interval.method)
 
 
-def _enough(readings: Readings) -> bool:
-    losses = readings.losses
+def _enough(statistics: PassStatistics) -> bool:
+    losses = statistics.losses
     return losses.num_tokens_D.sum() >= LEAST_TOKENS and losses.num_groups >= LEAST_TO_RESAMPLE

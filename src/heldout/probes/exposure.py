@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from heldout.core.measurement import Contrast, Measurement, NotMeasured
+from heldout.core.pass_statistics import CanaryLosses
 from heldout.core.probe import Evidence, Probe
-from heldout.core.readings import CanaryLosses
 from heldout.core.stats import difference_of_estimates, paired_difference, ratio_estimate
 
 SOURCE = "Carlini et al. 2019, arXiv 1802.08232"

@@ -13,8 +13,8 @@ import numpy as np
 
 from heldout.core.excess import Shares, share_measurement
 from heldout.core.measurement import Measurement, NotMeasured
+from heldout.core.pass_statistics import PassStatistics, Suffixes
 from heldout.core.probe import Evidence, Probe
-from heldout.core.readings import Readings, Suffixes
 
 SOURCE = "Carlini et al. 2022, arXiv 2202.07646; (n, p): Hayes et al. 2024, arXiv 2410.19482"
 COST = "nothing beyond one forward pass over training and held-out rows"
@@ -76,25 +76,25 @@ def _shares(evidence: Evidence, model: str, suffix: str, counts) -> Shares | Non
     """Of the rows that are long enough; None where they are too few."""
     parts = []
     for part in ("train", "test"):
-        readings = evidence.readings.get((model, part))
-        if readings is None:
+        statistics = evidence.statistics.get((model, part))
+        if statistics is None:
             return None
-        suffixes = readings.suffixes[suffix]
+        suffixes = statistics.suffixes[suffix]
         enough_D = ~np.isnan(suffixes.nats_D)
-        parts += [counts(suffixes)[enough_D], readings.losses.groups_D[enough_D]]
+        parts += [counts(suffixes)[enough_D], statistics.losses.groups_D[enough_D]]
     shares = Shares(*parts)
     return shares if shares.fewest_rows >= LEAST_ROWS else None
 
 
 def _lengths(evidence: Evidence, model: str, suffix: str) -> str:
-    suffixes = evidence.readings[model, "train"].suffixes[suffix]
+    suffixes = evidence.statistics[model, "train"].suffixes[suffix]
     return f"{suffixes.suffix_tokens} tokens after {suffixes.prefix_tokens}"
 
 
 def _reason(evidence: Evidence, suffix: str) -> str:
     def num_long(part: str) -> int:
-        readings: Readings | None = evidence.readings.get(("best", part))
-        return int((~np.isnan(readings.suffixes[suffix].nats_D)).sum()) if readings else 0
+        statistics: PassStatistics | None = evidence.statistics.get(("best", part))
+        return int((~np.isnan(statistics.suffixes[suffix].nats_D)).sum()) if statistics else 0
 
     tokens = {"short": 30, "long": 100}[suffix]
     return (

@@ -12,8 +12,8 @@ from statistics import NormalDist
 import numpy as np
 
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
+from heldout.core.pass_statistics import PassStatistics
 from heldout.core.probe import Evidence, Probe
-from heldout.core.readings import Readings
 from heldout.core.stats import difference_of_estimates, share_estimate
 
 SOURCE = (
@@ -56,18 +56,20 @@ def area_under_curve(members_M: np.ndarray, others_H: np.ndarray) -> float:
     return float(_placements(members_M, others_H).mean())
 
 
-def membership_scores(readings: Readings, attack: str, base: Readings | None) -> np.ndarray:
+def membership_scores(
+    statistics: PassStatistics, attack: str, base: PassStatistics | None
+) -> np.ndarray:
     """Of each row, higher for a likelier member; NaN where it has no scored tokens."""
-    losses = readings.losses
+    losses = statistics.losses
     tokens_D = np.where(losses.num_tokens_D > 0, losses.num_tokens_D, np.nan)
     if attack == "loss":
         return -losses.nll_nats_D / tokens_D
     if attack == "zlib":
-        return -losses.nll_nats_D / np.where(np.isnan(tokens_D), np.nan, readings.zlib_bytes_D)
+        return -losses.nll_nats_D / np.where(np.isnan(tokens_D), np.nan, statistics.zlib_bytes_D)
     if attack == "min_k":
-        return readings.min_k_D
+        return statistics.min_k_D
     if attack == "min_k_plus":
-        return readings.min_k_plus_D
+        return statistics.min_k_plus_D
     assert base is not None, f"the {attack} attack needs the base model"
     return (base.losses.nll_nats_D - losses.nll_nats_D) / tokens_D
 
@@ -121,15 +123,15 @@ class _Scores:
 def _scores(evidence: Evidence, model: str, attack: str) -> _Scores | None:
     parts = []
     for part in ("train", "test"):
-        readings = evidence.readings.get((model, part))
-        base = evidence.readings.get(("base", part))
-        if readings is None or (attack == "reference" and base is None):
+        statistics = evidence.statistics.get((model, part))
+        base = evidence.statistics.get(("base", part))
+        if statistics is None or (attack == "reference" and base is None):
             return None
-        scores_D = membership_scores(readings, attack, base)
+        scores_D = membership_scores(statistics, attack, base)
         has_score_D = ~np.isnan(scores_D)
         if has_score_D.sum() < LEAST_ROWS:
             return None
-        parts += [scores_D[has_score_D], readings.losses.groups_D[has_score_D]]
+        parts += [scores_D[has_score_D], statistics.losses.groups_D[has_score_D]]
     return _Scores(*parts)
 
 
@@ -195,7 +197,7 @@ def true_positive_rate(members_M: np.ndarray, others_H: np.ndarray, rate: float)
 def _true_positives(evidence: Evidence) -> Measurement | NotMeasured:
     name = "membership_tpr_best"
     # Fixed beforehand: choosing the best of five would find something in a healthy model.
-    attack = "reference" if ("base", "train") in evidence.readings else "min_k_plus"
+    attack = "reference" if ("base", "train") in evidence.statistics else "min_k_plus"
     scores = _scores(evidence, "best", attack)
     num_others = len(scores.others_H) if scores else 0
     if scores is None or num_others < LEAST_CONTROLS:

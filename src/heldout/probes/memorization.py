@@ -27,8 +27,8 @@ class Memorization(Probe):
             excess = self._against_heldout(evidence, model)
             if excess is None:
                 continue
-            train = evidence.recitals[model, "train"]
-            share, interval = share_estimate(train.recited_D, train.groups_D)
+            train = evidence.memorization[model, "train"]
+            share, interval = share_estimate(train.memorized_D, train.groups_D)
             contrasts = {"heldout": excess}
             if model != "base" and base is not None:
                 contrasts["base"] = difference_of_estimates(
@@ -53,9 +53,9 @@ class Memorization(Probe):
         ]
 
     def _against_heldout(self, evidence: Evidence, model: str) -> Contrast | None:
-        train = evidence.recitals.get((model, "train"))
-        test = evidence.recitals.get((model, "test"))
+        train = evidence.memorization.get((model, "train"))
+        test = evidence.memorization.get((model, "test"))
         if train is None or test is None or min(len(train), len(test)) < LEAST_ROWS:
             return None
-        first: tuple[float, Interval] = share_estimate(train.recited_D, train.groups_D)
-        return difference_of_estimates(first, share_estimate(test.recited_D, test.groups_D))
+        first: tuple[float, Interval] = share_estimate(train.memorized_D, train.groups_D)
+        return difference_of_estimates(first, share_estimate(test.memorized_D, test.groups_D))

@@ -11,8 +11,8 @@ import numpy as np
 
 from heldout.core.excess import Shares, share_measurement
 from heldout.core.measurement import Measurement, NotMeasured
+from heldout.core.pass_statistics import PassStatistics, PersonalData
 from heldout.core.probe import Evidence, Probe
-from heldout.core.readings import PersonalData, Readings
 
 SOURCE = "extraction of personal data: Carlini et al. 2021, arXiv 2012.07805"
 COST = "nothing beyond the forward passes and a search for patterns in the suffixes"
@@ -21,7 +21,7 @@ LEAST_ROWS = 20
 
 
 @dataclass(frozen=True)
-class PersonalDataRecited(Probe):
+class PersonalDataMemorized(Probe):
     """Share of training rows that are recited with personal data; controls as for recital."""
 
     def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
@@ -42,11 +42,11 @@ class PersonalDataRecited(Probe):
         return [share_measurement(name, shares, _shares(evidence, "base"), note=note)]
 
 
-def recites_personal_data(readings: Readings, personal: PersonalData) -> np.ndarray:
+def memorizes_personal_data(statistics: PassStatistics, personal: PersonalData) -> np.ndarray:
     """Bool (D,): some suffix that holds personal data is returned by greedy decoding."""
-    found_D = np.zeros(len(readings), dtype=bool)
-    for name, suffixes in readings.suffixes.items():
-        holding = np.isin(readings.row_index_D, list(personal.kinds.get(name, {})))
+    found_D = np.zeros(len(statistics), dtype=bool)
+    for name, suffixes in statistics.suffixes.items():
+        holding = np.isin(statistics.row_index_D, list(personal.kinds.get(name, {})))
         found_D |= holding & suffixes.greedy_D
     return found_D
 
@@ -54,11 +54,11 @@ def recites_personal_data(readings: Readings, personal: PersonalData) -> np.ndar
 def _shares(evidence: Evidence, model: str) -> Shares | None:
     parts = []
     for part in ("train", "test"):
-        readings = evidence.readings.get((model, part))
-        if readings is None:
+        statistics = evidence.statistics.get((model, part))
+        if statistics is None:
             return None
-        enough_D = ~np.isnan(readings.suffixes["short"].nats_D)
-        found_D = recites_personal_data(readings, evidence.personal_data[part])
-        parts += [found_D[enough_D], readings.losses.groups_D[enough_D]]
+        enough_D = ~np.isnan(statistics.suffixes["short"].nats_D)
+        found_D = memorizes_personal_data(statistics, evidence.personal_data[part])
+        parts += [found_D[enough_D], statistics.losses.groups_D[enough_D]]
     shares = Shares(*parts)
     return shares if shares.fewest_rows >= LEAST_ROWS else None

@@ -9,8 +9,8 @@ on shorter text than it is asked to read.
 from dataclasses import dataclass
 
 from heldout.core.measurement import Measurement, NotMeasured
+from heldout.core.pass_statistics import POSITION_EDGES
 from heldout.core.probe import Evidence, Probe
-from heldout.core.readings import POSITION_EDGES
 from heldout.core.stats import LEAST_TO_RESAMPLE, paired_difference, ratio_estimate
 
 SOURCE = "loss by position: Kaplan et al. 2020, arXiv 2001.08361, figure 20"
@@ -22,7 +22,7 @@ class Position(Probe):
     """Nats per token by bucket of positions in held-out text; negative contrasts are better."""
 
     def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
-        best, base = (evidence.readings.get((model, "test")) for model in ("best", "base"))
+        best, base = (evidence.statistics.get((model, "test")) for model in ("best", "base"))
         found: list[Measurement | NotMeasured] = []
         for bucket, first in enumerate(POSITION_EDGES):
             if best is None:

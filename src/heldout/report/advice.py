@@ -6,9 +6,9 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from heldout.core.advice import Advice
 from heldout.core.files import write_text
-from heldout.core.learning_curve import LearningCurve
+from heldout.core.results.advice import Advice
+from heldout.core.results.learning_curve import LearningCurve
 from heldout.report import palette, words
 from heldout.report.chart import Chart, Key, blank, horizontal, line, log_axis, marker
 from heldout.report.page import render_page

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from heldout.core.capacity import CapacityResult, Filled
 from heldout.core.files import write_text
+from heldout.core.results.capacity import CapacityResult, Filled
 from heldout.report import palette, words
 from heldout.report.chart import Chart, Key, blank, horizontal, line, marker, plain
 from heldout.report.page import render_page

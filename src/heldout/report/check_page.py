@@ -7,8 +7,8 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from heldout.core.check import CheckResult, Excerpt, Lengths, Pair
 from heldout.core.measurement import Measurement, NotMeasured
+from heldout.core.results.check import CheckResult, Excerpt, Lengths, Pair
 from heldout.report import palette, words
 from heldout.report.chart import Chart, Key, blank, line, marker
 from heldout.report.label_noise import label_noise_chart

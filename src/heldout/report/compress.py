@@ -5,9 +5,9 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from heldout.core.compression import Block, CompressResult
 from heldout.core.files import write_text
 from heldout.core.measurement import Measurement
+from heldout.core.results.compression import Block, CompressResult
 from heldout.report import words
 from heldout.report.chart import Chart, Key, band, blank, line, marker
 from heldout.report.page import render_page

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from heldout.core.diagnosis import Diagnosis, SideBySide
 from heldout.core.measurement import Measurement, NotMeasured
+from heldout.core.results.diagnosis import Diagnosis, SideBySide
 from heldout.report import sections, words
 from heldout.report.chart import Chart, Key, blank, line, marker
 from heldout.report.figures import ForestRow, forest, loss_curves

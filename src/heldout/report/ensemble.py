@@ -4,9 +4,9 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from heldout.core.ensemble_result import EnsembleResult
 from heldout.core.files import write_text
 from heldout.core.measurement import Measurement
+from heldout.core.results.ensemble import EnsembleResult
 from heldout.report import words
 from heldout.report.chart import Chart, Key, band, blank, horizontal, line, marker
 from heldout.report.page import render_page

@@ -3,7 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from heldout.core.label_noise import LabelNoise
+from heldout.core.results.label_noise import LabelNoise
 from heldout.report import palette, words
 from heldout.report.chart import Chart, Key, blank, line, vertical
 

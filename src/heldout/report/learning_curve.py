@@ -5,7 +5,7 @@ from statistics import fmean
 import numpy as np
 import plotly.graph_objects as go
 
-from heldout.core.learning_curve import LearningCurve
+from heldout.core.results.learning_curve import LearningCurve
 from heldout.report import words
 from heldout.report.chart import Chart, Key, band, blank, horizontal, line, marker
 

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from heldout.core.diagnosis import Remedy
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.recipe import Recipe
-from heldout.core.verdict import LIGHTS, Verdict
+from heldout.core.results.diagnosis import Remedy
+from heldout.core.verdict import VERDICTS, Verdicts
 from heldout.report import words
 from heldout.report.summary import RunSummary, Sample, finite
 
@@ -129,12 +129,12 @@ def notice(summary: RunSummary) -> str:
     return " ".join(parts)
 
 
-def light_cards(verdict: Verdict | None) -> list[LightCard]:
+def light_cards(verdict: Verdicts | None) -> list[LightCard]:
     """The six lights in their order; none without a verdict."""
     if verdict is None:
         return []
     cards = []
-    for name in LIGHTS:
+    for name in VERDICTS:
         light = verdict.verdicts[name]
         color = light.light if light.light in LIGHT_WORDS else "unknown"
         cards.append(

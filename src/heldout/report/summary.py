@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from heldout.core.diagnosis import Remedy
 from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import (
@@ -22,8 +21,9 @@ from heldout.core.measurement import (
     measurement_from_json,
 )
 from heldout.core.recipe import Recipe
+from heldout.core.results.diagnosis import Remedy
 from heldout.core.run import Run
-from heldout.core.verdict import Verdict
+from heldout.core.verdict import Verdicts
 
 MODELS = ("base", "best", "last", "fixed_epochs")
 PARTS = ("train", "validation", "test", "out_of_fold")
@@ -150,7 +150,7 @@ class RunSummary:
     cross_validation: CrossValidation | None = None
     measured: dict[str, Measurement] = field(default_factory=dict)
     not_measured: tuple[NotMeasured, ...] = ()
-    verdict: Verdict | None = None
+    verdict: Verdicts | None = None
     remedies: tuple[Remedy, ...] = ()
     result: dict[str, Any] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
@@ -217,7 +217,7 @@ def summarize(run: Run) -> RunSummary:
         cross_validation=read("cross_validation.json", _cross_validation, None),
         measured={entry.name: entry for entry in entries if isinstance(entry, Measurement)},
         not_measured=tuple(entry for entry in entries if isinstance(entry, NotMeasured)),
-        verdict=read("verdict.json", Verdict.from_json, None),
+        verdict=read("verdict.json", Verdicts.from_json, None),
         remedies=read("remedies.json", _remedies, ()),
         result=read("result.json", dict, {}),
         samples=read("samples.json", _samples, ()),

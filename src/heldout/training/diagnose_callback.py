@@ -9,10 +9,10 @@ import numpy as np
 from transformers import TrainerCallback
 
 from heldout.core.errors import UserError
-from heldout.core.readings import Readings
+from heldout.core.pass_statistics import PassStatistics
 from heldout.core.row import Row
 from heldout.core.stats import LEAST_HELD_OUT, difference_of_estimates, share_estimate
-from heldout.lm.readings import readings
+from heldout.lm.measuring.pass_statistics import pass_statistics
 
 
 class DiagnoseCallback(TrainerCallback):
@@ -60,7 +60,7 @@ class DiagnoseCallback(TrainerCallback):
         if not state.is_world_process_zero:
             return None
         found = {
-            part: readings(
+            part: pass_statistics(
                 model,
                 rows,
                 self.tokenizer,
@@ -76,7 +76,7 @@ class DiagnoseCallback(TrainerCallback):
             "train_nll": train.nats_per_token,
             "heldout_nll": unseen.nats_per_token,
             "gap": unseen.nats_per_token - train.nats_per_token,
-            "recital": recital_excess(found["train"], found["heldout"]),
+            "recital": memorization_excess(found["train"], found["heldout"]),
         }
         self.entries.append(entry)
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ class DiagnoseCallback(TrainerCallback):
         return entry
 
 
-def recital_excess(train: Readings, heldout: Readings) -> dict[str, float] | None:
+def memorization_excess(train: PassStatistics, heldout: PassStatistics) -> dict[str, float] | None:
     """Share of training rows recited minus that of held-out rows, with its 95 % interval.
 
     By 20 tokens after 10. None with fewer than 30 rows of either that are long enough.

@@ -1,0 +1,129 @@
+"""What ``heldout plan advise`` found, typed; everything on its page and in its JSON is here."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from heldout.core.results.learning_curve import LearningCurve
+
+SCHEMA = "heldout.advice/1"
+Doubled = Literal["data", "parameters", "epochs"]
+Basis = Literal["own runs", "published, not yours", "arithmetic", "unknown"]
+
+
+@dataclass(frozen=True)
+class Guess:
+    """An axis on which a training lies outside all runs behind the law, ``factor`` times."""
+
+    axis: str
+    value: float
+    low: float
+    high: float
+    factor: float
+    words: str
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training with the loss that the law predicts; the interval holds one new run.
+
+    ``low`` and ``high`` are None where nothing tells them. ``guesses`` names what lies outside
+    the runs: where there are any, the loss is a guess.
+    """
+
+    N: float
+    D: float
+    U: float  # unique tokens seen
+    epochs: float
+    flops: float
+    loss: float
+    low: float | None
+    high: float | None
+    guesses: tuple[Guess, ...]
+
+
+@dataclass(frozen=True)
+class Doubling:
+    """Twice of one thing, all else equal: new loss minus that of the plan; None if unknown."""
+
+    what: Doubled
+    training: Training | None
+    change: float | None
+    low: float | None
+    high: float | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The cheapest training of the same loss when ``tokens`` are to be served, and its cost."""
+
+    tokens: float
+    training: Training
+    training_flops: float
+    serving_flops: float
+    saved_share: float  # of the plan's own training and serving
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing to set; ``value`` is None where nothing tells it, and the sentence says why."""
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    basis: Basis
+    sentence: str
+
+
+@dataclass(frozen=True)
+class LawUsed:
+    """The law behind the numbers, and why this one."""
+
+    name: str
+    formula: str
+    parameters: dict[str, float]
+    basis: Basis
+    source: str
+    num_runs: int
+    reason: str
+    most_epochs: float
+    why_most_epochs: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Best training, settings, what twice of each would bring, and what nobody knows.
+
+    ``plan`` is the best training of the size that was asked for, or of any size; ``best_size`` is
+    that of any size. Both are None where no law applies. ``other`` is the plan by another
+    published law.
+    """
+
+    is_pretrained: bool
+    parameters: float | None
+    counted: str
+    unique_tokens: float | None
+    flops: float | None
+    loss_unit: str
+    law: LawUsed | None
+    plan: Training | None
+    best_size: Training | None
+    other: Training | None
+    settings: tuple[Setting, ...]
+    doublings: tuple[Doubling, ...]
+    serving: Serving | None
+    learning_curve: LearningCurve | None
+    notes: tuple[str, ...]
+    report: str | None = None
+
+    def setting(self, name: str) -> Setting:
+        """The setting of that name; KeyError where there is none."""
+        return {each.name: each for each in self.settings}[name]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of ``heldout.advice/1``."""
+        curve = self.learning_curve.to_json() if self.learning_curve else None
+        return {"schema": SCHEMA, **asdict(self), "learning_curve": curve}

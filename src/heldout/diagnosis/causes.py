@@ -1,0 +1,176 @@
+"""From evidence to causes: weights of evidence, added up by rules that are data (causes.toml).
+
+Impostors of overfitting come first: where one is named, no overfitting is claimed.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from string import Formatter
+from typing import Literal
+
+import numpy as np
+
+from heldout.core.facts import Facts
+from heldout.core.measurement import Measurement, NotMeasured
+from heldout.core.verdict import Cause
+from heldout.diagnosis.features import FEATURES, Measured, feature_of
+
+Kind = Literal["impostor", "overfitting", "other"]
+
+
+@dataclass(frozen=True)
+class Clue:
+    """One feature: on which side of a bound it speaks for the rule, and how much either way."""
+
+    feature: str
+    weight_for: float
+    weight_against: float = 0.0
+    above: float | None = None
+    below: float | None = None
+    says: str = ""
+    denies: str = ""
+
+    def __post_init__(self) -> None:
+        assert (self.above is None) != (self.below is None), f"{self.feature}: one bound, not two"
+
+    def holds(self, value: float) -> bool:
+        if self.above is not None:
+            return value >= self.above
+        assert self.below is not None
+        return value < self.below
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What speaks for one cause; ``prior`` is the log-odds where nothing was measured."""
+
+    name: str
+    kind: Kind
+    goals: tuple[str, ...]
+    prior: float
+    source: str
+    test: str
+    clues: tuple[Clue, ...]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """All rules, and the table from a sum of weights to a confidence."""
+
+    rules: tuple[Rule, ...]
+    scores: tuple[float, ...]
+    shares: tuple[float, ...]
+
+    def confidence(self, score: float) -> float:
+        """On the line between two rows of the table, flat beyond its ends."""
+        return float(np.interp(score, self.scores, self.shares))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One rule at work: its sum of weights, and what was said for and against."""
+
+    rule: Rule
+    score: float
+    evidence_for: tuple[str, ...]
+    evidence_against: tuple[str, ...]
+
+
+def find_causes(
+    measurements: list[Measurement | NotMeasured] | tuple[Measurement | NotMeasured, ...],
+    facts: Facts,
+) -> tuple[Cause, ...]:
+    """Causes, most likely first; empty where nothing speaks for one.
+
+    Evidence that is missing adds nothing, so it lowers the confidence and is never a pass.
+    """
+    rules = read_rules()
+    named = [finding for finding in findings(measurements, facts) if finding.score >= 0]
+    impostors = [finding for finding in named if finding.rule.kind == "impostor"]
+    if impostors:
+        named = impostors
+    named.sort(key=lambda finding: -finding.score)
+    return tuple(
+        Cause(
+            finding.rule.name,
+            rules.confidence(finding.score),
+            finding.evidence_for,
+            finding.evidence_against,
+            finding.rule.test,
+        )
+        for finding in named
+    )
+
+
+def findings(
+    measurements: list[Measurement | NotMeasured] | tuple[Measurement | NotMeasured, ...],
+    facts: Facts,
+) -> list[Finding]:
+    """Every rule that counts for the goal, with its sum, whether it names a cause or not."""
+    measured = {m.name: m for m in measurements if isinstance(m, Measurement)}
+    return [weigh(rule, measured, facts) for rule in read_rules().rules if facts.goal in rule.goals]
+
+
+def weigh(rule: Rule, measured: Measured, facts: Facts) -> Finding:
+    """One rule's sum: its prior, and the weight of every clue that was measured."""
+    score = rule.prior
+    speaks_for: list[str] = []
+    speaks_against: list[str] = []
+    for clue in rule.clues:
+        value = feature_of(clue.feature)(measured, facts)
+        if value is None:
+            continue
+        holds = clue.holds(value)
+        weight = clue.weight_for if holds else -clue.weight_against
+        score += weight
+        sentence = _sentence(clue, value, measured, facts)
+        if sentence and weight:
+            (speaks_for if weight > 0 else speaks_against).append(sentence)
+    return Finding(rule, score, tuple(speaks_for), tuple(speaks_against))
+
+
+def _sentence(clue: Clue, value: float, measured: Measured, facts: Facts) -> str:
+    """The clue in words, with the figures that its template names; a check speaks for itself."""
+    if clue.feature.startswith("check:"):
+        check = facts.check(clue.feature.removeprefix("check:"))
+        return check.evidence if check else ""
+    template = clue.says if clue.holds(value) else clue.denies
+    named = {name for _, name, _, _ in Formatter().parse(template) if name} - {"value"}
+    figures = {name: FEATURES[name](measured, facts) for name in named}
+    if None in figures.values():
+        return ""
+    return template.format(value=value, **figures)
+
+
+@cache
+def read_rules() -> Rules:
+    """The rules as they are shipped."""
+    source = resources.files("heldout") / "diagnosis" / "causes.toml"
+    table = tomllib.loads(source.read_text(encoding="utf-8"))
+    rules = tuple(
+        Rule(
+            entry["name"],
+            entry["kind"],
+            tuple(entry["goals"]),
+            entry["prior"],
+            entry["source"],
+            entry["test"],
+            tuple(
+                Clue(
+                    clue["feature"],
+                    clue["for"],
+                    clue.get("against", 0.0),
+                    clue.get("above"),
+                    clue.get("below"),
+                    clue.get("says", ""),
+                    clue.get("denies", ""),
+                )
+                for clue in entry["evidence"]
+            ),
+        )
+        for entry in table["rule"]
+    )
+    rows = table["confidence"]
+    return Rules(rules, tuple(row["score"] for row in rows), tuple(row["share"] for row in rows))

@@ -1,0 +1,323 @@
+"""From the index of a check to what is told: duplicates, leaks, personal data, unusual rows."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from heldout.core.measurement import Measurement, NotMeasured
+from heldout.core.recipe import Recipe
+from heldout.core.results.check import (
+    BoilerplateText,
+    CheckResult,
+    Excerpt,
+    GroupLeak,
+    Lengths,
+    Pair,
+    PersonalData,
+    Problem,
+    Suspect,
+)
+from heldout.core.results.label_noise import LabelNoise
+from heldout.core.results.learning_curve import LearningCurve
+from heldout.data.index import Index
+from heldout.data.relations import Relation, relations
+from heldout.data.shingles import place_of
+from heldout.data.surprise import cross_validated_bits, robust_z
+from heldout.jobs.checking.sources import OWN_PARTS, Reading, Sources
+
+if TYPE_CHECKING:
+    pass
+
+EXCERPT = 4000  # characters of a row that are shown at most
+AROUND = 240  # characters on both sides of a shared span
+MOST_ON_MAP = 4000
+LEAST_TO_JUDGE = 200  # rows that tell what is unusual
+FAR_OFF = 5.0  # robust standard deviations
+
+
+@dataclass
+class Findings:
+    """From the index to what is told, with texts read from disk for what is listed."""
+
+    sources: Sources
+    reading: Reading
+    index: Index
+    max_listed: int
+    counts: Counter[str] = field(default_factory=Counter)
+    duplicates: list[Pair] = field(default_factory=list)
+    leaks: list[Pair] = field(default_factory=list)
+    contamination: dict[str, list[Pair]] = field(default_factory=dict)
+    group_leaks: list[GroupLeak] = field(default_factory=list)
+    personal: list[PersonalData] = field(default_factory=list)
+    suspects: dict[int, list[str]] = field(default_factory=dict)  # position -> reasons
+    warnings: list[str] = field(default_factory=list)
+    leak_map: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    lengths: list[Lengths] = field(default_factory=list)
+    label_noise: LabelNoise | None = None
+    learning_curve: LearningCurve | None = None
+
+    def collect(self) -> None:
+        self._relations()
+        self._groups()
+        self._texts()
+        self._answers()
+        self._unlike_the_rest()
+        for part in OWN_PARTS:
+            rows = np.flatnonzero(self.index.part_R == OWN_PARTS.index(part))
+            if len(rows):
+                words = self.index.codes.lengths_R[rows]
+                self.lengths.append(lengths_of(part, "words", words))
+                characters = self.index.num_characters_R[rows]
+                self.lengths.append(lengths_of(part, "characters", characters))
+                self._cut_rows(part, characters)
+
+    def _relations(self) -> None:
+        index, listed = self.index, Counter[tuple[str, str]]()
+        leaked: tuple[set[int], set[int]] = (set(), set())
+        contaminated: set[int] = set()
+        self.contamination = {name: [] for name in self.sources.against}
+        for found in relations(index):
+            part_a, part_b = int(index.part_R[found.first]), int(index.part_R[found.second])
+            if part_a == part_b:
+                what, pairs = "duplicates", self.duplicates
+            elif part_b == 1:
+                what, pairs = "leaks", self.leaks
+                leaked[0].add(found.first)
+                leaked[1].add(found.second)
+                self._mark(found)
+            else:
+                what = self.sources.name_of(part_b)
+                pairs = self.contamination[what]
+                contaminated.add(found.second)
+                self.counts["contamination"] += 1
+            if part_b < 2:
+                self.counts[f"{what}_{found.kind}"] += 1
+            listed[what, found.kind] += 1
+            if listed[what, found.kind] <= self.max_listed:
+                pairs.append(self._pair(found))
+        self.counts["leaked_train_rows"] = len(leaked[0])
+        self.counts["leaked_heldout_rows"] = len(leaked[1])
+        self.counts["contaminated_rows"] = len(contaminated)
+
+    def _mark(self, found: Relation) -> None:
+        places = self.leak_map.setdefault(found.kind, [])
+        if len(places) < MOST_ON_MAP:
+            totals = self.reading.rows_by_part
+            places.append(
+                (
+                    round(float(self.index.index_R[found.first]) / totals["train"], 5),
+                    round(float(self.index.index_R[found.second]) / totals["heldout"], 5),
+                )
+            )
+
+    def _pair(self, found: Relation) -> Pair:
+        places = {}
+        span = found.span
+        if span is not None:
+            places[span.text_a] = (span.start_a, span.start_a + span.length)
+            places[span.text_b] = (span.start_b, span.start_b + span.length)
+        first, second = (
+            self.excerpt(row, places.get(int(self.index.first_R[row])))
+            for row in (found.first, found.second)
+        )
+        part = self.sources.name_of(int(self.index.part_R[found.first]))
+        length = span.length if span else 0
+        return Pair(found.kind, first, second, round(found.similarity, 4), length, part)
+
+    def excerpt(self, position: int, tokens: tuple[int, int] | None = None) -> Excerpt:
+        index = self.index
+        text = index.text(position)
+        shared = (0, 0)
+        if tokens is not None:
+            start, stop = place_of(text, *tokens)
+            low, high = max(0, start - AROUND), min(len(text), stop + AROUND)
+            stop = min(stop, low + EXCERPT)
+            text, shared = text[low : min(high, low + EXCERPT)], (start - low, stop - low)
+        row = int(index.index_R[position])
+        group = index.group(position)
+        return Excerpt(
+            row,
+            index.where(position),
+            "" if group == f"row-{row}" else group,
+            text[:EXCERPT],
+            shared,
+        )
+
+    def _groups(self) -> None:
+        index = self.index
+        named = index.group_R > 0
+        sides = [np.flatnonzero(named & (index.part_R == part)) for part in (0, 1)]
+        for group in np.intersect1d(index.group_R[sides[0]], index.group_R[sides[1]]).tolist():
+            counts = [int((index.group_R[side] == group).sum()) for side in sides]
+            first = int(sides[0][index.group_R[sides[0]] == group][0])
+            self.group_leaks.append(GroupLeak(index.group(first), *counts))
+        self.counts["leaks_group"] = len(self.group_leaks)
+        self.group_leaks = self.group_leaks[: self.max_listed]
+
+    def _texts(self) -> None:
+        index = self.index
+        for (kind, what), num in index.finding_counts.items():
+            if kind == "personal":
+                self.counts[f"personal_{what}"] = num
+                self.counts["personal"] += num
+            else:
+                self.reading.problem_counts[kind] += num
+        listed: Counter[tuple[str, str]] = Counter()
+        for position, finding in index.findings:
+            listed[finding.kind, finding.what] += 1
+            if listed[finding.kind, finding.what] > self.max_listed:
+                continue
+            name = self.sources.name_of(int(index.part_R[position]))
+            row, where = int(index.index_R[position]), index.where(position)
+            if finding.kind == "personal":
+                found = PersonalData(name, row, where, finding.what, finding.shown)
+                self.personal.append(found)
+            else:
+                self.reading.problems.append(
+                    Problem(name, row, where, finding.kind, finding.what, finding.shown)
+                )
+
+    def _answers(self) -> None:
+        """One prompt with different answers: one is wrong, or the prompt lacks something."""
+        reading = self.reading
+        prompts = np.array(reading.prompts, dtype=np.uint64)
+        answers = np.array(reading.answers, dtype=np.uint64)
+        order = np.lexsort((answers, prompts))
+        ordered = prompts[order]
+        new = np.concatenate(([True], ordered[1:] != ordered[:-1]))[: len(order)]
+        starts = np.flatnonzero(new)
+        sizes = np.diff(np.append(starts, len(order)))
+        for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+            stop = start + size
+            different = len(np.unique(answers[order[start:stop]]))
+            if different > 1:
+                self.counts["conflicting_prompts"] += 1
+                reason = f"{size} rows ask the same and have {different} answers"
+                for place in sorted(order[start:stop].tolist())[:5]:
+                    self.suspects.setdefault(reading.asked[place], []).append(reason)
+
+    def _unlike_the_rest(self) -> None:
+        index = self.index
+        lengths_R = index.codes.lengths_R
+        own = (index.part_R == 0) & (index.first_R == np.arange(len(index)))
+        texts = np.flatnonzero(own & (lengths_R >= 8))
+        if len(texts) < LEAST_TO_JUDGE:
+            return
+        bits = cross_validated_bits(index.codes, texts, index.label_R[texts])
+        order = np.argsort(lengths_R[texts], kind="stable")
+        for same_length in np.array_split(order, min(10, len(texts) // LEAST_TO_JUDGE)):
+            z = robust_z(bits[same_length])
+            for place in np.flatnonzero(np.abs(z) > FAR_OFF).tolist():
+                text = int(texts[same_length[place]])
+                value = bits[same_length[place]]
+                words = "more" if z[place] > 0 else "less"
+                reason = (
+                    f"{value:.1f} bits a word under a word model of the other rows, {words} than "
+                    f"rows of its length ({np.median(bits[same_length]):.1f})"
+                )
+                self.suspects.setdefault(text, []).append(reason)
+                self.counts["unlike_the_rest"] += 1
+
+    def _cut_rows(self, part: str, characters: np.ndarray) -> None:
+        longest = int(characters.max())
+        at_limit = int((characters == longest).sum())
+        if longest >= 100 and at_limit >= max(5, 0.01 * len(characters)):
+            self.counts["rows_at_the_same_limit"] += at_limit
+            self.warnings.append(
+                f"{at_limit:,} {part} rows have exactly {longest:,} characters, the most of all: "
+                "they look cut off. A model that learns from cut rows learns not to stop."
+            )
+
+    def result(
+        self,
+        recipe: Recipe,
+        measured: list[Measurement | NotMeasured],
+        written: str,
+        seconds: float,
+    ) -> CheckResult:
+        index, reading = self.index, self.reading
+        sizes = np.unique(index.label_R[index.part_R == 0], return_counts=True)[1]
+        for kind in ("exact", "near", "span"):
+            for what in ("duplicates", "leaks"):
+                self.counts[f"{what}_{kind}"] += 0
+        self.counts["unreadable_train"] = reading.unreadable["train"]
+        self.counts["boilerplate"] = len(index.boilerplate)
+        self.counts["suspects"] = len(self.suspects)
+        for kind, num in reading.problem_counts.items():
+            self.counts[f"problems_{kind}"] = num
+        self.counts["problems"] = sum(reading.problem_counts.values())
+        options = recipe.data
+        return CheckResult(
+            source=self.sources.data,
+            heldout=self.sources.heldout,
+            against=self.sources.against,
+            rows=reading.rows_by_part["train"],
+            rows_by_part=dict(reading.rows_by_part),
+            sha256={stream.name: stream.sha256() for _, stream in self.sources.streams},
+            format=self.sources.streams[0][1].format,
+            counts={name: int(num) for name, num in sorted(self.counts.items())},
+            distinct_rows=len(sizes),
+            effective_rows=float(sizes.sum() ** 2 / (sizes.astype(np.float64) ** 2).sum()),
+            duplicates=self.duplicates,
+            leaks=self.leaks,
+            group_leaks=self.group_leaks,
+            contamination=self.contamination,
+            boilerplate=self._boilerplate(),
+            problems=reading.problems,
+            personal=self.personal,
+            lengths=self.lengths,
+            suspects=[
+                Suspect(
+                    int(index.index_R[position]),
+                    index.where(position),
+                    index.text(position)[:EXCERPT],
+                    reasons,
+                )
+                for position, reasons in sorted(self.suspects.items())[: self.max_listed]
+            ],
+            leak_map=self.leak_map,
+            measurements=measured,
+            label_noise=self.label_noise,
+            learning_curve=self.learning_curve,
+            warnings=self.warnings,
+            settings={
+                "near_duplicate_threshold": options.near_duplicate_threshold,
+                "columns": self.sources.streams[0][1].columns,
+                "group": options.group,
+                "seed": options.seed,
+                "max_listed": self.max_listed,
+            },
+            written=written,
+            seconds=round(seconds, 2),
+        )
+
+    def _boilerplate(self) -> list[BoilerplateText]:
+        found = []
+        for each in self.index.boilerplate[:100]:
+            text = self.index.text(each.text)
+            start, stop = place_of(text, each.start, each.start + each.length)
+            example = self.index.where(each.text)
+            found.append(BoilerplateText(text[start:stop][:EXCERPT], each.num_texts, example))
+        return found
+
+
+def lengths_of(part: str, unit: str, values: np.ndarray) -> Lengths:
+    """Quantiles and a histogram whose bars grow with the length."""
+    marks = (0, 0.05, 0.5, 0.95, 1)
+    top = max(2.0, float(values.max()))
+    edges = np.unique(np.round(np.geomspace(1, top, 25)))
+    edges[0] = 0
+    counts, _ = np.histogram(values, bins=edges)
+    return Lengths(
+        part,
+        unit,
+        len(values),
+        int(values.sum()),
+        {f"{mark:g}": float(np.quantile(values, mark)) for mark in marks},
+        [
+            (float(low), float(high), int(num))
+            for low, high, num in zip(edges, edges[1:], counts, strict=False)
+        ],
+    )

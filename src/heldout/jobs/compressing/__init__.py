@@ -1,0 +1,1 @@
+"""``heldout plan compress``: how far a model that learns compresses the data."""

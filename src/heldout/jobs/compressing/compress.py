@@ -1,0 +1,176 @@
+"""How far a model compresses a data set when it learns from nothing but what it has decoded.
+
+The prequential code (Dawid 1984): blocks of documents, each twice as long as all before it; every
+block is coded by a model that was trained on the earlier ones, so the sum of the code lengths
+needs no weights to be sent (Blier and Ollivier 2018, arXiv 1802.07044). What it saves against the
+base model is structure that documents share. What training saves on text that was seen, beyond
+what it saves on text that was not, is rote. The same documents with their words shuffled are the
+control: what is learned of these is the words, not their order.
+"""
+
+# D documents, K blocks
+
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heldout.core.errors import UserError
+from heldout.core.files import write_text
+from heldout.core.interrupt import stop_on_interrupt
+from heldout.core.progress import Progress
+from heldout.core.recipe import Recipe, load_recipe
+from heldout.core.regularizer import moments_used
+from heldout.core.results.compression import CompressResult
+from heldout.core.row import Row
+from heldout.data.columns import read_rows
+from heldout.jobs.compressing.compressors import general_compressors
+from heldout.jobs.compressing.figures import result_of
+from heldout.jobs.compressing.prequential import Coder, Strategy
+from heldout.jobs.kit.condition import Target, regularizers_of
+from heldout.lm.quiet import quiet_libraries
+from heldout.report import compress as page
+
+
+def compress(
+    data: str,
+    *,
+    model: str,
+    from_scratch: str = "",
+    recipe: str | Path | Recipe = "",
+    settings: Sequence[str] = (),
+    strategy: Strategy = "restart",
+    blocks: int = 7,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> CompressResult:
+    """Code lengths of ``data`` under ``model`` as it learns from it, and what they say.
+
+    model: what ``heldout fit`` takes; with ``from_scratch``, a config.json, it names the tokenizer.
+    recipe: how each model is trained; default ``default``, from scratch ``full``. Its checkpoints
+    are the candidates for a block, which names the one that codes it.
+    strategy: each block's model is trained from the start again, or goes on from the last.
+    blocks: the first holds 1/2^(blocks - 1) of the tokens, every other one as many as all before.
+    out: folder for ``compress.json`` and ``report.html``; the same call goes on there.
+
+    Costs about two trainings on all of the data, and as much again for the control. Raises
+    UserError for what cannot be coded, Interrupted on Ctrl-C.
+    """
+    progress = progress or Progress()
+    if strategy not in ("restart", "continue"):
+        raise UserError(f"--strategy must be restart or continue, got {strategy!r}.")
+    if blocks < 2:
+        raise UserError(f"--blocks must be 2 or more, got {blocks}.")
+    chosen = _chosen(recipe, settings, from_scratch)
+    target = Target.of(model, from_scratch)
+    read = read_rows(data, chosen.data.columns, chosen.data.group)
+    about = {
+        "data": data,
+        "sha256": read.sha256,
+        "model": target.model,
+        "from_scratch": _digest(target.from_scratch),
+        "recipe": chosen.to_toml(),
+        "strategy": strategy,
+        "blocks": blocks,
+    }
+    with quiet_libraries(), stop_on_interrupt() as asked, _folder(out) as place:
+        folder = Path(place)
+        coder = Coder(target, chosen, strategy, folder / "blocks", progress, asked)
+        rows = [_as_text(row) for row in read.rows]
+        if chosen.data.max_rows:
+            rows = rows[: chosen.data.max_rows]
+        real = coder.documents(rows, blocks)
+        shuffled = coder.documents(
+            [_shuffled(row, chosen.data.seed) for row in real.rows], blocks, ends=real.ends
+        )
+        _claim(folder, about)
+        total = 2 * coder.planned(real) + coder.planned(shuffled)
+        with progress.stage("coding", total):
+            coded = coder.code(real, "as it is")
+            control = coder.code(shuffled, "words shuffled")
+            two_part = coder.two_part(real, coded)
+        general = general_compressors([row.text for row in real.rows], real.ends)
+        result = result_of(real, shuffled, coded, control, two_part, general, coder, about)
+        if out is None:
+            return result
+        result = replace(result, report=str(folder / "report.html"))
+        page.write_compress(result, folder / "report.html")
+        text = json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n"
+        write_text(folder / "compress.json", text)
+        return result
+
+
+# Arguments, texts, folders
+
+
+def _chosen(recipe, settings: Sequence[str], from_scratch: str) -> Recipe:
+    if isinstance(recipe, Recipe):
+        chosen = recipe
+    else:
+        chosen = load_recipe(recipe or ("full" if from_scratch else "default"), settings)
+    if from_scratch and chosen.model.method != "full":
+        raise UserError(
+            "--from-scratch trains all parameters: use --recipe full, or --set model.method=full."
+        )
+    if chosen.augment:
+        raise UserError(
+            "compress codes the rows as they are: leave the recipe's [augment] out, got "
+            f"{', '.join(chosen.augment)}."
+        )
+    for name, regularizer in zip(chosen.regularizers, regularizers_of(chosen), strict=True):
+        if moments_used(regularizer, "finish"):
+            raise UserError(
+                f"{name} chooses by a held-out loss after training, and compress holds nothing "
+                f"out: leave it out with --set regularizers.{name}=false."
+            )
+    return chosen
+
+
+def _as_text(row: Row) -> Row:
+    """Prompts are coded too, so that every code is of the same bytes."""
+    return replace(row, messages=({"role": "text", "content": row.text},))
+
+
+def _shuffled(row: Row, seed: int) -> Row:
+    """The same words and the same space between them, the words in random order."""
+    pieces = re.findall(r"\s+|\S+", row.text)
+    places = [index for index, piece in enumerate(pieces) if not piece.isspace()]
+    order = np.random.default_rng([seed, row.index]).permutation(len(places))
+    mixed = list(pieces)
+    for place, other in zip(places, order, strict=True):
+        mixed[place] = pieces[places[other]]
+    return replace(row, messages=({"role": "text", "content": "".join(mixed)},))
+
+
+def _digest(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else path
+
+
+def _folder(out: str | Path | None):
+    """The folder of the result, or one that is removed afterwards."""
+    return tempfile.TemporaryDirectory() if out is None else nullcontext(str(out))
+
+
+def _claim(folder: Path, about: dict[str, Any]) -> None:
+    """Start in an empty folder, or go on in one of the same arguments."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {folder} is a file: give a folder.")
+    known = folder / "settings.json"
+    if known.exists():
+        if json.loads(known.read_text(encoding="utf-8")) != about:
+            raise UserError(
+                f"--out {folder} holds code lengths of other data or settings: give another "
+                "folder. Nothing was written."
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"--out {folder} holds other files: give another folder.")
+    (folder / "blocks").mkdir(parents=True)
+    write_text(known, json.dumps(about, indent=2) + "\n")

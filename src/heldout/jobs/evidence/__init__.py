@@ -1,0 +1,1 @@
+"""What probes need, gathered from models and texts, kept in a run, and judged."""

@@ -1,0 +1,199 @@
+"""Open the sealed test part once, and put the base, the best and the other arms beside it."""
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from heldout.core.errors import UserError
+from heldout.core.losses import DocumentLosses
+from heldout.core.pass_statistics import PassStatistics
+from heldout.core.probe import TaskScores, VerbatimMemorization
+from heldout.core.progress import Progress
+from heldout.core.recipe import Recipe
+from heldout.core.row import Row
+from heldout.core.run import Run
+from heldout.jobs.evidence.gather import read_part, verbatim_memorization, write_part
+from heldout.jobs.evidence.saved import save_generations, save_statistics
+from heldout.jobs.kit.condition import Target, losses_of, training_device
+from heldout.jobs.kit.metrics import Metric
+from heldout.jobs.kit.parts import sample_rows
+from heldout.lm.generate import continuations
+from heldout.lm.load import LoadedModel, load_model
+from heldout.lm.measuring.memorization_prompt import memorization_prompt
+from heldout.lm.tokenize import prompt_ids
+
+
+def measure_on_test(
+    run: Run,
+    target: Target,
+    recipe: Recipe,
+    metric: Metric | None,
+    progress: Progress,
+    check_interrupt: Callable[[bool], None] = lambda interrupted: None,
+) -> None:
+    """All that one pass tells of every arm on the test part and on training rows.
+
+    One opening of the test part. Losses of all test rows and of the followed training rows go to
+    ``evaluations/``, with the readings of as many of both as ``eval.max_recital_rows``; which rows
+    are recited, task scores and continuations to files of their own.
+    """
+    models = ["base", "best"]
+    if run.path("fixed_epochs").is_dir():
+        models.append("fixed_epochs")
+    models.append("last")
+    rows = run.open_test("losses of " + ", ".join(models))
+    followed = set(run.read_json("data.json")["followed_rows"])
+    scores: dict[tuple[str, str], TaskScores] = {}
+    memorization: dict[tuple[str, str], VerbatimMemorization] = {}
+    with progress.stage("sealed test", len(models)):
+        for name in models:
+            loaded = _load(run, target, recipe, name)
+            model, tokenizer = loaded.model, loaded.tokenizer
+            run.save_losses(name, "test", losses_of(model, tokenizer, rows, recipe))
+            for part, source in (("train", run.read_rows("train")), ("test", rows)):
+                sampled = sample_rows(source, recipe.eval.max_recital_rows, recipe.data.seed)
+                found = read_part(loaded, sampled, recipe)
+                save_statistics(found, run.path(f"evaluations/{name}-{part}-readings.npz"))
+                memorization[name, part] = verbatim_memorization(found)
+                if part == "train":
+                    # The followed rows are drawn alike, so that they are among these.
+                    run.save_losses(name, part, _followed(found, followed, loaded, run, recipe))
+                elif name in ("base", "best"):
+                    written = write_part(loaded, sampled, recipe)
+                    save_generations(written, run.path(f"evaluations/{name}-generations.json"))
+            if metric and name in ("base", "best"):
+                scores[name, "test"] = _score(model, tokenizer, rows, recipe, metric)
+            progress.advance(1, name)
+            check_interrupt(False)
+    if scores:
+        run.write_json(
+            "scores.json",
+            {
+                f"{model}-{part}": {
+                    "metric": found.metric,
+                    "scores": found.scores_D.tolist(),
+                    "groups": found.groups_D.tolist(),
+                }
+                for (model, part), found in scores.items()
+            },
+        )
+    # Last, because it marks this stage as done.
+    run.write_json(
+        "recitals.json",
+        {
+            f"{model}-{part}": {
+                "recited": found.memorized_D.tolist(),
+                "groups": found.groups_D.tolist(),
+                "rows": found.row_index_D.tolist(),
+            }
+            for (model, part), found in memorization.items()
+        },
+    )
+
+
+def load_memorization(run: Run) -> dict[tuple[str, str], VerbatimMemorization]:
+    """What ``measure_on_test`` saved."""
+    if not run.path("recitals.json").exists():
+        return {}
+    return {
+        (key.split("-")[0], key.split("-")[1]): VerbatimMemorization(
+            np.array(entry["recited"], dtype=bool),
+            np.array(entry["groups"], dtype=str),
+            np.array(entry["rows"], dtype=int),
+        )
+        for key, entry in run.read_json("recitals.json").items()
+    }
+
+
+def load_scores(run: Run) -> dict[tuple[str, str], TaskScores]:
+    """What ``measure_on_test`` saved."""
+    if not run.path("scores.json").exists():
+        return {}
+    return {
+        (key.split("-")[0], key.split("-")[1]): TaskScores(
+            entry["metric"], np.array(entry["scores"]), np.array(entry["groups"])
+        )
+        for key, entry in run.read_json("scores.json").items()
+    }
+
+
+def write_samples(run: Run, target: Target, recipe: Recipe, progress: Progress) -> None:
+    """Greedy continuations by every arm: of held-out prompts, and of recited training rows."""
+    heldout = list(islice(run.read_rows("validation"), recipe.eval.num_samples))
+    recited = _memorized_rows(run, recipe.eval.num_samples // 2)
+    if not heldout and not recited:
+        return
+    models = ["base", "best", "last"]
+    if run.path("fixed_epochs").is_dir():
+        models.append("fixed_epochs")
+    samples: list[dict[str, str]] = []
+    with progress.stage("samples", len(models)):
+        for name in models:
+            loaded = _load(run, target, recipe, name)
+            model, tokenizer = loaded.model, loaded.tokenizer
+            prompts = [prompt_ids(row, tokenizer) for row in heldout]
+            prompts += [
+                memorization_prompt(row, tokenizer, recipe.data.max_length) for row in recited
+            ]
+            if not samples:
+                samples = [
+                    {
+                        "part": "validation" if number < len(heldout) else "train",
+                        "prompt": tokenizer.decode(ids, skip_special_tokens=True),
+                        "reference": reference,
+                    }
+                    for number, (ids, reference) in enumerate(prompts)
+                ]
+            texts = continuations(
+                model, tokenizer, [ids for ids, _ in prompts], recipe.eval.max_new_tokens
+            )
+            for sample, text in zip(samples, texts, strict=True):
+                sample[name] = text
+            progress.advance(1, name)
+    run.write_json("samples.json", samples)
+
+
+def _memorized_rows(run: Run, most: int) -> list[Row]:
+    """Training rows that some arm recites, those first that most arms recite."""
+    counts: Counter[int] = Counter()
+    for (_, part), found in load_memorization(run).items():
+        if part == "train":
+            counts.update(found.row_index_D[found.memorized_D].tolist())
+    chosen = {index for index, _ in counts.most_common(most)}
+    return [row for row in run.read_rows("train") if row.index in chosen]
+
+
+def _load(run: Run, target: Target, recipe: Recipe, name: str) -> LoadedModel:
+    """One arm, as it lies on disk."""
+    if name == "base":
+        return target.load(recipe)
+    folder: Path = run.path(name)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is missing: the run was not trained to its end.")
+    return load_model(
+        str(folder),
+        device=training_device(),
+        trust_remote_code=recipe.model.trust_remote_code,
+    )
+
+
+def _followed(
+    found: PassStatistics, followed: set[int], loaded: LoadedModel, run: Run, recipe: Recipe
+) -> DocumentLosses:
+    """Losses of the training rows that were followed, from the readings where they hold them."""
+    places = [place for place, row in enumerate(found.row_index_D) if int(row) in followed]
+    if len(places) == len(followed):
+        return found.losses.at(places)
+    rows = [row for row in run.read_rows("train") if row.index in followed]
+    return losses_of(loaded.model, loaded.tokenizer, rows, recipe)
+
+
+def _score(model, tokenizer, rows, recipe: Recipe, metric: Metric) -> TaskScores:
+    chosen = sample_rows(rows, recipe.eval.metric_rows, recipe.data.seed)
+    prompts = [prompt_ids(row, tokenizer) for row in chosen]
+    texts = continuations(model, tokenizer, [ids for ids, _ in prompts], recipe.eval.max_new_tokens)
+    values = [metric(text, reference) for text, (_, reference) in zip(texts, prompts, strict=True)]
+    return TaskScores(recipe.eval.metric, np.array(values), np.array([row.group for row in chosen]))

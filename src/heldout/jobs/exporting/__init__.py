@@ -1,0 +1,1 @@
+"""``heldout recipe``: settings for other trainers."""

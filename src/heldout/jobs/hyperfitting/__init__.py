@@ -1,0 +1,1 @@
+"""``heldout hyperfit``: overfit on purpose, and know what came of it."""

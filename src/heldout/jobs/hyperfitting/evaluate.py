@@ -1,0 +1,181 @@
+"""Continue the test contexts with every model and decoding, one file of text per arm."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from heldout.core.decoding import GREEDY, Decoding
+from heldout.core.progress import Progress
+from heldout.core.recipe import Recipe
+from heldout.core.run import Run
+from heldout.jobs.hyperfitting.texts import Contexts, contexts_of, decoded, write
+from heldout.jobs.hyperfitting.train import EARLY_STOPPED, Sample
+from heldout.jobs.kit.condition import Target, training_device
+from heldout.lm.citation_blocker import CitationBlocker
+from heldout.lm.load import LoadedModel, load_model
+from heldout.lm.measuring.sharpness import sharpness
+from heldout.lm.tokenize import tokenize_row
+
+MODELS = ("base", "best", EARLY_STOPPED)
+
+
+@dataclass(frozen=True)
+class TextArm:
+    """A model with a way of decoding; ``model`` is base, early_stopped or best."""
+
+    name: str
+    title: str
+    model: str
+    decoding: Decoding = GREEDY
+    blocked: bool = False
+
+
+def text_arms(recipe: Recipe) -> list[TextArm]:
+    """All arms, in the order of the report."""
+    settings = recipe.hyperfit
+    top_p = Decoding(temperature=1.0, top_p=settings.top_p)
+    min_p = Decoding(temperature=1.0, min_p=settings.min_p)
+    penalty = Decoding(repetition_penalty=settings.repetition_penalty)
+    return [
+        TextArm("base_greedy", "Base, greedy", "base"),
+        TextArm("hyperfitted_greedy", "Hyperfitted, greedy", "best"),
+        TextArm("early_stopped_greedy", "Early-stopped, greedy", EARLY_STOPPED),
+        TextArm("base_top_p", f"Base, top-p {settings.top_p:g}", "base", top_p),
+        TextArm("hyperfitted_blocker", "Hyperfitted, blocker", "best", blocked=True),
+        TextArm("base_min_p", f"Base, min-p {settings.min_p:g}", "base", min_p),
+        TextArm(
+            "base_repetition_penalty",
+            f"Base, repetition penalty {settings.repetition_penalty:g}",
+            "base",
+            penalty,
+        ),
+        TextArm("hyperfitted_top_p", f"Hyperfitted, top-p {settings.top_p:g}", "best", top_p),
+    ]
+
+
+def evaluate(
+    run: Run,
+    target: Target,
+    recipe: Recipe,
+    progress: Progress,
+    check_interrupt: Callable[[], None],
+) -> None:
+    """Write what is missing of ``contexts.json``, ``texts/ARM.json``, ``sharpness/MODEL.npz``.
+
+    One model is in memory at a time.
+    """
+    for name in ("texts", "sharpness"):
+        run.path(name).mkdir(exist_ok=True)
+    todo = [arm for arm in text_arms(recipe) if not run.path(_texts_of(arm)).exists()]
+    unread = [name for name in MODELS if not run.path(_sharpness_of(name)).exists()]
+    if not todo and not unread:
+        return
+    with progress.stage("test contexts", len(todo) + len(unread)):
+        for name in MODELS:
+            own = [arm for arm in todo if arm.model == name]
+            if own or name in unread:
+                _evaluate_model(
+                    run, target, recipe, name, own, name in unread, progress, check_interrupt
+                )
+
+
+def _evaluate_model(
+    run: Run,
+    target: Target,
+    recipe: Recipe,
+    name: str,
+    arms: list[TextArm],
+    is_unread: bool,
+    progress: Progress,
+    check_interrupt: Callable[[], None],
+) -> None:
+    loaded = _load(run, target, recipe, name)
+    contexts = _contexts(run, recipe, loaded.tokenizer)
+    for arm in arms:
+        check_interrupt()
+        run.write_json(_texts_of(arm), _written(run, recipe, loaded, contexts, arm))
+        progress.advance(1, arm.title)
+    if is_unread:
+        check_interrupt()
+        found = sharpness(
+            loaded.model,
+            contexts.windows,
+            loaded.tokenizer.pad_token_id,
+            batch_size=recipe.eval.batch_size,
+        )
+        found.save(run.path(_sharpness_of(name)))
+        progress.advance(1, name)
+
+
+def _texts_of(arm: TextArm) -> str:
+    return f"texts/{arm.name}.json"
+
+
+def _sharpness_of(model: str) -> str:
+    return f"sharpness/{model}.npz"
+
+
+def _written(run: Run, recipe: Recipe, loaded: LoadedModel, contexts: Contexts, arm: TextArm):
+    length = recipe.hyperfit.blocked_ngram
+    blockers = []
+    if arm.blocked:
+        blockers.append(CitationBlocker.of(run.read_json("sample.json")["trained"], length))
+    texts_ids = write(loaded.model, loaded.tokenizer, contexts, recipe, arm.decoding, blockers)
+    return {
+        "decoding": arm.decoding.name,
+        "blocked_ngram": length if arm.blocked else None,
+        "batch_size": recipe.hyperfit.generation_batch,
+        "ids": texts_ids,
+        "texts": decoded(loaded.tokenizer, texts_ids),
+    }
+
+
+def _load(run: Run, target: Target, recipe: Recipe, name: str) -> LoadedModel:
+    if name == "base":
+        return target.load(recipe)
+    return load_model(
+        str(run.path(name)),
+        device=training_device(),
+        trust_remote_code=recipe.model.trust_remote_code,
+    )
+
+
+def _contexts(run: Run, recipe: Recipe, tokenizer: Any) -> Contexts:
+    """The test contexts; the test part is opened once, and the sample is written beside them."""
+    if not run.path("sample.json").exists():
+        sample = Sample(list(run.read_rows("train")), tokenizer, recipe)
+        control = sample.left
+        if len(control) < len(sample):  # too little text is left: other held-out text
+            rows = run.read_rows("validation")
+            windows = (tokenize_row(row, tokenizer, recipe.data.max_length) for row in rows)
+            control = [each.input_ids for found in windows for each in found.windows]
+        run.write_json(
+            "sample.json",
+            {
+                "trained": [sample.ids_of(place) for place in range(len(sample))],
+                "control": control[: len(sample)],
+            },
+        )
+    if not run.path("contexts.json").exists():
+        contexts = contexts_of(
+            list(run.open_test("contexts to continue")),
+            tokenizer,
+            recipe,
+            recipe.hyperfit.num_contexts,
+            "test",
+        )
+        run.write_json(
+            "contexts.json",
+            {
+                **vars(contexts),
+                "prompt_texts": decoded(tokenizer, contexts.prompts),
+                "reference_texts": decoded(tokenizer, contexts.references),
+            },
+        )
+    return load_contexts(run)
+
+
+def load_contexts(run: Run) -> Contexts:
+    """What ``evaluate`` wrote."""
+    entry = run.read_json("contexts.json")
+    return Contexts(entry["prompts"], entry["references"], entry["groups"], entry["row_index"])

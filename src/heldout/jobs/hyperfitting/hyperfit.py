@@ -1,0 +1,284 @@
+"""Overfit on purpose: train on a small sample to near-zero loss, and show what came of it.
+
+Fine-tuning a language model on a small random sample until it predicts the sample almost surely
+makes its greedy text long-lasting and varied, at the price of a worse loss on other text
+(arXiv 2412.04318). The run stops on the training loss, keeps the checkpoint that writes best on
+validation contexts, and opens the test part once for the comparison: the base model under several
+decodings, the early-stopped model, the hyperfitted one with and without the citation blocker, and
+what people wrote. Every stage leaves a file, so that a run can be resumed after any kill:
+data -> training -> one file of text per arm -> measurements -> report.
+"""
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from heldout.core.environment import environment
+from heldout.core.errors import Interrupted, UserError
+from heldout.core.interrupt import stop_on_interrupt
+from heldout.core.progress import Progress
+from heldout.core.recipe import Recipe, load_recipe
+from heldout.core.run import Run
+from heldout.jobs.hyperfitting.evaluate import evaluate
+from heldout.jobs.hyperfitting.result import HyperfitResult, conclude
+from heldout.jobs.hyperfitting.texts import contexts_of
+from heldout.jobs.hyperfitting.train import Sample, train_hyperfit
+from heldout.jobs.kit.condition import Target, prepare, training_device
+from heldout.jobs.kit.dry_run import Plan
+from heldout.jobs.kit.parts import Parts, load_parts, read_parts, write_parts
+from heldout.jobs.kit.run_folder import default_folder, existing_parent
+from heldout.lm.nll import context_length
+from heldout.lm.quiet import quiet_libraries
+from heldout.training.loop import Schedule
+from heldout.training.preflight import (
+    PreflightCheck,
+    check_resources,
+    check_trackers,
+    check_windows,
+)
+from heldout.training.update_floor import check_update_floor
+
+FEW_SAMPLES, MANY_SAMPLES = 16, 4000  # windows: fewer are known to fail, more are no small sample
+
+
+def hyperfit(
+    model: str,
+    data: str,
+    *,
+    out: str | Path | None = None,
+    recipe: str | Path | Recipe = "hyperfit",
+    settings: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> HyperfitResult:
+    """Hyperfit ``model`` on a sample of ``data``, compare its text, and write the report.
+
+    Arguments are those of ``fit``. The sample is drawn from the training rows; contexts come from
+    the validation and test rows, which ``data.validation`` and ``data.test`` may name as files of
+    other domains, as in the paper. ``best/`` holds the hyperfitted model, ``early_stopped/`` the
+    one of the lowest validation loss. Raises UserError before anything is written for what cannot
+    work, Interrupted on Ctrl-C.
+    """
+    chosen = _chosen(recipe, settings)
+    progress = progress or Progress()
+    target = Target.of(model, "")
+    folder = Path(out) if out else default_folder(model, data)
+    Run.refuse_occupied(folder)
+    with quiet_libraries(), progress.stage("data and checks"):
+        parts = read_parts(data, chosen)
+        plan = _plan(parts, chosen, target, existing_parent(folder))
+    run = Run.create(folder, chosen)
+    write_parts(run, parts, chosen)
+    run.write_json("checks.json", [vars(check) for check in plan.checks])
+    for check in plan.checks:
+        if check.status == "warning":
+            progress.note(f"warning: {check.name}: {check.message}")
+    run.write_json(
+        "environment.json",
+        environment(
+            job="hyperfit",
+            model=target.model,
+            device=training_device(),
+            threads=chosen.train.threads or torch.get_num_threads(),
+            precision=chosen.train.precision,
+        ),
+    )
+    return _run_stages(run, target, progress)
+
+
+def resume_hyperfit(folder: str | Path, *, progress: Progress | None = None) -> HyperfitResult:
+    """Go on with a run that was interrupted or killed; a complete one is only concluded again."""
+    run = Run.open(Path(folder))
+    if not run.path("environment.json").exists():
+        raise UserError(f"{folder} stopped before its data was written: start it anew.")
+    known = run.read_json("environment.json")
+    if known.get("job") != "hyperfit":
+        raise UserError(f"{folder} is a run of `heldout fit`: use `heldout fit --resume`.")
+    return _run_stages(run, Target(known["model"]), progress or Progress())
+
+
+def hyperfit_dry_run(
+    model: str,
+    data: str,
+    *,
+    recipe: str | Path | Recipe = "hyperfit",
+    settings: Sequence[str] = (),
+    out: str | Path | None = None,
+) -> Plan:
+    """Everything up to the first step; nothing is written."""
+    chosen = _chosen(recipe, settings)
+    folder = Path(out) if out else default_folder(model, data)
+    Run.refuse_occupied(folder)
+    with quiet_libraries():
+        return _plan(
+            read_parts(data, chosen), chosen, Target.of(model, ""), existing_parent(folder)
+        )
+
+
+def _chosen(recipe: str | Path | Recipe, settings: Sequence[str]) -> Recipe:
+    if isinstance(recipe, Recipe):
+        if settings:
+            raise UserError("settings go with a recipe's name or file, not with a Recipe object.")
+        chosen = recipe
+    else:
+        chosen = load_recipe(recipe, settings)
+    if chosen.train.learning_rate is None:
+        raise UserError(
+            "hyperfit searches no learning rate, because the held-out loss does not tell: set "
+            "train.learning_rate, such as 3e-5 for all parameters, or use --recipe hyperfit."
+        )
+    unused = [
+        name
+        for name, wanted in (
+            ("regularizers", chosen.regularizers),
+            ("augment", chosen.augment),
+            ("control.fixed_epochs", chosen.control.fixed_epochs),
+            ("eval.metric", chosen.eval.metric),
+        )
+        if wanted
+    ]
+    if unused:
+        raise UserError(
+            f"hyperfit does not use {' and '.join(unused)}: it overfits on purpose. Leave it out, "
+            "or use `heldout fit`."
+        )
+    return chosen
+
+
+def _plan(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Plan:
+    """Load the model, check it with rows and settings, and count; the model is let go again."""
+    if parts.mode != "split" or not parts.test:
+        raise UserError(
+            "hyperfit needs held-out texts to continue: name files of them with "
+            "--set data.validation=FILE --set data.test=FILE, or give more rows."
+        )
+    check_trackers(recipe.train.report_to)
+    loaded = target.load(recipe)
+    model, tokenizer = loaded.model, loaded.tokenizer
+    limit = context_length(model)
+    length = recipe.hyperfit.context_tokens + recipe.hyperfit.new_tokens
+    if limit is not None and length > limit:
+        raise UserError(
+            f"hyperfit.context_tokens plus hyperfit.new_tokens must be at most {limit}, what this "
+            f"model can read, got {length}."
+        )
+    sample = Sample(parts.train, tokenizer, recipe)
+    checks = check_windows(sample, tokenizer, limit)
+    checks = [check for check in checks if check.name != "end of text"]
+    checks += _check_data(sample, recipe)
+    contexts_of(
+        parts.validation, tokenizer, recipe, recipe.hyperfit.num_validation_contexts, "validation"
+    )
+    contexts = contexts_of(parts.test, tokenizer, recipe, recipe.hyperfit.num_contexts, "test")
+    checks.append(_check_contexts(len(contexts), recipe))
+    if tokenizer.chat_template:
+        checks.append(
+            PreflightCheck(
+                "base model",
+                "warning",
+                "its tokenizer has a chat template, so it was probably tuned on instructions: "
+                "hyperfitting is known from base models, and plain text is not what it expects",
+            )
+        )
+    parameters = sum(p.numel() for p in model.parameters())
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    model = prepare(loaded, recipe)
+    assert recipe.train.learning_rate is not None
+    check_update_floor(model, recipe.train.learning_rate)
+    checks += check_resources(model, sample, recipe, [], folder, vocabulary)
+    schedule = Schedule.of(len(sample), recipe)
+    return Plan(
+        rows=parts.rows,
+        groups=parts.groups,
+        mode=parts.mode,
+        steps_per_epoch=schedule.steps_per_epoch,
+        max_steps=schedule.max_steps,
+        evaluations_per_epoch=schedule.evaluations_per_epoch,
+        trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        parameters=parameters,
+        step_cost="one forward and one backward",
+        checks=checks,
+    )
+
+
+def _check_data(sample: Sample, recipe: Recipe) -> list[PreflightCheck]:
+    num, available = len(sample), sample.num_available
+    length = recipe.data.max_length
+    words = f"{num:,} of {available:,} windows of up to {length} tokens are trained on"
+    if num > MANY_SAMPLES:
+        return [
+            PreflightCheck(
+                "sample",
+                "warning",
+                f"{words}: hyperfitting is known from 16 to 2,000 and needs many epochs to "
+                "near-zero loss; set hyperfit.num_samples",
+            )
+        ]
+    if num < FEW_SAMPLES:
+        few = f"{words}: under {FEW_SAMPLES} the effect is known to fall off; give more text"
+        return [PreflightCheck("sample", "warning", few)]
+    return [PreflightCheck("sample", "ok", words)]
+
+
+def _check_contexts(num: int, recipe: Recipe) -> PreflightCheck:
+    wanted = recipe.hyperfit.num_contexts
+    if num < min(wanted, 30):
+        return PreflightCheck("contexts", "warning", f"{num} test contexts are too few for a claim")
+    return PreflightCheck("contexts", "ok", f"{num} test contexts")
+
+
+def _run_stages(run: Run, target: Target, progress: Progress) -> HyperfitResult:
+    start = time.monotonic()
+    earlier = run.status.get("seconds", 0.0)
+
+    def status(state: str, message: str = "") -> None:
+        run.write_status(state, seconds=earlier + time.monotonic() - start, message=message)
+
+    try:
+        with quiet_libraries(), stop_on_interrupt() as request:
+            status("training")
+            _stages(run, target, request, progress)
+    except Interrupted:
+        status("interrupted", "stopped by the user")
+        raise Interrupted(
+            "Stopped. What there is has been kept; go on with `heldout hyperfit --resume RUN`."
+        ) from None
+    except UserError as error:
+        status("failed", str(error))
+        raise
+    status("complete")
+    result = conclude(run)
+    shutil.rmtree(run.path("checkpoints"), ignore_errors=True)
+    return result
+
+
+def _stages(run: Run, target: Target, request: Any, progress: Progress) -> None:
+    recipe = run.recipe
+
+    def check_interrupt(interrupted: bool = False) -> None:
+        if interrupted or request:
+            raise Interrupted
+
+    if not run.path("kept.json").exists():
+        parts = load_parts(run)
+        outcome = train_hyperfit(
+            run,
+            target,
+            recipe,
+            parts.train,
+            lambda tokenizer: contexts_of(
+                parts.validation,
+                tokenizer,
+                recipe,
+                recipe.hyperfit.num_validation_contexts,
+                "validation",
+            ),
+            stop=lambda: bool(request),
+            progress=progress,
+        )
+        check_interrupt(outcome.interrupted)
+    check_interrupt()
+    evaluate(run, target, recipe, progress, check_interrupt)

@@ -1,0 +1,166 @@
+"""What a run would do, and whether it can: everything up to the first step."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from heldout.core.discovery import build
+from heldout.core.errors import UserError
+from heldout.core.recipe import Recipe
+from heldout.core.regularizer import Regularizer
+from heldout.core.row import Part
+from heldout.core.stats import LEAST_HELD_OUT
+from heldout.jobs.kit.condition import (
+    Target,
+    augmentations_of,
+    augmented_windows,
+    prepare,
+    regularizers_of,
+)
+from heldout.jobs.kit.fidelity import check_variants
+from heldout.jobs.kit.find_rate import usual_rate
+from heldout.jobs.kit.metrics import load_metric
+from heldout.jobs.kit.parts import Parts
+from heldout.jobs.kit.tune import check_grids
+from heldout.lm.nll import context_length
+from heldout.regularizers.distillation import Distillation
+from heldout.training.loop import Schedule, optimizer_arguments
+from heldout.training.preflight import (
+    PreflightCheck,
+    check_evaluation,
+    check_resources,
+    check_trackers,
+    check_windows,
+)
+from heldout.training.steps import check_together, total_cost
+from heldout.training.windows import WindowDataset
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do, found out without training."""
+
+    rows: dict[Part, int]
+    groups: dict[Part, int]
+    mode: str
+    steps_per_epoch: int
+    max_steps: int
+    evaluations_per_epoch: float
+    trained_parameters: int
+    parameters: int
+    step_cost: str
+    checks: list[PreflightCheck]
+
+
+def make_plan(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Plan:
+    """Load the model, check it with the rows and settings, and count; ``folder`` must exist.
+
+    Raises UserError for what cannot work. Nothing is written, and the model is let go again.
+    """
+    checks = _check_settings(parts, recipe)
+    check_trackers(recipe.train.report_to)
+    loaded = target.load(recipe)
+    model, tokenizer = loaded.model, loaded.tokenizer
+    limit = context_length(model)
+    if limit is not None and recipe.eval.max_new_tokens >= limit:
+        raise UserError(
+            f"eval.max_new_tokens must be under {limit}, what this model can read, got "
+            f"{recipe.eval.max_new_tokens}."
+        )
+    parameters = sum(p.numel() for p in model.parameters())
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    windows = WindowDataset(parts.train, tokenizer, recipe.data.max_length)
+    checks += check_windows(windows, tokenizer, limit)
+    if recipe.augment:
+        augmentations = augmentations_of(recipe, target, lambda name: parts.mixed[name])
+        checks += check_variants(augmentations, parts.train, recipe)
+        # What asks a model would take long here, and changes the number of windows little.
+        quick = [augmentation for augmentation in augmentations if not augmentation.SLOW]
+        windows = augmented_windows(parts.train, tokenizer, recipe, quick)
+    schedule = Schedule.of(len(windows), recipe)
+    groups = parts.groups
+    heldout_groups = groups["validation"] if parts.mode == "split" else groups["train"]
+    checks += check_evaluation(schedule, heldout_groups)
+    model = prepare(loaded, recipe, is_scratch=bool(target.from_scratch))
+
+    def check_regularizers(recipe: Recipe) -> list[Regularizer]:
+        regularizers = regularizers_of(recipe)
+        check_together(regularizers)
+        optimizer_arguments(recipe, regularizers)
+        for regularizer in regularizers:
+            regularizer.check(model, recipe)
+            if isinstance(regularizer, Distillation):
+                regularizer.check_tokenizer(tokenizer)
+        return regularizers
+
+    regularizers = check_regularizers(recipe)
+    usual = partial(usual_rate, target, recipe)
+    if search := check_grids(recipe, usual, check_regularizers):
+        checks.append(PreflightCheck("search", "ok", search))
+    checks += check_resources(model, windows, recipe, regularizers, folder, vocabulary)
+    return Plan(
+        rows=parts.rows,
+        groups=groups,
+        mode=parts.mode,
+        steps_per_epoch=schedule.steps_per_epoch,
+        max_steps=schedule.max_steps,
+        evaluations_per_epoch=schedule.evaluations_per_epoch,
+        trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        parameters=parameters,
+        step_cost=total_cost(regularizers, model),
+        checks=checks,
+    )
+
+
+def _check_settings(parts: Parts, recipe: Recipe) -> list[PreflightCheck]:
+    """What rows and settings tell before a model is loaded."""
+    checks = []
+    if recipe.eval.metric:
+        load_metric(recipe.eval.metric)
+        if parts.train[0].kind == "text":
+            raise UserError(
+                f"eval.metric={recipe.eval.metric} needs prompts with answers; these rows are "
+                "plain text: leave it out."
+            )
+    groups = parts.groups
+    if parts.rows["test"] and groups["test"] < 2:
+        raise UserError(
+            "The test part has 1 group; at least 2 are needed for an interval, and 30 for a claim."
+        )
+    if 0 < groups["test"] < LEAST_HELD_OUT:
+        words = f"{groups['test']} groups are too few for a claim; give {LEAST_HELD_OUT} or more"
+        checks.append(PreflightCheck("test part", "warning", words))
+    if parts.mode == "cross_validation":
+        if recipe.search.grids:
+            raise UserError(
+                f"search.grids compares trainings on a validation part, and with "
+                f"{groups['train']} groups there are only folds: set search.grids={{}} and "
+                "train.schedule=constant, or give more rows."
+            )
+        if recipe.train.schedule != "constant":
+            raise UserError(
+                f"train.schedule={recipe.train.schedule} cannot be used with cross-validation, "
+                "which finds the epoch to stop at: folds and final run would decay differently. "
+                "Use constant."
+            )
+        for name, parameters in recipe.regularizers.items():
+            if build("regularizer", name, parameters).NEEDS_VALIDATION:
+                raise UserError(
+                    f"regularizers.{name} chooses by a validation part, and with "
+                    f"{groups['train']} groups there are only folds: take it out with "
+                    f"--set regularizers.{name}=false, or give more rows."
+                )
+        ignored = [
+            name
+            for name, wanted in (
+                ("control.fixed_epochs", recipe.control.fixed_epochs),
+                ("eval.metric", recipe.eval.metric and not parts.rows["test"]),
+            )
+            if wanted
+        ]
+        if ignored:
+            raise UserError(
+                f"{' and '.join(ignored)} cannot be used: with {groups['train']} groups there is "
+                "no test part, only cross-validation. Leave it out, or give more rows."
+            )
+    return checks

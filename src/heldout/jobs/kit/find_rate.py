@@ -1,0 +1,84 @@
+"""The learning-rate search of a run: short trainings, each recorded as soon as it is done."""
+
+from collections.abc import Callable
+from typing import Any
+
+from heldout.core.errors import UserError
+from heldout.core.progress import Progress
+from heldout.core.recipe import Recipe
+from heldout.core.run import Run
+from heldout.jobs.kit.condition import Target, Texts
+from heldout.jobs.kit.trial import try_training
+from heldout.search.learning_rate import Trial, search_learning_rate, start_learning_rate
+from heldout.training.loop import Schedule
+
+
+def find_learning_rate(
+    run: Run,
+    target: Target,
+    recipe: Recipe,
+    texts: Texts,
+    *,
+    stop: Callable[[], bool],
+    progress: Progress,
+    check_interrupt: Callable[[bool], None],
+) -> float:
+    """The rate for the run; ``search.json`` holds the trials, also half-way through."""
+    if recipe.train.learning_rate is not None:
+        return recipe.train.learning_rate
+    recorded: dict[str, Any] = {"trials": []}
+    if run.path("search.json").exists():
+        recorded = run.read_json("search.json")
+        if recorded.get("chosen") is not None:
+            return recorded["chosen"]
+    known = [
+        Trial(entry["learning_rate"], entry["validation_nll"], entry["steps"])
+        for entry in recorded["trials"]
+    ]
+    trials = list(known)
+
+    def num_steps(full: Schedule) -> int:
+        epochs = recipe.search.epochs
+        return min(recipe.search.max_steps, max(1, round(full.steps_per_epoch * epochs)))
+
+    def try_rate(rate: float) -> Trial:
+        losses, steps = try_training(
+            run,
+            target,
+            recipe,
+            texts,
+            f"learning rate {rate:g}",
+            learning_rate=rate,
+            steps_of=num_steps,
+            stop=stop,
+            progress=progress,
+            check_interrupt=check_interrupt,
+        )
+        trial = Trial(rate, None if losses is None else losses.nats_per_token, steps)
+        trials.append(trial)
+        run.write_json("search.json", {"trials": [t.to_json() for t in trials], "chosen": None})
+        reached = "diverged" if trial.diverged else f"{trial.validation_nll:.3f} nats/token"
+        progress.note(f"learning rate {rate:g}: {reached} held-out after {trial.steps} steps")
+        return trial
+
+    chosen, ordered = search_learning_rate(
+        try_rate,
+        start=usual_rate(target, recipe),
+        candidates=recipe.search.learning_rates,
+        max_trials=recipe.search.max_trials,
+        known=known,
+    )
+    if chosen is None:
+        raise UserError(
+            "Every learning rate that was tried diverged: give lower ones with "
+            "--set search.learning_rates=[...], or look at the data."
+        )
+    run.write_json("search.json", {"trials": [t.to_json() for t in ordered], "chosen": chosen})
+    return chosen
+
+
+def usual_rate(target: Target, recipe: Recipe) -> float:
+    """Where the search of a rate begins; counts the parameters before any layers are added."""
+    is_scratch = bool(target.from_scratch)
+    parameters = target.load(recipe).parameters
+    return start_learning_rate(recipe.model.method, parameters, from_scratch=is_scratch)

@@ -1,0 +1,1 @@
+"""``heldout plan laws``, ``advise`` and ``capacity``: what more data and parameters bring."""

@@ -1,0 +1,165 @@
+"""What a model writes after the beginnings of documents, kept beside what the documents go on with.
+
+The text that people wrote is the control of every figure about generated text.
+"""
+
+# P prompts, B sequences in a batch, T tokens
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LogitsProcessor
+
+from heldout.core.decoding import GREEDY, Decoding
+from heldout.core.pass_statistics import Generations
+from heldout.core.row import Row
+from heldout.lm.generate import continued_ids
+from heldout.lm.head import scored_nats
+from heldout.lm.nll import context_length, evaluating
+from heldout.lm.special_tokens import (
+    content_ids,
+    continuation_ids,
+    special_prefix,
+    without_doubled_start,
+)
+from heldout.lm.tokenize import IGNORED, Window, collate, prompt_ids
+
+PROMPT_TOKENS = 32
+NEW_TOKENS = 96
+
+
+def generations(
+    model: torch.nn.Module,
+    tokenizer: Any,
+    rows: Sequence[Row],
+    *,
+    num_prompts: int,
+    prompt_tokens: int = PROMPT_TOKENS,
+    new_tokens: int = NEW_TOKENS,
+    batch_size: int = 64,
+    decoding: Decoding = GREEDY,
+    processors: Sequence[LogitsProcessor] = (),
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Generations:
+    """Continuations of ``num_prompts`` of the rows, chosen and drawn by ``seed``.
+
+    A text is prompted with its first ``prompt_tokens`` tokens, and a text that is too short for
+    prompt and reference with a third of it; a prompt and a conversation are taken whole. Rows whose
+    reference has all ``new_tokens`` go first, then those with the longest one, and rows without any
+    are left out, so that two models get the same rows. Prompts of one length go together, without
+    padding: greedy text changes with the batch size by rounding, so that is recorded. Costs what
+    ``continued_ids`` costs; empty where no row can be continued.
+    """
+    prompts = _prompts(rows, tokenizer, num_prompts, prompt_tokens, new_tokens, seed)
+    continued, ended = continued_ids(
+        model,
+        tokenizer,
+        [ids for _, ids, _ in prompts],
+        new_tokens,
+        batch_size,
+        decoding=decoding,
+        processors=processors,
+        seed=seed,
+        progress=progress,
+    )
+
+    def text(ids) -> str:
+        return tokenizer.decode(ids, skip_special_tokens=True)
+
+    return Generations(
+        prompts=[text(ids) for _, ids, _ in prompts],
+        texts=[text(ids) for ids in continued],
+        references=[text(ids) for _, _, ids in prompts],
+        token_ids=[np.array(ids, dtype=np.int32) for ids in continued],
+        reference_ids=[np.array(ids, dtype=np.int32) for _, _, ids in prompts],
+        ended=np.array(ended, dtype=bool),
+        groups=np.array([row.group for row, _, _ in prompts], dtype=str),
+        row_index=np.array([row.index for row, _, _ in prompts], dtype=np.int64),
+        decoding=decoding.name,
+        prompt_ids=[np.array(ids, dtype=np.int32) for _, ids, _ in prompts],
+        new_tokens=new_tokens,
+        batch_size=batch_size,
+    )
+
+
+def with_nats(
+    generated: Generations, base: torch.nn.Module, tokenizer: Any, *, batch_size: int = 16
+) -> Generations:
+    """The same with the loss of every generated and reference token under ``base``, in nats.
+
+    One forward pass over each prompt with its continuation, and one with its reference. The base
+    model must have the tokenizer that the text was generated with.
+    """
+    own = token_nats(base, tokenizer, generated.prompt_ids, generated.token_ids, batch_size)
+    human = token_nats(base, tokenizer, generated.prompt_ids, generated.reference_ids, batch_size)
+    return replace(generated, own_nats=own, reference_nats=human)
+
+
+def _prompts(
+    rows: Sequence[Row], tokenizer, num_prompts: int, prompt_tokens: int, new_tokens: int, seed: int
+) -> list[tuple[Row, list[int], list[int]]]:
+    """Row, prompt and reference of the chosen rows, in the order of the rows."""
+    shuffled = random.Random(seed).sample(range(len(rows)), len(rows))
+    found: list[tuple[int, list[int], list[int]]] = []
+    num_long = 0
+    for place in shuffled:
+        prompt, reference = _prompt(rows[place], tokenizer, prompt_tokens, new_tokens)
+        if reference:
+            found.append((place, prompt, reference))
+            num_long += len(reference) == new_tokens
+        if num_long == num_prompts:
+            break
+    found.sort(key=lambda item: -len(item[2]))  # stable: drawn first stays first
+    return [
+        (rows[place], prompt, reference)
+        for place, prompt, reference in sorted(found[:num_prompts], key=lambda item: item[0])
+    ]
+
+
+def _prompt(
+    row: Row, tokenizer, prompt_tokens: int, new_tokens: int
+) -> tuple[list[int], list[int]]:
+    if row.kind == "text":
+        ids = content_ids(tokenizer, row.messages[0]["content"])
+        long = len(ids) > prompt_tokens + new_tokens // 2
+        cut = prompt_tokens if long else min(prompt_tokens, len(ids) // 3)
+        prompt = without_doubled_start(special_prefix(tokenizer), ids[:cut])
+        return prompt, ids[cut : cut + new_tokens] if cut else []
+    prompt, answer = prompt_ids(row, tokenizer)
+    return prompt, continuation_ids(tokenizer, answer)[:new_tokens]
+
+
+def token_nats(
+    model: torch.nn.Module,
+    tokenizer: Any,
+    prompts_ids: Sequence[np.ndarray],
+    continued: Sequence[np.ndarray],
+    batch_size: int,
+) -> list[np.ndarray]:
+    """Loss of each token of each continuation after its prompt, in nats; one forward pass each."""
+    limit = context_length(model) or 2**31
+    windows = []
+    for prompt, ids in zip(prompts_ids, continued, strict=True):
+        before = prompt.tolist()[-(limit - len(ids)) :]
+        labels = [IGNORED] * len(before) + ids.tolist()
+        windows.append(Window([*before, *ids.tolist()], labels))
+    nats = [np.zeros(0)] * len(windows)
+    device = next(model.parameters()).device
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    order = [place for place, ids in enumerate(continued) if len(ids)]
+    order.sort(key=lambda place: -len(windows[place].input_ids))
+    with evaluating(model):
+        for start in range(0, len(order), batch_size):
+            part = order[start : start + batch_size]
+            batch = collate([windows[place] for place in part], pad_id)
+            batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            nats_N, rows_N = scored_nats(model, batch)
+            of_rows, values = rows_N.cpu().numpy(), nats_N.float().cpu().numpy()
+            for number, place in enumerate(part):
+                nats[place] = values[of_rows == number].astype(np.float64)
+    return nats

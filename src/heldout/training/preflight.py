@@ -1,0 +1,215 @@
+"""What is checked before the first step, so that a run does not fail or lie hours later."""
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers.integrations import get_available_reporting_integrations
+
+from heldout.core.errors import UserError
+from heldout.core.losses import DocumentLosses
+from heldout.core.recipe import Recipe
+from heldout.core.regularizer import Regularizer
+from heldout.lm.special_tokens import end_of_turn_ids
+from heldout.training.loop import Schedule
+from heldout.training.steps import added_bytes
+from heldout.training.windows import WindowDataset
+
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class PreflightCheck:
+    """One line of the list that the report shows; what fails raises UserError instead."""
+
+    name: str
+    status: Literal["ok", "warning"]
+    message: str
+
+
+def check_windows(
+    windows: WindowDataset, tokenizer: Any, limit: int | None
+) -> list[PreflightCheck]:
+    """Loss mask, length, end-of-text and beginning-of-text tokens, over all training windows."""
+    if len(windows) == 0 or windows.num_tokens == 0:
+        raise UserError(
+            "The loss mask is empty: no token of the training rows would be scored. Check "
+            "data.columns, and that completions are not empty."
+        )
+    if limit is not None and windows.longest > limit:
+        raise UserError(
+            f"data.max_length must be at most {limit}, what this model can read, got rows of "
+            f"{windows.longest} tokens: set data.max_length={limit}."
+        )
+    checks = [
+        PreflightCheck(
+            "loss mask",
+            "ok",
+            f"{windows.num_tokens:,} of {len(windows.ids):,} tokens are scored, in "
+            f"{len(windows):,} windows",
+        )
+    ]
+    ends = windows.ids[windows.offsets[1:] - 1]
+    last_of_row = windows.row_index != _shifted(windows.row_index)
+    end_ids = {tokenizer.eos_token_id, *end_of_turn_ids(tokenizer)}
+    ended = sum(int(token) in end_ids for token in ends[last_of_row])
+    num_rows = int(last_of_row.sum())
+    if ended < num_rows:
+        checks.append(
+            PreflightCheck(
+                "end of text",
+                "warning",
+                f"{num_rows - ended} of {num_rows} rows do not end in an end-of-text token: the "
+                "model will not learn to stop",
+            )
+        )
+    else:
+        checks.append(PreflightCheck("end of text", "ok", f"all {num_rows} rows end in one"))
+    bos = tokenizer.bos_token_id
+    if bos is not None and bos != tokenizer.eos_token_id:
+        long_enough = windows.offsets[:-1][(windows.offsets[1:] - windows.offsets[:-1]) >= 2]
+        doubled = int(
+            ((windows.ids[long_enough] == bos) & (windows.ids[long_enough + 1] == bos)).sum()
+        )
+        if doubled:
+            raise UserError(
+                f"{doubled} training windows begin with two beginning-of-text tokens: remove the "
+                "token from the data or from the chat template."
+            )
+        checks.append(
+            PreflightCheck("beginning of text", "ok", "no row begins with a doubled token")
+        )
+    return checks
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Trackers that are unknown or not installed are told before the first step."""
+    available = get_available_reporting_integrations()
+    for name in names:
+        if name not in available:
+            raise UserError(
+                f"train.report_to: {name!r} is unknown or not installed; installed here: "
+                f"{', '.join(available) or 'none'}."
+            )
+
+
+def check_evaluation(schedule: Schedule, num_validation_groups: int) -> list[PreflightCheck]:
+    """An evaluation that will really happen, on something."""
+    count = len([s for s in range(1, schedule.max_steps + 1) if schedule.evaluates_at(s)])
+    if num_validation_groups < 2:
+        raise UserError(
+            f"The validation part has {num_validation_groups} groups; at least 2 are needed to "
+            "keep the best checkpoint."
+        )
+    return [
+        PreflightCheck(
+            "evaluation",
+            "ok",
+            f"{schedule.evaluations_per_epoch:g} times an epoch, {count} times at most, on "
+            f"{num_validation_groups} held-out groups",
+        )
+    ]
+
+
+def check_base_loss(base: DocumentLosses, vocabulary_size: int) -> list[PreflightCheck]:
+    """The base model's own loss: worse than a uniform guess means a wrong tokenizer."""
+    level, uniform = base.nats_per_token, math.log(vocabulary_size)
+    if level > uniform:
+        return [
+            PreflightCheck(
+                "base model",
+                "warning",
+                f"{level:.2f} nats/token is worse than a uniform guess ({uniform:.2f}): an "
+                "untrained model, or a tokenizer that does not belong to it",
+            )
+        ]
+    return [PreflightCheck("base model", "ok", f"{level:.3f} nats/token on the validation part")]
+
+
+def check_resources(
+    model: Any,
+    windows: WindowDataset,
+    recipe: Recipe,
+    regularizers: Sequence[Regularizer],
+    folder: Path,
+    vocabulary_size: int,
+) -> list[PreflightCheck]:
+    """Memory and disk for the run as planned; raises UserError with the amounts."""
+    needed = memory_needed(model, windows, recipe, regularizers, vocabulary_size)
+    available = memory_available()
+    if needed > available:
+        raise UserError(
+            f"Too little memory: about {needed / GB:.1f} GB are needed beside the loaded model, "
+            f"{available / GB:.1f} GB are free. Lower train.micro_batch_size (now "
+            f"{recipe.train.micro_batch_size}) or data.max_length (now {recipe.data.max_length}), "
+            "or use model.method = lora."
+        )
+    disk = disk_needed(model)
+    free = shutil.disk_usage(folder).free
+    if disk > free:
+        raise UserError(
+            f"Too little disk: about {disk / GB:.1f} GB are needed in {folder}, "
+            f"{free / GB:.1f} GB are free. Give another --out."
+        )
+    return [
+        PreflightCheck("memory", "ok", f"about {needed / GB:.1f} of {available / GB:.1f} GB"),
+        PreflightCheck("disk", "ok", f"about {disk / GB:.1f} of {free / GB:.1f} GB"),
+    ]
+
+
+def memory_needed(
+    model: Any,
+    windows: WindowDataset,
+    recipe: Recipe,
+    regularizers: Sequence[Regularizer],
+    vocabulary_size: int,
+) -> float:
+    """Bytes beyond the loaded weights: gradients, Adam's moments, activations, one logit chunk,
+    and the copies that regularizers keep.
+
+    Activations of one layer are counted as 18 widths and 5 feed-forward widths a token, float32;
+    the count is meant to be right within a factor of 2.
+    """
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    config = model.config
+    width = getattr(config, "hidden_size", 512)
+    feed_forward = getattr(config, "intermediate_size", None) or 4 * width
+    layers = getattr(config, "num_hidden_layers", 12)
+    tokens = recipe.train.micro_batch_size * min(windows.longest, recipe.data.max_length)
+    per_layer = 4 * tokens * (18 * width + 5 * feed_forward)
+    kept = 1 if recipe.model.gradient_checkpointing else layers
+    boundary = 4 * tokens * width * layers if recipe.model.gradient_checkpointing else 0
+    trained_bytes = 12.0 * trained + added_bytes(regularizers, model)
+    return trained_bytes + kept * per_layer + boundary + 3 * 64e6 + 4.0 * vocabulary_size * width
+
+
+def disk_needed(model: Any) -> float:
+    """Bytes on disk at the most.
+
+    Best, last, a second best during the swap, the control arm, and four checkpoints with moments:
+    two of the run, two of its control or of a fold.
+    """
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return 4.0 * trained * (4 + 4 * 3) + 50e6
+
+
+def memory_available() -> float:
+    """Bytes free on the device that trains."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.mem_get_info()[0])
+    meminfo = Path("/proc/meminfo")  # elsewhere unknown, and not checked
+    for line in meminfo.read_text().splitlines() if meminfo.exists() else ():
+        if line.startswith("MemAvailable:"):
+            return 1024.0 * int(line.split()[1])
+    return math.inf
+
+
+def _shifted(values):
+    shifted = values.copy()
+    shifted[:-1] = values[1:]
+    shifted[-1] = -1
+    return shifted

@@ -1,0 +1,206 @@
+"""Rules on what a training really left behind, and their arithmetic on made-up weights."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from heldout.core.facts import Facts, HistoryPoint, SetupFault
+from heldout.core.measurement import Contrast, Interval, Measurement
+from heldout.core.probe import Evidence
+from heldout.core.recipe import Recipe
+from heldout.core.row import Row
+from heldout.data.factbook import question_answer_rows
+from heldout.diagnosis.causes import Clue, Rule, find_causes, read_rules, weigh
+from heldout.diagnosis.features import FEATURES, feature_of
+from heldout.jobs.kit.condition import Target, losses_of, prepare
+from heldout.lm.tokenize import collate, tokenize_row
+from heldout.probes.generalization_gap import GeneralizationGap
+from heldout.probes.heldout_loss import HeldoutLoss
+from heldout.training.steps import Steps
+
+EPOCHS = 7
+
+
+def rows(part, num):
+    found = question_answer_rows(12, 1, 12, 2)[part]
+    return [
+        Row(
+            place,
+            (
+                {"role": "prompt", "content": entry["prompt"]},
+                {"role": "completion", "content": entry["completion"]},
+            ),
+            entry["group"],
+        )
+        for place, entry in enumerate(found[:num])
+    ]
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """Measurements and facts of the embedded model after each epoch on 24 rows."""
+    torch.manual_seed(0)
+    recipe = Recipe().replace(data={"max_length": 128}, model={"method": "full"})
+    loaded = Target("package:heldout").load(recipe)
+    model, tokenizer = prepare(loaded, recipe), loaded.tokenizer
+    parts = {"train": rows("train", 24), "test": rows("test", 24)}
+    windows = [w for row in parts["train"] for w in tokenize_row(row, tokenizer, 128).windows]
+    steps = Steps(model, [])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    losses, history, found = {}, [], []
+    for epoch in range(EPOCHS + 1):
+        for start in range(0, len(windows) if epoch else 0, 4):
+            steps.gradient([collate(windows[start : start + 4], tokenizer.pad_token_id)])
+            optimizer.step()
+            optimizer.zero_grad()
+        for part, texts in parts.items():
+            losses["best", part] = losses_of(model, tokenizer, texts, recipe)
+        if not epoch:
+            losses |= {("base", part): losses["best", part] for part in parts}
+        heldout = losses["best", "test"].nats_per_token
+        history.append(HistoryPoint(4 * epoch, float(epoch), validation_nll=heldout))
+        evidence = Evidence(dict(losses))
+        measurements = [*HeldoutLoss().measure(evidence), *GeneralizationGap().measure(evidence)]
+        facts = Facts(
+            epochs=float(epoch),
+            history=tuple(history),
+            num_train_rows=24,
+            duplicate_share=0.0,
+            leak_share=0.0,
+            extra={"shift": 0.0},
+        )
+        found.append((measurements, facts))
+    return found
+
+
+def names(measurements, facts):
+    return [cause.name for cause in find_causes(measurements, facts)]
+
+
+def test_a_model_trained_past_its_best_is_told_so_first(planted):
+    measurements, facts = planted[-1]
+    cause = find_causes(measurements, facts)[0]
+    assert cause.name == "too_many_epochs"
+    assert cause.confidence > 0.5
+    lowest = min(facts.history, key=lambda point: point.validation_nll)
+    assert f"epoch {lowest.epoch:.2g}" in " ".join(cause.evidence_for)
+
+
+def test_the_same_training_at_its_best_epoch_is_not(planted):
+    losses = [facts.history[-1].validation_nll for _, facts in planted]
+    measurements, facts = planted[losses.index(min(losses))]
+    assert "too_many_epochs" not in names(measurements, facts)
+
+
+def test_an_impostor_silences_every_claim_of_overfitting(planted):
+    measurements, facts = planted[-1]
+    for check in ("eos_lost", "masking_broken", "doubled_bos", "tokenizer_mismatch"):
+        spoiled = replace(facts, checks=(SetupFault(check, "found", "seen in the rows"),))
+        (cause,) = find_causes(measurements, spoiled)
+        assert cause.name == check
+        assert cause.evidence_for == ("seen in the rows",)
+    assert names(measurements, replace(facts, leak_share=0.3)) == ["validation_leaked"]
+
+
+def test_an_unknown_check_neither_names_nor_silences(planted):
+    measurements, facts = planted[-1]
+    unknown = replace(facts, checks=(SetupFault("eos_lost", "unknown", "no rows"),))
+    assert find_causes(measurements, unknown) == find_causes(measurements, facts)
+
+
+def test_without_evidence_nothing_is_named():
+    assert find_causes([], Facts()) == ()
+    for rule in read_rules().rules:
+        assert weigh(rule, {}, Facts()).score == rule.prior < 0
+
+
+def test_missing_evidence_lowers_the_confidence(planted):
+    measurements, facts = planted[-1]
+    whole = find_causes(measurements, facts)[0]
+    less = find_causes(measurements, replace(facts, epochs=None))[0]
+    assert whole.name == less.name == "too_many_epochs"
+    assert less.confidence < whole.confidence
+
+
+def test_whoever_wants_it_recited_hears_of_no_overfitting(planted):
+    measurements, facts = planted[-1]
+    kinds = {rule.name: rule.kind for rule in read_rules().rules}
+    named = names(measurements, replace(facts, goal="recite"))
+    assert "too_many_epochs" not in named
+    assert {kinds[name] for name in named} <= {"impostor", "other", "overfitting"}
+
+
+def test_weights_add_up():
+    clues = (
+        Clue("epochs", 3.0, 2.0, above=4.0, says="{value:g} epochs", denies="only {value:g}"),
+        Clue("duplicate_share", 1.5, 0.5, below=0.1, says="few", denies="{value:.0%} repeated"),
+        Clue("leak_share", 9.0, 9.0, above=0.1),
+    )
+    rule = Rule("made_up", "other", ("generalize",), -2.5, "", "", clues)
+    both = weigh(rule, {}, Facts(epochs=4.0, duplicate_share=0.0))
+    assert math.isclose(both.score, -2.5 + 3.0 + 1.5)
+    assert both.evidence_for == ("4 epochs", "few")
+    neither = weigh(rule, {}, Facts(epochs=3.9, duplicate_share=0.1))
+    assert math.isclose(neither.score, -2.5 - 2.0 - 0.5)
+    assert neither.evidence_against == ("only 3.9", "10% repeated")
+
+
+def test_confidence_lies_on_the_line_between_the_rows_of_the_table():
+    rules = replace(read_rules(), scores=(0.0, 2.0), shares=(0.5, 0.9))
+    assert [rules.confidence(score) for score in (0, 1, 2, 7)] == [0.5, 0.7, 0.9, 0.9]
+
+
+def gap_and_loss(change, gap):
+    def contrast(value):
+        return {"base": Contrast(value, Interval(value - 0.02, value + 0.02), 0.001)}
+
+    return [
+        Measurement("test_nll_base", 4.0, "nats/token", 40, "group"),
+        Measurement(
+            "test_nll_best", 4.0 + change, "nats/token", 40, "group", None, contrast(change)
+        ),
+        Measurement("generalization_gap_best", gap, "nats/token", 40, "group", None, contrast(gap)),
+    ]
+
+
+def test_features_of_measurements():
+    measured = {m.name: m for m in gap_and_loss(-0.3, 0.2)}
+    values = {name: feature(measured, Facts()) for name, feature in FEATURES.items()}
+    assert math.isclose(values["train_gain"], 0.5)
+    assert math.isclose(values["kept_share"], 0.6)
+    assert math.isclose(values["learned_share"], 0.125)
+    assert math.isclose(values["gap_surely"], 0.18)
+
+
+def course(*losses, errors=()):
+    errors = errors or [None] * len(losses)
+    return Facts(
+        history=tuple(
+            HistoryPoint(10 * i, float(i), validation_nll=loss, validation_error=error)
+            for i, (loss, error) in enumerate(zip(losses, errors, strict=True))
+        )
+    )
+
+
+def test_features_of_the_course():
+    facts = course(4.0, 3.5, 3.7, errors=(None, None, 0.05))
+    assert math.isclose(feature_of("rise")({}, facts), 0.2)
+    assert math.isclose(feature_of("rise_surely")({}, facts), 0.1)
+    assert feature_of("best_epoch")({}, facts) == 1.0
+    kept = replace(facts, epochs=1.0)
+    assert feature_of("rise")({}, kept) == 0.0
+    assert math.isclose(feature_of("later_rise")({}, kept), 0.2)
+    straight = course(4.0, 3.9, 3.8, 3.7)
+    assert math.isclose(feature_of("late_gain_share")({}, straight), 1 / 3)
+    assert feature_of("late_gain_share")({}, course(4.0, 3.7, 3.7, 3.7)) == 0.0
+    assert math.isclose(feature_of("first_epoch_rise")({}, course(4.0, 4.2, 4.1)), 0.2)
+
+
+def test_every_clue_has_a_feature_and_every_rule_a_source():
+    for rule in read_rules().rules:
+        assert rule.source
+        assert rule.test
+        for clue in rule.clues:
+            feature_of(clue.feature)

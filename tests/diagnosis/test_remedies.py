@@ -1,0 +1,75 @@
+import ast
+import dataclasses
+import re
+
+import yaml
+from trl import SFTConfig
+
+from heldout.core.facts import Facts, HistoryPoint
+from heldout.core.recipe import load_recipe
+from heldout.core.verdict import Cause
+from heldout.diagnosis.causes import find_causes, read_rules
+from heldout.diagnosis.remedies import read_remedies, remedies_for
+
+TRAINERS = {"heldout", "trl", "axolotl", "llama-factory", "unsloth"}
+KNOWN = Facts(
+    history=tuple(
+        HistoryPoint(10 * i, float(i), validation_nll=loss)
+        for i, loss in enumerate((4.0, 3.6, 3.5, 3.9, 4.2, 4.4))
+    ),
+    epochs=5.0,
+    learning_rate=3e-4,
+)
+
+
+def cause(name):
+    return Cause(name, 0.9, (), (), "")
+
+
+def all_remedies(facts):
+    return remedies_for([cause(rule.name) for rule in read_rules().rules], facts)
+
+
+def test_every_cause_has_a_remedy_for_every_trainer():
+    found = all_remedies(KNOWN)
+    assert {remedy.cause for remedy in found} == {rule.name for rule in read_rules().rules}
+    for remedy in found:
+        assert set(remedy.settings) == TRAINERS, remedy.name
+        assert remedy.effect, remedy.name
+
+
+def test_settings_of_this_tool_are_settings():
+    for remedy in all_remedies(KNOWN):
+        for setting in re.findall(r"--set ([^\s,;]+)", remedy.settings["heldout"]):
+            load_recipe("default", [setting])
+
+
+def test_settings_of_trl_are_arguments_of_its_config():
+    known = {field.name for field in dataclasses.fields(SFTConfig)}
+    for remedy in all_remedies(KNOWN):
+        for call in re.findall(r"SFTConfig\([^()]*\)", remedy.settings["trl"]):
+            names = {keyword.arg for keyword in ast.parse(call).body[0].value.keywords}
+            assert names <= known, remedy.name
+
+
+def test_settings_carry_the_figures_of_the_run():
+    first, *_ = remedies_for(find_causes([], KNOWN), KNOWN)
+    assert first.name == "stop_at_the_best_epoch"
+    assert "train.max_epochs=2 " in first.settings["heldout"]
+    assert yaml.safe_load(first.settings["axolotl"].replace("; ", "\n"))["num_epochs"] == 2
+    (lower, _) = remedies_for([cause("learning_rate_too_high")], KNOWN)
+    assert "train.learning_rate=0.0001" in lower.settings["heldout"]
+
+
+def test_a_setting_without_its_figure_is_left_out():
+    (lower, _) = remedies_for([cause("learning_rate_too_high")], Facts())
+    assert lower.settings == {}
+    (lower, _) = remedies_for([cause("learning_rate_too_high")], Facts(learning_rate=0.3))
+    assert set(lower.settings) == TRAINERS
+
+
+def test_the_largest_measured_gain_comes_first():
+    gains = {known.remedy.name: known.gain for known in read_remedies()}
+    found = [gains[remedy.name] for remedy in remedies_for([cause("weak_regularization")], KNOWN)]
+    assert found == sorted(found, reverse=True)
+    assert found[0] > 0

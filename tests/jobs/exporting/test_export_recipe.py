@@ -1,0 +1,163 @@
+import json
+import warnings
+
+import pytest
+import yaml
+
+from heldout.core.errors import UserError
+from heldout.core.recipe import Recipe, load_recipe, recipe_names
+from heldout.core.run import Run
+from heldout.jobs.exporting.export_recipe import TRAINERS, export_recipe
+from heldout.lm.source import find_source
+
+# Names of options in the trainers' own documentation of their configuration.
+AXOLOTL = {
+    *("base_model", "datasets", "test_datasets", "val_set_size", "output_dir", "sequence_len"),
+    *("sample_packing", "train_on_inputs", "num_epochs", "micro_batch_size", "optimizer"),
+    *("gradient_accumulation_steps", "lr_scheduler", "learning_rate", "warmup_steps", "seed"),
+    *("max_grad_norm", "adam_beta2", "weight_decay", "neftune_noise_alpha", "bf16", "adapter"),
+    *("gradient_checkpointing", "lora_r", "lora_alpha", "lora_dropout", "lora_target_linear"),
+    *("lora_target_modules", "evals_per_epoch", "saves_per_epoch", "load_best_model_at_end"),
+    "early_stopping_patience",
+}
+LLAMA_FACTORY = {
+    *("model_name_or_path", "stage", "do_train", "finetuning_type", "dataset", "eval_dataset"),
+    *("template", "cutoff_len", "packing", "train_on_prompt", "output_dir", "num_train_epochs"),
+    *("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "optim"),
+    *("warmup_steps", "max_grad_norm", "adam_beta2", "seed", "lr_scheduler_type", "bf16"),
+    *("weight_decay", "neftune_noise_alpha", "label_smoothing_factor", "lora_rank", "lora_alpha"),
+    *("disable_gradient_checkpointing", "lora_dropout", "lora_target", "eval_strategy"),
+    *("eval_steps", "save_strategy", "save_steps", "load_best_model_at_end"),
+    *("metric_for_best_model", "early_stopping_steps"),
+}
+RICH = """
+name = "rich"
+[data]
+max_length = 128
+[train]
+learning_rate = 3e-4
+max_epochs = 6
+batch_size = 8
+micro_batch_size = 4
+schedule = "cosine"
+[model]
+lora_rank = 4
+lora_alpha = 8
+lora_targets = "q_proj, v_proj"
+[regularizers.weight_decay]
+rate = 0.3
+[regularizers.neftune]
+alpha = 3.0
+[regularizers.r_drop]
+weight = 0.7
+[regularizers.dropout]
+adapter = 0.1
+hidden = 0.2
+[regularizers.early_stopping]
+patience = 2
+[augment.word_dropout]
+"""
+
+
+@pytest.fixture
+def rich(tmp_path):
+    path = tmp_path / "rich.toml"
+    path.write_text(RICH)
+    return path
+
+
+def run_of(tmp_path, recipe, **result):
+    run = Run.create(tmp_path / "run", recipe)
+    found = {"best_step": 12, "best_epoch": 2.5, "last_epoch": 8.0, "learning_rate": 7e-4}
+    run.write_json("result.json", found | result)
+    run.write_json("environment.json", {"model": "some/model"})
+    return run.folder
+
+
+@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_every_recipe_for_every_trainer(name, trainer):
+    text = export_recipe(name, trainer)
+    assert name in text.splitlines()[0]
+    if trainer in ("trl", "unsloth"):
+        compile(text, trainer, "exec")
+    else:
+        keys = set(yaml.safe_load(text))
+        assert keys <= (AXOLOTL if trainer == "axolotl" else LLAMA_FACTORY)
+
+
+def test_values_of_axolotl(rich):
+    table = yaml.safe_load(export_recipe(rich, "axolotl"))
+    assert table["learning_rate"] == 3e-4
+    assert (table["lora_r"], table["lora_alpha"], table["lora_dropout"]) == (4, 8, 0.1)
+    assert table["lora_target_modules"] == ["q_proj", "v_proj"]
+    assert (table["micro_batch_size"], table["gradient_accumulation_steps"]) == (4, 2)
+    assert (table["weight_decay"], table["neftune_noise_alpha"]) == (0.3, 3.0)
+    assert (table["num_epochs"], table["lr_scheduler"]) == (6, "cosine")
+    assert table["early_stopping_patience"] == 2
+
+
+@pytest.mark.parametrize("trainer", ["axolotl", "llama-factory"])
+def test_nothing_is_dropped_silently(rich, trainer):
+    notes = [line for line in export_recipe(rich, trainer).splitlines() if line.startswith("#")]
+    for told in ("r_drop", "hidden=0.2", "augment.word_dropout", "max_length=128"):
+        assert any(told in note for note in notes), told
+
+
+def test_trl_s_trainer_is_built_with_the_settings(rich, tmp_path):
+    source = find_source("package:heldout")
+    rows = [{"prompt": f"Question {i}?\n", "completion": " Answer." * 3} for i in range(8)]
+    for part in ("train", "validation"):
+        path = tmp_path / f"{part}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    script = (
+        export_recipe(rich, "trl")
+        .replace("'MODEL'", repr(str(source.path)))
+        .replace("'train.jsonl'", repr(str(tmp_path / "train.jsonl")))
+        .replace("'validation.jsonl'", repr(str(tmp_path / "validation.jsonl")))
+        .replace("output_dir='out'", f"output_dir={str(tmp_path / 'out')!r}, bf16=False")
+        .replace("trainer.train()", "")
+    )
+    names: dict = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TRL's own, about names that transformers has changed
+        exec(compile(script, "trl", "exec"), names)
+    args, model = names["trainer"].args, names["trainer"].model
+    assert (args.learning_rate, args.num_train_epochs, args.max_length) == (3e-4, 6, 128)
+    assert (args.weight_decay, args.gradient_accumulation_steps) == (0.3, 2)
+    assert model.peft_config["default"].target_modules == {"q_proj", "v_proj"}
+    attached = {type(one).__name__: one for one in names["trainer"]._heldout.regularizers}
+    assert set(attached) == {"RDrop", "NEFTune", "Dropout"}
+    assert (attached["RDrop"].weight, attached["NEFTune"].alpha) == (0.7, 3.0)
+    assert (attached["Dropout"].hidden, attached["Dropout"].adapter) == (0.2, 0.0)
+
+
+def test_a_run_gives_its_rate_and_its_best_epoch(tmp_path):
+    folder = run_of(tmp_path, load_recipe("default"))
+    table = yaml.safe_load(export_recipe(folder, "llama-factory"))
+    assert (table["num_train_epochs"], table["learning_rate"]) == (2.5, 7e-4)
+    assert table["model_name_or_path"] == "some/model"
+    assert "early_stopping_steps" not in table
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_recipe_with_grids_says_that_its_numbers_are_a_start(trainer):
+    text = " ".join(export_recipe("pretrain_little_data", trainer).replace("#", "").split())
+    assert "where the search of heldout fit starts" in text
+    assert "where the search" not in export_recipe("full", trainer)
+
+
+def test_a_run_that_gained_nothing_has_nothing_to_copy(tmp_path):
+    folder = run_of(tmp_path, Recipe(), best_step=0)
+    with pytest.raises(UserError, match="no checkpoint was better"):
+        export_recipe(folder, "trl")
+
+
+def test_what_is_unknown_is_said_in_one_line(tmp_path):
+    with pytest.raises(UserError, match="did you mean 'axolotl'"):
+        export_recipe("default", "axolotle")
+    with pytest.raises(UserError, match="Unknown recipe"):
+        export_recipe("defualt", "trl")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="not a run of heldout"):
+        export_recipe(tmp_path / "empty", "trl")

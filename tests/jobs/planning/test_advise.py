@@ -1,0 +1,315 @@
+"""Advice on runs that follow a known law, on published constants, and on a tiny model."""
+
+import json
+import math
+from importlib import resources
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+
+from heldout.cli import main as cli
+from heldout.core.errors import UserError
+from heldout.jobs.planning.advise import advise
+from heldout.scaling.chinchilla import Chinchilla, compute_optimum
+from heldout.scaling.lovelace import Lovelace
+from heldout.scaling.muennighoff import PUBLISHED, muennighoff_loss
+from heldout.scaling.optimum import Limits, best_point, trained
+from heldout.scaling.runs import points
+
+ONE_EPOCH = {"E": 1.8, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.37}
+REPEATED = {**ONE_EPOCH, "P": 0.05, "delta": 0.6, "kappa": 0.8}
+
+
+def write_runs(path, N, D, U, loss):
+    rows = [",".join(f"{x!r}" for x in map(float, row)) for row in zip(N, D, U, loss, strict=True)]
+    path.write_text("\n".join(["total_parameters,tokens,U,loss", *rows]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def one_epoch(folder):
+    """30 runs of one epoch with 1 % noise."""
+    N = np.repeat(np.geomspace(2e7, 3e9, 6), 5)
+    D = N * np.tile(np.geomspace(3, 300, 5), 6)
+    loss = Chinchilla().predict(points(N, D), ONE_EPOCH)
+    loss = loss * np.exp(0.01 * np.random.default_rng(0).normal(size=30))
+    return write_runs(folder / "one_epoch.csv", N, D, D, loss)
+
+
+@pytest.fixture(scope="module")
+def repeated(folder):
+    """48 runs of up to 100 epochs, without noise."""
+    N, D, epochs = (
+        axis.ravel()
+        for axis in np.meshgrid(
+            np.geomspace(2e7, 1e9, 4), np.geomspace(1e9, 5e10, 3), [1, 4, 20, 100]
+        )
+    )
+    loss = Lovelace().predict(points(N, D, D / epochs), REPEATED)
+    return write_runs(folder / "<b>repeated.csv", N, D, D / epochs, loss)
+
+
+@pytest.fixture(scope="module")
+def advice(repeated):
+    return advise(
+        runs=repeated,
+        law="lovelace",
+        unique_tokens=3e8,
+        flops=3e18,
+        serve_tokens=1e12,
+        num_resamples=30,
+    )
+
+
+def validate(entry):
+    path = resources.files("heldout.core") / "schemas" / "advice.json"
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    Draft202012Validator(schema).validate(entry)
+
+
+def test_noiseless_runs_give_the_true_optimum(advice):
+    law = Lovelace()
+    limits = Limits(3e8, 3e18, 100.0)
+    N, D = best_point(law, law.values(REPEATED), limits)
+    best = (advice.plan.N, advice.plan.D)
+    assert best == pytest.approx((N, D), rel=0.02)
+    truth = float(law.loss(trained([N], [D], 3e8), law.values(REPEATED))[0])
+    assert advice.plan.loss == pytest.approx(truth, rel=1e-4)
+    assert advice.plan.low <= truth * 1.0001
+    assert advice.plan.high >= truth * 0.9999
+    assert advice.plan.epochs > 4
+    assert advice.setting("epochs").value == advice.plan.epochs
+
+
+def test_doublings_agree_with_the_law(advice):
+    law, plan = Lovelace(), advice.plan
+    values = law.values(advice.law.parameters)
+    for each, (N, D, U) in zip(
+        advice.doublings,
+        [
+            (plan.N, 2 * plan.D, 2 * plan.U),
+            (2 * plan.N, plan.D, plan.U),
+            (plan.N, 2 * plan.D, plan.U),
+        ],
+        strict=True,
+    ):
+        new, old = (float(law.loss(points([n], [d], u), values)[0]) for n, d, u in
+                    ((N, D, U), (plan.N, plan.D, plan.U)))  # fmt: skip
+        assert each.change == pytest.approx(new - old)
+        assert each.low <= each.change <= each.high
+        assert each.training.flops == pytest.approx(2 * plan.flops)
+    # What is best within the compute gains most from more data here, and little from the others.
+    changes = {each.what: each.change for each in advice.doublings}
+    assert changes["data"] < min(changes["parameters"], changes["epochs"])
+
+
+def test_the_turning_point_is_the_true_one(advice):
+    law = Lovelace()
+    _, D = best_point(law, law.values(REPEATED), Limits(3e8, math.inf, 1000.0), advice.plan.N)
+    assert advice.setting("overfits beyond").value == pytest.approx(D / 3e8, rel=0.02)
+
+
+def test_more_serving_asks_for_a_smaller_model(repeated, advice):
+    more = advise(
+        runs=repeated, law="lovelace", unique_tokens=3e8, flops=3e18, serve_tokens=1e14,
+        num_resamples=2,
+    )  # fmt: skip
+    assert more.serving.training.N < advice.serving.training.N < advice.plan.N
+    assert more.serving.saved_share > advice.serving.saved_share > 0
+    assert more.serving.training.loss == pytest.approx(advice.plan.loss, rel=1e-6)
+
+
+def test_what_lies_outside_is_called_a_guess(repeated, advice):
+    assert advice.plan.guesses == ()
+    far = advise(runs=repeated, law="lovelace", unique_tokens=3e12, flops=3e23, num_resamples=2)
+    axes = {each.axis: each for each in far.plan.guesses}
+    assert {"N", "D", "flops"} <= axes.keys()
+    assert axes["N"].factor == pytest.approx(far.plan.N / 1e9)
+    assert any("The plan is a guess" in note for note in far.notes)
+
+
+def test_beyond_four_epochs_only_a_law_that_can_rise(repeated):
+    for law in ("chinchilla", "muennighoff", "practical"):
+        found = advise(
+            runs=repeated, law=law, parameters=1e8, unique_tokens=3e8, flops=3e20, num_resamples=2
+        )
+        assert found.plan.epochs <= 4.001
+        assert "cannot rise" in found.setting("epochs").sentence
+        assert found.setting("overfits beyond").value is None
+        (epochs,) = (each for each in found.doublings if each.what == "epochs")
+        assert epochs.change is None
+        with pytest.raises(UserError, match=r"--epochs 10 cannot be answered.*cannot rise"):
+            advise(runs=repeated, law=law, unique_tokens=3e8, flops=3e18, epochs=10)
+    with pytest.raises(UserError, match="go to 100 epochs"):
+        advise(runs=repeated, law="lovelace", unique_tokens=3e8, flops=3e18, epochs=101)
+
+
+def test_runs_of_few_epochs_say_nothing_of_many(one_epoch):
+    found = advise(
+        runs=one_epoch, law="lovelace", parameters=1e8, unique_tokens=1e9, num_resamples=2
+    )
+    assert found.plan.epochs <= 4.001
+    assert found.law.most_epochs == 4
+    assert found.setting("parameters").value is None  # no compute was given
+
+
+def test_the_best_forecaster_is_taken_with_intervals(one_epoch):
+    found = advise(runs=one_epoch, unique_tokens=1e14, flops=1e20, num_resamples=100)
+    assert found.law.basis == "own runs"
+    size = found.setting("parameters")
+    truth, _ = compute_optimum(1e20, **ONE_EPOCH)
+    assert size.low < truth < size.high
+    assert found.plan.low < found.plan.loss < found.plan.high
+
+
+def test_asked_epochs_are_answered(advice, repeated):
+    found = advise(
+        runs=repeated, law="lovelace", unique_tokens=3e8, flops=3e18, epochs=20, num_resamples=2
+    )
+    assert found.plan.epochs == pytest.approx(20)
+    assert found.plan.flops == pytest.approx(3e18)
+    assert found.plan.loss >= advice.plan.loss
+    with pytest.raises(UserError, match="the budget is 3e"):
+        advise(
+            runs=repeated, law="lovelace", unique_tokens=3e8, flops=3e18, epochs=20, parameters=1e10
+        )
+
+
+def test_published_constants_are_marked_and_capped():
+    found = advise(unique_tokens=2e9, flops=1e20)
+    plan = found.plan
+    assert found.law.basis == "published, not yours"
+    assert plan.loss == pytest.approx(muennighoff_loss(plan.N, plan.D, 2e9, **PUBLISHED))
+    assert plan.epochs == pytest.approx(4)
+    assert (plan.low, plan.high) == (None, None)
+    assert found.setting("weight decay").value == pytest.approx(1.09 * (plan.N / 2e9) ** 0.75)
+    assert found.other.D <= 2e9
+    assert any("not yours" in note for note in found.notes)
+    with pytest.raises(UserError, match="cannot be answered"):
+        advise(unique_tokens=2e9, flops=1e20, epochs=8)
+
+
+def test_what_is_left_of_the_compute_buys_an_ensemble():
+    found = advise(parameters=1e8, unique_tokens=1e9, flops=1e19)
+    assert found.plan.flops == pytest.approx(6 * 1e8 * 4e9)
+    assert found.setting("ensemble size").value == 4  # 1e19 / 2.4e18
+    assert found.best_size.N > 1e8
+
+
+def test_far_from_the_tuned_optima_weight_decay_is_not_known():
+    found = advise(parameters=1e9, unique_tokens=1e6)
+    assert found.setting("weight decay").value is None
+    assert "1e+03 parameters per unique token" in found.setting("weight decay").sentence
+    assert found.plan.guesses
+
+
+def test_a_pretrained_model_without_runs_is_told_what_is_not_known(tiny_model_dir):
+    found = advise(model=str(tiny_model_dir), unique_tokens=1e6)
+    assert found.is_pretrained
+    assert (found.law, found.plan, found.doublings) == (None, None, ())
+    assert all(each.value is None for each in found.settings)
+    assert found.parameters > 10_000
+    validate(json.loads(json.dumps(found.to_json())))
+
+
+def test_a_configuration_is_counted_and_data_too(tiny_model_dir, topics_text, tmp_path):
+    path = tmp_path / "data.jsonl"
+    texts = [" ".join(p.split()) for p in topics_text.split("\n\n") if len(p) > 100][:150]
+    path.write_text("\n".join(json.dumps({"text": text[:200]}) for text in texts))
+    found = advise(
+        model=str(tiny_model_dir),
+        from_scratch=str(tiny_model_dir / "config.json"),
+        data=str(path),
+        recipe="full",
+        hours=1,
+        flops_per_second=1e9,
+    )
+    assert not found.is_pretrained
+    assert found.flops == 3.6e12
+    assert 150 * 20 < found.unique_tokens < 150 * 200
+    assert found.parameters == found.plan.N
+    assert found.plan.guesses[0].factor > 1000
+
+
+def run(monkeypatch, capsys, *words):
+    monkeypatch.setattr("sys.argv", ["heldout", "plan", "advise", *map(str, words)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    captured = capsys.readouterr()
+    return stopped.value.code, captured.out, captured.err
+
+
+def test_json_on_the_command_line(repeated, monkeypatch, capsys, tmp_path):
+    out = tmp_path / "advice"
+    code, printed, _ = run(
+        monkeypatch, capsys, "--runs", repeated, "--law", "lovelace", "--unique-tokens", "3e8",
+        "--flops", "3e18", "--serve-tokens", "1e12", "--out", out, "--json",
+    )  # fmt: skip
+    assert code == 0
+    entry = json.loads(printed)
+    validate(entry)
+    assert entry == json.loads((out / "advice.json").read_text(encoding="utf-8"))
+    text = (out / "report.html").read_text(encoding="utf-8")
+    assert 'id="isoloss"' in text
+    assert "What twice of it would bring" in text
+    assert "<b>repeated" not in text
+
+
+def test_readable_words(monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, "--unique-tokens", "2e9", "--flops", "1e20")
+    assert code == 0
+    words = " ".join(out.split())
+    assert "published, not yours" in words
+    assert "2 x data: Twice the data, at twice the compute: -0." in words
+    assert "not known" in words
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--flops", "1e20"], "How much data is there?"),
+        (["--unique-tokens", "1e9"], "Without a limit on compute"),
+        (["--unique-tokens", "-1", "--flops", "1e20"], "--unique-tokens must be a positive"),
+        (["--unique-tokens", "1e9", "--flops", "0"], "compute must be a positive"),
+        (["--unique-tokens", "1e9", "--hours", "2"], "--hours and --flops-per-second go together"),
+        (
+            ["--unique-tokens", "1e9", "--flops", "1e20", "--law", "hybrid"],
+            "published constants of",
+        ),
+        (["--data", "x.jsonl", "--flops", "1e20"], "name the tokenizer with --model"),
+        (["--unique-tokens", "1e9", "--measure", "--flops", "1"], "--measure trains on parts"),
+        (["--unique-tokens", "1e9", "--flops", "1e20", "--epochs", ".5"], "must be 1 or more"),
+    ],
+)
+def test_bad_questions_are_one_line(words, expected, monkeypatch, capsys):
+    code, out, err = run(monkeypatch, capsys, *words)
+    assert (code, out) == (2, "")
+    assert expected in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["1e8,1e9,1e9,3.0", "2e8,2e9,2e9,2.9"], "5 parameters and there are 2 runs"),
+        (["1e8,1e9,1e9,-3.0"] * 9, "must be positive"),
+        (["1e8,1e9,1e9,low"] * 9, "must be a number"),
+    ],
+)
+def test_bad_runs_are_one_line(lines, expected, monkeypatch, capsys, tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("\n".join(["N,D,U,loss", *lines]), encoding="utf-8")
+    code, _, err = run(
+        monkeypatch, capsys, "--runs", path, "--unique-tokens", "1e9", "--flops", "1e20",
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert code == 2
+    assert expected in err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
