@@ -37,6 +37,6 @@ def exists(module: str, name: str) -> bool:
 
 
 def test_a_name_that_is_gone_is_told():
-    assert exists("heldout.lm", "recital")
-    assert exists("heldout.lm.measuring.memorization_prompt", "recital_prompt")
-    assert not exists("heldout.lm.measuring.memorization_prompt", "recital")
+    assert exists("heldout.lm", "measuring")
+    assert exists("heldout.lm.measuring.pass_statistics", "pass_statistics")
+    assert not exists("heldout.lm.measuring.pass_statistics", "readings")

@@ -1,22 +1,31 @@
-"""A page and its JSON in a new folder: both of them or nothing."""
+"""A page and its JSON in a folder: both of them or nothing."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from heldout.core.files import write_text, written_whole
 
 
 def write_page_folder(
     folder: Path, name: str, content: dict[str, Any], write_page: Callable[[Path], Any]
 ) -> None:
-    """``name`` with ``content``, and ``report.html``; an empty folder may be there already."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    text = json.dumps(content, ensure_ascii=False, indent=2)
-    (partial / name).write_text(text + "\n", encoding="utf-8")
-    write_page(partial / "report.html")
-    if folder.exists():
-        folder.rmdir()
-    partial.rename(folder)
+    """``name`` with ``content``, and ``report.html`` by ``write_page``.
+
+    A new or empty folder appears with both. Into one that is worked in already, such as that of
+    trainings that go on there, the page is put first and the JSON last.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        with written_whole(folder / "report.html") as page:
+            write_page(page)
+        write_text(folder / name, _json(content))
+        return
+    with written_whole(folder) as partial:
+        partial.mkdir(parents=True)
+        write_page(partial / "report.html")
+        write_text(partial / name, _json(content))
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
