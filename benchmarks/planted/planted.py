@@ -99,7 +99,7 @@ def run_case(case: Case) -> dict[str, Any]:
         "planted": case.planted,
         "plan": asdict(case.plan),
         "causes": [asdict(cause) for cause in found.verdict.causes],
-        "lights": {name: light.light for name, light in found.verdict.verdicts.items()},
+        "lights": {name: one.color for name, one in found.verdict.verdicts.items()},
         "true": truth,
         "gains": gains,
         "facts": asdict(found.facts),

@@ -1,7 +1,7 @@
 from heldout.core.facts import Facts, HistoryPoint
 from heldout.core.measurement import Contrast, Interval, Measurement
 from heldout.core.verdict import VERDICTS, Verdicts
-from heldout.diagnosis.verdicts import judge
+from heldout.diagnosis.verdicts import verdicts_of
 
 
 def nll(difference, low, high, p_value=0.001):
@@ -31,34 +31,36 @@ def metric(difference, low, high, p_value):
     )
 
 
-def fit_light(*figures, **options):
-    return judge(nll(*figures, **options), min_effect=0.01).verdicts["fit"].light
+def fit_color(*figures, **options):
+    return verdicts_of(nll(*figures, **options), min_effect=0.01).verdicts["fit"].color
 
 
-def test_colors_of_the_fit_light():
-    assert fit_light(-0.5, -0.6, -0.4) == "green"
-    assert fit_light(0.5, 0.4, 0.6) == "red"
-    assert fit_light(-0.1, -0.3, 0.1, p_value=0.3) == "yellow"
+def test_colors_of_the_fit_verdict():
+    assert fit_color(-0.5, -0.6, -0.4) == "green"
+    assert fit_color(0.5, 0.4, 0.6) == "red"
+    assert fit_color(-0.1, -0.3, 0.1, p_value=0.3) == "yellow"
     # Certain, and too small to matter.
-    assert fit_light(-0.002, -0.003, -0.001) == "yellow"
+    assert fit_color(-0.002, -0.003, -0.001) == "yellow"
 
 
 def test_missing_evidence_is_unknown_and_never_a_pass():
-    verdict = judge([], min_effect=0.01)
+    verdict = verdicts_of([], min_effect=0.01)
     assert tuple(verdict.verdicts) == VERDICTS
-    assert {light.light for light in verdict.verdicts.values()} == {"unknown"}
+    assert {one.color for one in verdict.verdicts.values()} == {"unknown"}
 
 
-def test_holm_over_the_measured_lights():
-    borderline = judge([*nll(-0.5, -0.9, -0.01, 0.03), metric(0.1, 0.01, 0.2, 0.04)], min_effect=0)
-    assert borderline.verdicts["fit"].light == "yellow"
-    assert borderline.verdicts["quality"].light == "yellow"
-    alone = judge(nll(-0.5, -0.9, -0.01, 0.03), min_effect=0)
-    assert alone.verdicts["fit"].light == "green"
+def test_holm_over_the_measured_verdicts():
+    borderline = verdicts_of(
+        [*nll(-0.5, -0.9, -0.01, 0.03), metric(0.1, 0.01, 0.2, 0.04)], min_effect=0
+    )
+    assert borderline.verdicts["fit"].color == "yellow"
+    assert borderline.verdicts["quality"].color == "yellow"
+    alone = verdicts_of(nll(-0.5, -0.9, -0.01, 0.03), min_effect=0)
+    assert alone.verdicts["fit"].color == "green"
 
 
 def test_the_headline_says_by_how_much():
-    headline = judge(nll(-0.5, -0.6, -0.4), min_effect=0.01, peak="It peaked early.").headline
+    headline = verdicts_of(nll(-0.5, -0.6, -0.4), min_effect=0.01, peak="It peaked early.").headline
     assert "2.500 instead of 3.000 nats/token" in headline
     assert "0.500 [0.400, 0.600]" in headline
     assert "It peaked early." in headline
@@ -66,7 +68,7 @@ def test_the_headline_says_by_how_much():
 
 def test_the_interval_in_the_sentence_holds_the_figure_before_it():
     def sentence(*figures, **options):
-        return judge(nll(*figures, **options), min_effect=0.01).verdicts["fit"].sentence
+        return verdicts_of(nll(*figures, **options), min_effect=0.01).verdicts["fit"].sentence
 
     assert "Better than the base model by 0.500 nats/token [0.400, 0.600]" in sentence(
         -0.5, -0.6, -0.4
@@ -86,13 +88,13 @@ def test_cross_validation_makes_no_test_claim():
         None,
         {"base": Contrast(-0.5, Interval(-0.6, -0.4), 0.001)},
     )
-    light = judge([folds], min_effect=0.01).verdicts["fit"]
-    assert light.light == "yellow"
-    assert "cross-validation" in light.sentence
+    verdict = verdicts_of([folds], min_effect=0.01).verdicts["fit"]
+    assert verdict.color == "yellow"
+    assert "cross-validation" in verdict.sentence
 
 
 def test_verdicts_survive_json():
-    verdict = judge(nll(-0.5, -0.6, -0.4), min_effect=0.01)
+    verdict = verdicts_of(nll(-0.5, -0.6, -0.4), min_effect=0.01)
     assert Verdicts.from_json(verdict.to_json()) == verdict
 
 
@@ -101,13 +103,13 @@ def harm(name, value, difference, low, high, p_value=0.001, control="base"):
     return Measurement(name, value, "nats/token", 40, "group", Interval(0.0, 9.0), contrast)
 
 
-def light_of(name, *measurements, **facts):
-    return judge(list(measurements), min_effect=0.01, facts=Facts(**facts)).verdicts[name]
+def verdict_of(name, *measurements, **facts):
+    return verdicts_of(list(measurements), min_effect=0.01, facts=Facts(**facts)).verdicts[name]
 
 
 def test_forgetting_is_red_only_where_it_is_sure_and_matters():
     def color(*figures):
-        return light_of("forgetting", harm("forgetting_best", 3.0, *figures)).light
+        return verdict_of("forgetting", harm("forgetting_best", 3.0, *figures)).color
 
     assert color(0.3, 0.2, 0.4) == "red"
     assert color(0.03, 0.02, 0.04) == "green"  # sure, and too small to matter
@@ -116,8 +118,8 @@ def test_forgetting_is_red_only_where_it_is_sure_and_matters():
 
 
 def test_forgetting_says_which_way():
-    worse = light_of("forgetting", harm("forgetting_best", 3.0, 0.3, 0.2, 0.4)).sentence
-    better = light_of("forgetting", harm("forgetting_best", 3.0, -0.3, -0.4, -0.2)).sentence
+    worse = verdict_of("forgetting", harm("forgetting_best", 3.0, 0.3, 0.2, 0.4)).sentence
+    better = verdict_of("forgetting", harm("forgetting_best", 3.0, -0.3, -0.4, -0.2)).sentence
     assert worse.startswith("Worse than the base model on other text by 0.300")
     assert better.startswith("Better than the base model on other text by 0.300")
     assert "[0.200, 0.400]" in worse
@@ -126,15 +128,15 @@ def test_forgetting_says_which_way():
 
 def test_confidence_says_whether_it_is_too_sure():
     over = Measurement("overconfidence_best", 0.28, "share", 40, "group")
-    light = light_of("confidence", harm("ece_best", 0.3, 0.25, 0.2, 0.3), over)
-    assert light.light == "red"
-    assert light.sentence.endswith("It is too sure.")
+    verdict = verdict_of("confidence", harm("ece_best", 0.3, 0.25, 0.2, 0.3), over)
+    assert verdict.color == "red"
+    assert verdict.sentence.endswith("It is too sure.")
     calibrated = harm("ece_best", 0.04, 0.01, -0.01, 0.03)
-    assert light_of("confidence", calibrated).light == "green"
+    assert verdict_of("confidence", calibrated).color == "green"
 
 
 def test_leaks_are_counted_and_unknown_where_nobody_looked():
-    colors = [light_of("leakage", leak_share=share).light for share in (None, 0.0, 0.005, 0.2)]
+    colors = [verdict_of("leakage", leak_share=share).color for share in (None, 0.0, 0.005, 0.2)]
     assert colors == ["unknown", "green", "yellow", "red"]
 
 
@@ -143,11 +145,11 @@ def test_a_model_past_its_best_is_no_green_fit():
         HistoryPoint(i, float(i), validation_nll=nll) for i, nll in enumerate((4.0, 3.0, 3.4))
     )
     measured = nll(-0.5, -0.6, -0.4)
-    past = judge(measured, min_effect=0.01, facts=Facts(history=course)).verdicts["fit"]
-    assert past.light == "yellow"
+    past = verdicts_of(measured, min_effect=0.01, facts=Facts(history=course)).verdicts["fit"]
+    assert past.color == "yellow"
     assert "risen by 0.400" in past.sentence
-    kept = judge(measured, min_effect=0.01, facts=Facts(history=course, epochs=1.0))
-    assert kept.verdicts["fit"].light == "green"
+    kept = verdicts_of(measured, min_effect=0.01, facts=Facts(history=course, epochs=1.0))
+    assert kept.verdicts["fit"].color == "green"
 
 
 def test_the_goal_decides_what_is_bad():
@@ -158,8 +160,8 @@ def test_the_goal_decides_what_is_bad():
     )
 
     def colors(goal):
-        found = judge([*worse, recital], min_effect=0.01, facts=Facts(goal=goal)).verdicts
-        return found["fit"].light, found["memorization"].light
+        found = verdicts_of([*worse, recital], min_effect=0.01, facts=Facts(goal=goal)).verdicts
+        return found["fit"].color, found["memorization"].color
 
     assert colors("generalize") == ("red", "red")
     assert colors("recite") == ("yellow", "green")
@@ -171,6 +173,6 @@ def test_reciting_too_little_fails_who_wants_it_recited():
     recital = Measurement(
         "recital_best", 0.1, "share of rows", 40, "group", Interval(0.05, 0.2), contrast
     )
-    light = light_of("memorization", recital, goal="recite")
-    assert light.light == "red"
-    assert "less than was wanted" in light.sentence
+    verdict = verdict_of("memorization", recital, goal="recite")
+    assert verdict.color == "red"
+    assert "less than was wanted" in verdict.sentence

@@ -85,11 +85,11 @@ def value(result, name, control=""):
 
 def test_a_model_that_recites_is_told(recited):
     assert value(recited, "recital_best") > 0.5
-    assert recited.verdict.verdicts["memorization"].light == "red"
+    assert recited.verdict.verdicts["memorization"].color == "red"
     assert value(recited, "generalization_gap_best", "base") > 1
     assert value(recited, "membership_auc_loss_best") > 0.95
     assert abs(value(recited, "membership_auc_loss_base") - 0.5) < 0.2
-    assert recited.verdict.verdicts["leakage"].light == "green"
+    assert recited.verdict.verdicts["leakage"].color == "green"
     assert value(recited, "domain_nll_other_best", "base") != 0
     assert recited.verdict.causes
     assert re.search(r"[^-]\d\.\d+ \[\d.*\] more\.", recited.verdict.headline)
@@ -143,7 +143,7 @@ def test_the_base_model_against_itself_has_nothing(places, tiny_model_dir):
     assert value(result, "generalization_gap_best", "base") == pytest.approx(0, abs=1e-9)
     assert value(result, "test_nll_best", "base") == pytest.approx(0, abs=1e-9)
     assert result.recited == []
-    assert result.verdict.verdicts["memorization"].light != "red"
+    assert result.verdict.verdicts["memorization"].color != "red"
     named = {m.name for m in result.measurements}
     assert "seq_rep_4_best" in named  # not measured, with its reason
     assert not any(cause.name == "too_many_epochs" for cause in result.verdict.causes)
@@ -162,7 +162,7 @@ def test_leaked_rows_are_no_control(places, tiny_model_dir, tmp_path):
         generate=False,
     )
     assert result.facts.leak_share == pytest.approx(0.25)
-    assert result.verdict.verdicts["leakage"].light == "red"
+    assert result.verdict.verdicts["leakage"].color == "red"
     assert any("10 held-out rows stand in" in text for text in result.warnings)
     recital = next(m for m in result.measurements if m.name == "recital_best")
     assert recital.contrasts["heldout"].difference > 0.5

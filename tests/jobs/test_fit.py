@@ -80,9 +80,9 @@ def test_better_than_base_on_the_sealed_test(result):
     figures = result.run.read_json("result.json")["figures"]
     assert figures["test_nll_best"] < figures["test_nll_base"]
     assert figures["test_nll_best_minus_base_high"] < 0
-    assert result.verdict.verdicts["fit"].light == "green"
+    assert result.verdict.verdicts["fit"].color == "green"
     unmeasured = {"quality", "forgetting"}
-    assert {n for n, v in result.verdict.verdicts.items() if v.light == "unknown"} == unmeasured
+    assert {n for n, v in result.verdict.verdicts.items() if v.color == "unknown"} == unmeasured
     assert len(result.run.test_openings) == 1
 
 
@@ -339,9 +339,9 @@ def test_few_held_out_groups_make_no_claim(tiny_model_dir, few_rows, tmp_path):
     ]
     train = str(few_rows / "train.jsonl")
     result = fit(str(tiny_model_dir), train, out=tmp_path / "run", recipe="full", settings=options)
-    light = result.verdict.verdicts["fit"]
-    assert light.light == "yellow"
-    assert "3 held-out groups are too few" in light.sentence
+    verdict = result.verdict.verdicts["fit"]
+    assert verdict.color == "yellow"
+    assert "3 held-out groups are too few" in verdict.sentence
     warnings = [c for c in result.run.read_json("checks.json") if c["status"] == "warning"]
     assert "test part" in [c["name"] for c in warnings]
     (tmp_path / "test.jsonl").write_text((few_rows / "test.jsonl").read_text().splitlines()[0])
@@ -385,7 +385,7 @@ def test_lora_on_a_conversation_with_metric_and_search(tiny_model_dir, topics_te
     assert (result.best / "adapter_config.json").exists()
     assert len(result.run.read_json("search.json")["trials"]) == 2
     assert "metric_best" in result.run.read_json("result.json")["figures"]
-    assert result.verdict.verdicts["quality"].light != "unknown"
+    assert result.verdict.verdicts["quality"].color != "unknown"
 
 
 def test_few_groups_are_cross_validated_without_a_test_claim(tiny_model_dir, data, tmp_path):
@@ -406,7 +406,7 @@ def test_few_groups_are_cross_validated_without_a_test_claim(tiny_model_dir, dat
     assert len(run.losses("best", "out_of_fold")) == 24, "every row is held out once"
     assert run.read_json("result.json")["last_epoch"] == pytest.approx(lowest["epoch"], abs=0.4)
     assert run.test_openings == []
-    assert result.verdict.verdicts["fit"].light in ("yellow", "red", "unknown")
+    assert result.verdict.verdicts["fit"].color in ("yellow", "red", "unknown")
     assert AutoModelForCausalLM.from_pretrained(run.best)
 
 

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 from heldout.core.probe import Evidence, VerbatimMemorization
 from heldout.core.row import Row
 from heldout.core.stats import difference_of_estimates, share_estimate
-from heldout.diagnosis.verdicts import judge
+from heldout.diagnosis.verdicts import verdicts_of
 from heldout.jobs.evidence.gather import verbatim_memorization
 from heldout.lm.generate import continuations
 from heldout.lm.measuring.memorization_prompt import memorization_prompt
@@ -81,7 +81,11 @@ def light(best_train, best_test, base_train=0.0, base_test=0.0):
             ("best", "test"): made(best_test),
         },
     )
-    return judge(Memorization().measure(evidence), min_effect=0.01).verdicts["memorization"].light
+    return (
+        verdicts_of(Memorization().measure(evidence), min_effect=0.01)
+        .verdicts["memorization"]
+        .color
+    )
 
 
 def test_the_light_needs_both_controls():

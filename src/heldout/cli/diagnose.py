@@ -121,7 +121,7 @@ def diagnose(
 def failures(verdict: Verdicts, gates: Any) -> list[str]:
     """Gates that are not passed: red, or not measured, which is no pass."""
     bad = {"red": "", "unknown": " (not measured)"}
-    lights = {gate: verdict.verdicts[gate].light for gate in gates}
+    lights = {gate: verdict.verdicts[gate].color for gate in gates}
     return [gate + bad[light] for gate, light in lights.items() if light in bad]
 
 
@@ -133,10 +133,10 @@ def write_junit(verdict: Verdicts, gates: Any, path: Path) -> None:
         case = ElementTree.SubElement(cases, "testcase", classname="heldout.lights", name=name)
         if failures(verdict, [name] if name in gates else []):
             num_failed += 1
-            ElementTree.SubElement(case, "failure", message=light.sentence, type=light.light)
-        elif light.light == "unknown":
+            ElementTree.SubElement(case, "failure", message=light.sentence, type=light.color)
+        elif light.color == "unknown":
             ElementTree.SubElement(case, "skipped", message=light.sentence)
-        ElementTree.SubElement(case, "system-out").text = f"{light.light}: {light.sentence}"
+        ElementTree.SubElement(case, "system-out").text = f"{light.color}: {light.sentence}"
     cases.set("failures", str(num_failed))
     partial = path.with_name(path.name + ".partial")
     ElementTree.ElementTree(cases).write(partial, encoding="utf-8", xml_declaration=True)
@@ -160,13 +160,13 @@ def _value(text: str) -> Any:
 def _show(result: Any, out: Path | None) -> None:
     from rich.console import Console
 
-    from heldout.cli.show import light_lines
+    from heldout.cli.show import verdict_lines
 
     console = Console(highlight=False)
     console.print()
     console.print(result.verdict.headline, markup=False)
     console.print()
-    light_lines(console, result.verdict)
+    verdict_lines(console, result.verdict)
     for text in result.warnings:
         console.print(f"\n{text}", markup=False)
     for number, cause in enumerate(result.verdict.causes, 1):

@@ -41,17 +41,17 @@ def show_result(run: Run, verdict: Verdicts, as_json: bool) -> None:
     console.print()
     console.print(verdict.headline, markup=False)
     console.print()
-    light_lines(console, verdict)
+    verdict_lines(console, verdict)
     console.print()
     console.print(f"best checkpoint  {run.best}", markup=False, soft_wrap=True)
     console.print(f"report           {run.path('report.html')}", markup=False, soft_wrap=True)
 
 
-def light_lines(console: Console, verdict: Verdicts) -> None:
-    """The six lights, a line each."""
-    for name, light in verdict.verdicts.items():
-        console.print(f"{_MARKS[light.light]} {name:13} ", end="")
-        console.print(light.sentence, markup=False)
+def verdict_lines(console: Console, verdict: Verdicts) -> None:
+    """The six verdicts, a line each."""
+    for name, one in verdict.verdicts.items():
+        console.print(f"{_MARKS[one.color]} {name:13} ", end="")
+        console.print(one.sentence, markup=False)
 
 
 def show_plan(plan: "Plan", as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""The six lights: what a run is judged by, each on one contrast that was fixed beforehand."""
+"""The six verdicts on a run, each on one contrast that was fixed beforehand."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -11,9 +11,22 @@ Color = Literal["green", "yellow", "red", "unknown"]
 class Verdict:
     """One verdict: its color, one sentence, and the names of the measurements behind it."""
 
-    light: Color
+    color: Color
     sentence: str
     measurements: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The color stands under ``light``."""
+        return {
+            "light": self.color,
+            "sentence": self.sentence,
+            "measurements": self.measurements,
+        }
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> "Verdict":
+        """Inverse of ``to_json``."""
+        return cls(entry["light"], entry["sentence"], tuple(entry["measurements"]))
 
 
 @dataclass(frozen=True)
@@ -29,25 +42,31 @@ class Cause:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """All lights, one sentence for a manager, and the causes, most likely first."""
+    """All verdicts, one sentence for a manager, and the causes, most likely first."""
 
     headline: str
     verdicts: dict[str, Verdict]
     causes: tuple[Cause, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        assert tuple(self.verdicts) == VERDICTS, f"six lights in order, got {tuple(self.verdicts)}"
+        assert tuple(self.verdicts) == VERDICTS, (
+            f"six verdicts in order, got {tuple(self.verdicts)}"
+        )
 
     def to_json(self) -> dict[str, Any]:
-        return {"schema": "heldout.verdict/1", **asdict(self)}
+        """``heldout.verdict/1``; see the shipped JSON Schema."""
+        return {
+            "schema": "heldout.verdict/1",
+            "headline": self.headline,
+            "verdicts": {name: verdict.to_json() for name, verdict in self.verdicts.items()},
+            "causes": tuple(asdict(cause) for cause in self.causes),
+        }
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> "Verdicts":
+        """Inverse of ``to_json``."""
         return cls(
             entry["headline"],
-            {
-                name: Verdict(light["light"], light["sentence"], tuple(light["measurements"]))
-                for name, light in entry["verdicts"].items()
-            },
+            {name: Verdict.from_json(kept) for name, kept in entry["verdicts"].items()},
             tuple(Cause(**cause) for cause in entry["causes"]),
         )

@@ -1,4 +1,4 @@
-"""From measurements to six lights and one sentence; each light has one contrast, fixed here."""
+"""From measurements to six verdicts and a headline; each has one contrast, fixed here."""
 
 from dataclasses import dataclass, replace
 
@@ -8,18 +8,18 @@ from heldout.core.stats import LEAST_HELD_OUT, holm
 from heldout.core.verdict import VERDICTS, Verdict, Verdicts
 from heldout.diagnosis.features import rise, rise_surely
 
-SIGNIFICANCE = 0.05  # family-wise, after Holm's adjustment over the lights that were measured
+SIGNIFICANCE = 0.05  # family-wise, after Holm's adjustment over the verdicts that were measured
 
 
 @dataclass(frozen=True)
 class Primary:
-    """The contrast that decides a light; ``sign`` is -1 where a lower value is better.
+    """The contrast that decides a verdict; ``sign`` is -1 where a lower value is better.
 
-    ``matters`` is the smallest change for the worse that turns the light red; green asks for an
+    ``matters`` is the smallest change for the worse that turns the verdict red; green asks for an
     interval that ends below ``ruled_out``. None: the run's own minimum effect decides.
     """
 
-    light: str
+    verdict: str  # its name, one of VERDICTS
     measurement: str
     control: str
     sign: int
@@ -63,7 +63,7 @@ PRIMARY = (
     ),
 )
 LEAK_THAT_MATTERS = 0.01  # share of the held-out rows: one in a hundred moves a mean visibly
-RECITAL_WANTED = 0.5  # with the goal to recite: share of the training rows
+MEMORIZED_WANTED = 0.5  # with the goal to recite: share of the training rows
 UNMEASURED = {
     "quality": "No task metric was named: loss alone does not tell whether answers are better.",
     "memorization": "Not measured: what the model recites was not probed.",
@@ -73,14 +73,14 @@ UNMEASURED = {
 }
 
 
-def judge(
+def verdicts_of(
     measurements: list[Measurement | NotMeasured],
     *,
     min_effect: float,
     peak: str = "",
     facts: Facts | None = None,
 ) -> Verdicts:
-    """All six lights. Missing evidence is ``unknown``, never a pass.
+    """All six verdicts. Missing evidence is ``unknown``, never a pass.
 
     ``min_effect`` is the smallest difference in nats/token that matters; ``peak`` says where the
     best checkpoint lies, in words, for the headline. ``facts`` bring the goal, leaks that were
@@ -89,30 +89,30 @@ def judge(
     facts = facts or Facts()
     by_name = {m.name: m for m in measurements if isinstance(m, Measurement)}
     contrasts = {
-        primary.light: by_name[primary.measurement].contrasts[primary.control]
+        primary.verdict: by_name[primary.measurement].contrasts[primary.control]
         for primary in PRIMARY
         if primary.measurement in by_name
         and primary.control in by_name[primary.measurement].contrasts
     }
-    adjusted = holm({light: c.p_value for light, c in contrasts.items() if c.p_value is not None})
-    lights = {light: Verdict("unknown", sentence) for light, sentence in UNMEASURED.items()}
-    lights["fit"] = _fit_without_test(by_name)
+    adjusted = holm({name: c.p_value for name, c in contrasts.items() if c.p_value is not None})
+    verdicts = {name: Verdict("unknown", sentence) for name, sentence in UNMEASURED.items()}
+    verdicts["fit"] = _fit_without_test(by_name)
     for primary in PRIMARY:
-        if primary.light not in contrasts:
+        if primary.verdict not in contrasts:
             continue
-        measured, contrast = by_name[primary.measurement], contrasts[primary.light]
-        p_value = adjusted.get(primary.light, 0.0)
+        measured, contrast = by_name[primary.measurement], contrasts[primary.verdict]
+        p_value = adjusted.get(primary.verdict, 0.0)
         if primary.matters is None:
-            effect = min_effect if primary.light == "fit" else 0.0
-            lights[primary.light] = _decide(primary, measured, contrast, p_value, effect)
+            effect = min_effect if primary.verdict == "fit" else 0.0
+            verdicts[primary.verdict] = _decide(primary, measured, contrast, p_value, effect)
         else:
-            sentence = _harm(primary.light, by_name, measured, contrast)
-            lights[primary.light] = _decide_harm(primary, contrast, p_value, sentence)
-    lights["fit"] = _past_its_best(lights["fit"], facts, min_effect)
-    lights["leakage"] = _leakage(facts, lights["leakage"])
-    lights |= _as_wanted(lights, by_name, facts)
-    headline = _headline(by_name, lights["fit"], peak)
-    return Verdicts(headline, {name: lights[name] for name in VERDICTS})
+            sentence = _harm(primary.verdict, by_name, measured, contrast)
+            verdicts[primary.verdict] = _decide_harm(primary, contrast, p_value, sentence)
+    verdicts["fit"] = _past_its_best(verdicts["fit"], facts, min_effect)
+    verdicts["leakage"] = _leakage(facts, verdicts["leakage"])
+    verdicts |= _as_wanted(verdicts, by_name, facts)
+    headline = _headline(by_name, verdicts["fit"], peak)
+    return Verdicts(headline, {name: verdicts[name] for name in VERDICTS})
 
 
 def _decide(
@@ -152,17 +152,17 @@ def _decide_harm(primary: Primary, contrast: Contrast, p_value: float, sentence:
 
 
 def _harm(
-    light: str, by_name: dict[str, Measurement], measured: Measurement, contrast: Contrast
+    verdict: str, by_name: dict[str, Measurement], measured: Measurement, contrast: Contrast
 ) -> str:
     low, high = contrast.interval.low, contrast.interval.high
-    if light == "forgetting":
+    if verdict == "forgetting":
         words = "Worse" if contrast.difference > 0 else "Better"
         low, high = (low, high) if contrast.difference > 0 else (-high, -low)
         return (
             f"{words} than the base model on other text by {_number(abs(contrast.difference))} "
             f"{measured.unit} [{_number(low)}, {_number(high)}]."
         )
-    if light == "confidence":
+    if verdict == "confidence":
         sentence = (
             f"Its confidence misses its accuracy by {measured.value:.1%} on average; "
             f"{contrast.difference:+.1%} [{low:+.1%}, {high:+.1%}] against the base model."
@@ -185,10 +185,10 @@ def _harm(
 def _past_its_best(fit: Verdict, facts: Facts, min_effect: float) -> Verdict:
     """A model that was better at an earlier checkpoint is no green fit."""
     risen, surely = rise({}, facts), rise_surely({}, facts)
-    if fit.light != "green" or risen is None or surely is None or surely < max(min_effect, 0.01):
+    if fit.color != "green" or risen is None or surely is None or surely < max(min_effect, 0.01):
         return fit
     words = f" It was better before: its loss has risen by {_number(risen)} since its lowest."
-    return replace(fit, light="yellow", sentence=fit.sentence + words)
+    return replace(fit, color="yellow", sentence=fit.sentence + words)
 
 
 def _leakage(facts: Facts, unknown: Verdict) -> Verdict:
@@ -205,32 +205,32 @@ def _leakage(facts: Facts, unknown: Verdict) -> Verdict:
 
 
 def _as_wanted(
-    lights: dict[str, Verdict], by_name: dict[str, Measurement], facts: Facts
+    verdicts: dict[str, Verdict], by_name: dict[str, Measurement], facts: Facts
 ) -> dict[str, Verdict]:
     """What the user's goal changes: a rising loss, or reciting, may be what was wanted."""
     changed: dict[str, Verdict] = {}
-    fit = lights["fit"]
-    if facts.goal != "generalize" and fit.light == "red":
+    fit = verdicts["fit"]
+    if facts.goal != "generalize" and fit.color == "red":
         why = {
             "recite": "that is what learning by heart costs",
             "style": "for a style, judge by the outputs: the loss can rise while they get better",
         }[facts.goal]
-        changed["fit"] = replace(fit, light="yellow", sentence=f"{fit.sentence[:-1]}; {why}.")
-    recital = by_name.get("recital_best")
-    if facts.goal == "recite" and recital is not None:
-        low, high = recital.value, recital.value
-        if recital.interval is not None:
-            low, high = recital.interval.low, recital.interval.high
-        words = f"Recites {recital.value:.0%} [{low:.0%}, {high:.0%}] of the training rows"
-        if low >= RECITAL_WANTED:
-            light = Verdict("green", f"{words}, as wanted.", (recital.name,))
-        elif high < RECITAL_WANTED:
-            light = Verdict("red", f"{words}: less than was wanted.", (recital.name,))
+        changed["fit"] = replace(fit, color="yellow", sentence=f"{fit.sentence[:-1]}; {why}.")
+    memorized = by_name.get("recital_best")
+    if facts.goal == "recite" and memorized is not None:
+        low, high = memorized.value, memorized.value
+        if memorized.interval is not None:
+            low, high = memorized.interval.low, memorized.interval.high
+        words = f"Recites {memorized.value:.0%} [{low:.0%}, {high:.0%}] of the training rows"
+        if low >= MEMORIZED_WANTED:
+            wanted = Verdict("green", f"{words}, as wanted.", (memorized.name,))
+        elif high < MEMORIZED_WANTED:
+            wanted = Verdict("red", f"{words}: less than was wanted.", (memorized.name,))
         else:
-            light = Verdict(
-                "yellow", f"{words}: whether it is enough cannot be told.", (recital.name,)
+            wanted = Verdict(
+                "yellow", f"{words}: whether it is enough cannot be told.", (memorized.name,)
             )
-        changed["memorization"] = light
+        changed["memorization"] = wanted
     return changed
 
 
@@ -263,7 +263,7 @@ def _headline(by_name: dict[str, Measurement], fit: Verdict, peak: str) -> str:
     words = {
         "green": "Better than the base model on text it has never seen",
         "red": "Worse than the base model on text it has never seen",
-    }.get(fit.light, "Not clearly different from the base model on text it has never seen")
+    }.get(fit.color, "Not clearly different from the base model on text it has never seen")
     change = f"{-gain.difference:.3f} [{low:.3f}, {high:.3f}] less"
     if gain.difference > 0:
         change = f"{gain.difference:.3f} [{-high:.3f}, {-low:.3f}] more"

@@ -27,7 +27,7 @@ from heldout.data.shift import word_shift
 from heldout.diagnosis.causes import find_causes
 from heldout.diagnosis.kind import kind_of_run
 from heldout.diagnosis.remedies import remedies_for
-from heldout.diagnosis.verdicts import judge
+from heldout.diagnosis.verdicts import verdicts_of
 from heldout.jobs.evidence.gather import Asked, gather
 from heldout.jobs.evidence.judge import ARMS, facts_of_run
 from heldout.jobs.evidence.texts import DiagnosedTexts, spread, texts_of_files, texts_of_run
@@ -309,7 +309,7 @@ def _judged(
     min_effect: float,
     **more: Any,
 ) -> Diagnosis:
-    verdict = judge(measurements, min_effect=min_effect, facts=facts)
+    verdict = verdicts_of(measurements, min_effect=min_effect, facts=facts)
     causes = find_causes(measurements, facts)
     excess = next(
         (

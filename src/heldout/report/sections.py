@@ -136,7 +136,7 @@ def light_cards(verdict: Verdicts | None) -> list[LightCard]:
     cards = []
     for name in VERDICTS:
         light = verdict.verdicts[name]
-        color = light.light if light.light in LIGHT_WORDS else "unknown"
+        color = light.color if light.color in LIGHT_WORDS else "unknown"
         cards.append(
             LightCard(
                 words.sentence_case(name),

@@ -11,7 +11,7 @@ from heldout.core.run import Run
 from heldout.core.verdict import Verdicts
 from heldout.diagnosis.causes import find_causes
 from heldout.diagnosis.remedies import remedies_for
-from heldout.diagnosis.verdicts import judge as judge_lights
+from heldout.diagnosis.verdicts import verdicts_of
 from heldout.jobs.evidence.measure import load_memorization, load_scores
 from heldout.jobs.evidence.saved import load_generations, load_statistics
 from heldout.report.card import write_card
@@ -50,7 +50,7 @@ def judge(run: Run) -> Verdicts:
     measurements: list[Measurement | NotMeasured] = []
     for entry in entries_of("probe"):
         measurements += build("probe", entry.name, {}).measure(evidence)
-    verdict = judge_lights(
+    verdict = verdicts_of(
         measurements, min_effect=recipe.eval.min_effect, peak=_peak(run), facts=facts
     )
     causes = find_causes(measurements, facts)
