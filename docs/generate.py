@@ -9,9 +9,9 @@ import heldout.core.recipe as recipe_module
 import heldout.core.regularizer as contract
 from heldout.core.discovery import build, entries_of, list_entries
 from heldout.core.recipe import Recipe
-from heldout.core.regularizer import moments_used
+from heldout.core.regularizer import overrides_hook
 
-MOMENTS = (
+HOOKS = (
     "prepare",
     "attached",
     "parameter_options",
@@ -59,11 +59,11 @@ def regularizers() -> dict[str, str]:
 
 def _where(found) -> str:
     lines = [
-        "| regularizer | what it does | `heldout fit` | `attach`, `Steps` | moments | functions |",
+        "| regularizer | what it does | `heldout fit` | `attach`, `Steps` | hooks | functions |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for entry, regularizer in found:
-        used = [name for name in MOMENTS if moments_used(regularizer, name)]
+        used = [name for name in HOOKS if overrides_hook(regularizer, name)]
         measured = {"decide", "finish"} & set(used)
         cells = (
             f"[`{entry.class_name}`](generated/catalog.md#{entry.name})",
@@ -110,7 +110,7 @@ def _together(found) -> str:
         names = [
             f"`{entry.class_name}`"
             for entry, regularizer in found
-            if moments_used(regularizer, "around_gradient")
+            if overrides_hook(regularizer, "around_gradient")
             and getattr(contract, level) == regularizer.AROUND
         ]
         if names:

@@ -1,4 +1,4 @@
-"""The moments around a step, and a regularizer's own state, through a save and a resume."""
+"""The hooks around a step, and a regularizer's own state, through a save and a resume."""
 
 from dataclasses import dataclass, field
 
@@ -68,7 +68,7 @@ def train(model_dir, tokenizer, folder, steps, resume=None):
     return average
 
 
-def test_each_moment_comes_once_a_step_and_state_survives(tiny_model_dir, tiny_tokenizer, tmp_path):
+def test_each_hook_comes_once_a_step_and_state_survives(tiny_model_dir, tiny_tokenizer, tmp_path):
     whole = train(tiny_model_dir, tiny_tokenizer, tmp_path / "whole", 4)
     # Once per optimizer step, though each has two micro-batches.
     assert whole.calls == [(when, step) for step in range(4) for when in ("before", "after")]

@@ -1,4 +1,4 @@
-"""The contract of a regularizer: one published idea that overrides only the moments it needs.
+"""The contract of a regularizer: one published idea that overrides only the hooks it needs.
 
 In the order of a run::
 
@@ -123,7 +123,7 @@ class Regularizer:
     """Base of all regularizers; parameters are the fields of the frozen dataclass.
 
     The file's name is the regularizer's name in recipes. Its module states ``SOURCE`` (paper) and
-    ``COST`` (words) as literals, so that listing needs no import. What it keeps between moments
+    ``COST`` (words) as literals, so that listing needs no import. What it keeps between hooks
     (anchors, averages) goes into ``field(init=False, repr=False, compare=False)``.
     """
 
@@ -236,8 +236,8 @@ LOSS, WEIGHTS, PENALTY, ASCENT, NOISE, MASK = range(10, 70, 10)
 CHANGE, PUT_BACK, AVERAGE = range(3)
 
 
-def moments_used(regularizer: Regularizer, name: str) -> bool:
-    """Whether a regularizer overrides the moment ``name``."""
+def overrides_hook(regularizer: Regularizer, name: str) -> bool:
+    """Whether a regularizer overrides the hook ``name``."""
     return getattr(type(regularizer), name) is not getattr(Regularizer, name)
 
 

@@ -21,7 +21,7 @@ from heldout.core.interrupt import stop_on_interrupt
 from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
-from heldout.core.regularizer import moments_used
+from heldout.core.regularizer import overrides_hook
 from heldout.core.run import Run
 from heldout.core.verdict import Verdicts
 from heldout.jobs.evidence.judge import judge, publish
@@ -264,7 +264,7 @@ def _train_main(run, target, recipe, texts, rate, common, check_interrupt) -> No
 
 def _finish(run: Run, trained: Trained, recipe: Recipe, texts: Texts, best: DocumentLosses) -> dict:
     """Let regularizers improve the best weights; kept only if the held-out loss falls."""
-    users = [r for r in trained.regularizers if moments_used(r, "finish")]
+    users = [r for r in trained.regularizers if overrides_hook(r, "finish")]
     if not users:
         return {}
     if run.path("finish.json").exists():

@@ -27,7 +27,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from heldout.core.errors import TrainingDiverged, UserError
 from heldout.core.recipe import Recipe
-from heldout.core.regularizer import Regularizer, moments_used
+from heldout.core.regularizer import Regularizer, overrides_hook
 from heldout.lm.passes import embeddings_offset
 from heldout.lm.tokenize import ORIGIN
 from heldout.training.steps import Steps, total_cost
@@ -77,7 +77,7 @@ def attach(
         # The window's scored tokens are counted, and the loss is not divided a second time.
         trainer.model_accepts_loss_kwargs = True
         trainer._loss_shifts_labels = True
-    trainer.add_callback(_Moments(trainer))
+    trainer.add_callback(_Hooks(trainer))
     logging.getLogger("heldout").info(total_cost(regularizers, model))
     return trainer
 
@@ -113,7 +113,7 @@ class _Attached(_Base):
             return super().train(*args, **kwargs)
 
     def get_train_dataloader(self, *args, **kwargs):
-        users = [r for r in self._heldout.regularizers if moments_used(r, "edit_batch")]
+        users = [r for r in self._heldout.regularizers if overrides_hook(r, "edit_batch")]
         if not users:
             return super().get_train_dataloader(*args, **kwargs)
         own = self.data_collator
@@ -263,8 +263,8 @@ class _Edited:
         return batch
 
 
-class _Moments(TrainerCallback):
-    """The moments that callbacks can reach."""
+class _Hooks(TrainerCallback):
+    """The hooks that callbacks can reach."""
 
     def __init__(self, trainer: Any):
         self.trainer = trainer

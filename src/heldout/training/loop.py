@@ -19,7 +19,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from heldout.core.errors import UserError
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
-from heldout.core.regularizer import Continue, Decision, Regularizer, RollBack, Stop, moments_used
+from heldout.core.regularizer import Continue, Decision, Regularizer, RollBack, Stop, overrides_hook
 from heldout.training.attach import attach
 from heldout.training.variants import AugmentedWindows
 from heldout.training.windows import WindowDataset
@@ -243,7 +243,7 @@ def optimizer_arguments(recipe: Recipe, regularizers: Sequence[Regularizer]) -> 
                 "`pip install 'heldout[schedule_free]'`."
             )
         for regularizer in regularizers:
-            if moments_used(regularizer, "after_step"):
+            if overrides_hook(regularizer, "after_step"):
                 raise UserError(
                     f"{type(regularizer).__name__} works on the weights after a step, of which "
                     "train.optimizer=schedule_free keeps two forms: use train.optimizer=adamw."

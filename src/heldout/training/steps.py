@@ -1,6 +1,6 @@
 """Optimizer steps with regularizers: what any training loop calls, ``attach`` and a loop by hand.
 
-Knows no trainer. The moments of ``heldout.core.regularizer`` are called from here, in their order.
+Knows no trainer. The hooks of ``heldout.core.regularizer`` are called from here, in their order.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import nn
 
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
-from heldout.core.regularizer import Gradient, PerStep, Regularizer, TokenSum, moments_used
+from heldout.core.regularizer import Gradient, PerStep, Regularizer, TokenSum, overrides_hook
 from heldout.lm.head import scored_loss
 from heldout.lm.passes import (
     Compared,
@@ -233,8 +233,8 @@ class Steps:
     def load_state_dict(self, states: Mapping[str, Any]) -> None:
         load_states(self.regularizers, states)
 
-    def _users(self, moment: str) -> list[Any]:
-        return [r for r in self.regularizers if moments_used(r, moment)]
+    def _users(self, hook: str) -> list[Any]:
+        return [r for r in self.regularizers if overrides_hook(r, hook)]
 
 
 @contextmanager
@@ -252,7 +252,7 @@ def load_states(regularizers: Sequence[Regularizer], states: Mapping[str, Any]) 
         name = type(regularizer).__name__
         if name in states:
             regularizer.load_state_dict(states[name])
-        elif moments_used(regularizer, "state_dict"):
+        elif overrides_hook(regularizer, "state_dict"):
             raise UserError(
                 f"The checkpoint holds no state of {name}, because it was written without it: "
                 "start anew, or resume with the same regularizers."
@@ -333,8 +333,8 @@ def _not_synchronized(model: Any) -> Iterator[None]:
 
 def refuse_unmeasured(regularizer: Regularizer, evaluates: bool) -> None:
     """What works on held-out losses needs someone who measures them."""
-    for moment in ("decide", "finish"):
-        if moments_used(regularizer, moment) and not evaluates:
+    for hook in ("decide", "finish"):
+        if overrides_hook(regularizer, hook) and not evaluates:
             raise UserError(
                 f"{type(regularizer).__name__} works on held-out losses, which only heldout.fit "
                 "measures: use that, or leave it out here."

@@ -6,7 +6,7 @@ from typing import Any
 from transformers import Trainer
 
 from heldout.core.errors import UserError
-from heldout.core.regularizer import Regularizer, moments_used
+from heldout.core.regularizer import Regularizer, overrides_hook
 
 
 def refuse_unsupported(
@@ -139,5 +139,6 @@ def _generates(trainer: Trainer) -> bool:
     return type(trainer)._prepare_inputs is not Trainer._prepare_inputs
 
 
-def _users(regularizers: Sequence[Regularizer], *moments: str) -> list[str]:
-    return [type(r).__name__ for r in regularizers if any(moments_used(r, m) for m in moments)]
+def _users(regularizers: Sequence[Regularizer], *hooks: str) -> list[str]:
+    users = [r for r in regularizers if any(overrides_hook(r, hook) for hook in hooks)]
+    return [type(r).__name__ for r in users]

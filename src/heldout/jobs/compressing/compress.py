@@ -27,7 +27,7 @@ from heldout.core.files import write_text
 from heldout.core.interrupt import stop_on_interrupt
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
-from heldout.core.regularizer import moments_used
+from heldout.core.regularizer import overrides_hook
 from heldout.core.results.compression import CompressResult
 from heldout.core.row import Row
 from heldout.data.columns import read_rows
@@ -125,7 +125,7 @@ def _chosen(recipe, settings: Sequence[str], from_scratch: str) -> Recipe:
             f"{', '.join(chosen.augment)}."
         )
     for name, regularizer in zip(chosen.regularizers, regularizers_of(chosen), strict=True):
-        if moments_used(regularizer, "finish"):
+        if overrides_hook(regularizer, "finish"):
             raise UserError(
                 f"{name} chooses by a held-out loss after training, and compress holds nothing "
                 f"out: leave it out with --set regularizers.{name}=false."
