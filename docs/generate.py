@@ -176,11 +176,17 @@ def recipe_keys() -> str:
 
 
 def _comments() -> dict[tuple[str, str], str]:
-    """What stands behind each field in the source: (class, field) -> comment."""
+    """What stands behind each field in the source, or above it: (class, field) -> comment."""
     text = inspect.getsource(recipe_module)
     lines = text.splitlines()
+
+    def meaning(line: int) -> str:
+        behind = lines[line].partition("  # ")[2]
+        above = lines[line - 1].strip()
+        return behind or (above.removeprefix("# ") if above.startswith("# ") else "")
+
     return {
-        (node.name, item.target.id): lines[item.lineno - 1].partition("  # ")[2]
+        (node.name, item.target.id): meaning(item.lineno - 1)
         for node in ast.parse(text).body
         if isinstance(node, ast.ClassDef)
         for item in node.body

@@ -3,7 +3,14 @@ import tomllib
 import pytest
 
 from heldout.core.errors import UserError
-from heldout.core.recipe import Recipe, load_recipe, recipe_from_table, recipe_names
+from heldout.core.recipe import (
+    DataSection,
+    Recipe,
+    load_recipe,
+    recipe_from_table,
+    recipe_names,
+    same_settings,
+)
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -105,6 +112,21 @@ def test_unknown_recipes_and_files(tmp_path):
         load_recipe(broken)
 
 
-def test_quotes_and_line_breaks_survive_toml():
-    recipe = Recipe(name='a "b" \\ c\nd')
-    assert recipe_from_table(tomllib.loads(recipe.to_toml())).name == recipe.name
+@pytest.mark.parametrize("text", ['a "b" \\ c\nd', "\t\r\n \x00\x07\x1b\x7f", "\x85\u2028 ü"])
+def test_any_text_survives_toml(text):
+    recipe = Recipe(name=text, data=DataSection(columns={text: text}, key_facts=(text,)))
+    assert recipe_from_table(tomllib.loads(recipe.to_toml())) == recipe
+
+
+def test_notes_of_settings_agree_however_their_recipe_is_laid_out():
+    recipe = load_recipe("pretrain_little_data")
+    note = {"model": "m", "recipe": recipe.to_toml()}
+    # As version 0.1 wrote it: lists and tables within one line.
+    columns = 'description = ""\n[data]\ncolumns = {"prompt" = "question"}\nkey_facts = ["a", "b"]'
+    early = {"model": "m", "recipe": columns}
+    data = DataSection(columns={"prompt": "question"}, key_facts=("a", "b"))
+    assert same_settings(early, {"model": "m", "recipe": Recipe(data=data).to_toml()})
+    assert same_settings(note, note)
+    assert not same_settings(early, note)
+    assert not same_settings({**note, "model": "other"}, note)
+    assert not same_settings({}, note)

@@ -9,12 +9,45 @@ import math
 import tomllib
 import types
 import typing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import tomli_w
 
 from heldout.core.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a field's value must keep, beside the field as ``Annotated[type, rule]``."""
+
+    holds: Callable[[Any], bool]
+    words: str  # "KEY must be WORDS, got VALUE."
+
+
+def _at_least(least: int, meaning: str = "") -> Rule:
+    """``meaning`` says what the least value does, or what is counted."""
+    words = f"{least} {meaning} or more" if meaning else f"{least} or more"
+    return Rule(lambda value: value >= least, words)
+
+
+def _rising(values: typing.Sequence[float]) -> bool:
+    return len(values) > 0 and list(values) == sorted(set(values))
+
+
+_POSITIVE = Rule(lambda value: value > 0, "above 0")
+_SHARE = Rule(lambda value: 0 <= value < 0.8, "at least 0 and under .8")
+_UP_TO_ONE = Rule(lambda value: 0 < value <= 1, "above 0 and at most 1")
+_RATE = Rule(lambda value: value is None or 0 < value < 1, "above 0 and under 1")
+_RATES = Rule(lambda values: all(0 < rate < 1 for rate in values), "rates between 0 and 1")
+_GRIDS = Rule(
+    lambda grids: all(_rising(values) for values in grids.values()),
+    "rising numbers under each key",
+)
 
 
 @dataclass(frozen=True)
@@ -25,13 +58,15 @@ class DataSection:
     group: str = ""  # column whose equal values stay together in the split
     validation: str = ""  # file with the validation rows; empty: split them off
     test: str = ""  # file with the sealed test rows; empty: split them off
-    validation_share: float = 0.15
-    test_share: float = 0.15
+    validation_share: Annotated[float, _SHARE] = 0.15
+    test_share: Annotated[float, _SHARE] = 0.15
     key_facts: tuple[str, ...] = ()  # regular expressions of text that no augmentation changes
-    near_duplicate_threshold: float = 0.5  # Jaccard similarity over 5-word shingles
-    max_length: int = 512  # tokens per training window; longer rows become several windows
-    max_rows: int = 0  # 0: all
-    seed: int = 0
+    # Jaccard similarity over 5-word shingles
+    near_duplicate_threshold: Annotated[float, _UP_TO_ONE] = 0.5
+    # tokens per training window; longer rows become several windows
+    max_length: Annotated[int, _at_least(8, "tokens")] = 512
+    max_rows: Annotated[int, _at_least(0, "(all)")] = 0  # 0: all
+    seed: Annotated[int, _at_least(0)] = 0
 
 
 @dataclass(frozen=True)
@@ -39,8 +74,8 @@ class ModelSection:
     """What is trained."""
 
     method: Literal["lora", "full"] = "lora"
-    lora_rank: int = 8
-    lora_alpha: int = 16
+    lora_rank: Annotated[int, _at_least(1)] = 8
+    lora_alpha: Annotated[int, _at_least(1)] = 16
     lora_targets: str = "all-linear"
     tie_weights: bool | None = None  # None: as the model has it
     # For models from scratch: norm and its place; empty: as configured. See heldout.lm.norms.
@@ -54,74 +89,88 @@ class ModelSection:
 class TrainSection:
     """The optimization."""
 
-    learning_rate: float | None = None  # None: found by search
-    max_epochs: float = 20.0
-    batch_size: int = 8  # rows per optimizer step
-    micro_batch_size: int = 8  # rows per forward; gradients are accumulated up to batch_size
+    learning_rate: Annotated[float | None, _RATE] = None  # None: found by search
+    max_epochs: Annotated[float, _POSITIVE] = 20.0
+    batch_size: Annotated[int, _at_least(1)] = 8  # rows per optimizer step
+    # rows per forward; gradients are accumulated up to batch_size
+    micro_batch_size: Annotated[int, _at_least(1)] = 8
     optimizer: Literal["adamw", "schedule_free"] = "adamw"
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: int = 10
-    max_grad_norm: float = 1.0
-    adam_beta2: float = 0.999
+    warmup_steps: Annotated[int, _at_least(0)] = 10
+    max_grad_norm: Annotated[float, _at_least(0, "(off)")] = 1.0
+    adam_beta2: Annotated[float, Rule(lambda v: 0 <= v < 1, "at least 0 and under 1")] = 0.999
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    seed: int = 0
-    threads: int = 0  # 0: as torch chooses
+    seed: Annotated[int, Rule(lambda v: 0 <= v < 2**32, "between 0 and 4294967295")] = 0
+    threads: Annotated[int, _at_least(0, "(automatic)")] = 0  # 0: as torch chooses
     report_to: tuple[str, ...] = ()  # trackers of transformers: tensorboard, wandb, mlflow, trackio
-    checkpoint_minutes: float = 5.0  # least time between checkpoints to resume from
+    # least time between checkpoints to resume from
+    checkpoint_minutes: Annotated[float, _at_least(0, "(each evaluation)")] = 5.0
 
 
 @dataclass(frozen=True)
 class SearchSection:
     """The searches before the run: short ones for the learning rate, whole trainings for grids."""
 
-    learning_rates: tuple[float, ...] = ()  # empty: step by factors of 3 until neighbors are worse
-    epochs: float = 1.0  # of a training that sets the learning rate
-    max_steps: int = 100
-    max_trials: int = 5  # trainings of either search
-    grids: dict[str, tuple[float, ...]] = field(default_factory=dict)  # key -> values, see Fit
+    # empty: step by factors of 3 until neighbors are worse
+    learning_rates: Annotated[tuple[float, ...], _RATES] = ()
+    epochs: Annotated[float, _POSITIVE] = 1.0  # of a training that sets the learning rate
+    max_steps: Annotated[int, _at_least(1)] = 100
+    max_trials: Annotated[int, _at_least(1)] = 5  # trainings of either search
+    # key -> values, see Fit
+    grids: Annotated[dict[str, tuple[float, ...]], _GRIDS] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class EvalSection:
     """How checkpoints are measured."""
 
-    per_epoch: float = 2.0  # evaluations per epoch
-    batch_size: int = 16
-    max_train_rows: int = 200  # training rows whose clean loss is followed
-    max_recital_rows: int = 400  # training rows, and as many test rows, tested for recital
+    per_epoch: Annotated[float, _POSITIVE] = 2.0  # evaluations per epoch
+    batch_size: Annotated[int, _at_least(1)] = 16
+    max_train_rows: Annotated[int, _at_least(2)] = 200  # training rows whose clean loss is followed
+    # training rows, and as many test rows, tested for memorization
+    max_recital_rows: Annotated[int, _at_least(2)] = 400
     metric: str = ""  # exact_match, rouge_l, or path/to/file.py:function
-    metric_rows: int = 100
-    max_new_tokens: int = 64
-    num_samples: int = 4  # side-by-side samples in the report
+    metric_rows: Annotated[int, _at_least(2)] = 100
+    max_new_tokens: Annotated[int, _at_least(1)] = 64
+    num_samples: Annotated[int, _at_least(0)] = 4  # side-by-side samples in the report
     embedding_model: str = ""  # of sentences, for the similarity of augmented rows; empty: none
-    min_effect: float = 0.01  # nats per token: smaller differences do not matter
-    folds: int = 5  # of the cross-validation that replaces small held-out parts
+    # nats per token: smaller differences do not matter
+    min_effect: Annotated[float, _at_least(0)] = 0.01
+    # of the cross-validation that replaces small held-out parts
+    folds: Annotated[int, _at_least(2)] = 5
 
 
 @dataclass(frozen=True)
 class ControlSection:
-    """The arm without regularization, trained on the same split for a fixed number of epochs."""
+    """A condition without regularization: the same split, for a fixed number of epochs."""
 
-    fixed_epochs: float = 0.0  # 0: no control arm
+    fixed_epochs: Annotated[float, _at_least(0, "(off)")] = 0.0  # 0: no control
 
 
 @dataclass(frozen=True)
 class HyperfitSection:
     """Overfitting on purpose; read by `heldout hyperfit` alone."""
 
-    target_loss: float = 0.2  # nats per token on the sample, clean: training stops at or below
-    num_samples: int = 2000  # windows drawn from the training rows; 0: all
-    keep_last: int = 3  # checkpoints at the end of training that generation chooses from
-    context_tokens: int = 32  # of a held-out text, to be continued
-    new_tokens: int = 96  # of each continuation; none ends earlier
-    num_contexts: int = 100  # from the test part
-    num_validation_contexts: int = 32  # from the validation part, to choose a checkpoint by
-    generation_batch: int = 64  # contexts at once; greedy text depends on it in the last bits
-    top_p: float = 0.9
-    min_p: float = 0.1
-    repetition_penalty: float = 1.2
-    blocked_ngram: int = 6  # tokens: the blocker lets no n-gram of the sample be completed
-    max_repetition: float = 0.15  # share of repeated 4-grams that a checkpoint may have to be kept
+    # nats per token on the sample, clean: training stops at or below
+    target_loss: Annotated[float, _POSITIVE] = 0.2
+    # windows drawn from the training rows; 0: all
+    num_samples: Annotated[int, _at_least(0, "(all)")] = 2000
+    # checkpoints at the end of training that generation chooses from
+    keep_last: Annotated[int, _at_least(1)] = 3
+    context_tokens: Annotated[int, _at_least(1)] = 32  # of a held-out text, to be continued
+    new_tokens: Annotated[int, _at_least(8)] = 96  # of each continuation; none ends earlier
+    num_contexts: Annotated[int, _at_least(8)] = 100  # from the test part
+    # from the validation part, to choose a checkpoint by
+    num_validation_contexts: Annotated[int, _at_least(8)] = 32
+    # contexts at once; greedy text depends on it in the last bits
+    generation_batch: Annotated[int, _at_least(1)] = 64
+    top_p: Annotated[float, _UP_TO_ONE] = 0.9
+    min_p: Annotated[float, Rule(lambda v: 0 < v < 1, "above 0 and under 1")] = 0.1
+    repetition_penalty: Annotated[float, Rule(lambda v: v > 1, "above 1")] = 1.2
+    # tokens: the blocker lets no n-gram of the sample be completed
+    blocked_ngram: Annotated[int, _at_least(2)] = 6
+    # share of repeated 4-grams that a checkpoint may have to be kept
+    max_repetition: Annotated[float, _SHARE] = 0.15
 
 
 @dataclass(frozen=True)
@@ -141,11 +190,12 @@ class Recipe:
     augment: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for rule in _RULES:
-            section, key, holds, words = rule
-            value = getattr(getattr(self, section), key)
-            if not holds(value):
-                raise UserError(f"{section}.{key} must be {words}, got {value!r}.")
+        for section in _SECTIONS:
+            fields = getattr(self, section)
+            for key, rule in _rules(type(fields)).items():
+                value = getattr(fields, key)
+                if not rule.holds(value):
+                    raise UserError(f"{section}.{key} must be {rule.words}, got {value!r}.")
         if self.train.batch_size % self.train.micro_batch_size:
             raise UserError(
                 f"train.batch_size must be a multiple of train.micro_batch_size "
@@ -175,80 +225,29 @@ class Recipe:
         return dataclasses.replace(self, **changed)
 
     def to_toml(self) -> str:
-        lines = [f"{key} = {_toml(getattr(self, key))}" for key in ("name", "description")]
+        """The recipe as text that reads as an equal one; None is left out, as TOML has none."""
+        table = dataclasses.asdict(self)
         for section in _SECTIONS:
-            lines += ["", f"[{section}]"]
-            for item in dataclasses.fields(getattr(self, section)):
-                value = getattr(getattr(self, section), item.name)
-                if value is not None:
-                    lines.append(f"{item.name} = {_toml(value)}")
-        for kind in PLUGINS:
-            for name, parameters in getattr(self, kind).items():
-                lines += ["", f"[{kind}.{name}]"]
-                lines += [f"{key} = {_toml(value)}" for key, value in parameters.items()]
-        return "\n".join(lines) + "\n"
+            table[section] = {
+                key: value for key, value in table[section].items() if value is not None
+            }
+        return tomli_w.dumps(table)
 
 
 _SECTIONS = ("data", "model", "train", "search", "eval", "control", "hyperfit")
 PLUGINS = ("regularizers", "augment")
 
 
-def _share(value) -> bool:
-    return 0 <= value < 0.8
-
-
-def _rising(values) -> bool:
-    return len(values) > 0 and list(values) == sorted(set(values))
-
-
-_RULES = [
-    ("data", "validation_share", _share, "at least 0 and under .8"),
-    ("data", "test_share", _share, "at least 0 and under .8"),
-    ("data", "near_duplicate_threshold", lambda v: 0 < v <= 1, "above 0 and at most 1"),
-    ("data", "max_length", lambda v: v >= 8, "8 tokens or more"),
-    ("data", "max_rows", lambda v: v >= 0, "0 (all) or more"),
-    ("model", "lora_rank", lambda v: v >= 1, "1 or more"),
-    ("model", "lora_alpha", lambda v: v >= 1, "1 or more"),
-    ("train", "learning_rate", lambda v: v is None or 0 < v < 1, "above 0 and under 1"),
-    ("train", "max_epochs", lambda v: v > 0, "above 0"),
-    ("train", "seed", lambda v: 0 <= v < 2**32, "between 0 and 4294967295"),
-    ("train", "adam_beta2", lambda v: 0 <= v < 1, "at least 0 and under 1"),
-    ("train", "checkpoint_minutes", lambda v: v >= 0, "0 (each evaluation) or more"),
-    ("data", "seed", lambda v: v >= 0, "0 or more"),
-    ("train", "batch_size", lambda v: v >= 1, "1 or more"),
-    ("train", "micro_batch_size", lambda v: v >= 1, "1 or more"),
-    ("train", "warmup_steps", lambda v: v >= 0, "0 or more"),
-    ("train", "max_grad_norm", lambda v: v >= 0, "0 (off) or more"),
-    ("train", "threads", lambda v: v >= 0, "0 (automatic) or more"),
-    ("search", "learning_rates", lambda v: all(0 < r < 1 for r in v), "rates between 0 and 1"),
-    ("search", "epochs", lambda v: v > 0, "above 0"),
-    ("search", "max_steps", lambda v: v >= 1, "1 or more"),
-    ("search", "max_trials", lambda v: v >= 1, "1 or more"),
-    ("search", "grids", lambda v: all(map(_rising, v.values())), "rising numbers under each key"),
-    ("eval", "per_epoch", lambda v: v > 0, "above 0"),
-    ("eval", "batch_size", lambda v: v >= 1, "1 or more"),
-    ("eval", "max_train_rows", lambda v: v >= 2, "2 or more"),
-    ("eval", "max_recital_rows", lambda v: v >= 2, "2 or more"),
-    ("eval", "metric_rows", lambda v: v >= 2, "2 or more"),
-    ("eval", "max_new_tokens", lambda v: v >= 1, "1 or more"),
-    ("eval", "num_samples", lambda v: v >= 0, "0 or more"),
-    ("eval", "min_effect", lambda v: v >= 0, "0 or more"),
-    ("eval", "folds", lambda v: v >= 2, "2 or more"),
-    ("control", "fixed_epochs", lambda v: v >= 0, "0 (off) or more"),
-    ("hyperfit", "target_loss", lambda v: v > 0, "above 0"),
-    ("hyperfit", "num_samples", lambda v: v >= 0, "0 (all) or more"),
-    ("hyperfit", "keep_last", lambda v: v >= 1, "1 or more"),
-    ("hyperfit", "context_tokens", lambda v: v >= 1, "1 or more"),
-    ("hyperfit", "new_tokens", lambda v: v >= 8, "8 or more"),
-    ("hyperfit", "num_contexts", lambda v: v >= 8, "8 or more"),
-    ("hyperfit", "num_validation_contexts", lambda v: v >= 8, "8 or more"),
-    ("hyperfit", "generation_batch", lambda v: v >= 1, "1 or more"),
-    ("hyperfit", "top_p", lambda v: 0 < v <= 1, "above 0 and at most 1"),
-    ("hyperfit", "min_p", lambda v: 0 < v < 1, "above 0 and under 1"),
-    ("hyperfit", "repetition_penalty", lambda v: v > 1, "above 1"),
-    ("hyperfit", "blocked_ngram", lambda v: v >= 2, "2 or more"),
-    ("hyperfit", "max_repetition", _share, "at least 0 and under .8"),
-]
+@cache
+def _rules(section: type) -> dict[str, Rule]:
+    """Field -> the rule that its type is annotated with, for the fields that have one."""
+    hints = get_type_hints(section, include_extras=True)
+    return {
+        name: rule
+        for name, hint in hints.items()
+        for rule in getattr(hint, "__metadata__", ())
+        if isinstance(rule, Rule)
+    }
 
 
 def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Recipe:
@@ -277,6 +276,21 @@ def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Rec
     for setting in overrides:
         _apply(table, setting)
     return recipe_from_table(table)
+
+
+def same_settings(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether two notes of what a folder was made with agree, their recipes by value.
+
+    Under ``recipe`` both hold TOML, which versions lay out differently.
+    """
+
+    def by_value(note: Mapping[str, Any]) -> dict[str, Any]:
+        return {**note, "recipe": recipe_from_table(tomllib.loads(note["recipe"]))}
+
+    try:
+        return by_value(kept) == by_value(wanted)
+    except (KeyError, tomllib.TOMLDecodeError, UserError):
+        return False
 
 
 def recipe_names() -> list[str]:
@@ -375,16 +389,3 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         name = prefix + key
         found |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
     return found
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{escaped}"'
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items()) + "}"
-    return repr(value)

@@ -26,7 +26,7 @@ from heldout.core.errors import UserError
 from heldout.core.files import write_text
 from heldout.core.interrupt import stop_on_interrupt
 from heldout.core.progress import Progress
-from heldout.core.recipe import Recipe, load_recipe
+from heldout.core.recipe import Recipe, load_recipe, same_settings
 from heldout.core.regularizer import overrides_hook
 from heldout.core.results.compression import CompressResult
 from heldout.core.row import Row
@@ -164,7 +164,7 @@ def _claim(folder: Path, about: dict[str, Any]) -> None:
         raise UserError(f"--out {folder} is a file: give a folder.")
     known = folder / "settings.json"
     if known.exists():
-        if json.loads(known.read_text(encoding="utf-8")) != about:
+        if not same_settings(json.loads(known.read_text(encoding="utf-8")), about):
             raise UserError(
                 f"--out {folder} holds code lengths of other data or settings: give another "
                 "folder. Nothing was written."

@@ -19,7 +19,7 @@ from heldout.core.files import write_text
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.progress import Progress
-from heldout.core.recipe import Recipe, load_recipe
+from heldout.core.recipe import Recipe, load_recipe, same_settings
 from heldout.core.results.ensemble import EnsembleResult, Member, ServingCost, SizeLoss
 from heldout.core.run import Run
 from heldout.core.stats import group_sums, paired_difference
@@ -73,7 +73,8 @@ def ensemble(
         "recipe": chosen.to_toml(),
     }
     if (folder / "made_with.json").exists():
-        if json.loads((folder / "made_with.json").read_text(encoding="utf-8")) != made_with:
+        kept = json.loads((folder / "made_with.json").read_text(encoding="utf-8"))
+        if not same_settings(kept, made_with):
             raise UserError(
                 f"{folder} holds an ensemble of another model, data or recipe: give another --out."
             )

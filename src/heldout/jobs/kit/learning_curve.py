@@ -27,7 +27,7 @@ from heldout.core.interrupt import stop_on_interrupt
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import Interval
 from heldout.core.progress import Progress
-from heldout.core.recipe import Recipe
+from heldout.core.recipe import Recipe, same_settings
 from heldout.core.regularizer import Evaluation
 from heldout.core.results.learning_curve import CurvePoint, Forecast, LearningCurve
 from heldout.core.row import Row
@@ -255,7 +255,7 @@ def _open(folder: Path, target: Target, parts: Parts, recipe: Recipe) -> Run:
         return run
     run = Run.open(folder)
     known = run.read_json("curve.json") if run.path("curve.json").exists() else {}
-    if known.get("made_with") != made_with:
+    if not same_settings(known.get("made_with", {}), made_with):
         raise UserError(
             f"{folder} holds something else than this learning curve (another model, recipe or "
             "data): give another folder."
