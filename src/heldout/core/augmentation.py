@@ -24,6 +24,7 @@ from random import Random
 from typing import Any, ClassVar, Literal
 
 from heldout.core.errors import UserError
+from heldout.core.parameters import CheckedParameters
 from heldout.core.regularizer import schedule_factor
 from heldout.core.row import Row
 
@@ -90,7 +91,7 @@ NO_FACTS = KeyFacts()
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class Augmentation(CheckedParameters):
     """Base of all augmentations; parameters are the fields of the frozen dataclass.
 
     The file's name is the augmentation's name in recipes. Its module states ``SOURCE`` (paper) and
@@ -118,12 +119,6 @@ class Augmentation:
         self.require("where", self.where in ROLES, "prompt, answer or both")
         self.require("variants", self.variants >= 0, "0 (new ones each epoch) or more")
         schedule_factor(self.schedule, 0.0, type(self).__name__)
-
-    def require(self, name: str, holds: bool, rule: str) -> None:
-        """Raise UserError unless the parameter ``name`` keeps its rule."""
-        if not holds:
-            value = getattr(self, name)
-            raise UserError(f"{type(self).__name__}({name}=...) must be {rule}, got {value!r}.")
 
     def now(self, name: str) -> float:
         """A field as it is at this share of the training: scheduled, if it is the strength."""

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
+from heldout.core.parameters import CheckedParameters
 from heldout.core.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Gradient(Protocol):
 
 
 @dataclass(frozen=True)
-class Regularizer:
+class Regularizer(CheckedParameters):
     """Base of all regularizers; parameters are the fields of the frozen dataclass.
 
     The file's name is the regularizer's name in recipes. Its module states ``SOURCE`` (paper) and

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import torch
 
-from heldout.core.errors import UserError
 from heldout.core.regularizer import ASCENT, Cost, Gradient, Regularizer
 from heldout.lm.weights import global_norm
 from heldout.regularizers.sam import gradient_at_ascent
@@ -56,9 +55,7 @@ class ASAM(Regularizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("radius", "eta"):
-            value = getattr(self, name)
-            if not value >= 0:
-                raise UserError(f"ASAM({name}=...) must be 0 or more, got {value}.")
+            self.require(name, getattr(self, name) >= 0, "0 or more")
 
     @property
     def cost(self) -> Cost:

@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 
 import torch
 
-from heldout.core.errors import UserError
 from heldout.core.regularizer import AVERAGE, Cost, Regularizer, TokenSum
 from heldout.lm.averages import float_copies, move_averages, place_averages
 from heldout.lm.passes import Compared
@@ -43,15 +42,8 @@ class BregmanProximalPoint(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.weight >= 0:
-            raise UserError(
-                f"BregmanProximalPoint(weight=...) must be 0 or more, got {self.weight}."
-            )
-        if not 0 <= self.momentum < 1:
-            raise UserError(
-                "BregmanProximalPoint(momentum=...) must be at least 0 and under 1, got "
-                f"{self.momentum}."
-            )
+        self.require("weight", self.weight >= 0, "0 or more")
+        self.require("momentum", 0 <= self.momentum < 1, "at least 0 and under 1")
 
     @property
     def cost(self) -> Cost:

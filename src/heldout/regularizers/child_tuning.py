@@ -110,18 +110,10 @@ class ChildTuning(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.share <= 1:
-            raise UserError(
-                f"ChildTuning(share=...) must be above 0 and at most 1, got {self.share}."
-            )
-        if self.mode not in ("free", "task"):
-            raise UserError(f"ChildTuning(mode=...) must be free or task, got {self.mode!r}.")
-        if self.fisher_steps < 1:
-            raise UserError(
-                f"ChildTuning(fisher_steps=...) must be 1 or more, got {self.fisher_steps}."
-            )
-        if self.seed < 0:
-            raise UserError(f"ChildTuning(seed=...) must be 0 or more, got {self.seed}.")
+        self.require("share", 0 < self.share <= 1, "above 0 and at most 1")
+        self.require("mode", self.mode in ("free", "task"), "free or task")
+        self.require("fisher_steps", self.fisher_steps >= 1, "1 or more")
+        self.require("seed", self.seed >= 0, "0 or more")
 
     @property
     def cost(self) -> Cost:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 
-from heldout.core.errors import UserError
 from heldout.core.regularizer import Regularizer
 
 SOURCE = "Pereyra et al. 2017, arXiv 1701.06548"
@@ -35,8 +34,7 @@ class ConfidencePenalty(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.weight >= 0:
-            raise UserError(f"ConfidencePenalty(weight=...) must be 0 or more, got {self.weight}.")
+        self.require("weight", self.weight >= 0, "0 or more")
 
     def token_loss(self, logits_NV, targets_N):
         return confidence_penalty_term(logits_NV, targets_N, self.strength)

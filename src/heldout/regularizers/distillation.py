@@ -125,12 +125,8 @@ class Distillation(Regularizer):
                 f"Distillation(teachers=...) must be a list of model folders, got {given!r}."
             )
         object.__setattr__(self, "teachers", tuple(given))
-        if not 0 <= self.weight <= 1:
-            raise UserError(f"Distillation(weight=...) must be 0 to 1, got {self.weight}.")
-        if not self.temperature > 0:
-            raise UserError(
-                f"Distillation(temperature=...) must be above 0, got {self.temperature}."
-            )
+        self.require("weight", 0 <= self.weight <= 1, "0 to 1")
+        self.require("temperature", self.temperature > 0, "above 0")
 
     @property
     def cost(self) -> Cost:

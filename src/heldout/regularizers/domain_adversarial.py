@@ -83,15 +83,9 @@ class DomainAdversarial(Regularizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, least in (("weight", 0), ("seed", 0), ("domains", 2), ("hidden", 1)):
-            value = getattr(self, name)
-            if not value >= least:
-                raise UserError(
-                    f"DomainAdversarial({name}=...) must be {least} or more, got {value}."
-                )
+            self.require(name, getattr(self, name) >= least, f"{least} or more")
         for name in ("gamma", "rate"):
-            value = getattr(self, name)
-            if not value > 0:
-                raise UserError(f"DomainAdversarial({name}=...) must be above 0, got {value}.")
+            self.require(name, getattr(self, name) > 0, "above 0")
 
     def prepare(self, model: Any) -> None:
         with torch.random.fork_rng(devices=[]):

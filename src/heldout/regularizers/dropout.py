@@ -77,9 +77,7 @@ class Dropout(Regularizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in _PLACES:
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise UserError(f"Dropout({name}=...) must be at least 0 and under 1, got {value}.")
+            self.require(name, 0 <= getattr(self, name) < 1, "at least 0 and under 1")
 
     @staticmethod
     def is_at_work(model: nn.Module) -> bool:

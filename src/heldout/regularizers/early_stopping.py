@@ -8,7 +8,6 @@ current minus best, over the held-out groups, lies wholly above ``certain_rise``
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from heldout.core.errors import UserError
 from heldout.core.regularizer import Continue, Decision, Evaluation, Regularizer, Stop
 
 SOURCE = "Prechelt 1998, Early stopping - but when?"
@@ -25,12 +24,8 @@ class EarlyStopping(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.patience < 1:
-            raise UserError(f"EarlyStopping(patience=...) must be 1 or more, got {self.patience}.")
-        if self.min_delta < 0:
-            raise UserError(
-                f"EarlyStopping(min_delta=...) must be 0 or more, got {self.min_delta}."
-            )
+        self.require("patience", self.patience >= 1, "1 or more")
+        self.require("min_delta", self.min_delta >= 0, "0 or more")
 
     def decide(self, history: Sequence[Evaluation]) -> Decision:
         losses = [evaluation.validation.nats_per_token for evaluation in history]

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from heldout.core.errors import UserError
 from heldout.core.regularizer import AVERAGE, Cost, Regularizer
 from heldout.lm.averages import averages_put_in, float_copies, move_averages
 from heldout.lm.weights import whole
@@ -42,8 +41,7 @@ class EMA(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.decay < 1:
-            raise UserError(f"EMA(decay=...) must be at least 0 and under 1, got {self.decay}.")
+        self.require("decay", 0 <= self.decay < 1, "at least 0 and under 1")
 
     @property
     def cost(self) -> Cost:

@@ -77,8 +77,7 @@ class FreeLB(Regularizer):
                 f"FreeLB(ascents=...) must be 2 or more, got {self.ascents}: one run never climbs."
             )
         for name in ("radius", "rate", "start"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"FreeLB({name}=...) must be 0 or more, got {getattr(self, name)}.")
+            self.require(name, getattr(self, name) >= 0, "0 or more")
 
     @property
     def cost(self) -> Cost:

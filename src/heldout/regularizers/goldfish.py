@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from heldout.core.errors import UserError
 from heldout.core.regularizer import Regularizer
 from heldout.lm.sequences import sequence_index
 from heldout.lm.tokenize import IGNORED
@@ -64,10 +63,8 @@ class Goldfish(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.drop_every < 2:
-            raise UserError(f"Goldfish(drop_every=...) must be 2 or more, got {self.drop_every}.")
-        if self.context < 1:
-            raise UserError(f"Goldfish(context=...) must be 1 or more, got {self.context}.")
+        self.require("drop_every", self.drop_every >= 2, "2 or more")
+        self.require("context", self.context >= 1, "1 or more")
 
     def edit_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         dropped_BT = goldfish_dropped(batch, self.drop_every, self.context)

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from heldout.core.errors import UserError
 from heldout.core.regularizer import NOISE, Gradient, Regularizer
 from heldout.lm.weights import random_like, seed_of, trained_parameters
 
@@ -55,9 +54,7 @@ class GradientNoise(Regularizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("variance", "decay", "seed"):
-            value = getattr(self, name)
-            if not value >= 0:
-                raise UserError(f"GradientNoise({name}=...) must be 0 or more, got {value}.")
+            self.require(name, getattr(self, name) >= 0, "0 or more")
 
     def around_gradient(self, model: Any, gradient: Gradient, step: int) -> torch.Tensor:
         loss = gradient()

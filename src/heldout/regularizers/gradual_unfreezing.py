@@ -43,15 +43,8 @@ class GradualUnfreezing(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.share <= 1:
-            raise UserError(
-                f"GradualUnfreezing(share=...) must be above 0 and at most 1, got {self.share}."
-            )
-        if self.steps_per_layer < 0:
-            raise UserError(
-                "GradualUnfreezing(steps_per_layer=...) must be 0 (by share) or more, "
-                f"got {self.steps_per_layer}."
-            )
+        self.require("share", 0 < self.share <= 1, "above 0 and at most 1")
+        self.require("steps_per_layer", self.steps_per_layer >= 0, "0 (by share) or more")
 
     def check(self, model: Any, recipe: Recipe | None) -> None:
         if len(_groups(model)) < 2:

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 
-from heldout.core.errors import UserError
 from heldout.core.regularizer import Cost, Regularizer, TokenSum
 from heldout.lm.passes import Compared, ScoredPass
 from heldout.lm.weights import copies, place
@@ -45,8 +44,7 @@ class KLToBase(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.weight >= 0:
-            raise UserError(f"KLToBase(weight=...) must be 0 or more, got {self.weight}.")
+        self.require("weight", self.weight >= 0, "0 or more")
 
     @property
     def cost(self) -> Cost:

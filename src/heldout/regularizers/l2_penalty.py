@@ -132,8 +132,7 @@ class L2Penalty(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.rate >= 0:
-            raise UserError(f"L2Penalty(rate=...) must be 0 or more, got {self.rate}.")
+        self.require("rate", self.rate >= 0, "0 or more")
 
     def check(self, model: Any, recipe: Recipe | None) -> None:
         refuse_other_adapters(model, "L2Penalty")

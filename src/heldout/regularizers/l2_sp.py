@@ -98,8 +98,7 @@ class L2SP(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.rate >= 0:
-            raise UserError(f"L2SP(rate=...) must be 0 or more, got {self.rate}.")
+        self.require("rate", self.rate >= 0, "0 or more")
 
     @property
     def cost(self) -> Cost:

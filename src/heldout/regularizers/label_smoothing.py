@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 
-from heldout.core.errors import UserError
 from heldout.core.regularizer import Regularizer
 
 SOURCE = "Szegedy et al. 2016, arXiv 1512.00567"
@@ -38,10 +37,7 @@ class LabelSmoothing(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.amount < 1:
-            raise UserError(
-                f"LabelSmoothing(amount=...) must be at least 0 and under 1, got {self.amount}."
-            )
+        self.require("amount", 0 <= self.amount < 1, "at least 0 and under 1")
 
     def token_loss(self, logits_NV, targets_N):
         return label_smoothing_term(logits_NV, targets_N, self.strength)

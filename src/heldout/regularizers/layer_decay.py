@@ -30,10 +30,7 @@ class LayerDecay(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.factor <= 1:
-            raise UserError(
-                f"LayerDecay(factor=...) must be above 0 and at most 1, got {self.factor}."
-            )
+        self.require("factor", 0 < self.factor <= 1, "above 0 and at most 1")
 
     def check(self, model: Any, recipe: Recipe | None) -> None:
         if len(trained_depths(model)) < 2:

@@ -62,10 +62,7 @@ class LayerDrop(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.share < 1:
-            raise UserError(
-                f"LayerDrop(share=...) must be at least 0 and under 1, got {self.share}."
-            )
+        self.require("share", 0 <= self.share < 1, "at least 0 and under 1")
 
     def check(self, model: Any, recipe: Recipe | None) -> None:
         seen = []

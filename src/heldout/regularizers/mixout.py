@@ -92,10 +92,8 @@ class Mixout(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.share < 1:
-            raise UserError(f"Mixout(share=...) must be at least 0 and under 1, got {self.share}.")
-        if self.seed < 0:
-            raise UserError(f"Mixout(seed=...) must be 0 or more, got {self.seed}.")
+        self.require("share", 0 <= self.share < 1, "at least 0 and under 1")
+        self.require("seed", self.seed >= 0, "0 or more")
 
     @property
     def cost(self) -> Cost:

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from heldout.core.errors import UserError
 from heldout.core.regularizer import Regularizer
 from heldout.lm.head import unwrapped
 from heldout.lm.sequences import sequence_index, sequence_lengths, sequence_noise
@@ -52,9 +51,7 @@ class NEFTune(Regularizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("alpha", "seed"):
-            value = getattr(self, name)
-            if not value >= 0:
-                raise UserError(f"NEFTune({name}=...) must be 0 or more, got {value}.")
+            self.require(name, getattr(self, name) >= 0, "0 or more")
 
     def before_step(self, model: Any, step: int) -> None:
         self._now["step"] = step

@@ -47,8 +47,7 @@ class RDrop(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.weight >= 0:
-            raise UserError(f"RDrop(weight=...) must be 0 or more, got {self.weight}.")
+        self.require("weight", self.weight >= 0, "0 or more")
 
     @property
     def cost(self) -> Cost:

@@ -39,19 +39,14 @@ class Rollback(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.patience < 1:
-            raise UserError(f"Rollback(patience=...) must be 1 or more, got {self.patience}.")
-        if not 0 < self.rate_factor <= 1:
-            raise UserError(
-                f"Rollback(rate_factor=...) must be above 0 and at most 1, got {self.rate_factor}."
-            )
+        self.require("patience", self.patience >= 1, "1 or more")
+        self.require("rate_factor", 0 < self.rate_factor <= 1, "above 0 and at most 1")
         if self.max_rollbacks < 1:
             raise UserError(
                 f"Rollback(max_rollbacks=...) must be 1 or more, got {self.max_rollbacks}: to stop "
                 "without rolling back, use EarlyStopping."
             )
-        if self.min_delta < 0:
-            raise UserError(f"Rollback(min_delta=...) must be 0 or more, got {self.min_delta}.")
+        self.require("min_delta", self.min_delta >= 0, "0 or more")
 
     def check(self, model: Any, recipe: Recipe | None) -> None:
         if recipe is not None and recipe.train.optimizer == "schedule_free":

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from heldout.core.errors import UserError
 from heldout.core.regularizer import ASCENT, Cost, Gradient, Regularizer
 from heldout.lm.weights import global_norm, trained_parameters, weights_replaced
 
@@ -75,8 +74,7 @@ class SAM(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.radius >= 0:
-            raise UserError(f"SAM(radius=...) must be 0 or more, got {self.radius}.")
+        self.require("radius", self.radius >= 0, "0 or more")
 
     @property
     def cost(self) -> Cost:

@@ -59,10 +59,8 @@ class SmallBatchNoise(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.factor >= 1:
-            raise UserError(f"SmallBatchNoise(factor=...) must be 1 or more, got {self.factor}.")
-        if self.seed < 0:
-            raise UserError(f"SmallBatchNoise(seed=...) must be 0 or more, got {self.seed}.")
+        self.require("factor", self.factor >= 1, "1 or more")
+        self.require("seed", self.seed >= 0, "0 or more")
 
     def check(self, model: Any, recipe: Recipe | None) -> None:
         if recipe is not None and recipe.accumulation_steps < 2:

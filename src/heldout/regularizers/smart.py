@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from heldout.core.errors import UserError
 from heldout.core.regularizer import Cost, Regularizer, TokenSum
 from heldout.lm.passes import Compared, divergence_gradient, embedding_scale
 from heldout.lm.sequences import sequence_index, sequence_noise, sequence_norms
@@ -63,15 +62,10 @@ class SMART(Regularizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("weight", "seed"):
-            value = getattr(self, name)
-            if not value >= 0:
-                raise UserError(f"SMART({name}=...) must be 0 or more, got {value}.")
+            self.require(name, getattr(self, name) >= 0, "0 or more")
         for name in ("epsilon", "rate", "noise"):
-            value = getattr(self, name)
-            if not value > 0:
-                raise UserError(f"SMART({name}=...) must be above 0, got {value}.")
-        if self.ascents < 1:
-            raise UserError(f"SMART(ascents=...) must be 1 or more, got {self.ascents}.")
+            self.require(name, getattr(self, name) > 0, "above 0")
+        self.require("ascents", self.ascents >= 1, "1 or more")
 
     @property
     def cost(self) -> Cost:

@@ -38,8 +38,7 @@ class SWA(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.start < 1:
-            raise UserError(f"SWA(start=...) must be at least 0 and under 1, got {self.start}.")
+        self.require("start", 0 <= self.start < 1, "at least 0 and under 1")
 
     @property
     def cost(self) -> Cost:

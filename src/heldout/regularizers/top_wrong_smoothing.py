@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 
-from heldout.core.errors import UserError
 from heldout.core.regularizer import Regularizer
 
 SOURCE = "a variant of Szegedy et al. 2016, arXiv 1512.00567"
@@ -43,12 +42,8 @@ class TopWrongSmoothing(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.amount < 1:
-            raise UserError(
-                f"TopWrongSmoothing(amount=...) must be at least 0 and under 1, got {self.amount}."
-            )
-        if self.top < 1:
-            raise UserError(f"TopWrongSmoothing(top=...) must be 1 or more, got {self.top}.")
+        self.require("amount", 0 <= self.amount < 1, "at least 0 and under 1")
+        self.require("top", self.top >= 1, "1 or more")
 
     def token_loss(self, logits_NV, targets_N):
         return top_wrong_smoothing_term(logits_NV, targets_N, self.strength, self.top)

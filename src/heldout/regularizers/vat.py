@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from heldout.core.errors import UserError
 from heldout.core.regularizer import Cost, Regularizer, TokenSum
 from heldout.lm.passes import Compared, divergence_gradient, embedding_scale
 from heldout.lm.sequences import (
@@ -59,15 +58,10 @@ class VAT(Regularizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("weight", "seed"):
-            value = getattr(self, name)
-            if not value >= 0:
-                raise UserError(f"VAT({name}=...) must be 0 or more, got {value}.")
+            self.require(name, getattr(self, name) >= 0, "0 or more")
         for name in ("epsilon", "xi"):
-            value = getattr(self, name)
-            if not value > 0:
-                raise UserError(f"VAT({name}=...) must be above 0, got {value}.")
-        if self.iterations < 1:
-            raise UserError(f"VAT(iterations=...) must be 1 or more, got {self.iterations}.")
+            self.require(name, getattr(self, name) > 0, "above 0")
+        self.require("iterations", self.iterations >= 1, "1 or more")
 
     @property
     def cost(self) -> Cost:

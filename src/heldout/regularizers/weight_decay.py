@@ -35,8 +35,7 @@ class WeightDecay(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rate < 0:
-            raise UserError(f"WeightDecay(rate=...) must be 0 or more, got {self.rate}.")
+        self.require("rate", self.rate >= 0, "0 or more")
         for field in ("only", "never"):
             try:
                 re.compile(getattr(self, field))

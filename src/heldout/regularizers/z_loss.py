@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 
-from heldout.core.errors import UserError
 from heldout.core.regularizer import Regularizer
 
 SOURCE = "Chowdhery et al. 2022, arXiv 2204.02311"
@@ -33,8 +32,7 @@ class ZLoss(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.weight >= 0:
-            raise UserError(f"ZLoss(weight=...) must be 0 or more, got {self.weight}.")
+        self.require("weight", self.weight >= 0, "0 or more")
 
     def token_loss(self, logits_NV, targets_N):
         return z_loss_term(logits_NV, targets_N, self.strength)
