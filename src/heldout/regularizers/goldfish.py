@@ -3,7 +3,7 @@
 A token is dropped from the loss where a hash of the ``context`` tokens before it is divisible by
 ``drop_every``: about every ``drop_every``-th. The hash knows nothing of the token itself, so the
 same passage loses the same tokens wherever it occurs, and repetition does not fill the gaps. Works
-against verbatim recital of repeated text; costs that share of the training signal. Tokens with
+against verbatim memorization of repeated text; costs that share of the training signal. Tokens with
 less context than that in their sequence are always learned.
 """
 
