@@ -192,7 +192,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for section in _SECTIONS:
             fields = getattr(self, section)
-            for key, rule in _rules(type(fields)).items():
+            for key, rule in _rules(fields.__class__).items():
                 value = getattr(fields, key)
                 if not rule.holds(value):
                     raise UserError(f"{section}.{key} must be {rule.words}, got {value!r}.")
