@@ -48,8 +48,11 @@ from heldout.core.row import Row
 from heldout.core.stats import RatioEstimate
 from heldout.data.duplicates import find_duplicates
 from heldout.data.factbook import without_html
-from heldout.jobs.kit.condition import Target, augmented_windows, losses_of, prepare
+from heldout.jobs.kit.augmentations import augmented_windows
+from heldout.jobs.kit.clean_losses import losses_of
 from heldout.jobs.kit.fidelity import changed, new_words, variants_of
+from heldout.jobs.kit.prepare import prepare
+from heldout.jobs.kit.target import Target
 from heldout.lm.weights import copies, trained_parameters
 from heldout.search.learning_rate import Trial, search_learning_rate, start_learning_rate
 from heldout.training.steps import Steps

@@ -41,7 +41,9 @@ from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Evaluation, RollBack, Stop
 from heldout.core.stats import RatioEstimate, paired_difference, ratio_estimate
 from heldout.jobs.evidence.gather import verbatim_memorization
-from heldout.jobs.kit.condition import Target, losses_of, prepare
+from heldout.jobs.kit.clean_losses import losses_of
+from heldout.jobs.kit.prepare import prepare
+from heldout.jobs.kit.target import Target
 from heldout.lm.head import scored_logits
 from heldout.lm.measuring.pass_statistics import pass_statistics
 from heldout.lm.nll import evaluating

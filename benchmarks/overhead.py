@@ -45,7 +45,8 @@ from heldout.core.discovery import build, entries_of
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Cost
-from heldout.jobs.kit.condition import Target, prepare
+from heldout.jobs.kit.prepare import prepare
+from heldout.jobs.kit.target import Target
 from heldout.training.steps import Steps
 
 # B batch, T tokens

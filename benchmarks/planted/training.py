@@ -21,7 +21,10 @@ from heldout.core.discovery import build
 from heldout.core.losses import DocumentLosses
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
-from heldout.jobs.kit.condition import Target, losses_of, prepare, save_model
+from heldout.jobs.kit.checkpoints import save_model
+from heldout.jobs.kit.clean_losses import losses_of
+from heldout.jobs.kit.prepare import prepare
+from heldout.jobs.kit.target import Target
 from heldout.lm.measuring.prompt_formats import FORMATS, prompt_of
 from heldout.lm.tokenize import IGNORED, Window, collate, tokenize_row
 from heldout.lm.weights import copies, trained_parameters

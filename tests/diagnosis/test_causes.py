@@ -14,7 +14,9 @@ from heldout.core.row import Row
 from heldout.data.factbook import question_answer_rows
 from heldout.diagnosis.causes import Clue, Rule, find_causes, read_rules, weigh
 from heldout.diagnosis.features import FEATURES, feature_of
-from heldout.jobs.kit.condition import Target, losses_of, prepare
+from heldout.jobs.kit.clean_losses import losses_of
+from heldout.jobs.kit.prepare import prepare
+from heldout.jobs.kit.target import Target
 from heldout.lm.tokenize import collate, tokenize_row
 from heldout.probes.generalization_gap import GeneralizationGap
 from heldout.probes.heldout_loss import HeldoutLoss

@@ -21,7 +21,8 @@ from heldout.core.errors import Interrupted, UserError
 from heldout.core.progress import Progress
 from heldout.core.run import Run
 from heldout.jobs.fit import dry_run, fit, resume
-from heldout.jobs.kit.condition import save_model, tie
+from heldout.jobs.kit.checkpoints import save_model
+from heldout.jobs.kit.prepare import tie
 from heldout.lm.load import load_model
 from heldout.lm.nll import document_losses
 

@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
-from heldout.jobs.kit.condition import Target
+from heldout.jobs.kit.target import Target
 from heldout.lm.load import from_scratch
 from heldout.lm.norms import with_norms
 

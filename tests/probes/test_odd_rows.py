@@ -9,7 +9,7 @@ from heldout.core.probe import Evidence
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
 from heldout.data.factbook import question_answer_rows
-from heldout.jobs.kit.condition import losses_of
+from heldout.jobs.kit.clean_losses import losses_of
 from heldout.lm.load import load_model
 from heldout.probes.odd_rows import OddRows, odd_rows
 

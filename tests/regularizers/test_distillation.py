@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model
 
 from heldout.core.errors import UserError
 from heldout.core.recipe import recipe_from_table
-from heldout.jobs.kit.condition import regularizers_of
+from heldout.jobs.kit.prepare import regularizers_of
 from heldout.regularizers.distillation import (
     Distillation,
     distillation_nats,

@@ -37,7 +37,9 @@ from heldout.core.stats import (
     share_estimate,
     student_t_quantile,
 )
-from heldout.jobs.kit.condition import Condition, Target, Texts
+from heldout.jobs.kit.condition import Condition
+from heldout.jobs.kit.parts import Texts
+from heldout.jobs.kit.target import Target
 from heldout.lm.measuring.pass_statistics import pass_statistics
 from heldout.lm.quiet import quiet_libraries
 from heldout.training.steps import evaluation_weights

@@ -32,8 +32,9 @@ from heldout.jobs.evidence.gather import Asked, gather
 from heldout.jobs.evidence.judge import ARMS, facts_of_run
 from heldout.jobs.evidence.texts import DiagnosedTexts, spread, texts_of_files, texts_of_run
 from heldout.jobs.evidence.trainer_logs import find_state, read_logs
-from heldout.jobs.kit.condition import losses_of, training_device
+from heldout.jobs.kit.clean_losses import losses_of
 from heldout.jobs.kit.page_folder import write_page_folder
+from heldout.jobs.kit.target import training_device
 from heldout.lm.load import LoadedModel, load_model
 from heldout.lm.quiet import quiet_libraries
 from heldout.lm.source import adapter_base, find_source

@@ -26,25 +26,18 @@ from heldout.core.run import Run
 from heldout.core.verdict import Verdicts
 from heldout.jobs.evidence.judge import judge, publish
 from heldout.jobs.evidence.measure import measure_on_test, write_samples
-from heldout.jobs.kit.condition import (
-    Condition,
-    Target,
-    Texts,
-    Trained,
-    load_weights,
-    losses_of,
-    measurer,
-    prepare,
-    save_model,
-    training_device,
-)
+from heldout.jobs.kit.checkpoints import load_weights, save_model
+from heldout.jobs.kit.clean_losses import losses_of, measurer
+from heldout.jobs.kit.condition import Condition, Trained
 from heldout.jobs.kit.cross_validate import cross_validate
 from heldout.jobs.kit.dry_run import Plan, make_plan
 from heldout.jobs.kit.fidelity import measure_fidelity
 from heldout.jobs.kit.find_rate import find_learning_rate
 from heldout.jobs.kit.metrics import load_metric
-from heldout.jobs.kit.parts import Parts, load_parts, read_parts, write_parts
+from heldout.jobs.kit.parts import Parts, Texts, load_parts, read_parts, write_parts
+from heldout.jobs.kit.prepare import prepare
 from heldout.jobs.kit.run_folder import default_folder, existing_parent
+from heldout.jobs.kit.target import Target, training_device
 from heldout.jobs.kit.tune import tune
 from heldout.lm.quiet import quiet_libraries
 from heldout.training.keeper import replace_folder

@@ -13,8 +13,8 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import load_recipe
 from heldout.core.run import Run
 from heldout.jobs.fit import dry_run, fit, resume
-from heldout.jobs.kit.condition import Target
 from heldout.jobs.kit.find_rate import usual_rate
+from heldout.jobs.kit.target import Target
 from heldout.search.recipe_point import with_values
 
 SETTINGS = (

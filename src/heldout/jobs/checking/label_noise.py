@@ -30,7 +30,9 @@ from heldout.core.run import Run
 from heldout.core.stats import LEAST_HELD_OUT, paired_difference, ratio_estimate
 from heldout.data.split import folds
 from heldout.data.surprise import robust_z
-from heldout.jobs.kit.condition import Condition, Target, Texts
+from heldout.jobs.kit.condition import Condition
+from heldout.jobs.kit.parts import Texts
+from heldout.jobs.kit.target import Target
 from heldout.lm.quiet import quiet_libraries
 from heldout.search.learning_rate import start_learning_rate
 

@@ -34,7 +34,8 @@ from heldout.data.columns import read_rows
 from heldout.jobs.compressing.compressors import general_compressors
 from heldout.jobs.compressing.figures import result_of
 from heldout.jobs.compressing.prequential import Coder, Strategy
-from heldout.jobs.kit.condition import Target, regularizers_of
+from heldout.jobs.kit.prepare import regularizers_of
+from heldout.jobs.kit.target import Target
 from heldout.lm.quiet import quiet_libraries
 from heldout.report import compress as page
 

@@ -26,7 +26,9 @@ from heldout.core.results.compression import TwoPart
 from heldout.core.row import Row
 from heldout.jobs.compressing.compressors import utf8
 from heldout.jobs.compressing.two_part import two_part_codes
-from heldout.jobs.kit.condition import Target, losses_of, prepare, regularizers_of
+from heldout.jobs.kit.clean_losses import losses_of
+from heldout.jobs.kit.prepare import prepare, regularizers_of
+from heldout.jobs.kit.target import Target
 from heldout.lm.special_tokens import special_prefix
 from heldout.lm.tokenize import tokenize_row
 from heldout.lm.weights import copies, trained_parameters, weights_replaced

@@ -25,9 +25,9 @@ from heldout.core.run import Run
 from heldout.core.stats import group_sums, paired_difference
 from heldout.core.token_losses import TokenLosses
 from heldout.jobs.fit import dry_run, fit, resume
-from heldout.jobs.kit.condition import Target, training_device
 from heldout.jobs.kit.dry_run import Plan
 from heldout.jobs.kit.run_folder import default_folder
+from heldout.jobs.kit.target import Target, training_device
 from heldout.lm.load import load_model
 from heldout.lm.measuring.token_nats import token_losses
 from heldout.lm.quiet import quiet_libraries

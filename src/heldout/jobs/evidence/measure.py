@@ -17,9 +17,10 @@ from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.jobs.evidence.gather import read_part, verbatim_memorization, write_part
 from heldout.jobs.evidence.saved import save_generations, save_statistics
-from heldout.jobs.kit.condition import Target, losses_of, training_device
+from heldout.jobs.kit.clean_losses import losses_of
 from heldout.jobs.kit.metrics import Metric
 from heldout.jobs.kit.parts import sample_rows
+from heldout.jobs.kit.target import Target, training_device
 from heldout.lm.generate import continuations
 from heldout.lm.load import LoadedModel, load_model
 from heldout.lm.measuring.memorization_prompt import memorization_prompt

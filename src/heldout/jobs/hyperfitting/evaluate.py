@@ -10,7 +10,7 @@ from heldout.core.recipe import Recipe
 from heldout.core.run import Run
 from heldout.jobs.hyperfitting.texts import Contexts, contexts_of, decoded, write
 from heldout.jobs.hyperfitting.train import EARLY_STOPPED, Sample
-from heldout.jobs.kit.condition import Target, training_device
+from heldout.jobs.kit.target import Target, training_device
 from heldout.lm.citation_blocker import CitationBlocker
 from heldout.lm.load import LoadedModel, load_model
 from heldout.lm.measuring.sharpness import sharpness

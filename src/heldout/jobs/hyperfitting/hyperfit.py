@@ -27,10 +27,11 @@ from heldout.jobs.hyperfitting.evaluate import evaluate
 from heldout.jobs.hyperfitting.result import HyperfitResult, conclude
 from heldout.jobs.hyperfitting.texts import contexts_of
 from heldout.jobs.hyperfitting.train import Sample, train_hyperfit
-from heldout.jobs.kit.condition import Target, prepare, training_device
 from heldout.jobs.kit.dry_run import Plan
 from heldout.jobs.kit.parts import Parts, load_parts, read_parts, write_parts
+from heldout.jobs.kit.prepare import prepare
 from heldout.jobs.kit.run_folder import default_folder, existing_parent
+from heldout.jobs.kit.target import Target, training_device
 from heldout.lm.nll import context_length
 from heldout.lm.quiet import quiet_libraries
 from heldout.training.loop import Schedule

@@ -23,7 +23,9 @@ from heldout.core.regularizer import Continue, Decision, Stop
 from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.jobs.hyperfitting.texts import Contexts, Measures, decoded, write
-from heldout.jobs.kit.condition import Target, last_step, prepare, save_model
+from heldout.jobs.kit.checkpoints import last_step, save_model
+from heldout.jobs.kit.prepare import prepare
+from heldout.jobs.kit.target import Target
 from heldout.lm.measuring.sharpness import sharpness
 from heldout.lm.tokenize import Window
 from heldout.training.keeper import recover, replace_folder

@@ -10,7 +10,9 @@ from heldout.core.recipe import Recipe
 from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.data.split import folds
-from heldout.jobs.kit.condition import Condition, Target, Texts
+from heldout.jobs.kit.condition import Condition
+from heldout.jobs.kit.parts import Texts
+from heldout.jobs.kit.target import Target
 
 
 @dataclass(frozen=True)

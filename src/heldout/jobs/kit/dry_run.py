@@ -10,17 +10,13 @@ from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
 from heldout.core.row import Part
 from heldout.core.stats import LEAST_HELD_OUT
-from heldout.jobs.kit.condition import (
-    Target,
-    augmentations_of,
-    augmented_windows,
-    prepare,
-    regularizers_of,
-)
+from heldout.jobs.kit.augmentations import augmentations_of, augmented_windows
 from heldout.jobs.kit.fidelity import check_variants
 from heldout.jobs.kit.find_rate import usual_rate
 from heldout.jobs.kit.metrics import load_metric
 from heldout.jobs.kit.parts import Parts
+from heldout.jobs.kit.prepare import prepare, regularizers_of
+from heldout.jobs.kit.target import Target
 from heldout.jobs.kit.tune import check_grids
 from heldout.lm.nll import context_length
 from heldout.regularizers.distillation import Distillation

@@ -15,8 +15,10 @@ from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.core.segments import WORD
 from heldout.core.stats import ratio_estimate, share_estimate
-from heldout.jobs.kit.condition import Target, augmentations_of, losses_of
+from heldout.jobs.kit.augmentations import augmentations_of
+from heldout.jobs.kit.clean_losses import losses_of
 from heldout.jobs.kit.parts import sample_rows
+from heldout.jobs.kit.target import Target
 from heldout.lm.measuring.embeddings import sentence_embeddings
 from heldout.training.preflight import PreflightCheck
 

@@ -7,7 +7,8 @@ from heldout.core.errors import UserError
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.run import Run
-from heldout.jobs.kit.condition import Target, Texts
+from heldout.jobs.kit.parts import Texts
+from heldout.jobs.kit.target import Target
 from heldout.jobs.kit.trial import try_training
 from heldout.search.learning_rate import Trial, search_learning_rate, start_learning_rate
 from heldout.training.loop import Schedule

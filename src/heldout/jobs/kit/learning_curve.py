@@ -32,9 +32,10 @@ from heldout.core.regularizer import Evaluation
 from heldout.core.results.learning_curve import CurvePoint, Forecast, LearningCurve
 from heldout.core.row import Row
 from heldout.core.run import Run
-from heldout.jobs.kit.condition import Condition, Target, Texts
+from heldout.jobs.kit.condition import Condition
 from heldout.jobs.kit.find_rate import find_learning_rate
-from heldout.jobs.kit.parts import Parts, write_parts
+from heldout.jobs.kit.parts import Parts, Texts, write_parts
+from heldout.jobs.kit.target import Target
 from heldout.lm.load import load_tokenizer
 from heldout.lm.quiet import quiet_libraries
 from heldout.lm.tokenize import tokenize_row

@@ -39,6 +39,15 @@ class Parts:
         return fold.train, fold.held_out
 
 
+@dataclass(frozen=True)
+class Texts:
+    """The rows a condition trains on and is measured on."""
+
+    train: list[Row]
+    validation: list[Row]
+    followed: list[Row]  # training rows whose clean loss is followed
+
+
 def read_parts(source: str, recipe: Recipe) -> Parts:
     """Read and split without leaks; raises UserError, writes nothing."""
     read = read_rows(source, recipe.data.columns, recipe.data.group)

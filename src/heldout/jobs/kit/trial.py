@@ -8,14 +8,11 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Continue, Decision
 from heldout.core.run import Run
-from heldout.jobs.kit.condition import (
-    Target,
-    Texts,
-    losses_of,
-    prepare,
-    regularizers_of,
-    windows_of,
-)
+from heldout.jobs.kit.augmentations import windows_of
+from heldout.jobs.kit.clean_losses import losses_of
+from heldout.jobs.kit.parts import Texts
+from heldout.jobs.kit.prepare import prepare, regularizers_of
+from heldout.jobs.kit.target import Target
 from heldout.training.loop import Schedule, train
 from heldout.training.steps import evaluation_weights
 

@@ -11,8 +11,10 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
 from heldout.core.run import Run
-from heldout.jobs.kit.condition import Target, Texts, regularizers_of
 from heldout.jobs.kit.find_rate import find_learning_rate, usual_rate
+from heldout.jobs.kit.parts import Texts
+from heldout.jobs.kit.prepare import regularizers_of
+from heldout.jobs.kit.target import Target
 from heldout.jobs.kit.trial import try_training
 from heldout.search.coordinate import Point, Tried, search_coordinates
 from heldout.search.recipe_point import value_at, with_values

@@ -196,11 +196,11 @@ def _of_model(
     question, model, from_scratch, data, recipe, measure, folder, progress
 ) -> tuple[_Question, LearningCurve | None]:
     """Parameters of the model, tokens of the data, and the learning curve where it is wanted."""
-    from heldout.jobs.kit.condition import (
-        Target,
-    )  # with torch, which a question in numbers does not need
     from heldout.jobs.kit.learning_curve import learning_curve
     from heldout.jobs.kit.parts import read_parts
+    from heldout.jobs.kit.target import (
+        Target,  # with torch, which a question in numbers does not need
+    )
     from heldout.lm.load import load_tokenizer
     from heldout.lm.quiet import quiet_libraries
     from heldout.lm.tokenize import tokenize_row

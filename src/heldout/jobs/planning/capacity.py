@@ -31,8 +31,8 @@ from heldout.core.recipe import Recipe
 from heldout.core.results.capacity import CapacityResult, Filled, plateaus
 from heldout.core.row import Row
 from heldout.core.stats import difference_of_ratios, ratio_estimate
-from heldout.jobs.kit.condition import training_device
 from heldout.jobs.kit.parts import read_parts
+from heldout.jobs.kit.target import training_device
 from heldout.lm.load import LoadedModel, from_scratch, load_model
 from heldout.lm.nll import context_length, document_losses
 from heldout.lm.quiet import quiet_libraries

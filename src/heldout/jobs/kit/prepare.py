@@ -1,0 +1,75 @@
+"""What a recipe makes of a loaded model: trained weights, LoRA layers, tied ends, regularizers."""
+
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import set_seed
+
+from heldout.core.discovery import build
+from heldout.core.errors import UserError
+from heldout.core.recipe import Recipe
+from heldout.core.regularizer import Regularizer
+from heldout.lm.load import LoadedModel
+
+
+def prepare(loaded: LoadedModel, recipe: Recipe, *, is_scratch: bool = False) -> Any:
+    """The model to train: with LoRA layers or whole, weights tied or untied as the recipe says."""
+    model = loaded.model
+    set_seed(recipe.train.seed)
+    if recipe.model.tie_weights is not None:
+        changed = tie(model, recipe.model.tie_weights)
+        if changed and recipe.model.method == "lora" and not is_scratch:
+            raise UserError(
+                f"model.tie_weights={str(recipe.model.tie_weights).lower()} changes the model, and "
+                "an adapter folder cannot hold that: use model.method=full."
+            )
+    if recipe.model.method == "full" or is_scratch:
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        return model
+    if isinstance(model, PeftModel):
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_("lora_" in name)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise UserError("The adapter has no LoRA weights to go on with: use model.method=full.")
+        return model
+    config = LoraConfig(
+        r=recipe.model.lora_rank,
+        lora_alpha=recipe.model.lora_alpha,
+        target_modules=recipe.model.lora_targets
+        if recipe.model.lora_targets == "all-linear"
+        else [name.strip() for name in recipe.model.lora_targets.split(",")],
+        task_type="CAUSAL_LM",
+        lora_dropout=0.0,
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(f"model.lora_targets={recipe.model.lora_targets!r}: {error}") from None
+
+
+def tie(model: Any, tied: bool) -> bool:
+    """Share the output layer's weights with the input embedding, or give it a copy of its own.
+
+    Returns whether anything changed.
+    """
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    shared = head.weight is embedding.weight
+    if tied and not shared:
+        if head.weight.shape != embedding.weight.shape:
+            raise UserError("model.tie_weights: input and output layers have different shapes.")
+        head.weight = embedding.weight
+    if not tied and shared:
+        head.weight = torch.nn.Parameter(embedding.weight.detach().clone())
+    model.config.tie_word_embeddings = tied
+    if not tied:
+        model._tied_weights_keys = None
+    return tied != shared
+
+
+def regularizers_of(recipe: Recipe) -> list[Regularizer]:
+    """Build the regularizers that the recipe names, in its order."""
+    return [
+        build("regularizer", name, parameters) for name, parameters in recipe.regularizers.items()
+    ]
