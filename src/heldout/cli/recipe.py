@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from heldout.core.errors import UserError
+from heldout.core.files import write_text
 
 
 def recipe(
@@ -24,7 +25,7 @@ def recipe(
     if out is not None:
         if out.exists():
             raise UserError(f"--out {out} exists already: give another name. Nothing was written.")
-        out.write_text(text, encoding="utf-8")
+        write_text(out, text)
     if as_json:
         print(json.dumps({"schema": "heldout.recipe/1", "for": trainer, "text": text}))
     elif out is not None:
