@@ -11,18 +11,34 @@ from dataclasses import dataclass
 import numpy as np
 
 from heldout.scaling.law import Law, coefficient, exponent, power, unpack
-from heldout.scaling.runs import Runs
+from heldout.scaling.runs import Numbers, Runs
 
 SOURCE = "Hoffmann et al. 2022, arXiv 2203.15556"
 COST = "5 parameters from N and D; a certified fit of 240 runs in about 0.1 s"
 
 
-def chinchilla_loss(N, D, E, A, B, alpha, beta):
+def chinchilla_loss(
+    N: Numbers,
+    D: Numbers,
+    E: Numbers,
+    A: Numbers,
+    B: Numbers,
+    alpha: Numbers,
+    beta: Numbers,
+) -> np.ndarray:
     """Loss in nats per token; N parameters, D tokens seen."""
     return E + A * power(np.log(N), -alpha) + B * power(np.log(D), -beta)
 
 
-def chinchilla_gradient(N, D, E, A, B, alpha, beta) -> np.ndarray:
+def chinchilla_gradient(
+    N: Numbers,
+    D: Numbers,
+    E: Numbers,
+    A: Numbers,
+    B: Numbers,
+    alpha: Numbers,
+    beta: Numbers,
+) -> np.ndarray:
     """Derivatives to E, A, B, alpha, beta along a last dimension."""
     log_N, log_D = np.log(N), np.log(D)
     per_A, per_B = power(log_N, -alpha), power(log_D, -beta)
@@ -30,7 +46,9 @@ def chinchilla_gradient(N, D, E, A, B, alpha, beta) -> np.ndarray:
     return np.stack([ones, per_A, per_B, -A * per_A * log_N, -B * per_B * log_D], axis=-1)
 
 
-def compute_optimum(flops, E, A, B, alpha, beta) -> tuple[float, float]:
+def compute_optimum(
+    flops: float, E: float, A: float, B: float, alpha: float, beta: float
+) -> tuple[float, float]:
     """The N and D of the lowest loss at a compute of C = 6 N D."""
     G = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
     N = G * (flops / 6) ** (beta / (alpha + beta))

@@ -9,13 +9,14 @@ without end would reach.
 
 # K members, N scored tokens, G groups, S subsets
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from math import comb, inf
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from heldout.core.measurement import Interval, NotMeasured
 from heldout.core.results.ensemble import Asymptote, FittedLoss
@@ -32,7 +33,7 @@ MAX_SUBSETS = 128  # of one size: all of them up to 9 members
 METHOD = "jackknife over members and over groups, Student t"
 
 
-def mixture_nats(nats_KN) -> np.ndarray:
+def mixture_nats(nats_KN: ArrayLike) -> np.ndarray:
     """Loss (N,) of each token under the mean probability of K members, from theirs (K, N).
 
     -log(mean of exp(-nats)), in nats: the log-sum-exp of -nats minus log K, negated.
@@ -121,7 +122,7 @@ class EnsembleLosses:
 
 
 def ensemble_losses(
-    nats_KN, groups_N, *, max_subsets: int = MAX_SUBSETS, seed: int = 0
+    nats_KN: ArrayLike, groups_N: ArrayLike, *, max_subsets: int = MAX_SUBSETS, seed: int = 0
 ) -> EnsembleLosses:
     """Losses of the ensembles of all subsets of K members, from the members' losses (K, N).
 
@@ -148,7 +149,7 @@ def ensemble_losses(
     return EnsembleLosses(subsets, nats_SG, group_sums(np.ones(len(index_N)), index_N))
 
 
-def law_weights(sizes, size: float) -> np.ndarray:
+def law_weights(sizes: ArrayLike, size: float) -> np.ndarray:
     """Weights of the losses at ``sizes`` whose sum is the fitted L_inf + A / ``size``."""
     inverse = 1 / np.asarray(sizes, dtype=np.float64)
     from_mean = inverse - inverse.mean()
@@ -200,7 +201,9 @@ def asymptote(losses: EnsembleLosses, *, level: float = 0.95) -> Asymptote | Not
     )
 
 
-def _resampled(losses: EnsembleLosses, weights_of, level: float) -> tuple[float, float, float]:
+def _resampled(
+    losses: EnsembleLosses, weights_of: Callable[[int], np.ndarray], level: float
+) -> tuple[float, float, float]:
     """A weighted sum of the losses of all sizes, and its interval over members and groups.
 
     The variances over groups, given the members, and over members, given the groups, are added:
@@ -230,7 +233,7 @@ def _resampled(losses: EnsembleLosses, weights_of, level: float) -> tuple[float,
     return float(value), float(value - reach), float(value + reach)
 
 
-def _subsets(num_members: int, most: int, rng) -> Iterator[tuple[int, ...]]:
+def _subsets(num_members: int, most: int, rng: np.random.Generator) -> Iterator[tuple[int, ...]]:
     """All subsets size by size, or a balanced draw of those of one size."""
     for size in range(1, num_members + 1):
         if comb(num_members, size) <= max(most, num_members):

@@ -148,7 +148,7 @@ def scan(
     values = _project(law, runs, values, held or {})
     score = objective(law, runs, values, max(delta, 0.01))
     nonlinear = [i for i, each in enumerate(law.PARAMETERS) if each.scan]
-    place = _unit(law, runs, values)[:, nonlinear]
+    place = _unit_cube(law, runs, values)[:, nonlinear]
     order = np.argsort(score)
     chosen: list[int] = []
     # Apart from one another, so that their agreement says something.
@@ -202,7 +202,8 @@ def _scan_points(law: Law, runs: Runs, held: Mapping[str, float]) -> np.ndarray:
     return values
 
 
-def _unit(law: Law, runs: Runs, values: np.ndarray) -> np.ndarray:
+def _unit_cube(law: Law, runs: Runs, values: np.ndarray) -> np.ndarray:
+    """Parameters (S, P) as places in the box of the scan, 0 to 1 each."""
     low, high = _scan_box(law, runs)
     span = np.where(high > low, high - low, 1.0)
     ratio = np.log(np.where(high > low, high / low, np.e))

@@ -30,13 +30,19 @@ class Minimum:
     num_steps: int
 
 
-def huber(residual, delta: float):
+def huber(residual: np.ndarray, delta: float) -> np.ndarray:
     """Quadratic up to ``delta``, linear beyond."""
     size = np.abs(residual)
     return np.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta))
 
 
-def objective(law: Law, runs: Runs, values, delta: float = DELTA, weights=None) -> np.ndarray:
+def objective(
+    law: Law,
+    runs: Runs,
+    values: np.ndarray,
+    delta: float = DELTA,
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
     """Sum over runs of Huber(log predicted - log observed), (...)."""
     terms = huber(_log_loss(law.loss(runs, values)) - np.log(runs.loss), delta)
     return (terms if weights is None else weights * terms).sum(axis=-1)
@@ -93,7 +99,16 @@ def minimize(
     )
 
 
-def _minimize(law, runs, starts, delta, weights, held, max_steps, tolerance) -> Minimum:
+def _minimize(
+    law: Law,
+    runs: Runs,
+    starts: np.ndarray,
+    delta: float,
+    weights: np.ndarray | None,
+    held: np.ndarray | None,
+    max_steps: int,
+    tolerance: float,
+) -> Minimum:
     low = coordinates(law, np.array([parameter.low for parameter in law.PARAMETERS]))
     high = coordinates(law, np.array([parameter.high for parameter in law.PARAMETERS]))
     z = np.clip(coordinates(law, starts), low, high)
@@ -101,7 +116,7 @@ def _minimize(law, runs, starts, delta, weights, held, max_steps, tolerance) -> 
     held = np.zeros(z.shape, bool) if held is None else held
     target = np.log(runs.loss)
 
-    def terms(z, weights):
+    def terms(z: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         residual = _log_loss(law.loss(runs, from_coordinates(law, z))) - target
         return residual, (weights * huber(residual, delta)).sum(-1)
 
@@ -143,7 +158,9 @@ def _minimize(law, runs, starts, delta, weights, held, max_steps, tolerance) -> 
     return Minimum(from_coordinates(law, z), value, norm, steps)
 
 
-def _derivatives(law, runs, z, residual, weights, delta):
+def _derivatives(
+    law: Law, runs: Runs, z: np.ndarray, residual: np.ndarray, weights: np.ndarray, delta: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradient (S, P), Hessian (S, P, P), and the Hessian of the quadratic above (S, P, P)."""
     jacobian = _log_gradient(law, runs, z)
     slope = weights * np.clip(residual, -delta, delta)
@@ -169,7 +186,7 @@ def _derivatives(law, runs, z, residual, weights, delta):
     return gradient, hessian, above
 
 
-def _log_gradient(law, runs, z) -> np.ndarray:
+def _log_gradient(law: Law, runs: Runs, z: np.ndarray) -> np.ndarray:
     """Derivative of the log loss to the coordinates, (S, n, P)."""
     values = from_coordinates(law, z)
     loss, gradient = law.loss_and_gradient(runs, values)
@@ -178,12 +195,12 @@ def _log_gradient(law, runs, z) -> np.ndarray:
     return gradient * scale[:, None, :] / np.maximum(loss, 1e-30)[..., None]
 
 
-def _log_loss(loss) -> np.ndarray:
+def _log_loss(loss: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         return np.log(np.clip(np.nan_to_num(loss, nan=np.exp(HUGE)), 1e-30, np.exp(HUGE)))
 
 
-def _solve(matrix, gradient) -> np.ndarray:
+def _solve(matrix: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     """Solutions of S small systems; of least squares where one is singular."""
     try:
         step = np.linalg.solve(matrix, gradient[..., None])[..., 0]

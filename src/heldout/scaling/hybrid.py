@@ -9,41 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heldout.scaling.law import Law, Parameter, coefficient, exponent, unpack
-from heldout.scaling.lovelace import lovelace_gradient, lovelace_loss
-from heldout.scaling.practical import (
-    GPT2_UNIFORM_LOSS,
-    check_uniform_loss,
-    saturated,
-    saturated_gradient,
-    saturated_target,
-)
+from heldout.scaling.law import Parameter, coefficient, exponent
+from heldout.scaling.lovelace import LovelaceParameters, lovelace_gradient, lovelace_loss
 from heldout.scaling.runs import Runs
+from heldout.scaling.saturating import SaturatingLaw
 
 SOURCE = "heldout, from arXiv 2605.01640 and arXiv 2605.09189"
 COST = "8 parameters from N, D and U, and the loss of a uniform guess"
 
 
-def hybrid_excess(N, D, U, a, b, P, alpha, beta, delta, kappa):
-    """h, the excess before it saturates."""
-    return lovelace_loss(N, D, U, 0.0, a, b, P, alpha, beta, delta, kappa)
-
-
-def hybrid_excess_gradient(N, D, U, a, b, P, alpha, beta, delta, kappa) -> np.ndarray:
-    """Derivatives of h to a, b, P, alpha, beta, delta, kappa along a last dimension."""
-    return lovelace_gradient(N, D, U, 0.0, a, b, P, alpha, beta, delta, kappa)[..., 1:]
-
-
-def hybrid_loss(N, D, U, uniform_loss, E, a, b, P, alpha, beta, delta, kappa):
-    """Loss in the unit of ``uniform_loss``; N parameters, D tokens seen, U of them unique."""
-    return saturated(hybrid_excess(N, D, U, a, b, P, alpha, beta, delta, kappa), E, uniform_loss)
-
-
 @dataclass(frozen=True)
-class Hybrid(Law):
+class Hybrid(SaturatingLaw):
     """L = E + (L0 - E) h / (1 + h), h = a / N^alpha + b / D^beta + P R^delta (N/U)^kappa."""
-
-    uniform_loss: float = GPT2_UNIFORM_LOSS
 
     PARAMETERS = (
         Parameter("E", "loss", "the floor", 1e-6, 1e3, (0.3, 0.97)),
@@ -60,19 +37,9 @@ class Hybrid(Law):
     SHOWS_OVERFITTING = True
     RISES_WITH_EPOCHS = True
 
-    def __post_init__(self) -> None:
-        check_uniform_loss("Hybrid", self.uniform_loss)
+    def excess(self, runs: Runs, *parameters: np.ndarray) -> np.ndarray:
+        return lovelace_loss(runs.N, runs.D, runs.U, LovelaceParameters(0.0, *parameters))
 
-    def loss(self, runs: Runs, values: np.ndarray) -> np.ndarray:
-        return hybrid_loss(runs.N, runs.D, runs.U, self.uniform_loss, *unpack(values))
-
-    def gradient(self, runs: Runs, values: np.ndarray) -> np.ndarray:
-        E, *rest = unpack(values)
-        h = hybrid_excess(runs.N, runs.D, runs.U, *rest)
-        per = hybrid_excess_gradient(runs.N, runs.D, runs.U, *rest)
-        return saturated_gradient(h, per, E, self.uniform_loss)
-
-    def linear_form(self, runs, values):
-        E, *rest = unpack(values)
-        basis = hybrid_excess_gradient(runs.N, runs.D, runs.U, *rest)[..., :3]
-        return basis, *saturated_target(runs.loss, E, self.uniform_loss)
+    def excess_gradient(self, runs: Runs, *parameters: np.ndarray) -> np.ndarray:
+        at = LovelaceParameters(0.0, *parameters)
+        return lovelace_gradient(runs.N, runs.D, runs.U, at)[..., 1:]

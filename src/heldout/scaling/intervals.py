@@ -10,6 +10,7 @@ import numpy as np
 from heldout.core.stats import student_t_quantile
 from heldout.scaling.fit import Fit
 from heldout.scaling.huber import coordinates, from_coordinates, minimize
+from heldout.scaling.law import Law
 
 LEVEL = 0.95
 NUM_RESAMPLES = 1000
@@ -115,7 +116,7 @@ def profile(fit: Fit, level: float = LEVEL) -> dict[str, Range]:
     }
 
 
-def _relative(law) -> np.ndarray:
+def _relative(law: Law) -> np.ndarray:
     return np.array([parameter.relative for parameter in law.PARAMETERS])
 
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from heldout.core.errors import UserError, did_you_mean
-from heldout.scaling.runs import Runs
+from heldout.scaling.runs import Numbers, Runs
 
 HUGE = 80.0  # exponents of e are kept below this: a start far off must not overflow
 
@@ -117,7 +117,7 @@ def unpack(values: np.ndarray) -> list[np.ndarray]:
     return [values[..., index, None] for index in range(values.shape[-1])]
 
 
-def power(log_base, exponent) -> np.ndarray:
+def power(log_base: Numbers, exponent: Numbers) -> np.ndarray:
     """``base ** exponent`` from the logarithm of the base, which may be -inf; never overflows."""
     with np.errstate(invalid="ignore"):
         product = exponent * log_base

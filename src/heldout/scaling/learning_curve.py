@@ -9,6 +9,7 @@ is known only where the runs come near it, so a forecast far beyond them has a w
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from heldout.scaling.fit import Fit, fit
 from heldout.scaling.law import Law, coefficient, exponent, power, unpack
@@ -42,14 +43,14 @@ class LearningCurveLaw(Law):
         return np.stack([np.ones_like(per_B), per_B, -B * per_B * log_D], axis=-1)
 
 
-def fit_curve(D, loss) -> Fit:
+def fit_curve(D: ArrayLike, loss: ArrayLike) -> Fit:
     """The curve through runs of ``D`` tokens with these losses, each (n,); four runs at least."""
     D = np.asarray(D, np.float64)
     runs = Runs.of(np.ones_like(D), D, loss)
     return fit(LearningCurveLaw(), runs, delta=DELTA, num_starts=NUM_STARTS)
 
 
-def refit_curve(D, losses: np.ndarray) -> np.ndarray:
+def refit_curve(D: ArrayLike, losses: np.ndarray) -> np.ndarray:
     """Parameters (R, 3) of the curves through resampled losses (R, n); 1,000 take some 0.1 s.
 
     For every exponent of a grid, E and B by least squares of the relative error, neither below

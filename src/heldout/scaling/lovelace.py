@@ -7,23 +7,41 @@ one recipe at a time.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from heldout.scaling.chinchilla import chinchilla_gradient, chinchilla_loss
 from heldout.scaling.law import Law, coefficient, exponent, power, unpack
-from heldout.scaling.runs import Runs, log_repetitions
+from heldout.scaling.runs import Numbers, Runs, log_repetitions
 
 SOURCE = "Lovelace et al. 2026, arXiv 2605.01640"
 COST = "8 parameters from N, D and U; runs of several epochs are needed"
 
 
-def repetition_penalty(N, D, U, P, delta, kappa):
+class LovelaceParameters(NamedTuple):
+    """In the order of ``Lovelace.PARAMETERS``; numbers, or arrays that broadcast over runs."""
+
+    E: Numbers
+    A: Numbers
+    B: Numbers
+    P: Numbers
+    alpha: Numbers
+    beta: Numbers
+    delta: Numbers
+    kappa: Numbers
+
+
+def repetition_penalty(
+    N: Numbers, D: Numbers, U: Numbers, P: Numbers, delta: Numbers, kappa: Numbers
+) -> np.ndarray:
     """P R^delta (N/U)^kappa; zero without repetition."""
     return P * power(log_repetitions(D, U), delta) * power(np.log(N) - np.log(U), kappa)
 
 
-def repetition_gradient(N, D, U, P, delta, kappa) -> np.ndarray:
+def repetition_gradient(
+    N: Numbers, D: Numbers, U: Numbers, P: Numbers, delta: Numbers, kappa: Numbers
+) -> np.ndarray:
     """Derivatives of the penalty to P, delta, kappa along a last dimension."""
     log_R, log_load = log_repetitions(D, U), np.log(N) - np.log(U)
     per_P = power(log_R, delta) * power(log_load, kappa)
@@ -31,15 +49,18 @@ def repetition_gradient(N, D, U, P, delta, kappa) -> np.ndarray:
     return np.stack([per_P, P * per_P * finite_log_R, P * per_P * log_load], axis=-1)
 
 
-def lovelace_loss(N, D, U, E, A, B, P, alpha, beta, delta, kappa):
+def lovelace_loss(N: Numbers, D: Numbers, U: Numbers, parameters: LovelaceParameters) -> np.ndarray:
     """Loss in nats per token; N parameters, D tokens seen, U of them unique."""
-    return chinchilla_loss(N, D, E, A, B, alpha, beta) + repetition_penalty(
-        N, D, U, P, delta, kappa
-    )
+    E, A, B, P, alpha, beta, delta, kappa = parameters
+    penalty = repetition_penalty(N, D, U, P, delta, kappa)
+    return chinchilla_loss(N, D, E, A, B, alpha, beta) + penalty
 
 
-def lovelace_gradient(N, D, U, E, A, B, P, alpha, beta, delta, kappa) -> np.ndarray:
+def lovelace_gradient(
+    N: Numbers, D: Numbers, U: Numbers, parameters: LovelaceParameters
+) -> np.ndarray:
     """Derivatives to E, A, B, P, alpha, beta, delta, kappa along a last dimension."""
+    E, A, B, P, alpha, beta, delta, kappa = parameters
     first = chinchilla_gradient(N, D, E, A, B, alpha, beta)
     second = repetition_gradient(N, D, U, P, delta, kappa)
     return np.concatenate(
@@ -67,7 +88,7 @@ class Lovelace(Law):
     RISES_WITH_EPOCHS = True
 
     def loss(self, runs: Runs, values: np.ndarray) -> np.ndarray:
-        return lovelace_loss(runs.N, runs.D, runs.U, *unpack(values))
+        return lovelace_loss(runs.N, runs.D, runs.U, LovelaceParameters(*unpack(values)))
 
     def gradient(self, runs: Runs, values: np.ndarray) -> np.ndarray:
-        return lovelace_gradient(runs.N, runs.D, runs.U, *unpack(values))
+        return lovelace_gradient(runs.N, runs.D, runs.U, LovelaceParameters(*unpack(values)))

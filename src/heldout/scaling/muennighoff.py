@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heldout.scaling.law import HUGE, Law, Parameter, coefficient, exponent, power, unpack
-from heldout.scaling.runs import Runs
+from heldout.scaling.runs import Numbers, Runs
 
 SOURCE = "Muennighoff et al. 2023, arXiv 2305.16264"
 COST = "7 parameters from N, D and U; runs of several epochs are needed"
@@ -29,19 +29,32 @@ PUBLISHED = {
 }
 
 
-def worth(unique, repetitions, half_life):
+def worth(unique: Numbers, repetitions: Numbers, half_life: Numbers) -> np.ndarray:
     """Unique units plus what their repetitions are worth: U + U R* (1 - exp(-R / R*))."""
     return unique + unique * half_life * -np.expm1(-repetitions / half_life)
 
 
-def log_usable_parameters(U, A, B, alpha, beta):
+def log_usable_parameters(
+    U: Numbers, A: Numbers, B: Numbers, alpha: Numbers, beta: Numbers
+) -> np.ndarray:
     """Logarithm of the N that is compute-optimal for U tokens: (U G)^(beta/alpha) G."""
     log_G = np.log(alpha * A / (beta * B)) / (alpha + beta)
     # Kept from underflow: a step of a search far off must not divide by zero.
     return np.maximum((beta / alpha) * (np.log(U) + log_G) + log_G, -HUGE)
 
 
-def muennighoff_loss(N, D, U, E, A, B, alpha, beta, R_D, R_N):
+def muennighoff_loss(
+    N: Numbers,
+    D: Numbers,
+    U: Numbers,
+    E: Numbers,
+    A: Numbers,
+    B: Numbers,
+    alpha: Numbers,
+    beta: Numbers,
+    R_D: Numbers,
+    R_N: Numbers,
+) -> np.ndarray:
     """Loss in nats per token; N parameters, D tokens seen, U of them unique."""
     U_N = np.exp(np.minimum(np.log(N), log_usable_parameters(U, A, B, alpha, beta)))
     D_worth = worth(U, np.maximum(D / U - 1, 0), R_D)
@@ -49,7 +62,18 @@ def muennighoff_loss(N, D, U, E, A, B, alpha, beta, R_D, R_N):
     return E + A * power(np.log(N_worth), -alpha) + B * power(np.log(D_worth), -beta)
 
 
-def muennighoff_gradient(N, D, U, E, A, B, alpha, beta, R_D, R_N) -> np.ndarray:
+def muennighoff_gradient(
+    N: Numbers,
+    D: Numbers,
+    U: Numbers,
+    E: Numbers,
+    A: Numbers,
+    B: Numbers,
+    alpha: Numbers,
+    beta: Numbers,
+    R_D: Numbers,
+    R_N: Numbers,
+) -> np.ndarray:
     """Derivatives to E, A, B, alpha, beta, R_D, R_N along a last dimension."""
     total = alpha + beta
     log_G = np.log(alpha * A / (beta * B)) / total
@@ -104,7 +128,9 @@ class Muennighoff(Law):
     def gradient(self, runs: Runs, values: np.ndarray) -> np.ndarray:
         return muennighoff_gradient(runs.N, runs.D, runs.U, *unpack(values))
 
-    def linear_form(self, runs, values):
+    def linear_form(
+        self, runs: Runs, values: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """With U_N from the coefficients of the pass before; all parameters count in the first."""
         _, A, B, alpha, beta, R_D, R_N = unpack(values)
         U_N = np.exp(np.minimum(np.log(runs.N), log_usable_parameters(runs.U, A, B, alpha, beta)))

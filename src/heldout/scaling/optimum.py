@@ -10,9 +10,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from heldout.scaling.law import Law
-from heldout.scaling.runs import Runs, points
+from heldout.scaling.runs import Numbers, Runs, points
 
 FLOPS_PER_TOKEN = 6  # and parameter, forward and backward
 N_ENDS = (1e3, 1e14)
@@ -28,12 +29,12 @@ class Limits:
     flops: float = math.inf
     most_epochs: float = 1.0
 
-    def most_tokens(self, N):
+    def most_tokens(self, N: Numbers) -> np.ndarray:
         """The longest training of N parameters, in tokens seen."""
         return np.minimum(self.most_epochs * self.U, self.flops / (FLOPS_PER_TOKEN * N))
 
 
-def trained(N, D, U: float) -> Runs:
+def trained(N: ArrayLike, D: ArrayLike, U: float) -> Runs:
     """Trainings of D tokens out of U: those shorter than an epoch have seen D unique tokens."""
     N, D = np.broadcast_arrays(np.asarray(N, np.float64), np.asarray(D, np.float64))
     return points(N, D, np.minimum(D, U))

@@ -11,19 +11,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from heldout.scaling.law import Law, Parameter, coefficient, power, unpack
-from heldout.scaling.runs import Runs
+from heldout.scaling.runs import Numbers, Runs
 
 SOURCE = "Gadre et al. 2024, arXiv 2403.08540"
 COST = "4 parameters from N and D"
 
 
-def over_training_loss(N, D, E, a, b, eta):
+def over_training_loss(
+    N: Numbers, D: Numbers, E: Numbers, a: Numbers, b: Numbers, eta: Numbers
+) -> np.ndarray:
     """Loss in nats per token; N parameters, D tokens seen."""
     log_C, log_M = np.log(6.0) + np.log(N) + np.log(D), np.log(D) - np.log(N)
     return E + a * power(log_M - log_C, eta) + b * power(-log_M - log_C, eta)
 
 
-def over_training_gradient(N, D, E, a, b, eta) -> np.ndarray:
+def over_training_gradient(
+    N: Numbers, D: Numbers, E: Numbers, a: Numbers, b: Numbers, eta: Numbers
+) -> np.ndarray:
     """Derivatives to E, a, b, eta along a last dimension."""
     log_C, log_M = np.log(6.0) + np.log(N) + np.log(D), np.log(D) - np.log(N)
     per_a, per_b = power(log_M - log_C, eta), power(-log_M - log_C, eta)

@@ -9,42 +9,43 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heldout.core.errors import UserError
-from heldout.scaling.law import Law, Parameter, coefficient, exponent, power, unpack
-from heldout.scaling.runs import Runs
+from heldout.scaling.law import Parameter, coefficient, exponent, power
+from heldout.scaling.runs import Numbers, Runs
+from heldout.scaling.saturating import SaturatingLaw
 
 SOURCE = "Practical scaling law 2026, arXiv 2605.09189"
 COST = "8 parameters from N, D and U, and the loss of a uniform guess"
 
-GPT2_UNIFORM_LOSS = float(np.log(50_257))
 
-
-def saturated(h, E, uniform_loss):
-    """E + (L0 - E) h / (1 + h)."""
-    return E + (uniform_loss - E) * (h / (1 + h))
-
-
-def saturated_gradient(h, per_parameter, E, uniform_loss) -> np.ndarray:
-    """Derivatives to E and to the parameters of h, from h and its derivatives (..., n, P - 1)."""
-    per_h = (uniform_loss - E) / (1 + h) ** 2
-    per_E = np.broadcast_to(1 / (1 + h), per_h.shape)
-    return np.concatenate([per_E[..., None], per_h[..., None] * per_parameter], axis=-1)
-
-
-def saturated_target(loss, E, uniform_loss) -> tuple[np.ndarray, np.ndarray]:
-    """The h that gives a loss, and the weight that makes its error one of the log loss."""
-    share = np.clip((loss - E) / (uniform_loss - E), 1e-3, 0.98)
-    h = share / (1 - share)
-    return h, (uniform_loss - E) / (1 + h) ** 2 / loss
-
-
-def practical_excess(N, D, U, a, b, c, alpha, beta, gamma, delta):
+def practical_excess(
+    N: Numbers,
+    D: Numbers,
+    U: Numbers,
+    a: Numbers,
+    b: Numbers,
+    c: Numbers,
+    alpha: Numbers,
+    beta: Numbers,
+    gamma: Numbers,
+    delta: Numbers,
+) -> np.ndarray:
     """h, the excess before it saturates."""
     load = power(np.log(N), gamma) * power(np.log(U), -delta)
     return a * power(np.log(N), -alpha) + b * power(np.log(D), -beta) + c * load
 
 
-def practical_excess_gradient(N, D, U, a, b, c, alpha, beta, gamma, delta) -> np.ndarray:
+def practical_excess_gradient(
+    N: Numbers,
+    D: Numbers,
+    U: Numbers,
+    a: Numbers,
+    b: Numbers,
+    c: Numbers,
+    alpha: Numbers,
+    beta: Numbers,
+    gamma: Numbers,
+    delta: Numbers,
+) -> np.ndarray:
     """Derivatives of h to a, b, c, alpha, beta, gamma, delta along a last dimension."""
     log_N, log_D, log_U = np.log(N), np.log(D), np.log(U)
     per_a, per_b = power(log_N, -alpha), power(log_D, -beta)
@@ -63,16 +64,9 @@ def practical_excess_gradient(N, D, U, a, b, c, alpha, beta, gamma, delta) -> np
     )
 
 
-def practical_loss(N, D, U, uniform_loss, E, a, b, c, alpha, beta, gamma, delta):
-    """Loss in the unit of ``uniform_loss``; N parameters, D tokens seen, U of them unique."""
-    return saturated(practical_excess(N, D, U, a, b, c, alpha, beta, gamma, delta), E, uniform_loss)
-
-
 @dataclass(frozen=True)
-class Practical(Law):
+class Practical(SaturatingLaw):
     """L = E + (L0 - E) h / (1 + h), h = a / N^alpha + b / D^beta + c N^gamma / U^delta."""
-
-    uniform_loss: float = GPT2_UNIFORM_LOSS
 
     PARAMETERS = (
         Parameter("E", "loss", "the floor", 1e-6, 1e3, (0.3, 0.97)),
@@ -88,27 +82,8 @@ class Practical(Law):
     KNOWS_REPETITION = True
     SHOWS_OVERFITTING = True
 
-    def __post_init__(self) -> None:
-        check_uniform_loss("Practical", self.uniform_loss)
+    def excess(self, runs: Runs, *parameters: np.ndarray) -> np.ndarray:
+        return practical_excess(runs.N, runs.D, runs.U, *parameters)
 
-    def loss(self, runs: Runs, values: np.ndarray) -> np.ndarray:
-        return practical_loss(runs.N, runs.D, runs.U, self.uniform_loss, *unpack(values))
-
-    def gradient(self, runs: Runs, values: np.ndarray) -> np.ndarray:
-        E, *rest = unpack(values)
-        h = practical_excess(runs.N, runs.D, runs.U, *rest)
-        per = practical_excess_gradient(runs.N, runs.D, runs.U, *rest)
-        return saturated_gradient(h, per, E, self.uniform_loss)
-
-    def linear_form(self, runs, values):
-        E, *rest = unpack(values)
-        basis = practical_excess_gradient(runs.N, runs.D, runs.U, *rest)[..., :3]
-        return basis, *saturated_target(runs.loss, E, self.uniform_loss)
-
-
-def check_uniform_loss(law: str, uniform_loss: float) -> None:
-    if not uniform_loss > 0:
-        raise UserError(
-            f"{law}(uniform_loss=...) must be positive, the loss of a uniform guess over the "
-            f"vocabulary, got {uniform_loss}."
-        )
+    def excess_gradient(self, runs: Runs, *parameters: np.ndarray) -> np.ndarray:
+        return practical_excess_gradient(runs.N, runs.D, runs.U, *parameters)

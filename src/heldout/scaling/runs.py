@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from heldout.core.errors import UserError
+
+Numbers = float | np.ndarray  # one, or an array that broadcasts with others
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,23 @@ class Runs:
             object.__setattr__(self, "groups", np.asarray(self.groups))
 
     @classmethod
-    def of(cls, N, D, loss, U=None, groups=None) -> "Runs":
+    def of(
+        cls,
+        N: ArrayLike,
+        D: ArrayLike,
+        loss: ArrayLike,
+        U: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> "Runs":
         """Unique tokens default to the tokens seen: one epoch."""
-        return cls(N, D, D if U is None else U, loss, groups)
+        unique = D if U is None else U
+        named = None if groups is None else np.asarray(groups)
+        return cls(np.asarray(N), np.asarray(D), np.asarray(unique), np.asarray(loss), named)
 
     def __len__(self) -> int:
         return len(self.loss)
 
-    def __getitem__(self, which) -> "Runs":
+    def __getitem__(self, which: np.ndarray) -> "Runs":
         """A part of the runs, by mask or by positions."""
         groups = None if self.groups is None else self.groups[which]
         return Runs(self.N[which], self.D[which], self.U[which], self.loss[which], groups)
@@ -62,7 +74,7 @@ class Runs:
         return bool((self.epochs > 1.01).any())
 
 
-def points(N, D, U=None) -> Runs:
+def points(N: ArrayLike, D: ArrayLike, U: ArrayLike | None = None) -> Runs:
     """Where a law shall be evaluated; the losses are placeholders."""
     N, D = np.broadcast_arrays(np.asarray(N, np.float64), np.asarray(D, np.float64))
     return Runs.of(N, D, np.ones_like(N), None if U is None else np.broadcast_to(U, N.shape))
@@ -75,7 +87,7 @@ def concatenate(parts: Sequence[Runs]) -> Runs:
     )
 
 
-def log_repetitions(D, U) -> np.ndarray:
+def log_repetitions(D: Numbers, U: Numbers) -> np.ndarray:
     """Logarithm of max(D/U - 1, 0), minus infinity where nothing was repeated."""
     repetitions = np.maximum(np.asarray(D) / np.asarray(U) - 1, 0.0)
     with np.errstate(divide="ignore"):

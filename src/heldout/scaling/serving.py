@@ -70,7 +70,7 @@ def shortest_training(
     lengths_t = np.geomspace(min(1.0, most / 2), most, 121)
     log_low, log_high = np.log(lengths_t[:-1]), np.log(lengths_t[1:])
 
-    def reaches(D) -> np.ndarray:
+    def reaches(D: np.ndarray) -> np.ndarray:
         shape = np.broadcast_shapes(N.shape, D.shape)
         runs = trained(
             np.broadcast_to(N, shape).ravel(), np.broadcast_to(D, shape).ravel(), limits.U

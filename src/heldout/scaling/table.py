@@ -59,6 +59,7 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "tokenizer": ("tokenizer", "tokeniser", "vocab", "vocabulary"),
 }
 ROLES = ("N", *KNOWN)
+_Line = tuple[int, dict[str, str]]  # a row with its line number
 
 
 @dataclass(frozen=True)
@@ -90,63 +91,72 @@ def read_runs(
     _one_of("--parameters", counted, COUNTS)
     _one_of("--loss-unit", loss_unit, LOSS_UNITS)
     header, rows = _rows(path)
-    for condition in where:
-        name, _, value = condition.partition("=")
-        name = name.strip()
-        if name not in header:
-            raise UserError(f"--where {condition}: no column {name!r}{did_you_mean(name, header)}")
-        rows = [(line, row) for line, row in rows if row[name].strip() == value.strip()]
+    rows = _kept_rows(header, rows, where)
     if not rows:
         raise UserError(f"{path} has no runs{' that --where keeps' if where else ''}.")
     mapped = _mapping(header, columns, counted)
-    factors = {role: factor for role, (_, factor) in mapped.items()}
     names = {role: name for role, (name, _) in mapped.items()}
-
-    notes = []
-    unit = loss_unit or (BITS_PER_BYTE if _says_bits(names["loss"]) else NATS)
-    numbers = {
-        role: _numbers(path, rows, names[role], factors[role], role)
+    numbers: dict[str, np.ndarray] = {
+        role: _numbers(path, rows, *mapped[role], role)
         for role in ("N", "D", "U", "epochs", "C", "loss")
-        if role in names
+        if role in mapped
     }
-    N = numbers["N"]
-    D = numbers["D"] if "D" in numbers else numbers["C"] / (6 * N)
-    if "D" not in numbers:
-        notes.append(f"Tokens were taken from compute, D = C / (6 N), column {names['C']!r}.")
-    if "U" in numbers:
-        U = numbers["U"]
-    elif "epochs" in numbers:
-        U = D / np.maximum(numbers["epochs"], 1)
-        notes.append("Unique tokens were taken as tokens over epochs.")
-    else:
-        U = D
-        notes.append("No column of unique tokens or epochs: every token counts as new.")
-    if (unit == NATS) and "tokenizer" in names:
-        kinds = sorted({row[names["tokenizer"]].strip() for _, row in rows})
-        if len(kinds) > 1:
-            raise UserError(
-                f"{path}: nats per token of {len(kinds)} tokenizers ({', '.join(kinds[:3])}) "
-                "cannot be compared. Give bits per byte, or keep one with "
-                f"--where {names['tokenizer']}={kinds[0]}."
-            )
-    groups = None
-    if "group" in names:
-        labels = np.array([row[names["group"]] for _, row in rows])
-        if np.unique(labels).size < len(labels):
-            groups = labels
-            notes.append(
-                f"{np.unique(labels).size} runs by {names['group']!r} give {len(labels)} points: "
-                "whole runs are resampled."
-            )
+    notes: list[str] = []
+    D = _tokens_seen(numbers, names, notes)
+    U = _unique_tokens(numbers, D, notes)
+    unit = loss_unit or (BITS_PER_BYTE if _says_bits(names["loss"]) else NATS)
+    if unit == NATS and "tokenizer" in names:
+        _refuse_several_tokenizers(path, rows, names["tokenizer"])
+    groups = _groups(rows, names["group"], notes) if "group" in names else None
     counted = counted or _says_counted(names["N"])
     if not counted:
         notes.append(
             f"It is not said whether N, column {names['N']!r}, counts embeddings; the best tokens "
             "per parameter depend on it. Say --parameters total or --parameters non-embedding."
         )
-    return RunTable(
-        str(path), Runs(N, D, U, numbers["loss"], groups), names, counted, unit, tuple(notes)
+    runs = Runs(numbers["N"], D, U, numbers["loss"], groups)
+    return RunTable(str(path), runs, names, counted, unit, tuple(notes))
+
+
+def _tokens_seen(
+    numbers: dict[str, np.ndarray], names: dict[str, str], notes: list[str]
+) -> np.ndarray:
+    if "D" in numbers:
+        return numbers["D"]
+    notes.append(f"Tokens were taken from compute, D = C / (6 N), column {names['C']!r}.")
+    return numbers["C"] / (6 * numbers["N"])
+
+
+def _unique_tokens(numbers: dict[str, np.ndarray], D: np.ndarray, notes: list[str]) -> np.ndarray:
+    if "U" in numbers:
+        return numbers["U"]
+    if "epochs" in numbers:
+        notes.append("Unique tokens were taken as tokens over epochs.")
+        return D / np.maximum(numbers["epochs"], 1)
+    notes.append("No column of unique tokens or epochs: every token counts as new.")
+    return D
+
+
+def _groups(rows: Sequence[_Line], name: str, notes: list[str]) -> np.ndarray | None:
+    """What is resampled as a whole, where a run has several rows."""
+    labels = np.array([row[name] for _, row in rows])
+    num_runs = np.unique(labels).size
+    if num_runs == len(labels):
+        return None
+    notes.append(
+        f"{num_runs} runs by {name!r} give {len(labels)} points: whole runs are resampled."
     )
+    return labels
+
+
+def _refuse_several_tokenizers(path: Path, rows: Sequence[_Line], name: str) -> None:
+    kinds = sorted({row[name].strip() for _, row in rows})
+    if len(kinds) > 1:
+        raise UserError(
+            f"{path}: nats per token of {len(kinds)} tokenizers ({', '.join(kinds[:3])}) "
+            "cannot be compared. Give bits per byte, or keep one with "
+            f"--where {name}={kinds[0]}."
+        )
 
 
 def _one_of(option: str, value: str, known: Sequence[str]) -> None:
@@ -154,8 +164,8 @@ def _one_of(option: str, value: str, known: Sequence[str]) -> None:
         raise UserError(f"{option} must be one of {', '.join(known)}, got {value!r}.")
 
 
-def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Column names and, with their line numbers, the rows."""
+def _rows(path: Path) -> tuple[list[str], list[_Line]]:
+    """Column names and the rows."""
     if not path.is_file():
         raise UserError(f"There is no file {path}: give a CSV file with one run a line.")
     try:
@@ -171,27 +181,21 @@ def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     return header, rows
 
 
+def _kept_rows(header: list[str], rows: list[_Line], where: Sequence[str]) -> list[_Line]:
+    for condition in where:
+        name, _, value = condition.partition("=")
+        name = name.strip()
+        if name not in header:
+            raise UserError(f"--where {condition}: no column {name!r}{did_you_mean(name, header)}")
+        rows = [(line, row) for line, row in rows if row[name].strip() == value.strip()]
+    return rows
+
+
 def _mapping(
     header: list[str], columns: Sequence[str], counted: str
 ) -> dict[str, tuple[str, float]]:
-    """Column and factor of each role."""
-    mapped: dict[str, tuple[str, float]] = {}
-    for entry in columns:
-        role, equals, rest = entry.partition("=")
-        role = role.strip()
-        if not equals or role not in ROLES:
-            raise UserError(
-                f"--column must be ROLE=COLUMN with a role of {', '.join(ROLES)}, got {entry!r}."
-            )
-        name, factor = rest.strip(), 1.0
-        if name not in header and "*" in name:
-            name, _, number = name.rpartition("*")
-            name, factor = name.strip(), _number(number)
-            if not factor > 0:
-                raise UserError(f"--column {entry}: the factor must be a positive number.")
-        if name not in header:
-            raise UserError(f"--column {entry}: no column {name!r}{did_you_mean(name, header)}")
-        mapped[role] = (name, factor)
+    """Column and factor of each role: those that are named, then those that are recognized."""
+    mapped = _named_columns(header, columns)
     known = dict(KNOWN)
     known["N"] = _NON_EMBEDDING if counted == NON_EMBEDDING else _PARAMETERS + _NON_EMBEDDING
     if counted == NON_EMBEDDING:
@@ -213,7 +217,29 @@ def _mapping(
     return mapped
 
 
-def _numbers(path: Path, rows, name: str, factor: float, role: str) -> np.ndarray:
+def _named_columns(header: list[str], columns: Sequence[str]) -> dict[str, tuple[str, float]]:
+    """From ``ROLE=COLUMN`` or ``ROLE=COLUMN*FACTOR``."""
+    mapped: dict[str, tuple[str, float]] = {}
+    for entry in columns:
+        role, equals, rest = entry.partition("=")
+        role = role.strip()
+        if not equals or role not in ROLES:
+            raise UserError(
+                f"--column must be ROLE=COLUMN with a role of {', '.join(ROLES)}, got {entry!r}."
+            )
+        name, factor = rest.strip(), 1.0
+        if name not in header and "*" in name:
+            name, _, number = name.rpartition("*")
+            name, factor = name.strip(), _number(number)
+            if not factor > 0:
+                raise UserError(f"--column {entry}: the factor must be a positive number.")
+        if name not in header:
+            raise UserError(f"--column {entry}: no column {name!r}{did_you_mean(name, header)}")
+        mapped[role] = (name, factor)
+    return mapped
+
+
+def _numbers(path: Path, rows: Sequence[_Line], name: str, factor: float, role: str) -> np.ndarray:
     values = []
     for line, row in rows:
         value = _number(row[name])

@@ -29,9 +29,9 @@ from heldout.scaling.intervals import (
     warnings,
 )
 from heldout.scaling.law import Law
-from heldout.scaling.practical import GPT2_UNIFORM_LOSS
 from heldout.scaling.rollout import AXES, Choice, Rollout, choose, correction_notes, rollouts
 from heldout.scaling.runs import Runs, points
+from heldout.scaling.saturating import GPT2_UNIFORM_LOSS
 from heldout.scaling.table import NATS, RunTable, read_runs
 
 SCHEMA = "heldout.laws/1"
