@@ -22,7 +22,7 @@ import numpy as np
 from law_rollout import RULES, SPLITS
 from record import write_record
 
-from heldout.jobs.planning.laws import all_laws
+from heldout.jobs.planning.fitted_law import all_laws
 from heldout.scaling.fit import fit
 from heldout.scaling.rollout import AXES, choose, cutoffs, log_errors, rollouts
 from heldout.scaling.runs import Runs

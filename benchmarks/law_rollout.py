@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from record import write_record
 
-from heldout.jobs.planning.laws import all_laws
+from heldout.jobs.planning.fitted_law import all_laws
 from heldout.scaling.fit import fit
 from heldout.scaling.rollout import choose, forecast_error, log_errors, rollouts
 from heldout.scaling.table import read_runs

@@ -7,7 +7,7 @@ import pytest
 from made_up_laws import TRUE, grid
 
 from heldout.core.errors import UserError
-from heldout.jobs.planning.laws import all_laws
+from heldout.jobs.planning.fitted_law import all_laws
 from heldout.scaling.chinchilla import Chinchilla, compute_optimum
 from heldout.scaling.huber import coordinates, from_coordinates
 from heldout.scaling.practical import Practical

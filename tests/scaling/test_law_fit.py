@@ -3,7 +3,7 @@ import pytest
 from made_up_laws import TRUE, observed
 
 from heldout.core.errors import UserError
-from heldout.jobs.planning.laws import all_laws
+from heldout.jobs.planning.fitted_law import all_laws
 from heldout.scaling.chinchilla import Chinchilla
 from heldout.scaling.fit import fit
 from heldout.scaling.huber import huber, objective

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from heldout.core.results.advice import Advice
+
 
 def advise(
     model: Annotated[
@@ -66,36 +68,29 @@ def advise(
     """Best size, epochs and settings for a budget, and what twice of each would bring."""
     from heldout.cli.progress import console_progress
     from heldout.jobs.planning.advise import advise as job
+    from heldout.jobs.planning.fitted_law import OwnRuns
+    from heldout.jobs.planning.question import AskedData, AskedModel, Budget, Question
 
+    own_runs = None
+    if runs is not None:
+        own_runs = OwnRuns(runs, column or [], where or [], counted, loss_unit, uniform_loss)
+    question = Question(
+        AskedModel(model, from_scratch, parameters),
+        AskedData(data, unique_tokens, measure),
+        Budget(flops, hours, flops_per_second),
+        epochs=epochs,
+        serve_tokens=serve_tokens,
+        runs=own_runs,
+        law=law,
+        recipe=recipe or ("full" if from_scratch else "default"),
+        settings=settings or [],
+    )
     with console_progress() as progress:
-        result = job(
-            model=model,
-            from_scratch=from_scratch,
-            parameters=parameters,
-            data=data,
-            unique_tokens=unique_tokens,
-            flops=flops,
-            hours=hours,
-            flops_per_second=flops_per_second,
-            epochs=epochs,
-            serve_tokens=serve_tokens,
-            runs=runs,
-            law=law,
-            columns=column or [],
-            where=where or [],
-            counted=counted,
-            loss_unit=loss_unit,
-            uniform_loss=uniform_loss,
-            measure=measure,
-            recipe=recipe or ("full" if from_scratch else "default"),
-            settings=settings or [],
-            out=out,
-            progress=progress,
-        )
+        result = job(question, out=out, progress=progress)
     show_advice(result, as_json)
 
 
-def show_advice(advice, as_json: bool) -> None:
+def show_advice(advice: Advice, as_json: bool) -> None:
     """Plan, settings, doublings and what nobody knows."""
     if as_json:
         print(json.dumps(advice.to_json(), allow_nan=False))
@@ -104,16 +99,16 @@ def show_advice(advice, as_json: bool) -> None:
     from rich.table import Table
 
     console = Console(highlight=False)
-    plan = advice.plan
-    if plan is not None:
+    plan, law = advice.plan, advice.law
+    if plan is not None and law is not None:
         bounds = "" if plan.low is None else f" (95 %: {plan.low:.3f} to {plan.high:.3f})"
         console.print(
             f"{plan.N:.3g} parameters, {plan.D:.3g} tokens, {plan.epochs:.3g} epochs, "
             f"{plan.flops:.3g} FLOPs: predicted loss {plan.loss:.3f}{bounds} {advice.loss_unit}",
             markup=False,
         )
-        console.print(f"by {advice.law.name}, {advice.law.basis}: {advice.law.source}")
-        console.print(f"because {advice.law.reason}\n", markup=False)
+        console.print(f"by {law.name}, {law.basis}: {law.source}")
+        console.print(f"because {law.reason}\n", markup=False)
     table = Table(box=None, pad_edge=False)
     for column in ("setting", "value", "from", "in words"):
         table.add_column(column)

@@ -194,18 +194,13 @@ def plan_laws(
 ) -> None:
     """Fit scaling laws to finished runs, choose one by its forecasts, and say what is unknown."""
     from heldout.cli.progress import console_progress
-    from heldout.jobs.planning.laws import AXES
+    from heldout.jobs.planning.fitted_law import AXES, OwnRuns
     from heldout.jobs.planning.laws import laws as job
 
     with console_progress() as progress:
         result = job(
-            runs,
+            OwnRuns(runs, column or [], where or [], parameters, loss_unit, uniform_loss),
             law=law,
-            columns=column or [],
-            where=where or [],
-            parameters=parameters,
-            loss_unit=loss_unit,
-            uniform_loss=uniform_loss,
             axes=axis or tuple(AXES),
             delta=delta,
             out=out,

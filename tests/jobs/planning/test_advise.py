@@ -11,6 +11,8 @@ from jsonschema import Draft202012Validator
 from heldout.cli import main as cli
 from heldout.core.errors import UserError
 from heldout.jobs.planning.advise import advise
+from heldout.jobs.planning.fitted_law import OwnRuns
+from heldout.jobs.planning.question import AskedData, AskedModel, Budget, Question
 from heldout.scaling.chinchilla import Chinchilla, compute_optimum
 from heldout.scaling.lovelace import Lovelace
 from heldout.scaling.muennighoff import PUBLISHED, muennighoff_loss
@@ -55,9 +57,23 @@ def repeated(folder):
     return write_runs(folder / "<b>repeated.csv", N, D, D / epochs, loss)
 
 
+def ask(*, runs=None, parameters=None, unique_tokens=None, flops=None, num_resamples=2, **question):
+    """A question in numbers, with ``runs`` a file."""
+    return advise(
+        Question(
+            AskedModel(parameters=parameters),
+            AskedData(unique_tokens=unique_tokens),
+            Budget(flops),
+            runs=runs and OwnRuns(runs),
+            **question,
+        ),
+        num_resamples=num_resamples,
+    )
+
+
 @pytest.fixture(scope="module")
 def advice(repeated):
-    return advise(
+    return ask(
         runs=repeated,
         law="lovelace",
         unique_tokens=3e8,
@@ -117,9 +133,8 @@ def test_the_turning_point_is_the_true_one(advice):
 
 
 def test_more_serving_asks_for_a_smaller_model(repeated, advice):
-    more = advise(
+    more = ask(
         runs=repeated, law="lovelace", unique_tokens=3e8, flops=3e18, serve_tokens=1e14,
-        num_resamples=2,
     )  # fmt: skip
     assert more.serving.training.N < advice.serving.training.N < advice.plan.N
     assert more.serving.saved_share > advice.serving.saved_share > 0
@@ -128,7 +143,7 @@ def test_more_serving_asks_for_a_smaller_model(repeated, advice):
 
 def test_what_lies_outside_is_called_a_guess(repeated, advice):
     assert advice.plan.guesses == ()
-    far = advise(runs=repeated, law="lovelace", unique_tokens=3e12, flops=3e23, num_resamples=2)
+    far = ask(runs=repeated, law="lovelace", unique_tokens=3e12, flops=3e23)
     axes = {each.axis: each for each in far.plan.guesses}
     assert {"N", "D", "flops"} <= axes.keys()
     assert axes["N"].factor == pytest.approx(far.plan.N / 1e9)
@@ -137,31 +152,27 @@ def test_what_lies_outside_is_called_a_guess(repeated, advice):
 
 def test_beyond_four_epochs_only_a_law_that_can_rise(repeated):
     for law in ("chinchilla", "muennighoff", "practical"):
-        found = advise(
-            runs=repeated, law=law, parameters=1e8, unique_tokens=3e8, flops=3e20, num_resamples=2
-        )
+        found = ask(runs=repeated, law=law, parameters=1e8, unique_tokens=3e8, flops=3e20)
         assert found.plan.epochs <= 4.001
         assert "cannot rise" in found.setting("epochs").sentence
         assert found.setting("overfits beyond").value is None
         (epochs,) = (each for each in found.doublings if each.what == "epochs")
         assert epochs.change is None
         with pytest.raises(UserError, match=r"--epochs 10 cannot be answered.*cannot rise"):
-            advise(runs=repeated, law=law, unique_tokens=3e8, flops=3e18, epochs=10)
+            ask(runs=repeated, law=law, unique_tokens=3e8, flops=3e18, epochs=10)
     with pytest.raises(UserError, match="go to 100 epochs"):
-        advise(runs=repeated, law="lovelace", unique_tokens=3e8, flops=3e18, epochs=101)
+        ask(runs=repeated, law="lovelace", unique_tokens=3e8, flops=3e18, epochs=101)
 
 
 def test_runs_of_few_epochs_say_nothing_of_many(one_epoch):
-    found = advise(
-        runs=one_epoch, law="lovelace", parameters=1e8, unique_tokens=1e9, num_resamples=2
-    )
+    found = ask(runs=one_epoch, law="lovelace", parameters=1e8, unique_tokens=1e9)
     assert found.plan.epochs <= 4.001
     assert found.law.most_epochs == 4
     assert found.setting("parameters").value is None  # no compute was given
 
 
 def test_the_best_forecaster_is_taken_with_intervals(one_epoch):
-    found = advise(runs=one_epoch, unique_tokens=1e14, flops=1e20, num_resamples=100)
+    found = ask(runs=one_epoch, unique_tokens=1e14, flops=1e20, num_resamples=100)
     assert found.law.basis == "own runs"
     size = found.setting("parameters")
     truth, _ = compute_optimum(1e20, **ONE_EPOCH)
@@ -170,20 +181,18 @@ def test_the_best_forecaster_is_taken_with_intervals(one_epoch):
 
 
 def test_asked_epochs_are_answered(advice, repeated):
-    found = advise(
-        runs=repeated, law="lovelace", unique_tokens=3e8, flops=3e18, epochs=20, num_resamples=2
-    )
+    found = ask(runs=repeated, law="lovelace", unique_tokens=3e8, flops=3e18, epochs=20)
     assert found.plan.epochs == pytest.approx(20)
     assert found.plan.flops == pytest.approx(3e18)
     assert found.plan.loss >= advice.plan.loss
     with pytest.raises(UserError, match="the budget is 3e"):
-        advise(
+        ask(
             runs=repeated, law="lovelace", unique_tokens=3e8, flops=3e18, epochs=20, parameters=1e10
         )
 
 
 def test_published_constants_are_marked_and_capped():
-    found = advise(unique_tokens=2e9, flops=1e20)
+    found = ask(unique_tokens=2e9, flops=1e20)
     plan = found.plan
     assert found.law.basis == "published, not yours"
     assert plan.loss == pytest.approx(muennighoff_loss(plan.N, plan.D, 2e9, **PUBLISHED))
@@ -193,25 +202,26 @@ def test_published_constants_are_marked_and_capped():
     assert found.other.D <= 2e9
     assert any("not yours" in note for note in found.notes)
     with pytest.raises(UserError, match="cannot be answered"):
-        advise(unique_tokens=2e9, flops=1e20, epochs=8)
+        ask(unique_tokens=2e9, flops=1e20, epochs=8)
 
 
 def test_what_is_left_of_the_compute_buys_an_ensemble():
-    found = advise(parameters=1e8, unique_tokens=1e9, flops=1e19)
+    found = ask(parameters=1e8, unique_tokens=1e9, flops=1e19)
     assert found.plan.flops == pytest.approx(6 * 1e8 * 4e9)
     assert found.setting("ensemble size").value == 4  # 1e19 / 2.4e18
     assert found.best_size.N > 1e8
 
 
 def test_far_from_the_tuned_optima_weight_decay_is_not_known():
-    found = advise(parameters=1e9, unique_tokens=1e6)
+    found = ask(parameters=1e9, unique_tokens=1e6)
     assert found.setting("weight decay").value is None
     assert "1e+03 parameters per unique token" in found.setting("weight decay").sentence
     assert found.plan.guesses
 
 
 def test_a_pretrained_model_without_runs_is_told_what_is_not_known(tiny_model_dir):
-    found = advise(model=str(tiny_model_dir), unique_tokens=1e6)
+    question = Question(AskedModel(str(tiny_model_dir)), AskedData(unique_tokens=1e6))
+    found = advise(question)
     assert found.is_pretrained
     assert (found.law, found.plan, found.doublings) == (None, None, ())
     assert all(each.value is None for each in found.settings)
@@ -223,14 +233,13 @@ def test_a_configuration_is_counted_and_data_too(tiny_model_dir, topics_text, tm
     path = tmp_path / "data.jsonl"
     texts = [" ".join(p.split()) for p in topics_text.split("\n\n") if len(p) > 100][:150]
     path.write_text("\n".join(json.dumps({"text": text[:200]}) for text in texts))
-    found = advise(
-        model=str(tiny_model_dir),
-        from_scratch=str(tiny_model_dir / "config.json"),
-        data=str(path),
+    question = Question(
+        AskedModel(str(tiny_model_dir), str(tiny_model_dir / "config.json")),
+        AskedData(str(path)),
+        Budget(hours=1, flops_per_second=1e9),
         recipe="full",
-        hours=1,
-        flops_per_second=1e9,
     )
+    found = advise(question)
     assert not found.is_pretrained
     assert found.flops == 3.6e12
     assert 150 * 20 < found.unique_tokens < 150 * 200

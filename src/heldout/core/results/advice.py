@@ -66,7 +66,7 @@ class Serving:
 
 
 @dataclass(frozen=True)
-class Setting:
+class AdvisedSetting:
     """One thing to set; ``value`` is None where nothing tells it, and the sentence says why."""
 
     name: str
@@ -112,14 +112,14 @@ class Advice:
     plan: Training | None
     best_size: Training | None
     other: Training | None
-    settings: tuple[Setting, ...]
+    settings: tuple[AdvisedSetting, ...]
     doublings: tuple[Doubling, ...]
     serving: Serving | None
     learning_curve: LearningCurve | None
     notes: tuple[str, ...]
     report: str | None = None
 
-    def setting(self, name: str) -> Setting:
+    def setting(self, name: str) -> AdvisedSetting:
         """The setting of that name; KeyError where there is none."""
         return {each.name: each for each in self.settings}[name]
 

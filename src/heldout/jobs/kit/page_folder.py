@@ -13,10 +13,10 @@ def write_page_folder(
 ) -> None:
     """``name`` with ``content``, and ``report.html`` by ``write_page``.
 
-    A new or empty folder appears with both. Into one that is worked in already, such as that of
-    trainings that go on there, the page is put first and the JSON last.
+    A new folder appears with both. Into one that is there, such as that of trainings that go on, or
+    the current one, the page is put first and the JSON last.
     """
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists():
         with written_whole(folder / "report.html") as page:
             write_page(page)
         write_text(folder / name, _json(content))

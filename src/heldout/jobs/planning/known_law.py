@@ -3,16 +3,14 @@
 # R draws of a law's parameters
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
 from heldout.core.errors import UserError
 from heldout.core.progress import Progress
 from heldout.core.results.advice import Guess, LawUsed, Training
-from heldout.jobs.planning.laws import all_laws, fitted_law
+from heldout.jobs.planning.fitted_law import OwnRuns, all_laws, fitted_law
 from heldout.scaling import published
 from heldout.scaling.fit import Fit, fit
 from heldout.scaling.intervals import (
@@ -110,14 +108,9 @@ def ends(draws: np.ndarray, value: float) -> tuple[float, float]:
 
 
 def own_law(
-    runs: str | Path,
+    runs: OwnRuns,
     *,
     law: str = "",
-    columns: Sequence[str] = (),
-    where: Sequence[str] = (),
-    counted: str = "",
-    loss_unit: str = "",
-    uniform_loss: float | None = None,
     num_resamples: int = 400,
     progress: Progress | None = None,
 ) -> tuple[KnownLaw, RunTable, list[str]]:
@@ -127,21 +120,12 @@ def own_law(
     returns the table, and what its runs cannot tell.
     """
     progress = progress or Progress()
-    found = fitted_law(
-        runs,
-        law=law,
-        columns=columns,
-        where=where,
-        parameters=counted,
-        loss_unit=loss_unit,
-        uniform_loss=uniform_loss,
-        progress=progress,
-    )
+    found = fitted_law(runs, law=law, progress=progress)
     best, longest = found.fit, float(found.fit.runs.epochs.max())
     reason = "named with --law" if law else (found.choice.reason if found.choice else "")
     repeats = longest > MOST_EPOCHS_AS_NEW
     if repeats and not best.law.RISES_WITH_EPOCHS and not law and found.choice:
-        rising = [each for each in all_laws(uniform_loss) if each.RISES_WITH_EPOCHS]
+        rising = [each for each in all_laws(runs.uniform_loss) if each.RISES_WITH_EPOCHS]
         scores = {each.name: found.choice.scores.get(each.name, math.inf) for each in rising}
         chosen = min(rising, key=lambda each: scores[each.name])
         if math.isfinite(scores[chosen.name]):
@@ -158,7 +142,7 @@ def own_law(
         best.law.FORMULA,
         best.parameters,
         "own runs",
-        str(runs),
+        str(runs.path),
         len(best.runs),
         reason or "the law of fewest parameters: too few runs for rolled-out forecasts",
         most,
