@@ -90,6 +90,10 @@ class RowStream:
             row, fault = self._row(index, record)
             yield StreamedRow(index, record.where, row, fault, record.fields)
 
+    def rows(self) -> Iterator[Row]:
+        """Those that can be trained on."""
+        return (item.row for item in self if item.row is not None)
+
     def sha256(self) -> str:
         """Of a file's bytes, or a folder's names and bytes; empty for a Hub data set."""
         if self.is_hub:
@@ -156,6 +160,11 @@ class RowStream:
             if error.strerror is None:
                 raise
             raise UserError(f"{name} cannot be read: {error.strerror}.") from None
+
+
+def nothing_to_train_on(source: str, num_rows: int, where: str, fault: str) -> UserError:
+    """The error for a source without a good row; ``where`` and ``fault`` are of its first one."""
+    return UserError(f"{source}: none of its {num_rows} rows can be trained on: {where}: {fault}.")
 
 
 def _digest(path: Path) -> str:

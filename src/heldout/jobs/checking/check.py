@@ -22,7 +22,7 @@ from heldout.core.results.check import (
 )
 from heldout.data.index import Index, build_index
 from heldout.data.pairs import Components, Engine, Here
-from heldout.data.stream import RowStream
+from heldout.data.stream import RowStream, nothing_to_train_on
 from heldout.jobs.checking.clean import refuse_occupied, write_clean_copy
 from heldout.jobs.checking.findings import Findings, lengths_of
 from heldout.jobs.checking.sources import OWN_PARTS, Reading, Sources
@@ -103,9 +103,9 @@ def check(
             progress=progress,
         )
         if not (index.part_R == 0).any():
-            raise UserError(
-                f"{data}: none of its {read.rows_by_part['train']} rows can be trained on: "
-                f"{read.problems[0].where}: {read.problems[0].message}."
+            first = read.problems[0]
+            raise nothing_to_train_on(
+                str(data), read.rows_by_part["train"], first.where, first.message
             )
         found = Findings(sources, read, index, max_listed)
         with progress.stage("what the rows tell"):

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,13 +21,11 @@ from heldout.core.results.check import (
 from heldout.core.results.label_noise import LabelNoise
 from heldout.core.results.learning_curve import LearningCurve
 from heldout.data.index import Index
+from heldout.data.overlap import cut_rows
 from heldout.data.relations import Relation, relations
 from heldout.data.shingles import place_of
 from heldout.data.surprise import cross_validated_bits, robust_z
 from heldout.jobs.checking.sources import OWN_PARTS, Reading, Sources
-
-if TYPE_CHECKING:
-    pass
 
 EXCERPT = 4000  # characters of a row that are shown at most
 AROUND = 240  # characters on both sides of a shared span
@@ -71,7 +68,10 @@ class Findings:
                 self.lengths.append(lengths_of(part, "words", words))
                 characters = self.index.num_characters_R[rows]
                 self.lengths.append(lengths_of(part, "characters", characters))
-                self._cut_rows(part, characters)
+                num_cut, warning = cut_rows(part, characters)
+                if num_cut:
+                    self.counts["rows_at_the_same_limit"] += num_cut
+                    self.warnings.append(warning)
 
     def _relations(self) -> None:
         index, listed = self.index, Counter[tuple[str, str]]()
@@ -219,16 +219,6 @@ class Findings:
                 )
                 self.suspects.setdefault(text, []).append(reason)
                 self.counts["unlike_the_rest"] += 1
-
-    def _cut_rows(self, part: str, characters: np.ndarray) -> None:
-        longest = int(characters.max())
-        at_limit = int((characters == longest).sum())
-        if longest >= 100 and at_limit >= max(5, 0.01 * len(characters)):
-            self.counts["rows_at_the_same_limit"] += at_limit
-            self.warnings.append(
-                f"{at_limit:,} {part} rows have exactly {longest:,} characters, the most of all: "
-                "they look cut off. A model that learns from cut rows learns not to stop."
-            )
 
     def result(
         self,

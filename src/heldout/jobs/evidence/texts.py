@@ -1,7 +1,6 @@
 """The texts a diagnosis is made on: samples of what was trained on and of what was held out."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,9 +10,8 @@ from heldout.core.recipe import Recipe
 from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.data.columns import read_rows
-from heldout.data.duplicates import find_related
+from heldout.data.overlap import find_overlap, unrelated
 from heldout.data.stream import RowStream
-from heldout.jobs.checking.check import check
 from heldout.jobs.kit.parts import sample_rows
 
 
@@ -50,7 +48,8 @@ def texts_of_run(
                 f"--heldout {heldout} holds rows of kind {found.kind}, the run was trained on rows "
                 f"of kind {about['kind']}: they must be the same."
             )
-        unseen = _unrelated(found.rows, list(run.read_rows("train")), recipe)
+        threshold = recipe.data.near_duplicate_threshold
+        unseen = unrelated(found.rows, list(run.read_rows("train")), threshold)
         num_left_out = len(found.rows) - len(unseen)
         leak_share = num_left_out / len(found.rows)
         if num_left_out:
@@ -77,13 +76,6 @@ def texts_of_run(
     )
 
 
-def _unrelated(rows: list[Row], train: list[Row], recipe: Recipe) -> list[Row]:
-    """Those that neither repeat a training row nor share a long span with one."""
-    pairs = find_related([*train, *rows], recipe.data.near_duplicate_threshold)
-    related = {p.row_b - len(train) for p in pairs if p.row_a < len(train) <= p.row_b}
-    return [row for place, row in enumerate(rows) if place not in related]
-
-
 def _left_out(num: int) -> str:
     return (
         f"{num} held-out rows stand in the training data too: they are left out of every "
@@ -104,12 +96,13 @@ def texts_of_files(
     The sources are streamed; memory holds the samples. Raises UserError for an empty part.
     """
     data = recipe.data
-    trained = _Counted(RowStream(train, data.columns, data.group))
-    unseen = _Counted(RowStream(heldout, data.columns, data.group))
-    found = check(train, heldout=[heldout], recipe=recipe, progress=progress)
-    leaked = {pair.second.row for pair in found.leaks}
-    train_rows = sample_rows(trained, most, data.seed)
-    heldout_rows = sample_rows(unseen, most, data.seed)
+    trained = RowStream(train, data.columns, data.group)
+    unseen = RowStream(heldout, data.columns, data.group)
+    overlap = find_overlap(
+        trained, unseen, threshold=data.near_duplicate_threshold, progress=progress
+    )
+    train_rows = sample_rows(trained.rows(), most, data.seed)
+    heldout_rows = sample_rows(unseen.rows(), most, data.seed)
     if not train_rows or not heldout_rows:
         raise UserError(f"{train if heldout_rows else heldout} has no rows that can be measured.")
     if train_rows[0].kind != heldout_rows[0].kind:
@@ -117,7 +110,7 @@ def texts_of_files(
             f"--heldout {heldout} holds rows of kind {heldout_rows[0].kind}, {train} rows of kind "
             f"{train_rows[0].kind}: they must be the same."
         )
-    kept = [row for row in heldout_rows if row.index not in leaked]
+    kept = [row for row in heldout_rows if row.index not in overlap.leaked]
     warnings = []
     if len(kept) < len(heldout_rows):
         out = len(heldout_rows) - len(kept)
@@ -126,49 +119,17 @@ def texts_of_files(
             warnings.append(_left_out(out))
         else:
             warnings.append("All held-out rows stand in the training data: there is no control.")
-    unseen_rows = found.rows_by_part["heldout"]
     return DiagnosedTexts(
         train_rows,
         heldout_rows,
-        lambda: (each.row for each in trained.stream if each.row is not None),
-        trained.num_rows,
+        trained.rows,
+        overlap.num_train_rows,
         _read_domains(domains, recipe, most),
-        duplicate_share=1 - found.distinct_rows / max(1, trained.num_rows),
-        leak_share=found.counts["leaked_heldout_rows"] / max(1, unseen_rows),
-        copies=_copies((pair.first.row, pair.second.row) for pair in found.duplicates),
-        warnings=(*warnings, *found.warnings),
+        duplicate_share=overlap.duplicate_share,
+        leak_share=overlap.leaked_share,
+        copies=overlap.copies,
+        warnings=(*warnings, *overlap.warnings),
     )
-
-
-class _Counted:
-    """The rows of a stream that can be used, counted on the way."""
-
-    def __init__(self, stream: RowStream):
-        self.stream = stream
-        self.num_rows = 0
-
-    def __iter__(self) -> Iterator[Row]:
-        self.num_rows = 0
-        for each in self.stream:
-            if each.row is not None:
-                self.num_rows += 1
-                yield each.row
-
-
-def _copies(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """How often each row that is repeated stands there, from pairs of equal or near rows."""
-    first: dict[int, int] = {}
-
-    def root(row: int) -> int:
-        while (up := first.setdefault(row, row)) != row:
-            row = up
-        return row
-
-    for a, b in pairs:
-        low, high = sorted((root(a), root(b)))
-        first[high] = low
-    sizes = Counter(root(row) for row in first)
-    return {row: sizes[root(row)] for row in first}
 
 
 def _read_domains(domains: Mapping[str, str], recipe: Recipe, most: int) -> dict[str, list[Row]]:

@@ -1,0 +1,144 @@
+"""How training rows relate to held-out rows and to one another, read as streams.
+
+Memory and disk as in data/index.py; the texts are held in a temporary folder.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from heldout.core.progress import Progress
+from heldout.core.row import Row
+from heldout.data.duplicates import find_related
+from heldout.data.index import IndexedRow, build_index
+from heldout.data.pairs import Here
+from heldout.data.relations import Relation, relations
+from heldout.data.stream import RowStream, nothing_to_train_on
+
+MOST_PAIRS = 10_000  # of each kind that are told row by row; the counts are of all
+PARTS = ("train", "heldout")
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Rows are named by their place in their source, as ``Row.index`` is."""
+
+    num_train_rows: int  # that can be trained on
+    num_distinct: int  # of these: clusters of exact and near duplicates
+    num_heldout_rows: int  # all, also those that cannot be read
+    num_leaked: int  # held-out rows that repeat a training row or share a long span with one
+    leaked: frozenset[int]  # these rows
+    copies: dict[int, int]  # row that is repeated -> times it stands there
+    warnings: tuple[str, ...]
+
+    @property
+    def duplicate_share(self) -> float:
+        """Of the training rows, those that repeat another."""
+        return 1 - self.num_distinct / max(1, self.num_train_rows)
+
+    @property
+    def leaked_share(self) -> float:
+        """Of the held-out rows, those that stand in the training rows."""
+        return self.num_leaked / max(1, self.num_heldout_rows)
+
+
+def find_overlap(
+    train: RowStream, heldout: RowStream, *, threshold: float, progress: Progress | None = None
+) -> Overlap:
+    """Compare two sources, of which no row is held in memory.
+
+    ``threshold`` is the Jaccard similarity of near duplicates. Raises UserError where no row of
+    ``train`` can be trained on.
+    """
+    progress = progress or Progress()
+    num_rows: Counter[str] = Counter()
+    faults: list[tuple[str, str]] = []  # where, and what: of the first training row that has one
+
+    def rows() -> Iterator[IndexedRow]:
+        for part, (name, stream) in enumerate(zip(PARTS, (train, heldout), strict=True)):
+            for item in stream:
+                num_rows[name] += 1
+                if item.row is not None:
+                    row = item.row
+                    yield IndexedRow(part, item.index, item.where, row.group, row.text)
+                elif part == 0 and item.fault is not None and not faults:
+                    faults.append((item.where, item.fault.message))
+
+    with tempfile.TemporaryDirectory(prefix="heldout-check-") as folder:
+        index = build_index(
+            rows(), Path(folder), threshold=threshold, engine=Here(), progress=progress
+        )
+        if not (index.part_R == 0).any():
+            raise nothing_to_train_on(train.name, num_rows["train"], *faults[0])
+        inside: list[Relation] = []
+        across: list[Relation] = []
+        with progress.stage("what the rows tell"):
+            for found in relations(index):
+                same_part = index.part_R[found.first] == index.part_R[found.second]
+                (inside if same_part else across).append(found)
+    place_R = index.index_R
+    cuts = [
+        cut_rows(name, index.num_characters_R[index.part_R == part])[1]
+        for part, name in enumerate(PARTS)
+    ]
+    return Overlap(
+        num_train_rows=int((index.part_R == 0).sum()),
+        num_distinct=len(np.unique(index.label_R[index.part_R == 0])),
+        num_heldout_rows=num_rows["heldout"],
+        num_leaked=len({found.second for found in across}),
+        leaked=frozenset(int(place_R[found.second]) for found in _first_pairs(across)),
+        copies=_copies(
+            (int(place_R[found.first]), int(place_R[found.second]))
+            for found in _first_pairs(inside)
+        ),
+        warnings=tuple(filter(None, cuts)),
+    )
+
+
+def _first_pairs(found: Iterable[Relation]) -> Iterator[Relation]:
+    seen: Counter[str] = Counter()
+    for relation in found:
+        seen[relation.kind] += 1
+        if seen[relation.kind] <= MOST_PAIRS:
+            yield relation
+
+
+def _copies(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """How often each row that is repeated stands there, from pairs of equal or near rows."""
+    first: dict[int, int] = {}
+
+    def root(row: int) -> int:
+        while (up := first.setdefault(row, row)) != row:
+            row = up
+        return row
+
+    for a, b in pairs:
+        low, high = sorted((root(a), root(b)))
+        first[high] = low
+    sizes = Counter(root(row) for row in first)
+    return {row: sizes[root(row)] for row in first}
+
+
+def cut_rows(part: str, num_characters_R: np.ndarray) -> tuple[int, str]:
+    """How many rows of a part look cut at one limit, and a warning of it; 0 and "" for none."""
+    if not len(num_characters_R):
+        return 0, ""
+    longest = int(num_characters_R.max())
+    num = int((num_characters_R == longest).sum())
+    if longest < 100 or num < max(5, 0.01 * len(num_characters_R)):
+        return 0, ""
+    return num, (
+        f"{num:,} {part} rows have exactly {longest:,} characters, the most of all: they look cut "
+        "off. A model that learns from cut rows learns not to stop."
+    )
+
+
+def unrelated(rows: list[Row], train: list[Row], threshold: float) -> list[Row]:
+    """Those of ``rows`` that neither repeat a training row nor share a long span with one."""
+    pairs = find_related([*train, *rows], threshold)
+    related = {p.row_b - len(train) for p in pairs if p.row_a < len(train) <= p.row_b}
+    return [row for place, row in enumerate(rows) if place not in related]

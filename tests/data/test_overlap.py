@@ -1,0 +1,61 @@
+"""Which held-out rows stand in the training rows, of two files read as streams."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+from heldout.core.errors import UserError
+from heldout.core.row import Row
+from heldout.data.overlap import cut_rows, find_overlap, unrelated
+from heldout.data.stream import RowStream
+
+WORDS = [f"word{number}" for number in range(400)]
+
+
+def text(seed: int) -> str:
+    return " ".join(random.Random(seed).choices(WORDS, k=60))
+
+
+def stream(path, texts) -> RowStream:
+    path.write_text("".join(json.dumps({"text": each}) + "\n" for each in texts))
+    return RowStream(path)
+
+
+def test_leaked_rows_and_copies_are_named_by_their_place_in_the_source(tmp_path):
+    train = stream(tmp_path / "train.jsonl", [text(1), "", text(2), text(1), text(3)])
+    heldout = stream(tmp_path / "heldout.jsonl", [text(9), text(3), text(8) + " " + text(2)])
+    overlap = find_overlap(train, heldout, threshold=0.6)
+    assert overlap.num_train_rows == 4  # the empty row cannot be trained on
+    assert overlap.num_distinct == 3
+    assert overlap.duplicate_share == 0.25
+    assert overlap.leaked == {1, 2}
+    assert overlap.leaked_share == pytest.approx(2 / 3)
+    assert overlap.copies == {0: 2, 3: 2}
+    assert overlap.warnings == ()
+
+
+def test_a_source_without_a_row_to_train_on_is_refused(tmp_path):
+    train = stream(tmp_path / "train.jsonl", ["", " "])
+    heldout = stream(tmp_path / "heldout.jsonl", [text(1)])
+    with pytest.raises(UserError, match=r"none of its 2 rows can be trained on: .* line 1: "):
+        find_overlap(train, heldout, threshold=0.6)
+
+
+def test_rows_of_one_length_look_cut():
+    lengths = np.array([2000] * 6 + list(range(100, 400)))
+    num, warning = cut_rows("train", lengths)
+    assert num == 6
+    assert warning.startswith("6 train rows have exactly 2,000 characters")
+    assert cut_rows("train", np.arange(100, 400)) == (0, "")
+    assert cut_rows("train", np.zeros(0, dtype=np.int64)) == (0, "")
+
+
+def test_rows_that_share_a_span_with_training_rows_are_related():
+    def row(place: int, words: str) -> Row:
+        return Row(place, ({"role": "text", "content": words},), f"row-{place}")
+
+    train = [row(0, text(1)), row(1, text(2))]
+    rows = [row(0, text(5)), row(1, text(6) + " " + text(2)), row(2, text(1))]
+    assert unrelated(rows, train, 0.6) == rows[:1]
