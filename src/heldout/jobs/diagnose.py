@@ -325,7 +325,7 @@ def _judged(
     until = [
         point for point in facts.history if facts.epochs is None or point.epoch <= facts.epochs
     ]
-    kind = kind_of_run(until, recital=excess)
+    kind = kind_of_run(until, memorized_share=excess)
     verdict = Verdicts(verdict.headline, verdict.verdicts, causes)
     remedies: list[Remedy] = remedies_for(causes, facts)
     return Diagnosis(
