@@ -158,7 +158,7 @@ def rules_hash() -> str:
     """Of the rules and of what they look at."""
     found = sha256()
     for name in ("causes.toml", "causes.py", "features.py"):
-        found.update((ROOT / "src" / "heldout" / "advice" / name).read_bytes())
+        found.update((ROOT / "src" / "heldout" / "diagnosis" / name).read_bytes())
     return found.hexdigest()[:12]
 
 

@@ -12,7 +12,7 @@ from heldout.core.probe import Evidence
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
 from heldout.data.factbook import question_answer_rows
-from heldout.diagnosis.causes import Clue, Rule, find_causes, read_rules, weigh
+from heldout.diagnosis.causes import CauseRule, Clue, find_causes, read_rules, weigh
 from heldout.diagnosis.features import FEATURES, feature_of
 from heldout.jobs.kit.clean_losses import losses_of
 from heldout.jobs.kit.prepare import prepare
@@ -140,7 +140,7 @@ def test_weights_add_up():
         Clue("duplicate_share", 1.5, 0.5, below=0.1, says="few", denies="{value:.0%} repeated"),
         Clue("leak_share", 9.0, 9.0, above=0.1),
     )
-    rule = Rule("made_up", "other", ("generalize",), -2.5, "", "", clues)
+    rule = CauseRule("made_up", "other", ("generalize",), -2.5, "", "", clues)
     both = weigh(rule, {}, Facts(epochs=4.0, duplicate_share=0.0))
     assert math.isclose(both.score, -2.5 + 3.0 + 1.5)
     assert both.evidence_for == ("4 epochs", "few")

@@ -155,12 +155,12 @@ def test_a_model_past_its_best_is_no_green_fit():
 def test_the_goal_decides_what_is_bad():
     worse = nll(0.5, 0.4, 0.6)
     contrast = {"base": Contrast(0.9, Interval(0.8, 1.0), 0.001)}
-    recital = Measurement(
+    memorized = Measurement(
         "recital_best", 0.9, "share of rows", 40, "group", Interval(0.8, 0.97), contrast
     )
 
     def colors(goal):
-        found = verdicts_of([*worse, recital], min_effect=0.01, facts=Facts(goal=goal)).verdicts
+        found = verdicts_of([*worse, memorized], min_effect=0.01, facts=Facts(goal=goal)).verdicts
         return found["fit"].color, found["memorization"].color
 
     assert colors("generalize") == ("red", "red")
@@ -170,9 +170,9 @@ def test_the_goal_decides_what_is_bad():
 
 def test_reciting_too_little_fails_who_wants_it_recited():
     contrast = {"base": Contrast(0.1, Interval(0.02, 0.2), 0.01)}
-    recital = Measurement(
+    memorized = Measurement(
         "recital_best", 0.1, "share of rows", 40, "group", Interval(0.05, 0.2), contrast
     )
-    verdict = verdict_of("memorization", recital, goal="recite")
+    verdict = verdict_of("memorization", memorized, goal="recite")
     assert verdict.color == "red"
     assert "less than was wanted" in verdict.sentence

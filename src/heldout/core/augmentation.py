@@ -191,7 +191,9 @@ def draw_of(augmentation: Augmentation, seed: int, epoch: int, place: object) ->
     return chance if chance.random() < augmentation.now("probability") else None
 
 
-def _varied(augmentation: Augmentation, rows: list[Row], seed, epoch, facts) -> list[Row]:
+def _varied(
+    augmentation: Augmentation, rows: list[Row], seed: int, epoch: int, facts: KeyFacts
+) -> list[Row]:
     """All messages that are to change, asked for together."""
     roles = ROLES[augmentation.where]
     wanted: list[tuple[int, int, str, Random, tuple]] = []

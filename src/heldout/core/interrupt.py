@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 
 class StopRequest:
@@ -24,7 +25,7 @@ def stop_on_interrupt() -> Iterator[StopRequest]:
     """
     request = StopRequest()
 
-    def ask(number, frame):
+    def ask(number: int, frame: FrameType | None) -> None:
         if request.asked:
             raise KeyboardInterrupt
         request.asked = True

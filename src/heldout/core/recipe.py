@@ -22,29 +22,29 @@ from heldout.core.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
-class Rule:
+class FieldRule:
     """What a field's value must keep, beside the field as ``Annotated[type, rule]``."""
 
     holds: Callable[[Any], bool]
     words: str  # "KEY must be WORDS, got VALUE."
 
 
-def _at_least(least: int, meaning: str = "") -> Rule:
+def _at_least(least: int, meaning: str = "") -> FieldRule:
     """``meaning`` says what the least value does, or what is counted."""
     words = f"{least} {meaning} or more" if meaning else f"{least} or more"
-    return Rule(lambda value: value >= least, words)
+    return FieldRule(lambda value: value >= least, words)
 
 
 def _rising(values: typing.Sequence[float]) -> bool:
     return len(values) > 0 and list(values) == sorted(set(values))
 
 
-_POSITIVE = Rule(lambda value: value > 0, "above 0")
-_SHARE = Rule(lambda value: 0 <= value < 0.8, "at least 0 and under .8")
-_UP_TO_ONE = Rule(lambda value: 0 < value <= 1, "above 0 and at most 1")
-_RATE = Rule(lambda value: value is None or 0 < value < 1, "above 0 and under 1")
-_RATES = Rule(lambda values: all(0 < rate < 1 for rate in values), "rates between 0 and 1")
-_GRIDS = Rule(
+_POSITIVE = FieldRule(lambda value: value > 0, "above 0")
+_SHARE = FieldRule(lambda value: 0 <= value < 0.8, "at least 0 and under .8")
+_UP_TO_ONE = FieldRule(lambda value: 0 < value <= 1, "above 0 and at most 1")
+_RATE = FieldRule(lambda value: value is None or 0 < value < 1, "above 0 and under 1")
+_RATES = FieldRule(lambda values: all(0 < rate < 1 for rate in values), "rates between 0 and 1")
+_GRIDS = FieldRule(
     lambda grids: all(_rising(values) for values in grids.values()),
     "rising numbers under each key",
 )
@@ -98,9 +98,9 @@ class TrainSection:
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: Annotated[int, _at_least(0)] = 10
     max_grad_norm: Annotated[float, _at_least(0, "(off)")] = 1.0
-    adam_beta2: Annotated[float, Rule(lambda v: 0 <= v < 1, "at least 0 and under 1")] = 0.999
+    adam_beta2: Annotated[float, FieldRule(lambda v: 0 <= v < 1, "at least 0 and under 1")] = 0.999
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    seed: Annotated[int, Rule(lambda v: 0 <= v < 2**32, "between 0 and 4294967295")] = 0
+    seed: Annotated[int, FieldRule(lambda v: 0 <= v < 2**32, "between 0 and 4294967295")] = 0
     threads: Annotated[int, _at_least(0, "(automatic)")] = 0  # 0: as torch chooses
     report_to: tuple[str, ...] = ()  # trackers of transformers: tensorboard, wandb, mlflow, trackio
     # least time between checkpoints to resume from
@@ -165,8 +165,8 @@ class HyperfitSection:
     # contexts at once; greedy text depends on it in the last bits
     generation_batch: Annotated[int, _at_least(1)] = 64
     top_p: Annotated[float, _UP_TO_ONE] = 0.9
-    min_p: Annotated[float, Rule(lambda v: 0 < v < 1, "above 0 and under 1")] = 0.1
-    repetition_penalty: Annotated[float, Rule(lambda v: v > 1, "above 1")] = 1.2
+    min_p: Annotated[float, FieldRule(lambda v: 0 < v < 1, "above 0 and under 1")] = 0.1
+    repetition_penalty: Annotated[float, FieldRule(lambda v: v > 1, "above 1")] = 1.2
     # tokens: the blocker lets no n-gram of the sample be completed
     blocked_ngram: Annotated[int, _at_least(2)] = 6
     # share of repeated 4-grams that a checkpoint may have to be kept
@@ -239,14 +239,14 @@ PLUGINS = ("regularizers", "augment")
 
 
 @cache
-def _rules(section: type) -> dict[str, Rule]:
+def _rules(section: type) -> dict[str, FieldRule]:
     """Field -> the rule that its type is annotated with, for the fields that have one."""
     hints = get_type_hints(section, include_extras=True)
     return {
         name: rule
         for name, hint in hints.items()
         for rule in getattr(hint, "__metadata__", ())
-        if isinstance(rule, Rule)
+        if isinstance(rule, FieldRule)
     }
 
 

@@ -2,11 +2,14 @@
 
 # G groups, R resamples
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, lgamma, log
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from heldout.core.measurement import Contrast, Interval
 
@@ -28,14 +31,20 @@ class RatioEstimate:
         return Contrast(self.value, self.interval, self.p_value)
 
 
-def group_sums(values, groups) -> np.ndarray:
+def group_sums(values: ArrayLike, groups: ArrayLike) -> np.ndarray:
     """Sum ``values`` within each group, in the order of the sorted group names."""
     _, index = np.unique(np.asarray(groups), return_inverse=True)
     return np.bincount(index, weights=np.asarray(values, dtype=np.float64))
 
 
 def ratio_estimate(
-    numerators, denominators, groups, *, level: float = 0.95, null: float = 0.0, seed: int = 0
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    groups: ArrayLike,
+    *,
+    level: float = 0.95,
+    null: float = 0.0,
+    seed: int = 0,
 ) -> RatioEstimate:
     """``sum(numerators) / sum(denominators)`` with a bootstrap-t interval over groups.
 
@@ -117,8 +126,17 @@ def _student_estimate(
     )
 
 
-def paired_difference(values, control_values, weights, groups, **options) -> RatioEstimate:
-    """Mean of ``values - control_values`` per unit of ``weights``, paired by position."""
+def paired_difference(
+    values: ArrayLike,
+    control_values: ArrayLike,
+    weights: ArrayLike,
+    groups: ArrayLike,
+    **options: Any,
+) -> RatioEstimate:
+    """Mean of ``values - control_values`` per unit of ``weights``, paired by position.
+
+    ``options`` are those of ``ratio_estimate``.
+    """
     difference = np.asarray(values, dtype=np.float64) - np.asarray(control_values, np.float64)
     return ratio_estimate(difference, weights, groups, **options)
 
@@ -134,18 +152,21 @@ def holm(p_values: dict[str, float]) -> dict[str, float]:
     return adjusted
 
 
-def _standard_error(ratio, x_sum, yy, xy, xx, num_groups):
+def _standard_error(ratio: Any, x_sum: Any, yy: Any, xy: Any, xx: Any, num_groups: int) -> Any:
+    """Linearized error of a ratio of sums, from sums of squares: numbers, or arrays of them."""
     residual = np.maximum(yy - 2 * ratio * xy + ratio**2 * xx, 0.0)
     return np.sqrt(residual * num_groups / (num_groups - 1)) / x_sum
 
 
-def _slices(total: int, size: int):
+def _slices(total: int, size: int) -> Iterator[int]:
     while total > 0:
         yield min(total, size)
         total -= size
 
 
-def difference_of_ratios(first, second, *, level: float = 0.95) -> tuple[float, Interval]:
+def difference_of_ratios(
+    first: Sequence[ArrayLike], second: Sequence[ArrayLike], *, level: float = 0.95
+) -> tuple[float, Interval]:
     """Ratio of ``first`` minus ratio of ``second``, two independent samples of groups.
 
     Each is ``(numerators, denominators, groups)``. Welch's t interval on the linearized errors.
@@ -190,7 +211,9 @@ def student_t_quantile(probability: float, freedom: float) -> float:
     return z + g1 / freedom + g2 / freedom**2 + g3 / freedom**3 + g4 / freedom**4
 
 
-def share_estimate(values, groups, *, level: float = 0.95) -> tuple[float, Interval]:
+def share_estimate(
+    values: ArrayLike, groups: ArrayLike, *, level: float = 0.95
+) -> tuple[float, Interval]:
     """A share of rows with its Wilson interval, counting groups, not rows, as the sample size.
 
     Stays honest at 0 and 1, where a bootstrap has no width (Wilson 1927; Newcombe 1998). Taking
@@ -223,7 +246,7 @@ def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> Inte
     return Interval(low, high, level, "Clopper-Pearson")
 
 
-def _bisected(rising, target: float) -> float:
+def _bisected(rising: Callable[[float], float], target: float) -> float:
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
@@ -245,7 +268,9 @@ def _binomial_cdf(most: int, trials: int, share: float) -> float:
     return min(1.0, sum(exp(each) for each in logs))
 
 
-def difference_of_estimates(first, second) -> Contrast:
+def difference_of_estimates(
+    first: tuple[float, Interval], second: tuple[float, Interval]
+) -> Contrast:
     """Difference of two independent estimates, each ``(value, interval)``, from their intervals.
 
     The method of variance estimates recovery (Zou and Donner 2008), which turns Wilson intervals
@@ -270,7 +295,12 @@ def difference_of_estimates(first, second) -> Contrast:
 
 
 def student_ratio(
-    numerators, denominators, groups, *, level: float = 0.95, null: float = 0.0
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    groups: ArrayLike,
+    *,
+    level: float = 0.95,
+    null: float = 0.0,
 ) -> RatioEstimate:
     """``sum(numerators) / sum(denominators)`` with Student's t interval over groups.
 
@@ -294,7 +324,9 @@ def student_ratio(
     return _student_estimate(value, float(error), num_groups, level, null)
 
 
-def jackknife_values(statistic, groups, most_blocks: int = 30) -> np.ndarray:
+def jackknife_values(
+    statistic: Callable[[np.ndarray], float], groups: ArrayLike, most_blocks: int = 30
+) -> np.ndarray:
     """Pseudo-values of a statistic of the whole sample: their mean is it, their spread its own.
 
     ``statistic(keep)`` gets a mask of rows. Groups are left out one at a time, or in at most
@@ -311,7 +343,12 @@ def jackknife_values(statistic, groups, most_blocks: int = 30) -> np.ndarray:
 
 
 def difference_of_paired_ratios(
-    first, second, groups, *, level: float = 0.95, null: float = 0.0
+    first: Sequence[ArrayLike],
+    second: Sequence[ArrayLike],
+    groups: ArrayLike,
+    *,
+    level: float = 0.95,
+    null: float = 0.0,
 ) -> RatioEstimate:
     """Ratio of sums of ``first`` minus that of ``second``, both of the same rows.
 

@@ -15,9 +15,9 @@ import numpy as np
 from heldout.core.facts import Facts
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.verdict import Cause
-from heldout.diagnosis.features import FEATURES, Measured, feature_of
+from heldout.diagnosis.features import FEATURES, MeasuredByName, feature_of
 
-Kind = Literal["impostor", "overfitting", "other"]
+CauseKind = Literal["impostor", "overfitting", "other"]
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Clue:
 
 
 @dataclass(frozen=True)
-class Rule:
+class CauseRule:
     """What speaks for one cause; ``prior`` is the log-odds where nothing was measured."""
 
     name: str
-    kind: Kind
+    kind: CauseKind
     goals: tuple[str, ...]
     prior: float
     source: str
@@ -56,10 +56,10 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Rules:
+class CauseRules:
     """All rules, and the table from a sum of weights to a confidence."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[CauseRule, ...]
     scores: tuple[float, ...]
     shares: tuple[float, ...]
 
@@ -72,7 +72,7 @@ class Rules:
 class Finding:
     """One rule at work: its sum of weights, and what was said for and against."""
 
-    rule: Rule
+    rule: CauseRule
     score: float
     evidence_for: tuple[str, ...]
     evidence_against: tuple[str, ...]
@@ -113,7 +113,7 @@ def findings(
     return [weigh(rule, measured, facts) for rule in read_rules().rules if facts.goal in rule.goals]
 
 
-def weigh(rule: Rule, measured: Measured, facts: Facts) -> Finding:
+def weigh(rule: CauseRule, measured: MeasuredByName, facts: Facts) -> Finding:
     """One rule's sum: its prior, and the weight of every clue that was measured."""
     score = rule.prior
     speaks_for: list[str] = []
@@ -131,7 +131,7 @@ def weigh(rule: Rule, measured: Measured, facts: Facts) -> Finding:
     return Finding(rule, score, tuple(speaks_for), tuple(speaks_against))
 
 
-def _sentence(clue: Clue, value: float, measured: Measured, facts: Facts) -> str:
+def _sentence(clue: Clue, value: float, measured: MeasuredByName, facts: Facts) -> str:
     """The clue in words, with the figures that its template names; a check speaks for itself."""
     if clue.feature.startswith("check:"):
         check = facts.check(clue.feature.removeprefix("check:"))
@@ -145,12 +145,12 @@ def _sentence(clue: Clue, value: float, measured: Measured, facts: Facts) -> str
 
 
 @cache
-def read_rules() -> Rules:
+def read_rules() -> CauseRules:
     """The rules as they are shipped."""
     source = resources.files("heldout") / "diagnosis" / "causes.toml"
     table = tomllib.loads(source.read_text(encoding="utf-8"))
     rules = tuple(
-        Rule(
+        CauseRule(
             entry["name"],
             entry["kind"],
             tuple(entry["goals"]),
@@ -173,4 +173,6 @@ def read_rules() -> Rules:
         for entry in table["rule"]
     )
     rows = table["confidence"]
-    return Rules(rules, tuple(row["score"] for row in rows), tuple(row["share"] for row in rows))
+    return CauseRules(
+        rules, tuple(row["score"] for row in rows), tuple(row["share"] for row in rows)
+    )

@@ -118,7 +118,7 @@ def _training_losses(course: Sequence[HistoryPoint]) -> dict[str, float]:
 
 
 def _diversity_and_norm(course: Sequence[HistoryPoint]) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
     if diversity := _column(course, "ttr"):
         first, last = diversity[0][1], diversity[-1][1]
         found |= {"ttr_start": first, "ttr_end": last, "ttr_rise": last - first}

@@ -10,8 +10,8 @@ from itertools import pairwise
 from heldout.core.facts import Facts, HistoryPoint
 from heldout.core.measurement import Contrast, Measurement
 
-Measured = Mapping[str, Measurement]
-Feature = Callable[[Measured, Facts], float | None]
+MeasuredByName = Mapping[str, Measurement]
+Feature = Callable[[MeasuredByName, Facts], float | None]
 
 STANDARD_ERRORS = 2.0  # a rise is sure beyond so many
 ONLY_STOPPING = {"early_stopping", "rollback"}  # choose a checkpoint, and change no step
@@ -20,60 +20,60 @@ ONLY_STOPPING = {"early_stopping", "rollback"}  # choose a checkpoint, and chang
 # What was measured on the two parts
 
 
-def _contrast(measured: Measured, name: str, control: str) -> Contrast | None:
+def _contrast(measured: MeasuredByName, name: str, control: str) -> Contrast | None:
     found = measured.get(name)
     return found.contrasts.get(control) if found else None
 
 
-def heldout_change(measured: Measured, facts: Facts) -> float | None:
+def heldout_change(measured: MeasuredByName, facts: Facts) -> float | None:
     """Held-out loss minus the base model's, nats/token; negative is better."""
     contrast = _contrast(measured, "test_nll_best", "base")
     return contrast.difference if contrast else None
 
 
-def gap(measured: Measured, facts: Facts) -> float | None:
+def gap(measured: MeasuredByName, facts: Facts) -> float | None:
     """Held-out minus training loss, minus the same under the base model, nats/token."""
     contrast = _contrast(measured, "generalization_gap_best", "base")
     return contrast.difference if contrast else None
 
 
-def gap_surely(measured: Measured, facts: Facts) -> float | None:
+def gap_surely(measured: MeasuredByName, facts: Facts) -> float | None:
     """The lower end of the interval of ``gap``."""
     contrast = _contrast(measured, "generalization_gap_best", "base")
     return contrast.interval.low if contrast else None
 
 
-def train_gain(measured: Measured, facts: Facts) -> float | None:
+def train_gain(measured: MeasuredByName, facts: Facts) -> float | None:
     """By how much the training loss lies below the base model's, nats/token."""
     difference, change = gap(measured, facts), heldout_change(measured, facts)
     return None if difference is None or change is None else difference - change
 
 
-def kept_share(measured: Measured, facts: Facts) -> float | None:
+def kept_share(measured: MeasuredByName, facts: Facts) -> float | None:
     """Held-out gain over training gain: 1 where all that was learned carries over."""
     gain, change = train_gain(measured, facts), heldout_change(measured, facts)
     return None if gain is None or change is None or gain <= 0.01 else -change / gain
 
 
-def learned_share(measured: Measured, facts: Facts) -> float | None:
+def learned_share(measured: MeasuredByName, facts: Facts) -> float | None:
     """Training gain over the base model's loss on that text: 0 where nothing was learned."""
     base, gain = measured.get("test_nll_base"), train_gain(measured, facts)
     return None if base is None or gain is None or base.value <= 0 else gain / base.value
 
 
-def recital(measured: Measured, facts: Facts) -> float | None:
-    """Share of training rows recited beyond held-out rows and the base model."""
+def memorized_share(measured: MeasuredByName, facts: Facts) -> float | None:
+    """Share of training rows memorized beyond held-out rows and the base model."""
     contrast = _contrast(measured, "recital_best", "base")
     return contrast.difference if contrast else None
 
 
-def forgetting(measured: Measured, facts: Facts) -> float | None:
+def forgetting(measured: MeasuredByName, facts: Facts) -> float | None:
     """Loss on other text minus the base model's, nats/token."""
     contrast = _contrast(measured, "forgetting_best", "base")
     return contrast.difference if contrast else None
 
 
-def forgetting_surely(measured: Measured, facts: Facts) -> float | None:
+def forgetting_surely(measured: MeasuredByName, facts: Facts) -> float | None:
     """The lower end of the interval of ``forgetting``."""
     contrast = _contrast(measured, "forgetting_best", "base")
     return contrast.interval.low if contrast else None
@@ -98,7 +98,7 @@ def _judged(course: list[HistoryPoint], facts: Facts) -> HistoryPoint:
     return course[-1] if epoch is None else min(course, key=lambda one: abs(one.epoch - epoch))
 
 
-def rise(measured: Measured, facts: Facts) -> float | None:
+def rise(measured: MeasuredByName, facts: Facts) -> float | None:
     """Held-out loss of the judged model minus the lowest on the way there, nats/token."""
     course = _course(facts)
     if len(course) < 2:
@@ -106,7 +106,7 @@ def rise(measured: Measured, facts: Facts) -> float | None:
     return _loss(_judged(course, facts)) - min(map(_loss, course))
 
 
-def rise_surely(measured: Measured, facts: Facts) -> float | None:
+def rise_surely(measured: MeasuredByName, facts: Facts) -> float | None:
     """``rise`` less two standard errors, where the error is known."""
     risen = rise(measured, facts)
     if risen is None:
@@ -115,24 +115,24 @@ def rise_surely(measured: Measured, facts: Facts) -> float | None:
     return risen - STANDARD_ERRORS * error if error is not None else risen
 
 
-def later_rise(measured: Measured, facts: Facts) -> float | None:
+def later_rise(measured: MeasuredByName, facts: Facts) -> float | None:
     """Held-out loss at the end of training minus the lowest, whichever model is judged."""
     course = _course(facts)
     return _loss(course[-1]) - min(map(_loss, course)) if len(course) > 1 else None
 
 
-def best_epoch(measured: Measured, facts: Facts) -> float | None:
+def best_epoch(measured: MeasuredByName, facts: Facts) -> float | None:
     """Epoch of the lowest held-out loss."""
     course = _course(facts)
     return min(course, key=_loss).epoch if len(course) > 1 else None
 
 
-def epochs(measured: Measured, facts: Facts) -> float | None:
+def epochs(measured: MeasuredByName, facts: Facts) -> float | None:
     """Passes over the data of the judged model."""
     return facts.epochs
 
 
-def first_epoch_rise(measured: Measured, facts: Facts) -> float | None:
+def first_epoch_rise(measured: MeasuredByName, facts: Facts) -> float | None:
     """Highest held-out loss within the first epoch and a bit, minus the loss at the start."""
     course = _course(facts)
     early = [point for point in course if 0 < point.epoch <= 1.25]
@@ -141,7 +141,7 @@ def first_epoch_rise(measured: Measured, facts: Facts) -> float | None:
     return max(map(_loss, early)) - _loss(course[0])
 
 
-def late_gain_share(measured: Measured, facts: Facts) -> float | None:
+def late_gain_share(measured: MeasuredByName, facts: Facts) -> float | None:
     """Share of the whole held-out gain that came in the last third: a straight line has 1/3."""
     course = _course(facts)
     if len(course) < 3:
@@ -162,14 +162,14 @@ def _loss_at(course: list[HistoryPoint], epoch: float) -> float:
     return _loss(course[-1])
 
 
-def rate_over_best(measured: Measured, facts: Facts) -> float | None:
+def rate_over_best(measured: MeasuredByName, facts: Facts) -> float | None:
     """Learning rate over the best one of a search."""
     if not facts.learning_rate or not facts.best_learning_rate:
         return None
     return facts.learning_rate / facts.best_learning_rate
 
 
-def update_norm(measured: Measured, facts: Facts) -> float | None:
+def update_norm(measured: MeasuredByName, facts: Facts) -> float | None:
     """Norm of the change of the weights over the norm of the base's."""
     if facts.update_norm is not None:
         return facts.update_norm
@@ -180,17 +180,17 @@ def update_norm(measured: Measured, facts: Facts) -> float | None:
 # What is known of data and settings
 
 
-def duplicate_share(measured: Measured, facts: Facts) -> float | None:
+def duplicate_share(measured: MeasuredByName, facts: Facts) -> float | None:
     """Share of training rows that repeat an earlier one."""
     return facts.duplicate_share
 
 
-def leak_share(measured: Measured, facts: Facts) -> float | None:
+def leak_share(measured: MeasuredByName, facts: Facts) -> float | None:
     """Share of held-out rows found in the training data."""
     return facts.leak_share
 
 
-def odd_share(measured: Measured, facts: Facts) -> float | None:
+def odd_share(measured: MeasuredByName, facts: Facts) -> float | None:
     """Share of training rows that stand out as wrong, beyond that of held-out rows."""
     if facts.noise_share is not None:
         return facts.noise_share
@@ -198,7 +198,7 @@ def odd_share(measured: Measured, facts: Facts) -> float | None:
     return contrast.difference if contrast else None
 
 
-def odd_surely(measured: Measured, facts: Facts) -> float | None:
+def odd_surely(measured: MeasuredByName, facts: Facts) -> float | None:
     """The lower end of the interval of ``odd_share``, or the share itself where it has none."""
     if facts.noise_share is not None:
         return facts.noise_share
@@ -206,27 +206,27 @@ def odd_surely(measured: Measured, facts: Facts) -> float | None:
     return contrast.interval.low if contrast else None
 
 
-def num_distinct_rows(measured: Measured, facts: Facts) -> float | None:
+def num_distinct_rows(measured: MeasuredByName, facts: Facts) -> float | None:
     """Training rows that do not repeat an earlier one."""
     if facts.num_train_rows is None:
         return None
     return facts.num_train_rows * (1 - (facts.duplicate_share or 0.0))
 
 
-def parameters_per_token(measured: Measured, facts: Facts) -> float | None:
+def parameters_per_token(measured: MeasuredByName, facts: Facts) -> float | None:
     """Trained parameters for each scored token of one epoch."""
     if not facts.trained_parameters or not facts.num_train_tokens:
         return None
     return facts.trained_parameters / facts.num_train_tokens
 
 
-def shift(measured: Measured, facts: Facts) -> float | None:
+def shift(measured: MeasuredByName, facts: Facts) -> float | None:
     """How far the held-out text lies from the training text, beyond what chance would give."""
     found = facts.extra.get("shift")
     return None if found is None or not math.isfinite(float(found)) else float(found)
 
 
-def regularization(measured: Measured, facts: Facts) -> float | None:
+def regularization(measured: MeasuredByName, facts: Facts) -> float | None:
     """1 where anything that regularizes is switched on, 0 where surely nothing is."""
     if facts.dropout or facts.weight_decay or set(facts.regularizers) - ONLY_STOPPING:
         return 1.0
@@ -244,7 +244,7 @@ FEATURES: dict[str, Feature] = {
         train_gain,
         kept_share,
         learned_share,
-        recital,
+        memorized_share,
         forgetting,
         forgetting_surely,
         rise,

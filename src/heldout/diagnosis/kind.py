@@ -28,7 +28,7 @@ Name = Literal[
     "hyperfitting",
     "cannot tell",
 ]
-Confidence = Literal["clear", "likely", "cannot tell"]
+Certainty = Literal["clear", "likely", "cannot tell"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Kind:
     """The kind of a run, how sure that is, and why; ``missing`` is what would have told more."""
 
     name: Name
-    confidence: Confidence
+    confidence: Certainty
     evidence_for: tuple[str, ...]
     evidence_against: tuple[str, ...]
     missing: tuple[str, ...]
@@ -62,7 +62,7 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 
 
 @dataclass(frozen=True)
-class Condition:
+class Comparison:
     """A figure against a bound, times the figure ``of``; it fails where one is not known."""
 
     figure: str
@@ -78,11 +78,11 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Conditions:
+class Premises:
     """``when`` must hold all, ``unless`` none."""
 
-    when: tuple[Condition, ...] = ()
-    unless: tuple[Condition, ...] = ()
+    when: tuple[Comparison, ...] = ()
+    unless: tuple[Comparison, ...] = ()
 
     def hold(self, figures: Figures) -> bool:
         return all(one.holds(figures) for one in self.when) and not any(
@@ -91,16 +91,16 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Sentence:
     """A sentence with figures in it; None for ``against``: it never speaks against the kind."""
 
-    conditions: Conditions
+    premises: Premises
     says: str
-    against: Conditions | None
+    against: Premises | None
 
     def is_known(self, figures: Figures) -> bool:
         named = {name for _, name, _, _ in Formatter().parse(self.says) if name}
-        return named <= figures.keys() and self.conditions.hold(figures)
+        return named <= figures.keys() and self.premises.hold(figures)
 
     def is_against(self, figures: Figures) -> bool:
         return self.against is not None and self.against.hold(figures)
@@ -110,19 +110,19 @@ class Evidence:
 class Question:
     """A measurement that tells more; one that is open leaves the kind likely at best."""
 
-    conditions: Conditions
+    premises: Premises
     figure: str  # known where it was measured
     missing: str  # said where it was not
     is_open: bool
 
 
 @dataclass(frozen=True)
-class Rule:
+class KindRule:
     """One kind: when it is named, what is said for and against it, and what would tell more."""
 
     name: Name
-    conditions: Conditions
-    evidence: tuple[Evidence, ...]
+    premises: Premises
+    sentences: tuple[Sentence, ...]
     questions: tuple[Question, ...]
     doubted: bool  # evidence against it makes it likely instead of clear
 
@@ -152,13 +152,13 @@ def kind_of_run(
         swing=BOUNDS["swing"].value,
         fitted=BOUNDS["fitted"].value,
     )
-    rule = next(rule for rule in RULES if rule.conditions.hold(figures))
-    said = [one for one in rule.evidence if one.is_known(figures)]
+    rule = next(rule for rule in RULES if rule.premises.hold(figures))
+    said = [one for one in rule.sentences if one.is_known(figures)]
     against = [one for one in said if one.is_against(figures)]
     missing = [
-        one for one in rule.questions if one.conditions.hold(figures) and one.figure not in figures
+        one for one in rule.questions if one.premises.hold(figures) and one.figure not in figures
     ]
-    confidence: Confidence = "clear"
+    confidence: Certainty = "clear"
     if rule.name == "cannot tell":
         confidence = "cannot tell"
     elif (against and rule.doubted) or any(one.is_open for one in missing):
@@ -200,27 +200,27 @@ def _refuse_unsound(
 # Reading kinds.toml
 
 
-def _condition(entry: dict[str, Any], bounds: dict[str, Bound]) -> Condition:
+def _comparison(entry: dict[str, Any], bounds: dict[str, Bound]) -> Comparison:
     (comparison,) = _COMPARISONS.keys() & entry.keys()
     bound = entry[comparison]
     value = bounds[bound].value if isinstance(bound, str) else float(bound)
-    return Condition(entry["figure"], comparison, value, entry.get("of", ""))
+    return Comparison(entry["figure"], comparison, value, entry.get("of", ""))
 
 
-def _conditions(entry: dict[str, Any], bounds: dict[str, Bound]) -> Conditions:
-    when = tuple(_condition(one, bounds) for one in entry.get("when", ()))
-    return Conditions(when, tuple(_condition(one, bounds) for one in entry.get("unless", ())))
+def _premises(entry: dict[str, Any], bounds: dict[str, Bound]) -> Premises:
+    when = tuple(_comparison(one, bounds) for one in entry.get("when", ()))
+    return Premises(when, tuple(_comparison(one, bounds) for one in entry.get("unless", ())))
 
 
-def _evidence(entry: dict[str, Any], bounds: dict[str, Bound]) -> Evidence:
+def _sentence(entry: dict[str, Any], bounds: dict[str, Bound]) -> Sentence:
     against = entry.get("against")
     if against is True:
         against = []
-    speaks_against = None if against is None else _conditions({"when": against}, bounds)
-    return Evidence(_conditions(entry, bounds), entry["says"], speaks_against)
+    speaks_against = None if against is None else _premises({"when": against}, bounds)
+    return Sentence(_premises(entry, bounds), entry["says"], speaks_against)
 
 
-def _read() -> tuple[dict[str, Bound], tuple[Rule, ...]]:
+def _read() -> tuple[dict[str, Bound], tuple[KindRule, ...]]:
     source = resources.files("heldout") / "diagnosis" / "kinds.toml"
     table = tomllib.loads(source.read_text(encoding="utf-8"))
     bounds = {name: Bound(**entry) for name, entry in table["bounds"].items()}
@@ -228,17 +228,17 @@ def _read() -> tuple[dict[str, Bound], tuple[Rule, ...]]:
     def question(entry: dict[str, Any]) -> Question:
         measurement = table["measurements"][entry["measurement"]]
         return Question(
-            _conditions(entry, bounds),
+            _premises(entry, bounds),
             measurement["figure"],
             measurement["missing"],
             entry.get("open", False),
         )
 
     rules = tuple(
-        Rule(
+        KindRule(
             entry["name"],
-            _conditions(entry, bounds),
-            tuple(_evidence(one, bounds) for one in entry.get("evidence", ())),
+            _premises(entry, bounds),
+            tuple(_sentence(one, bounds) for one in entry.get("evidence", ())),
             tuple(question(one) for one in entry.get("questions", ())),
             entry.get("doubted", True),
         )

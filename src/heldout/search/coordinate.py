@@ -19,7 +19,7 @@ from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import Interval
 
 Point = dict[str, float]
-Verdict = Literal["worse", "not surely better", "diverged"]
+Outcome = Literal["worse", "not surely better", "diverged"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Neighbor:
     loss: float | None  # nats per token, None where training diverged
     difference: float | None  # neighbor minus chosen; positive is worse
     interval: Interval | None  # of the difference, over groups
-    verdict: Verdict
+    verdict: Outcome
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def search_coordinates(
 
     Raises UserError for a grid that is empty or not rising, and a start that is not on the grids.
     """
-    _check(grids, start, max_trials)
+    _refuse_unsound(grids, start, max_trials)
     trials: dict[tuple, Tried] = {}
     earlier = {_key(tried.point): tried for tried in known}
 
@@ -175,7 +175,12 @@ class _BudgetSpent(Exception):
     pass
 
 
-def _result(current, trials, grids, max_trials) -> CoordinateSearch:
+def _result(
+    current: Tried,
+    trials: Mapping[tuple, Tried],
+    grids: Mapping[str, Sequence[float]],
+    max_trials: int,
+) -> CoordinateSearch:
     listed = {name: list(values) for name, values in grids.items()}
     if current.losses is None:
         sentence = f"No certificate: every one of {len(trials)} points diverged."
@@ -220,7 +225,7 @@ def _compared(name: str, tried: Tried, chosen: Tried) -> Neighbor:
         return Neighbor(name, value, None, None, None, "diverged")
     assert chosen.losses is not None
     difference = tried.losses.minus(chosen.losses)
-    verdict: Verdict = "worse" if difference.interval.low > 0 else "not surely better"
+    verdict: Outcome = "worse" if difference.interval.low > 0 else "not surely better"
     return Neighbor(name, value, tried.loss, difference.value, difference.interval, verdict)
 
 
@@ -247,7 +252,7 @@ def _neighbors(point: Point, name: str, grids: Mapping[str, Sequence[float]]) ->
 def _by_group(losses: DocumentLosses) -> DocumentLosses:
     groups_G, index_D = np.unique(losses.groups_D, return_inverse=True)
 
-    def summed(values_D) -> np.ndarray:
+    def summed(values_D: np.ndarray) -> np.ndarray:
         return np.bincount(index_D, weights=values_D, minlength=len(groups_G))
 
     return DocumentLosses(
@@ -262,7 +267,7 @@ def _key(point: Mapping[str, float]) -> tuple:
     return tuple(sorted((name, float(value)) for name, value in point.items()))
 
 
-def _check(grids: Mapping[str, Sequence[float]], start: Point, max_trials: int) -> None:
+def _refuse_unsound(grids: Mapping[str, Sequence[float]], start: Point, max_trials: int) -> None:
     if not grids or set(start) != set(grids):
         raise UserError(
             f"The start must name every grid and nothing else: {sorted(grids)}, "
