@@ -4,13 +4,13 @@ What a single ``.txt`` file means: it is divided at lines that hold only ``<|end
 has any, else at blank lines; where there are none, each line is a document.
 """
 
-import csv
 import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from heldout.core.csv_rows import BrokenCsv, CsvRow, csv_rows
 from heldout.core.errors import UserError
 
 
@@ -105,39 +105,31 @@ def type_words(value: Any) -> str:
 
 
 def _read_csv(data: bytes, name: str, delimiter: str = ",") -> Iterator[Record]:
-    text = decode(data, name)
-    limit = csv.field_size_limit(2**31 - 1)  # the module's own limit is shorter than documents
+    rows = csv_rows(io.StringIO(decode(data, name), newline=""), delimiter)
     try:
-        yield from _csv_records(text, name, delimiter)
-    finally:
-        csv.field_size_limit(limit)
+        yield from _records_of_csv(rows, name, delimiter)
+    except BrokenCsv as error:
+        raise UserError(f"{name} line {error.line}: broken quoting or field ({error}).") from None
 
 
-def _csv_records(text: str, name: str, delimiter: str) -> Iterator[Record]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _records_of_csv(rows: Iterator[CsvRow], name: str, delimiter: str) -> Iterator[Record]:
     header: list[str] | None = None
-    while True:
-        start = reader.line_num + 1  # a quoted field may run over several lines
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise UserError(f"{name} line {start}: broken quoting or field ({error}).") from None
-        if not any(cell.strip() for cell in cells):
+    for row in rows:
+        where = f"{name} line {row.first_line}"
+        if row.is_blank:
             continue
         if header is None:
-            header = [cell.strip() for cell in cells]
+            header = [cell.strip() for cell in row.cells]
             twice = sorted({cell for cell in header if header.count(cell) > 1})
             if twice:
-                raise UserError(f"{name} line {start}: column {twice[0]!r} is there twice.")
-        elif len(cells) != len(header):
+                raise UserError(f"{where}: column {twice[0]!r} is there twice.")
+        elif len(row.cells) != len(header):
             raise UserError(
-                f"{name} line {start}: {len(cells)} fields where the header has {len(header)}. "
+                f"{where}: {len(row.cells)} fields where the header has {len(header)}. "
                 f"Text that holds the separator {delimiter!r} needs double quotes around it."
             )
         else:
-            yield Record(dict(zip(header, cells, strict=True)), f"{name} line {start}")
+            yield Record(dict(zip(header, row.cells, strict=True)), where)
 
 
 def _read_tsv(data: bytes, name: str) -> Iterator[Record]:

@@ -4,7 +4,6 @@
 csv and Parquet are read in small pieces; json, txt and each file of a folder of texts at once.
 """
 
-import csv
 import gzip
 import hashlib
 import io
@@ -16,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
+from heldout.core.csv_rows import BrokenCsv, CsvRow, csv_rows
 from heldout.core.errors import UserError
 from heldout.core.row import Row
 from heldout.data.columns import choose_format
@@ -99,11 +99,11 @@ class RowStream:
         if self.is_hub:
             return ""
         if self.path.is_file():
-            return _digest(self.path)
+            return _sha256(self.path)
         digest = hashlib.sha256()
         for path in files_of_folder(self.path, self.name):
             inside = path.relative_to(self.path).as_posix()
-            digest.update(f"{inside}\0{_digest(path)}\0".encode())
+            digest.update(f"{inside}\0{_sha256(path)}\0".encode())
         return digest.hexdigest()
 
     def _row(self, index: int, record: Record) -> tuple[Row | None, Fault | None]:
@@ -167,7 +167,7 @@ def nothing_to_train_on(source: str, num_rows: int, where: str, fault: str) -> U
     return UserError(f"{source}: none of its {num_rows} rows can be trained on: {where}: {fault}.")
 
 
-def _digest(path: Path) -> str:
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -227,39 +227,33 @@ def _csv(path: Path, name: str) -> Iterator[tuple[Record, Fault | None]]:
     with _open(path) as file:
         start = file.read(2)
     encoding = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    limit = csv.field_size_limit(2**31 - 1)  # the module's own limit is shorter than documents
-    try:
-        with _open(path) as file:
-            text = io.TextIOWrapper(file, encoding, errors="surrogateescape", newline="")
-            yield from _csv_records(csv.reader(text, delimiter=delimiter, strict=True), name)
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _csv_records(reader: Any, name: str) -> Iterator[tuple[Record, Fault | None]]:
-    header: list[str] | None = None
-    while True:
-        where = f"{name} line {reader.line_num + 1}"
+    with _open(path) as file:
+        text = io.TextIOWrapper(file, encoding, errors="surrogateescape", newline="")
         try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield Record({}, where), Fault("format", f"broken quoting or field ({error})")
-            return  # what follows cannot be told apart from the broken field
-        if not any(cell.strip() for cell in cells):
+            yield from _records_of_csv(csv_rows(text, delimiter), name)
+        except BrokenCsv as error:
+            fault = Fault("format", f"broken quoting or field ({error})")
+            yield Record({}, f"{name} line {error.line}"), fault
+
+
+def _records_of_csv(rows: Iterator[CsvRow], name: str) -> Iterator[tuple[Record, Fault | None]]:
+    header: list[str] | None = None
+    for row in rows:
+        if row.is_blank:
             continue
         if header is None:
-            header = [cell.strip() for cell in cells]
+            header = [cell.strip() for cell in row.cells]
             continue
-        fields = dict(zip(header, cells, strict=False))
-        if len(cells) != len(header):
-            words = f"{len(cells)} fields where the header has {len(header)}"
+        where = f"{name} line {row.first_line}"
+        if len(row.cells) != len(header):
+            words = f"{len(row.cells)} fields where the header has {len(header)}"
             yield Record({}, where), Fault("format", words)
-        elif any("\udc80" <= c <= "\udcff" for cell in cells if not cell.isascii() for c in cell):
+        elif any(
+            "\udc80" <= c <= "\udcff" for cell in row.cells if not cell.isascii() for c in cell
+        ):
             yield Record({}, where), Fault("encoding", "bytes that are not UTF-8")
         else:
-            yield Record(fields, where), None
+            yield Record(dict(zip(header, row.cells, strict=True)), where), None
 
 
 def _parquet(path: Path, name: str) -> Iterator[tuple[Record, Fault | None]]:

@@ -1,6 +1,5 @@
 """Runs read from a CSV file: columns recognized or mapped, units said, bad input refused."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from heldout.core.csv_rows import BrokenCsv, csv_rows
 from heldout.core.errors import UserError, did_you_mean
 from heldout.scaling.runs import Runs
 
@@ -170,14 +170,18 @@ def _rows(path: Path) -> tuple[list[str], list[_Line]]:
         raise UserError(f"There is no file {path}: give a CSV file with one run a line.")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            header = list(reader.fieldnames or [])
-            rows = [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
+            read = list(csv_rows(file))
+    except (UnicodeDecodeError, BrokenCsv) as error:
         raise UserError(f"{path} is not a CSV file in UTF-8: {error}.") from None
-    for line, row in rows:
-        if None in row or None in row.values():
-            raise UserError(f"{path} line {line}: not as many fields as the {len(header)} columns.")
+    header = read[0].cells if read else []
+    rows = []
+    for row in read[1:]:
+        if row.cells and len(row.cells) != len(header):
+            raise UserError(
+                f"{path} line {row.last_line}: not as many fields as the {len(header)} columns."
+            )
+        if row.cells:
+            rows.append((row.last_line, dict(zip(header, row.cells, strict=True))))
     return header, rows
 
 
