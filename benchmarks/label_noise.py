@@ -26,11 +26,11 @@ from heldout.core.recipe import load_recipe
 from heldout.core.row import Row
 from heldout.data.factbook import question_answer_rows
 from heldout.jobs.checking.label_noise import (
-    Judged,
+    PromptLosses,
     brief_recipe,
+    cross_validated_losses,
     find_doubtful,
     find_far_off,
-    judge,
 )
 
 MODEL = "package:heldout"
@@ -68,11 +68,11 @@ def area(scores: np.ndarray, chosen: list[int]) -> float:
     return float((rank[chosen].sum() - num * (num - 1) / 2) / (num * (len(scores) - num)))
 
 
-def judged(share: float, seed: int) -> tuple[Judged, list[int], float]:
+def losses(share: float, seed: int) -> tuple[PromptLosses, list[int], float]:
     rows, chosen = questions(share, seed)
     recipe = load_recipe("default", ["model.method=full", "data.max_length=256"])
     start = time.perf_counter()
-    found = judge(MODEL, rows, brief_recipe(recipe), RATE, FOLDS, Progress())
+    found = cross_validated_losses(MODEL, rows, brief_recipe(recipe), RATE, FOLDS, Progress())
     return found, chosen, time.perf_counter() - start
 
 
@@ -84,7 +84,7 @@ def main() -> None:
     torch.set_num_threads(1)
     figures: dict[str, float] = {}
     for name, share in (("swapped", SWAPPED), ("clean", 0.0)):
-        found, chosen, seconds = judged(share, options.seed)
+        found, chosen, seconds = losses(share, options.seed)
         where = {row.index: str(row.index) for row in found.rows}
         doubtful, excess, planted, measured = find_doubtful(found, where)
         told = [each.row for each in doubtful]

@@ -36,7 +36,7 @@ from heldout.data.pairs import (
     near_pairs,
     shared_spans,
 )
-from heldout.data.quality import Finding, examine
+from heldout.data.quality import TextFinding, examine
 from heldout.data.shingles import (
     SHINGLE,
     Codes,
@@ -82,7 +82,7 @@ class Index:
     about_ends_R: np.ndarray
     key_R: np.ndarray  # a hash of each text
     first_R: np.ndarray  # position of the first row with the same text
-    findings: list[tuple[int, Finding]]  # the first MOST_FINDINGS of each sort
+    findings: list[tuple[int, TextFinding]]  # the first MOST_FINDINGS of each sort
     finding_counts: Counter[tuple[str, str]]  # (kind, what): all, of training and held-out rows
     near: list[tuple[int, int, float]] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
@@ -160,7 +160,9 @@ def _piece(path: Path, ends_R: np.ndarray, position: int) -> str:
 # Pass 1
 
 
-def _prepare(texts: list[str]) -> tuple[bytes, np.ndarray, np.ndarray, list[tuple[int, Finding]]]:
+def _prepare(
+    texts: list[str],
+) -> tuple[bytes, np.ndarray, np.ndarray, list[tuple[int, TextFinding]]]:
     """Keys, codes, lengths and findings of a batch of texts."""
     plain = [normalized(text) for text in texts]
     keys = b"".join(text_key(text) for text, _ in plain)
@@ -175,7 +177,7 @@ def _read(rows: Iterable[IndexedRow], folder: Path, engine: Engine, progress: Pr
     groups: dict[tuple[bool, str], int] = {}
     lengths: list[np.ndarray] = []
     keys: list[np.ndarray] = []
-    findings: list[tuple[int, Finding]] = []
+    findings: list[tuple[int, TextFinding]] = []
     finding_counts: Counter[tuple[str, str]] = Counter()
 
     def batches() -> Iterator[tuple[list[str]]]:

@@ -13,7 +13,7 @@ FindingKind = Literal["encoding", "truncated", "template", "personal"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class TextFinding:
     """``what`` names the kind of personal data or the fault; ``shown`` is an excerpt, masked."""
 
     kind: FindingKind
@@ -21,16 +21,16 @@ class Finding:
     shown: str
 
 
-def examine(text: str) -> Iterator[Finding]:
+def examine(text: str) -> Iterator[TextFinding]:
     """All findings in one text; of each kind of personal data at most ten. 5 us a kilobyte."""
     if not text.isascii() and (found := _BROKEN.search(text)):
-        yield Finding("encoding", _name_of_broken(found[0]), _around(text, found))
+        yield TextFinding("encoding", _name_of_broken(found[0]), _around(text, found))
     elif found := _CONTROL.search(text):
-        yield Finding("encoding", "a control character", _around(text, found))
+        yield TextFinding("encoding", "a control character", _around(text, found))
     if "```" in text and text.count("```") % 2:
-        yield Finding("truncated", "a code block that is not closed", text[-80:])
+        yield TextFinding("truncated", "a code block that is not closed", text[-80:])
     if ("<" in text or "[/" in text) and (found := _SPECIAL.search(text)):
-        yield Finding("template", f"the special token {found[0]} as text", _around(text, found))
+        yield TextFinding("template", f"the special token {found[0]} as text", _around(text, found))
     if "@" in text:
         yield from _matches(_around_each("@", text), "e-mail address")
     if _num_digits(text) >= 4:
@@ -82,12 +82,12 @@ def _around(text: str, found: re.Match[str]) -> str:
 # Personal data
 
 
-def _matches(text: str, what: str) -> Iterator[Finding]:
+def _matches(text: str, what: str) -> Iterator[TextFinding]:
     pattern, holds = _PATTERNS[what]
     count = 0
     for found in pattern.finditer(text):
         if holds(found[0]):
-            yield Finding("personal", what, masked(found[0]))
+            yield TextFinding("personal", what, masked(found[0]))
             count += 1
             if count == 10:
                 return

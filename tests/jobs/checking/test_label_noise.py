@@ -15,7 +15,7 @@ from heldout.jobs.checking.check import check
 from heldout.jobs.checking.label_noise import (
     NOMINAL_SHARE,
     NUM_OTHERS,
-    Judged,
+    PromptLosses,
     find_doubtful,
     find_far_off,
     foreign_prompts,
@@ -30,7 +30,7 @@ def asked(number, prompt, answer, group=None):
     return Row(number, messages, group or f"g{number}")
 
 
-def judged(excess_bits, num_tokens=10, spread=0.2, seed=0):
+def losses(excess_bits, num_tokens=10, spread=0.2, seed=0):
     """Losses with this much more after the own prompt than after others, in bits per token."""
     rng = np.random.default_rng(seed)
     excess_D = np.asarray(excess_bits, float)
@@ -39,7 +39,7 @@ def judged(excess_bits, num_tokens=10, spread=0.2, seed=0):
     foreign_DM = num_tokens * np.log(2) * (4 + spread * rng.normal(size=(num, NUM_OTHERS)))
     own_D = foreign_DM.mean(axis=1) + num_tokens * np.log(2) * excess_D
     losses_DF = np.column_stack([own_D, foreign_DM])
-    return Judged(
+    return PromptLosses(
         rows,
         np.ones(num, bool),
         losses_DF,
@@ -59,7 +59,7 @@ def where(found):
 def test_swapped_answers_are_found_worst_first():
     excess = np.full(200, -0.5)
     excess[[7, 30, 31]] = 0.1, 0.3, 0.2
-    found = judged(excess)
+    found = losses(excess)
     doubtful, told, swapped, measured = find_doubtful(found, where(found))
     assert [(each.row, each.where) for each in doubtful] == [
         (30, "line 31"),
@@ -81,7 +81,7 @@ def test_swapped_answers_are_found_worst_first():
 @pytest.mark.parametrize("seed", range(5))
 def test_no_data_has_more_in_doubt_than_the_nominal_share(seed):
     excess = np.random.default_rng(seed).normal(-0.3, 0.3, size=200)  # a sixth lies above 0
-    found = judged(excess, seed=seed)
+    found = losses(excess, seed=seed)
     doubtful, *_ = find_doubtful(found, where(found))
     assert 0 < len(doubtful) <= NOMINAL_SHARE * 200
     worst = np.argsort(-excess)[: len(doubtful)]
@@ -89,7 +89,7 @@ def test_no_data_has_more_in_doubt_than_the_nominal_share(seed):
 
 
 def test_prompts_that_tell_nothing_put_no_answer_in_doubt():
-    found = judged(np.random.default_rng(1).normal(0, 0.3, size=200))
+    found = losses(np.random.default_rng(1).normal(0, 0.3, size=200))
     doubtful, _, _, measured = find_doubtful(found, where(found))
     assert doubtful == []
     assert isinstance(measured[-1], NotMeasured)
@@ -97,16 +97,16 @@ def test_prompts_that_tell_nothing_put_no_answer_in_doubt():
 
 
 def test_few_groups_judge_nothing():
-    found = judged(np.full(20, -0.5))
+    found = losses(np.full(20, -0.5))
     doubtful, told, _, measured = find_doubtful(found, where(found))
     assert (doubtful, told) == ([], [])
     assert {type(each) for each in measured} == {NotMeasured}
 
 
 def test_a_loss_far_off_before_and_after_is_told_one_of_the_two_is_not():
-    found = judged(np.random.default_rng(0).normal(0, 0.05, size=300))
+    found = losses(np.random.default_rng(0).normal(0, 0.05, size=300))
     found.base_DF[[5, 6], 0] *= 8
-    found = Judged(
+    found = PromptLosses(
         found.rows,
         found.has_foreign_D,
         found.base_DF,

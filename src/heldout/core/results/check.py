@@ -71,7 +71,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class PersonalData:
+class PersonalDataFound:
     """Something that has the form of personal data, masked."""
 
     part: str
@@ -123,7 +123,7 @@ class CheckResult:
     contamination: dict[str, list[Pair]]  # by the name of the test set
     boilerplate: list[BoilerplateText]
     problems: list[Problem]
-    personal: list[PersonalData]
+    personal: list[PersonalDataFound]
     lengths: list[Lengths]
     suspects: list[Suspect]
     leak_map: dict[str, list[tuple[float, float]]]  # kind: place in train, in held-out; 0 to 1
@@ -195,7 +195,7 @@ class CheckResult:
             "group_leaks": GroupLeak,
             "boilerplate": BoilerplateText,
             "problems": Problem,
-            "personal": PersonalData,
+            "personal": PersonalDataFound,
             "suspects": Suspect,
         }
         for name, kind in lists.items():

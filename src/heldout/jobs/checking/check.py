@@ -25,7 +25,7 @@ from heldout.data.pairs import Components, Engine, Here
 from heldout.data.stream import RowStream, nothing_to_train_on
 from heldout.jobs.checking.clean import refuse_occupied, write_clean_copy
 from heldout.jobs.checking.findings import Findings, lengths_of
-from heldout.jobs.checking.sources import OWN_PARTS, Reading, Sources
+from heldout.jobs.checking.sources import OWN_PARTS, SourcePass, Sources
 from heldout.jobs.kit.page_folder import write_page_folder
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def check(
     sources = Sources.open(data, heldout, against, chosen)
     runner = _engine(engine)
     with tempfile.TemporaryDirectory(prefix="heldout-check-") as folder:
-        read = Reading(sources, max_listed)
+        read = SourcePass(sources, max_listed)
         index = build_index(
             read.rows(),
             Path(folder),

@@ -14,7 +14,7 @@ from heldout.core.results.check import (
     GroupLeak,
     Lengths,
     Pair,
-    PersonalData,
+    PersonalDataFound,
     Problem,
     Suspect,
 )
@@ -25,7 +25,7 @@ from heldout.data.overlap import cut_rows
 from heldout.data.relations import Relation, relations
 from heldout.data.shingles import place_of
 from heldout.data.surprise import cross_validated_bits, robust_z
-from heldout.jobs.checking.sources import OWN_PARTS, Reading, Sources
+from heldout.jobs.checking.sources import OWN_PARTS, SourcePass, Sources
 
 EXCERPT = 4000  # characters of a row that are shown at most
 AROUND = 240  # characters on both sides of a shared span
@@ -39,7 +39,7 @@ class Findings:
     """From the index to what is told, with texts read from disk for what is listed."""
 
     sources: Sources
-    reading: Reading
+    reading: SourcePass
     index: Index
     max_listed: int
     counts: Counter[str] = field(default_factory=Counter)
@@ -47,7 +47,7 @@ class Findings:
     leaks: list[Pair] = field(default_factory=list)
     contamination: dict[str, list[Pair]] = field(default_factory=dict)
     group_leaks: list[GroupLeak] = field(default_factory=list)
-    personal: list[PersonalData] = field(default_factory=list)
+    personal: list[PersonalDataFound] = field(default_factory=list)
     suspects: dict[int, list[str]] = field(default_factory=dict)  # position -> reasons
     warnings: list[str] = field(default_factory=list)
     leak_map: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
@@ -172,7 +172,7 @@ class Findings:
             name = self.sources.name_of(int(index.part_R[position]))
             row, where = int(index.index_R[position]), index.where(position)
             if finding.kind == "personal":
-                found = PersonalData(name, row, where, finding.what, finding.shown)
+                found = PersonalDataFound(name, row, where, finding.what, finding.shown)
                 self.personal.append(found)
             else:
                 self.reading.problems.append(

@@ -45,7 +45,7 @@ _SHOWN = 4000  # characters of a prompt or an answer
 
 
 @dataclass(frozen=True)
-class Judged:
+class PromptLosses:
     """Losses in nats after each prompt; the rows of ``foreign`` come in the same order."""
 
     rows: list[Row]
@@ -84,11 +84,11 @@ def label_noise(
     rate = recipe.train.learning_rate
     if rate is None:
         rate = start_learning_rate(recipe.model.method, num_parameters)
-    judged = judge(model, rows, brief, rate, num_folds, progress or Progress())
-    doubtful, excess, swapped, measurements = find_doubtful(judged, where)
+    losses = cross_validated_losses(model, rows, brief, rate, num_folds, progress or Progress())
+    doubtful, excess, swapped, measurements = find_doubtful(losses, where)
     noise = LabelNoise(
         len(rows),
-        int(judged.has_foreign_D.sum()),
+        int(losses.has_foreign_D.sum()),
         num_folds,
         brief.train.max_epochs,
         rate,
@@ -97,7 +97,7 @@ def label_noise(
         swapped,
         measurements,
     )
-    return noise, find_far_off(judged)
+    return noise, find_far_off(losses)
 
 
 def brief_recipe(recipe: Recipe) -> Recipe:
@@ -133,14 +133,14 @@ def foreign_prompts(rows: Sequence[Row], seed: int) -> list[list[Row]]:
     return found
 
 
-def judge(
+def cross_validated_losses(
     model: str,
     rows: Sequence[Row],
     recipe: Recipe,
     rate: float,
     num_folds: int,
     progress: Progress,
-) -> Judged:
+) -> PromptLosses:
     """Losses of all rows, before any training and under the model trained without them.
 
     ``rate`` is the learning rate; ``recipe`` is followed as it is.
@@ -184,7 +184,7 @@ def judge(
             out_of_fold_DF[at, columns] = after.nll_nats_D
             num_tokens_D[at[columns == 0]] = before.num_tokens_D[columns == 0]
             shutil.rmtree(run.path(condition.folder), ignore_errors=True)
-    return Judged(
+    return PromptLosses(
         list(rows),
         np.array([bool(each) for each in foreign]),
         base_DF,
@@ -195,27 +195,27 @@ def judge(
 
 
 def find_doubtful(
-    judged: Judged, where: dict[int, str]
+    losses: PromptLosses, where: dict[int, str]
 ) -> tuple[list[DoubtfulAnswer], list[float], list[float], list[Measurement | NotMeasured]]:
     """Answers in doubt, the excess of all, that of swapped ones, and what was measured.
 
     The control lies in the data: the first of the other prompts, taken for the own one, shows how
     a swapped answer looks. Where the rows as they stand look no better, no answer can be judged.
     """
-    kept = np.flatnonzero(judged.has_foreign_D)
-    groups = judged.groups_D[kept]
+    kept = np.flatnonzero(losses.has_foreign_D)
+    groups = losses.groups_D[kept]
     names = ("prompt_information", "doubtful_answers")
     if len(np.unique(groups)) < LEAST_HELD_OUT:
         reason = (
-            f"{len(kept)} of {len(judged.rows)} rows have a prompt, one answer, and other rows "
+            f"{len(kept)} of {len(losses.rows)} rows have a prompt, one answer, and other rows "
             f"with other prompts, in fewer than {LEAST_HELD_OUT} groups"
         )
         return [], [], [], [NotMeasured(name, reason) for name in names]
-    bits_D = judged.num_tokens_D[kept] * np.log(2)
-    base_D = _excess(judged.base_DF[kept]) / bits_D
-    excess_D = _excess(judged.out_of_fold_DF[kept]) / bits_D
-    swapped_D = _excess(judged.out_of_fold_DF[kept, 1:]) / bits_D
-    tokens_D = judged.num_tokens_D[kept]
+    bits_D = losses.num_tokens_D[kept] * np.log(2)
+    base_D = _excess(losses.base_DF[kept]) / bits_D
+    excess_D = _excess(losses.out_of_fold_DF[kept]) / bits_D
+    swapped_D = _excess(losses.out_of_fold_DF[kept, 1:]) / bits_D
+    tokens_D = losses.num_tokens_D[kept]
     told = ratio_estimate(-excess_D * tokens_D, tokens_D, groups)
     gained = paired_difference(-excess_D * tokens_D, -base_D * tokens_D, tokens_D, groups)
     looks_D, swapped_looks_D = excess_D > 0, swapped_D > 0
@@ -260,7 +260,7 @@ def find_doubtful(
     order = np.argsort(-excess_D, kind="stable")
     worst = order[: int(NOMINAL_SHARE * len(kept))]
     doubtful = [
-        _doubtful(judged.rows[kept[place]], where, float(excess_D[place]), float(base_D[place]))
+        _doubtful(losses.rows[kept[place]], where, float(excess_D[place]), float(base_D[place]))
         for place in worst.tolist()
         if looks_D[place]
     ]
@@ -285,11 +285,11 @@ def _doubtful(row: Row, where: dict[int, str], excess: float, base: float) -> Do
     )
 
 
-def find_far_off(judged: Judged) -> dict[int, str]:
+def find_far_off(losses: PromptLosses) -> dict[int, str]:
     """Rows whose loss given their length is far above the others', before and after training."""
-    tokens_D = np.maximum(judged.num_tokens_D, 1)
-    before_D = judged.base_DF[:, 0] / tokens_D
-    after_D = judged.out_of_fold_DF[:, 0] / tokens_D
+    tokens_D = np.maximum(losses.num_tokens_D, 1)
+    before_D = losses.base_DF[:, 0] / tokens_D
+    after_D = losses.out_of_fold_DF[:, 0] / tokens_D
     found = {}
     order = np.argsort(tokens_D, kind="stable")
     for places in np.array_split(order, min(10, max(1, len(order) // _SAME_LENGTH))):
@@ -297,7 +297,7 @@ def find_far_off(judged: Judged) -> dict[int, str]:
             *(robust_z(np.log(np.maximum(each[places], 1e-6))) for each in (before_D, after_D))
         )
         for place in places[both > FAR_OFF].tolist():
-            found[judged.rows[place].index] = (
+            found[losses.rows[place].index] = (
                 f"{before_D[place] / np.log(2):.1f} bits per token under the base model and "
                 f"{after_D[place] / np.log(2):.1f} in cross-validation, far more than rows of its "
                 f"length ({np.median(after_D[places]) / np.log(2):.1f})"

@@ -54,7 +54,7 @@ class Sources:
 
 
 @dataclass
-class Reading:
+class SourcePass:
     """The one pass over the sources, and what only it can see."""
 
     sources: Sources
