@@ -45,6 +45,7 @@ from heldout.core.errors import TrainingDiverged, UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Evaluation
 from heldout.core.row import Row
+from heldout.core.run_files import RateTrial
 from heldout.core.stats import RatioEstimate
 from heldout.data.duplicates import find_duplicates
 from heldout.data.factbook import without_html
@@ -54,7 +55,7 @@ from heldout.jobs.kit.fidelity import changed, new_words, variants_of
 from heldout.jobs.kit.prepare import prepare
 from heldout.jobs.kit.target import Target
 from heldout.lm.weights import copies, trained_parameters
-from heldout.search.learning_rate import Trial, search_learning_rate, start_learning_rate
+from heldout.search.learning_rate import search_learning_rate, start_learning_rate
 from heldout.training.steps import Steps
 
 FOLDER = Path(".cache/augmentation")
@@ -330,9 +331,9 @@ class Results:
     def tune(self, size: int, seed: int) -> None:
         """The plain arm's rate: the best on validation."""
 
-        def try_rate(rate: float) -> Trial:
+        def try_rate(rate: float) -> RateTrial:
             run = self.train(Condition(PLAIN), size, seed, rate)
-            return Trial(rate, min(run["validation"]) if "validation" in run else None, 0)
+            return RateTrial(rate, min(run["validation"]) if "validation" in run else None, 0)
 
         if self.rate(size) is None:
             chosen, trials = search_learning_rate(try_rate, start=start_learning_rate("full", 1))

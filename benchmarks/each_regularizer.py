@@ -39,6 +39,7 @@ from heldout.core.errors import TrainingDiverged, UserError
 from heldout.core.losses import DocumentLosses
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Evaluation, RollBack, Stop
+from heldout.core.run_files import RateTrial
 from heldout.core.stats import RatioEstimate, paired_difference, ratio_estimate
 from heldout.jobs.evidence.gather import verbatim_memorization
 from heldout.jobs.kit.clean_losses import losses_of
@@ -49,7 +50,7 @@ from heldout.lm.measuring.pass_statistics import pass_statistics
 from heldout.lm.nll import evaluating
 from heldout.lm.tokenize import IGNORED, collate, tokenize_row
 from heldout.lm.weights import copies, trained_parameters, weights_replaced
-from heldout.search.learning_rate import Trial, search_learning_rate, start_learning_rate
+from heldout.search.learning_rate import search_learning_rate, start_learning_rate
 from heldout.training.steps import Steps
 from heldout.training.windows import WindowDataset
 
@@ -456,11 +457,11 @@ def rate_of(results: Results, arm: Condition, data: str, seeds: Sequence[int]) -
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))["chosen"]
 
-    def try_rate(rate: float) -> Trial:
+    def try_rate(rate: float) -> RateTrial:
         runs = [results.train(arm, data, seed, rate) for seed in seeds]
         if any("validation" not in run for run in runs):
-            return Trial(rate, None, 0)
-        return Trial(rate, mean(min(run["validation"]) for run in runs), 0)
+            return RateTrial(rate, None, 0)
+        return RateTrial(rate, mean(min(run["validation"]) for run in runs), 0)
 
     start = start_learning_rate("full", 1)
     chosen, trials = search_learning_rate(try_rate, start=start)

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from heldout.search.learning_rate import Trial, search_learning_rate, start_learning_rate
+from heldout.core.run_files import RateTrial
+from heldout.search.learning_rate import search_learning_rate, start_learning_rate
 
 
 def valley(optimum, diverges_above=math.inf):
@@ -12,8 +13,8 @@ def valley(optimum, diverges_above=math.inf):
     def try_rate(rate):
         tried.append(rate)
         if rate > diverges_above:
-            return Trial(rate, None, 10)
-        return Trial(rate, 3 + math.log10(rate / optimum) ** 2, 10)
+            return RateTrial(rate, None, 10)
+        return RateTrial(rate, 3 + math.log10(rate / optimum) ** 2, 10)
 
     return try_rate, tried
 

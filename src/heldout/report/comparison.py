@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from heldout.core.measurement import Interval
 from heldout.core.run import Run
 from heldout.report import palette, sections, tiles, words
 from heldout.report.chart import Chart, Key, blank, epoch_axis, plain, shorten
@@ -182,7 +183,7 @@ def _paired(compared: Sequence[Arm]) -> Chart | None:
     )
 
 
-def _row(arm: Arm, value, interval) -> ForestRow:
+def _row(arm: Arm, value: float, interval: Interval) -> ForestRow:
     return ForestRow(shorten(arm.name, 28), value, interval, True, arm.key.token)
 
 

@@ -7,11 +7,11 @@ import plotly.graph_objects as go
 
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.results.diagnosis import Diagnosis, SideBySide
+from heldout.core.run_files import HistoryEntry
 from heldout.report import sections, words
 from heldout.report.chart import Chart, Key, blank, line, marker
 from heldout.report.figures import ForestRow, forest, loss_curves
 from heldout.report.page import Section, render_page
-from heldout.report.summary import Evaluation
 from heldout.report.tiles import Tile
 
 SHOWN_RECITED = 30
@@ -130,7 +130,7 @@ def tiles(result: Diagnosis, measured: dict[str, Measurement]) -> list[Tile]:
 def curve_charts(result: Diagnosis) -> list[Chart]:
     """Losses over epochs, where a log or checkpoints tell them."""
     entries = [
-        Evaluation(
+        HistoryEntry(
             point.step, point.epoch, validation_nll=point.validation_nll, train_nll=point.train_nll
         )
         for point in result.facts.history

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from heldout.core.measurement import Interval
+from heldout.core.run_files import FoldCurve, HistoryEntry, RateSearch
 from heldout.report import palette, words
 from heldout.report.chart import (
     Chart,
@@ -25,7 +26,6 @@ from heldout.report.chart import (
     plain,
     vertical,
 )
-from heldout.report.summary import CrossValidation, Evaluation, Search
 
 LOSS = "Loss in nats per token; lower is better"
 
@@ -42,7 +42,7 @@ class ForestRow:
 
 
 def loss_curves(
-    history: Sequence[Evaluation], control: Sequence[Evaluation], kept: Evaluation | None
+    history: Sequence[HistoryEntry], control: Sequence[HistoryEntry], kept: HistoryEntry | None
 ) -> Chart:
     """Training and validation loss over epochs on one axis, with the checkpoint that was kept."""
     height = 400
@@ -163,7 +163,7 @@ def forest(
     )
 
 
-def rate_search(search: Search) -> Chart:
+def rate_search(search: RateSearch) -> Chart:
     """Validation loss after a short run at each learning rate."""
     height = 300
     figure = blank(height)
@@ -232,7 +232,7 @@ def rate_search(search: Search) -> Chart:
     )
 
 
-def fold_curve(validation: CrossValidation) -> Chart:
+def fold_curve(validation: FoldCurve) -> Chart:
     """Out-of-fold loss over epochs, each document judged by a model that never saw it."""
     height = 360
     figure = blank(height)
@@ -275,7 +275,14 @@ def fold_curve(validation: CrossValidation) -> Chart:
     )
 
 
-def _curve(name, token, dash, entries, values, width=None) -> go.Scatter:
+def _curve(
+    name: str,
+    token: str,
+    dash: str,
+    entries: Sequence[HistoryEntry],
+    values: Sequence[float | None],
+    width: float | None = None,
+) -> go.Scatter:
     kept = [(e, value) for e, value in zip(entries, values, strict=True) if value is not None]
     is_main = dash == "solid"
     return go.Scatter(
@@ -290,7 +297,9 @@ def _curve(name, token, dash, entries, values, width=None) -> go.Scatter:
     )
 
 
-def validation_curve(history: Sequence[Evaluation], name: str, token: str, dash: str) -> go.Scatter:
+def validation_curve(
+    history: Sequence[HistoryEntry], name: str, token: str, dash: str
+) -> go.Scatter:
     """A run's validation loss, to be laid over those of other runs; ``name`` must be plain."""
     return _curve(name, token, dash, history, [e.validation_nll for e in history], width=2.2)
 
@@ -312,13 +321,13 @@ def _band_key() -> Key:
     return Key("Its 95 % interval", "heldout_band", "band")
 
 
-def _band_words(entry: Evaluation) -> str:
+def _band_words(entry: HistoryEntry) -> str:
     if entry.validation_low is None or entry.validation_high is None:
         return ""
     return f" ({entry.validation_low:.3f} to {entry.validation_high:.3f})"
 
 
-def _curves_in_words(history: Sequence[Evaluation], kept: Evaluation | None) -> str:
+def _curves_in_words(history: Sequence[HistoryEntry], kept: HistoryEntry | None) -> str:
     text = "Line chart of training and validation loss over epochs."
     seen = [e for e in history if e.validation_nll is not None]
     if seen:

@@ -339,7 +339,12 @@ def _clip(value: float, reach: float) -> float:
     return max(-reach, min(reach, value))
 
 
-def _runs(points: Points, xs, ys, hover: str = "%{x:.3~g}, %{y:.3~g}") -> go.Scatter:
+def _runs(
+    points: Points,
+    xs: Sequence[float],
+    ys: Sequence[float],
+    hover: str = "%{x:.3~g}, %{y:.3~g}",
+) -> go.Scatter:
     return go.Scatter(
         x=list(xs),
         y=list(ys),

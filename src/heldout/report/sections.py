@@ -5,12 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from heldout.core.finite import finite
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.recipe import Recipe
 from heldout.core.results.diagnosis import Remedy
+from heldout.core.run_files import RunSample
 from heldout.core.verdict import VERDICTS, Verdicts
 from heldout.report import words
-from heldout.report.summary import RunSummary, Sample, finite
+from heldout.report.summary import RunSummary
 
 LIGHT_WORDS = {"green": "Good", "yellow": "Caution", "red": "Problem", "unknown": "Not measured"}
 LIGHT_SUBJECTS = {
@@ -340,7 +342,7 @@ def _measured_row(measurement: Measurement) -> MeasurementRow:
     )
 
 
-def writings(sample: Sample) -> list[Writing]:
+def writings(sample: RunSample) -> list[Writing]:
     """Reference, base, kept and last; where two wrote the same, one text with both labels."""
     found: dict[str, list[str]] = {}
     for label, text in (

@@ -106,12 +106,12 @@ def _certificate(tuning: Tuning) -> Chart:
     """Every neighbor that was tried, against the chosen point."""
     rows, diverged = [], []
     for neighbor in tuning.neighbors:
-        name = neighbor.key.partition(".")[2].replace("_", " ").replace(".", " ")
+        name = neighbor.coordinate.partition(".")[2].replace("_", " ").replace(".", " ")
         label = f"{name} {words.short(neighbor.value)}"
         if neighbor.difference is None:
             diverged.append(f"{label} diverged")
         else:
-            label += f" in place of {words.short(tuning.chosen[neighbor.key])}"
+            label += f" in place of {words.short(tuning.chosen[neighbor.coordinate])}"
             rows.append(ForestRow(label, neighbor.difference, neighbor.interval))
     return forest(
         "grid-search",

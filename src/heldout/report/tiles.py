@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from heldout.core.finite import finite
 from heldout.core.measurement import Interval
 from heldout.report import words
-from heldout.report.summary import RunSummary, finite
+from heldout.report.summary import RunSummary
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,15 @@ best one of the grid, not that it is the best one.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
-from heldout.core.measurement import Interval
+from heldout.core.run_files import Compared, Neighbor
 
 Point = dict[str, float]
-Outcome = Literal["worse", "not surely better", "diverged"]
 
 
 @dataclass(frozen=True)
@@ -66,18 +65,6 @@ class Tried:
             np.array(kept["groups"]),
         )
         return cls(dict(entry["point"]), losses, entry["cost"])
-
-
-@dataclass(frozen=True)
-class Neighbor:
-    """A point one step away from the chosen one, and how it compares with it."""
-
-    coordinate: str
-    value: float
-    loss: float | None  # nats per token, None where training diverged
-    difference: float | None  # neighbor minus chosen; positive is worse
-    interval: Interval | None  # of the difference, over groups
-    verdict: Outcome
 
 
 @dataclass(frozen=True)
@@ -225,7 +212,7 @@ def _compared(name: str, tried: Tried, chosen: Tried) -> Neighbor:
         return Neighbor(name, value, None, None, None, "diverged")
     assert chosen.losses is not None
     difference = tried.losses.minus(chosen.losses)
-    verdict: Outcome = "worse" if difference.interval.low > 0 else "not surely better"
+    verdict: Compared = "worse" if difference.interval.low > 0 else "not surely better"
     return Neighbor(name, value, tried.loss, difference.value, difference.interval, verdict)
 
 

@@ -5,26 +5,10 @@ the best rate has a worse neighbor on both sides or the trials are used up.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+
+from heldout.core.run_files import RateTrial
 
 FACTOR = 3.0
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One short training: the held-out loss it reached, None where it diverged."""
-
-    learning_rate: float
-    validation_nll: float | None
-    steps: int
-
-    @property
-    def diverged(self) -> bool:
-        return self.validation_nll is None
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "diverged": self.diverged}
 
 
 def start_learning_rate(method: str, num_parameters: int, *, from_scratch: bool = False) -> float:
@@ -39,19 +23,19 @@ def start_learning_rate(method: str, num_parameters: int, *, from_scratch: bool 
 
 
 def search_learning_rate(
-    try_rate: Callable[[float], Trial],
+    try_rate: Callable[[float], RateTrial],
     *,
     start: float,
     candidates: Sequence[float] = (),
     max_trials: int = 5,
-    known: Sequence[Trial] = (),
-) -> tuple[float | None, list[Trial]]:
+    known: Sequence[RateTrial] = (),
+) -> tuple[float | None, list[RateTrial]]:
     """The rate with the lowest held-out loss, None if all diverged, with all trials.
 
     ``candidates`` are tried all; otherwise rates step from ``start``. ``known`` trials, of an
     interrupted search, are not run again: the path is the same.
     """
-    trials: dict[float, Trial] = {}
+    trials: dict[float, RateTrial] = {}
     cached = {f"{trial.learning_rate:.6g}": trial for trial in known}
 
     def loss(rate: float) -> float:

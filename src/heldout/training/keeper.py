@@ -8,6 +8,7 @@ from typing import Any
 from heldout.core.losses import DocumentLosses
 from heldout.core.regularizer import Continue, Decision, Evaluation, Regularizer, RollBack, Stop
 from heldout.core.run import Run
+from heldout.core.run_files import HistoryEntry
 from heldout.training.steps import evaluation_weights
 
 
@@ -71,20 +72,20 @@ class Keeper:
         self.run.save_losses(self._name(step), "validation", validation)
         self.evaluations.append(Evaluation(step, epoch, validation))
         decision = self.decide()
-        entry: dict[str, Any] = {
-            "step": step,
-            "epoch": epoch,
-            "validation_nll": level.value,
-            "validation_low": level.interval.low,
-            "validation_high": level.interval.high,
-            "train_nll": train.nats_per_token,
-            "training_loss": training_loss,
-            "learning_rate": learning_rate,
-            "is_best": is_best,
-            "change_low": change.interval.low if change else None,
-            "change_high": change.interval.high if change else None,
-            "rolled_back": isinstance(decision, RollBack),
-        }
+        entry = HistoryEntry(
+            step=step,
+            epoch=epoch,
+            validation_nll=level.value,
+            validation_low=level.interval.low,
+            validation_high=level.interval.high,
+            train_nll=train.nats_per_token,
+            training_loss=training_loss,
+            learning_rate=learning_rate,
+            is_best=is_best,
+            change_low=change.interval.low if change else None,
+            change_high=change.interval.high if change else None,
+            rolled_back=isinstance(decision, RollBack),
+        ).to_json()
         self.run.append_history(entry, self.history_name)
         self.on_entry(entry)
         return decision, {key: entry[key] for key in ("validation_nll", "train_nll")}

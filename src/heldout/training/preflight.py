@@ -3,9 +3,8 @@
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers.integrations import get_available_reporting_integrations
@@ -14,21 +13,13 @@ from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
+from heldout.core.run_files import PreflightCheck
 from heldout.lm.special_tokens import end_of_turn_ids
 from heldout.training.loop import Schedule
 from heldout.training.steps import added_bytes
 from heldout.training.windows import WindowDataset
 
 GB = 1e9
-
-
-@dataclass(frozen=True)
-class PreflightCheck:
-    """One line of the list that the report shows; what fails raises UserError instead."""
-
-    name: str
-    status: Literal["ok", "warning"]
-    message: str
 
 
 def check_windows(

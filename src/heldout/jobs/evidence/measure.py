@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
 from heldout.core.run import Run
+from heldout.core.run_files import RunSample
 from heldout.jobs.evidence.gather import read_part, verbatim_memorization, write_part
 from heldout.jobs.evidence.saved import save_generations, save_statistics
 from heldout.jobs.kit.clean_losses import losses_of
@@ -130,7 +132,7 @@ def write_samples(run: Run, target: Target, recipe: Recipe, progress: Progress) 
     models = ["base", "best", "last"]
     if run.path("fixed_epochs").is_dir():
         models.append("fixed_epochs")
-    samples: list[dict[str, str]] = []
+    samples: list[RunSample] = []
     with progress.stage("samples", len(models)):
         for name in models:
             loaded = _load(run, target, recipe, name)
@@ -141,20 +143,21 @@ def write_samples(run: Run, target: Target, recipe: Recipe, progress: Progress) 
             ]
             if not samples:
                 samples = [
-                    {
-                        "part": "validation" if number < len(heldout) else "train",
-                        "prompt": tokenizer.decode(ids, skip_special_tokens=True),
-                        "reference": reference,
-                    }
+                    RunSample(
+                        "validation" if number < len(heldout) else "train",
+                        tokenizer.decode(ids, skip_special_tokens=True),
+                        reference,
+                    )
                     for number, (ids, reference) in enumerate(prompts)
                 ]
             texts = continuations(
                 model, tokenizer, [ids for ids, _ in prompts], recipe.eval.max_new_tokens
             )
-            for sample, text in zip(samples, texts, strict=True):
-                sample[name] = text
+            samples = [
+                replace(sample, **{name: text}) for sample, text in zip(samples, texts, strict=True)
+            ]
             progress.advance(1, name)
-    run.write_json("samples.json", samples)
+    run.write_json("samples.json", [sample.to_json() for sample in samples])
 
 
 def _memorized_rows(run: Run, most: int) -> list[Row]:

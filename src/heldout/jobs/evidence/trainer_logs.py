@@ -5,12 +5,12 @@ dropout and penalties, on batches that the model had not yet been updated on.
 """
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 from heldout.core.errors import UserError
 from heldout.core.facts import Facts, HistoryPoint
+from heldout.core.finite import finite
 
 STATE = "trainer_state.json"
 
@@ -32,11 +32,11 @@ def read_logs(path: str | Path) -> Facts:
     history = _history(entries)
     if not history:
         raise UserError(f"{file} holds no losses: set logging_steps and eval_strategy.")
-    rates = [rate for entry in entries if (rate := _finite(entry.get("learning_rate")))]
+    rates = [rate for entry in entries if (rate := finite(entry.get("learning_rate")))]
     epochs = max((point.epoch for point in history), default=0.0)
     return Facts(
         epochs=epochs,
-        total_epochs=_finite(state.get("num_train_epochs")) or epochs,
+        total_epochs=finite(state.get("num_train_epochs")) or epochs,
         learning_rate=max(rates, default=None),
         batch_size=_whole(state.get("train_batch_size")),
         history=tuple(history),
@@ -60,10 +60,10 @@ def _steps_of(file: Path) -> int:
 
 def _history(entries: list[dict[str, Any]]) -> list[HistoryPoint]:
     """One point per evaluation, with the mean training loss since the one before."""
-    evaluated = [entry for entry in entries if _finite(entry.get("eval_loss")) is not None]
-    logged = [entry for entry in entries if _finite(entry.get("loss")) is not None]
+    evaluated = [entry for entry in entries if finite(entry.get("eval_loss")) is not None]
+    logged = [entry for entry in entries if finite(entry.get("loss")) is not None]
     if not evaluated:
-        return [_point(entry, _finite(entry["loss"]), None) for entry in logged]
+        return [_point(entry, finite(entry["loss"]), None) for entry in logged]
     points, since = [], -1
     for entry in evaluated:
         step = int(entry.get("step", 0))
@@ -78,21 +78,16 @@ def _point(entry: dict[str, Any], train: float | None, validation: float | None)
     extra = {
         name.removeprefix("eval_"): value
         for name in ("eval_accuracy", "eval_mean_token_accuracy", "grad_norm")
-        if (value := _finite(entry.get(name))) is not None
+        if (value := finite(entry.get(name))) is not None
     }
     return HistoryPoint(
         int(entry.get("step", 0)),
         float(entry.get("epoch", 0.0)),
         train,
         validation,
-        _finite(entry.get("learning_rate")),
+        finite(entry.get("learning_rate")),
         extra=extra,
     )
-
-
-def _finite(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None
 
 
 def _whole(value: Any) -> int | None:

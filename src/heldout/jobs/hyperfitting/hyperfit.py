@@ -23,6 +23,7 @@ from heldout.core.interrupt import stop_on_interrupt
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
 from heldout.core.run import Run
+from heldout.core.run_files import PreflightCheck
 from heldout.jobs.hyperfitting.evaluate import evaluate
 from heldout.jobs.hyperfitting.result import HyperfitResult, conclude
 from heldout.jobs.hyperfitting.texts import contexts_of
@@ -36,7 +37,6 @@ from heldout.lm.nll import context_length
 from heldout.lm.quiet import quiet_libraries
 from heldout.training.loop import Schedule
 from heldout.training.preflight import (
-    PreflightCheck,
     check_resources,
     check_trackers,
     check_windows,

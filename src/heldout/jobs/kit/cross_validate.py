@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
 from heldout.core.run import Run
+from heldout.core.run_files import FoldCurve, FoldPoint
 from heldout.data.split import folds
 from heldout.jobs.kit.condition import Condition
 from heldout.jobs.kit.parts import Texts
@@ -19,7 +19,7 @@ from heldout.jobs.kit.target import Target
 class CrossValidation:
     """The mean curve over folds, its lowest point, and all rows' losses there, out of fold."""
 
-    curve: list[dict[str, float]]
+    curve: FoldCurve
     best_epoch: float
     out_of_fold: DocumentLosses
     rows: list[Row]  # in the order of ``out_of_fold``
@@ -78,24 +78,15 @@ def cross_validate(
         DocumentLosses.concatenate([found[point].validation for found in evaluations])
         for point in range(common)
     ]
-    curve: list[dict[str, Any]] = []
+    curve: list[FoldPoint] = []
     for point, losses in enumerate(pooled):
-        level = losses.estimate()
-        curve.append(
-            {
-                "epoch": evaluations[0][point].epoch,
-                "validation_nll": level.value,
-                "low": level.interval.low,
-                "high": level.interval.high,
-            }
-        )
-    best = min(range(common), key=lambda point: curve[point]["validation_nll"])
+        level, epoch = losses.estimate(), evaluations[0][point].epoch
+        curve.append(FoldPoint(epoch, level.value, level.interval.low, level.interval.high))
+    best = min(range(common), key=lambda point: curve[point].validation_nll)
     ordered = [row for fold in parts for row in fold.held_out]
-    result = CrossValidation(curve, curve[best]["epoch"], pooled[best], ordered)
-    run.write_json(
-        "cross_validation.json",
-        {"folds": len(parts), "curve": curve, "best_epoch": result.best_epoch},
-    )
+    best_epoch = curve[best].epoch
+    found_curve = FoldCurve(len(parts), tuple(curve), best_epoch)
+    run.write_json("cross_validation.json", found_curve.to_json())
     run.save_losses("base", "out_of_fold", pooled[0])
     if "base model" not in {check["name"] for check in run.read_json("checks.json")}:
         found_level = pooled[0].nats_per_token
@@ -103,4 +94,4 @@ def cross_validate(
         run.write_json("checks.json", [*run.read_json("checks.json"), check])
     run.save_losses("best", "out_of_fold", pooled[best])
     run.save_losses("last", "out_of_fold", pooled[-1])
-    return result
+    return CrossValidation(found_curve, best_epoch, pooled[best], ordered)

@@ -9,6 +9,7 @@ from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
 from heldout.core.row import Part
+from heldout.core.run_files import PreflightCheck
 from heldout.core.stats import LEAST_HELD_OUT
 from heldout.jobs.kit.augmentations import augmentations_of, augmented_windows
 from heldout.jobs.kit.fidelity import check_variants
@@ -22,7 +23,6 @@ from heldout.lm.nll import context_length
 from heldout.regularizers.distillation import Distillation
 from heldout.training.loop import Schedule, optimizer_arguments
 from heldout.training.preflight import (
-    PreflightCheck,
     check_evaluation,
     check_resources,
     check_trackers,

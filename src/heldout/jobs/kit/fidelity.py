@@ -13,6 +13,7 @@ from heldout.core.recipe import Recipe
 from heldout.core.regularizer import schedule_factor
 from heldout.core.row import Row
 from heldout.core.run import Run
+from heldout.core.run_files import PreflightCheck
 from heldout.core.segments import WORD
 from heldout.core.stats import ratio_estimate, share_estimate
 from heldout.jobs.kit.augmentations import augmentations_of
@@ -20,7 +21,6 @@ from heldout.jobs.kit.clean_losses import losses_of
 from heldout.jobs.kit.parts import sample_rows
 from heldout.jobs.kit.target import Target
 from heldout.lm.measuring.embeddings import sentence_embeddings
-from heldout.training.preflight import PreflightCheck
 
 MOST_ROWS = 100  # training rows whose variants are measured
 MOST_SLOW_ROWS = 20  # by what asks a model or a translator

@@ -1,16 +1,16 @@
 """The learning-rate search of a run: short trainings, each recorded as soon as it is done."""
 
 from collections.abc import Callable
-from typing import Any
 
 from heldout.core.errors import UserError
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.run import Run
+from heldout.core.run_files import RateSearch, RateTrial
 from heldout.jobs.kit.parts import Texts
 from heldout.jobs.kit.target import Target
 from heldout.jobs.kit.trial import try_training
-from heldout.search.learning_rate import Trial, search_learning_rate, start_learning_rate
+from heldout.search.learning_rate import search_learning_rate, start_learning_rate
 from heldout.training.loop import Schedule
 
 
@@ -27,22 +27,19 @@ def find_learning_rate(
     """The rate for the run; ``search.json`` holds the trials, also half-way through."""
     if recipe.train.learning_rate is not None:
         return recipe.train.learning_rate
-    recorded: dict[str, Any] = {"trials": []}
+    known: tuple[RateTrial, ...] = ()
     if run.path("search.json").exists():
-        recorded = run.read_json("search.json")
-        if recorded.get("chosen") is not None:
-            return recorded["chosen"]
-    known = [
-        Trial(entry["learning_rate"], entry["validation_nll"], entry["steps"])
-        for entry in recorded["trials"]
-    ]
+        recorded = RateSearch.from_json(run.read_json("search.json"))
+        if recorded.chosen is not None:
+            return recorded.chosen
+        known = recorded.trials
     trials = list(known)
 
     def num_steps(full: Schedule) -> int:
         epochs = recipe.search.epochs
         return min(recipe.search.max_steps, max(1, round(full.steps_per_epoch * epochs)))
 
-    def try_rate(rate: float) -> Trial:
+    def try_rate(rate: float) -> RateTrial:
         losses, steps = try_training(
             run,
             target,
@@ -55,9 +52,9 @@ def find_learning_rate(
             progress=progress,
             check_interrupt=check_interrupt,
         )
-        trial = Trial(rate, None if losses is None else losses.nats_per_token, steps)
+        trial = RateTrial(rate, None if losses is None else losses.nats_per_token, steps)
         trials.append(trial)
-        run.write_json("search.json", {"trials": [t.to_json() for t in trials], "chosen": None})
+        run.write_json("search.json", RateSearch(tuple(trials), None).to_json())
         reached = "diverged" if trial.diverged else f"{trial.validation_nll:.3f} nats/token"
         progress.note(f"learning rate {rate:g}: {reached} held-out after {trial.steps} steps")
         return trial
@@ -74,7 +71,7 @@ def find_learning_rate(
             "Every learning rate that was tried diverged: give lower ones with "
             "--set search.learning_rates=[...], or look at the data."
         )
-    run.write_json("search.json", {"trials": [t.to_json() for t in ordered], "chosen": chosen})
+    run.write_json("search.json", RateSearch(tuple(ordered), chosen).to_json())
     return chosen
 
 
