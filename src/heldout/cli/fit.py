@@ -1,0 +1,113 @@
+"""``heldout fit``: parse, call the job, print."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heldout.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """What a run is started with, by the names of ``heldout.fit``."""
+
+    model: str
+    data: str
+    out: Path | None
+    recipe: str
+    settings: list[str]
+    from_scratch: str
+
+
+def fit(
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Folder, Hub id, adapter folder, checkpoint-N, GGUF file, or package:NAME.",
+        ),
+    ] = "",
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", "-d", help="jsonl, json, csv, parquet, txt, a folder of these, or a Hub id."
+        ),
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default runs/<time>-<data>-<model>.")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="A ready recipe (see `heldout list`) or a .toml file.")
+    ] = "default",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any field of the recipe; may be repeated."
+        ),
+    ] = None,
+    from_scratch: Annotated[
+        str,
+        typer.Option(
+            metavar="CONFIG", help="Start from a config.json; --model then names the tokenizer."
+        ),
+    ] = "",
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")
+    ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="The embedded model on the embedded data.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Fine-tune a model, keep the best checkpoint, and write the report that proves it."""
+    new = NewRun(model, data, out, recipe, settings or [], from_scratch)
+    _refuse_mixed(new, resume, demo, dry_run)
+    from heldout.cli.progress import console_progress
+    from heldout.cli.show import show_plan, show_result
+    from heldout.jobs import fit as job
+
+    if dry_run:
+        show_plan(job.dry_run(**asdict(new)), as_json)
+        return
+    with console_progress() as progress:
+        if demo:
+            from heldout.jobs.demo import demo as demo_job
+
+            result = demo_job(out=out, settings=tuple(new.settings), progress=progress)
+        elif resume is not None:
+            result = job.resume(resume, progress=progress)
+        else:
+            result = job.fit(**asdict(new), progress=progress)
+    show_result(result.run, result.verdict, as_json)
+    if demo and not as_json:
+        print(
+            "\nOpen the report in a browser. Then try your own rows:\n"
+            "  heldout fit --model MODEL --data train.jsonl --dry-run\n"
+            "  heldout fit --model MODEL --data train.jsonl"
+        )
+
+
+def _refuse_mixed(new: NewRun, resume: Path | None, demo: bool, dry_run: bool) -> None:
+    """A run is new, gone on with, or the demo; only a new one can be tried dry."""
+    other_start = bool(new.from_scratch) or new.recipe != "default"
+    if dry_run and (demo or resume is not None):
+        raise UserError("--dry-run goes with --model and --data, not with --demo or --resume.")
+    if resume is not None and (new.out is not None or other_start):
+        raise UserError("--resume goes on with the run as it is: leave out --out and --recipe.")
+    if demo and (new.model or new.data or resume or other_start):
+        raise UserError("--demo brings its own model, data and recipe: leave the others out.")
+    if resume is None and not demo and not (new.model and new.data):
+        raise UserError(
+            "fit needs --model and --data, or --resume RUN, or --demo. Try `heldout fit --help`."
+        )
+    if resume is not None and (new.model or new.data or new.settings):
+        raise UserError(
+            "--resume goes on with the settings in the run folder: leave out --model, --data and "
+            "--set, or start a new run."
+        )
