@@ -31,8 +31,6 @@ from record import write_record
 from scoring import bits_per_byte, compressed_bits_per_byte, nll_nats
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from heldout.core.environment import hardware
-
 MODEL = ROOT / "src" / "heldout" / "assets" / "demo_model"
 EXCERPT_CHARACTERS = 4000
 PROMPTS = ("Fellow citizens of the Senate and", "And the LORD said unto Moses,", "Our economy is")
@@ -96,7 +94,6 @@ def main() -> None:
         table=samples,
         seeds=[0],
         data_sha256=hashlib.sha256("\0".join(texts).encode()).hexdigest(),
-        hardware_name=hardware(),
         note=note.strip(),
     )
     print(path)

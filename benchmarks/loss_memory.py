@@ -23,8 +23,6 @@ from typing import Any
 
 from record import write_record
 
-from heldout.core.environment import hardware
-
 SMOOTHING = 0.1
 SIZES = {  # name: (vocabulary, tokens, width)
     "49k": (49_152, 8_192, 576),
@@ -88,7 +86,6 @@ def main() -> None:
         table=table,
         seeds=[0],
         data_sha256=hashlib.sha256("".join(digests).encode()).hexdigest(),
-        hardware_name=hardware(),
         note=note.strip(),
     )
     print(json.dumps(figures, indent=1))
