@@ -106,6 +106,11 @@ def pack(documents, eos, length, epochs=1, seed=None):
     return blocks
 
 
+def token_lists(tokenizer, texts):
+    """Tokenize each text whole, without EOS."""
+    return [tokenizer.backend_tokenizer.encode(text).ids for text in texts]
+
+
 if __name__ == "__main__":
     corpus = read_corpus()
     for part in ("train", "validation", "later"):

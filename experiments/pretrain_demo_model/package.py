@@ -18,8 +18,8 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from corpus import CACHE, ROOT, read_corpus
-from pretrain import last_checkpoint, token_lists
+from checkpoints import last_checkpoint
+from corpus import CACHE, ROOT, read_corpus, token_lists
 from scoring import bits_per_byte, compressed_bits_per_byte, nll_nats
 from transformers import AutoModelForCausalLM, AutoTokenizer
 

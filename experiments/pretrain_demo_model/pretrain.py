@@ -15,8 +15,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("RAYON_NUM_THREADS", "1")
 
+import package
 import torch
-from corpus import CACHE, pack, read_corpus
+from checkpoints import last_checkpoint
+from corpus import CACHE, pack, read_corpus, token_lists
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     LlamaConfig,
@@ -117,18 +119,6 @@ class Clock(TrainerCallback):
         state.log_history[-1] |= {"time": round(time.time(), 1), "process": os.getpid()}
 
 
-def token_lists(tokenizer, texts):
-    """Tokenize each text whole, without EOS."""
-    return [tokenizer.backend_tokenizer.encode(text).ids for text in texts]
-
-
-def last_checkpoint(runs):
-    """The newest complete checkpoint folder, or None; the trainer's state is written last."""
-    complete = [path.parent for path in runs.glob("checkpoint-*/trainer_state.json")]
-    newest = max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
-    return newest and str(newest)
-
-
 def main():
     """Train for `--steps` optimizer steps of 2,048 tokens, then package unless told not to."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -209,8 +199,6 @@ def main():
     trainer.save_model(str(CACHE / "final"))
     trainer.state.save_to_json(str(CACHE / "final" / "trainer_state.json"))
     if not arguments.no_package:
-        import package
-
         package.main(["--threads", str(arguments.threads)])
 
 
