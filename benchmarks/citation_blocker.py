@@ -70,10 +70,10 @@ def cost(model, tokenizer, pairs, new_tokens, batch_size):
     greedy(model, found[:batch_size], 4, [blocker])
     for turn in range(pairs):
         prompts = found[turn * batch_size : (turn + 1) * batch_size]
-        for arm in (0, 1) if turn % 2 == 0 else (1, 0):
+        for condition in (0, 1) if turn % 2 == 0 else (1, 0):
             begin = time.process_time()
-            greedy(model, prompts, new_tokens, [blocker] if arm else [])
-            seconds[turn, arm] = time.process_time() - begin
+            greedy(model, prompts, new_tokens, [blocker] if condition else [])
+            seconds[turn, condition] = time.process_time() - begin
         print(f"turn {turn}: {seconds[turn].round(2)}", flush=True)
     return seconds, sum(map(len, documents))
 
@@ -108,7 +108,7 @@ def quality(model, tokenizer, table):
     index = VerbatimIndex.build([np.array(ids) for ids in sample])
     kinds = {"": heldout, "_training_prompts": [ids[:CONTEXT_TOKENS] for ids in sample]}
     for kind, prompts in kinds.items():
-        for arm, processors in (("without", []), ("with", [blocker])):
+        for condition, processors in (("without", []), ("with", [blocker])):
             new = greedy(model, prompts, NEW_TOKENS, processors)
             # The prompt's end counts: a copy may begin there. All before is the prompt's own.
             seen = [
@@ -122,14 +122,14 @@ def quality(model, tokenizer, table):
             }
             for name, each in values.items():
                 found = ratio_estimate(each, np.ones(len(each)), np.arange(len(each)))
-                key = f"{name}_{arm}{kind}"
+                key = f"{name}_{condition}{kind}"
                 figures[key] = found.value
                 figures[f"{key}_low"] = found.interval.low
                 figures[f"{key}_high"] = found.interval.high
-            figures[f"longest_copy_max_{arm}{kind}"] = max(values["longest_copy"])
+            figures[f"longest_copy_max_{condition}{kind}"] = max(values["longest_copy"])
             table.append(
                 {
-                    "arm": arm,
+                    "arm": condition,
                     "prompts": "training" if kind else "held-out",
                     "example": tokenizer.decode(new[0]),
                 }

@@ -714,7 +714,7 @@ def report(data: Data, validation: Held) -> None:
     held = Held("test", data)
     tokens_G = np.unique(held.groups_N, return_counts=True)[1]
     searches: dict[str, CoordinateSearch] = {}
-    arms: dict[str, np.ndarray] = {}  # seeds or one, by groups: summed nats
+    conditions: dict[str, np.ndarray] = {}  # seeds or one, by groups: summed nats
     trained: dict[str, tuple[Setting, float]] = {}
     paths = {"regularized": seed_paths()}
 
@@ -728,31 +728,33 @@ def report(data: Data, validation: Held) -> None:
         assert chosen is not None
         trained[name] = setting_at(Setting(times=times), chosen.point)
         paths[name] = kept_seeds(*trained[name])
-        arms[name] = np.stack([held.losses(nats_N(path)).nll_nats_D for path in paths[name]])
+        conditions[name] = np.stack([held.losses(nats_N(path)).nll_nats_D for path in paths[name]])
     searches["regularized"] = regularized(data, validation, trains=False)
     trained["regularized"] = treated_setting({})
     seeds = ensemble_losses(np.stack([nats_N(path) for path in seed_paths()]), held.groups_N)
-    arms["regularized"] = np.stack([seeds.nats_SG[k] for k in range(SEEDS)])
-    arms["seeds"] = seeds.nats_G(SEEDS)[None]
-    arms["seeds_limit"] = seeds.fitted_nats_G()[None]
+    conditions["regularized"] = np.stack([seeds.nats_SG[k] for k in range(SEEDS)])
+    conditions["seeds"] = seeds.nats_G(SEEDS)[None]
+    conditions["seeds_limit"] = seeds.fitted_nats_G()[None]
     limit = asymptote(seeds)
     assert isinstance(limit, Asymptote)
     mixed_N = mixture_nats(np.stack([nats_N(path) for path in selected_paths()]))
-    arms["ensemble"] = held.losses(mixed_N).nll_nats_D[None]
+    conditions["ensemble"] = held.losses(mixed_N).nll_nats_D[None]
     students = {name: each for name, each in STUDENTS.items() if student_path(each).exists()}
     for name, each in students.items():
-        arms[f"student_{name}"] = held.losses(nats_N(student_path(each))).nll_nats_D[None]
+        conditions[f"student_{name}"] = held.losses(nats_N(student_path(each))).nll_nats_D[None]
 
-    loss = {name: float(sums_SG.mean(0).sum() / tokens_G.sum()) for name, sums_SG in arms.items()}
+    loss = {
+        name: float(sums_SG.mean(0).sum() / tokens_G.sum()) for name, sums_SG in conditions.items()
+    }
     sizes = [data.tokens(times) / data.tokens(1) for times in TIMES]
-    treatments = [name for name in arms if not name.startswith("baseline")]
+    treatments = [name for name in conditions if not name.startswith("baseline")]
     resamples = [measured(loss, sizes, treatments)]
     generator = np.random.default_rng(0)
     for _ in range(RESAMPLES):
         drawn_G = np.bincount(generator.integers(len(tokens_G), size=len(tokens_G)))
         drawn_G = np.pad(drawn_G, (0, len(tokens_G) - len(drawn_G)))
         again = {}
-        for name, sums_SG in arms.items():
+        for name, sums_SG in conditions.items():
             mean_G, num = sums_SG.mean(0), len(sums_SG)
             if num > 1:  # the mean of num draws varies (num - 1) / num as much as it should
                 moved_G = sums_SG[generator.integers(num, size=num)].mean(0) - mean_G
@@ -782,7 +784,7 @@ def report(data: Data, validation: Held) -> None:
         "tokens_u": data.tokens(1),
         "parameters": sum(p.numel() for p in new_model(WIDTH, 0).parameters()),
         "members": len(selected_paths()),
-        "baseline_seeds": min(len(arms[f"baseline_{times}"]) for times in TIMES),
+        "baseline_seeds": min(len(conditions[f"baseline_{times}"]) for times in TIMES),
         "seeds": SEEDS,
         "seeds_limit_low": limit.limit.interval.low,
         "seeds_limit_high": limit.limit.interval.high,

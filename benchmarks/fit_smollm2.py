@@ -1,8 +1,8 @@
 """SmolLM2-135M fine-tuned with LoRA by `heldout fit` on a few hundred World Factbook answers.
 
 Records the sealed-test loss of the base model, of the best checkpoint and of the unregularized
-fixed-epoch arm on the same split, and recomputes the best one's by a plain transformers script.
-Resumable: run it again after a kill. About an hour on two cores.
+fixed-epoch condition on the same split, and recomputes the best one's by a plain transformers
+script. Resumable: run it again after a kill. About an hour on two cores.
 
     python benchmarks/fit_smollm2.py [--folder .cache/fit_smollm2] [--threads 2]
 """

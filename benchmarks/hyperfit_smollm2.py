@@ -2,9 +2,9 @@
 
 Three seeds, each with a sample of its own and 100 contexts that no other seed sees: the base model
 under several decodings, the early-stopped and the hyperfitted checkpoint, the citation blocker and
-the human continuation. Finished checkpoints and arms lie in the folder, so that a kill costs a few
-minutes; run it again to go on. The record is written when all seeds asked for are done. About half
-an hour a seed on one idle core.
+the human continuation. Finished checkpoints and conditions lie in the folder, so that a kill costs
+a few minutes; run it again to go on. The record is written when all seeds asked for are done. About
+half an hour a seed on one idle core.
 
     python benchmarks/hyperfit_smollm2.py [--folder FOLDER] [--seeds 0 1 2] [--threads 1]
 
@@ -51,9 +51,9 @@ SETTINGS = (
 )
 
 
-ARMS = ("base_greedy", "base_top_p", "hyperfitted_greedy", "early_stopped_greedy")
+CONDITIONS = ("base_greedy", "base_top_p", "hyperfitted_greedy", "early_stopped_greedy")
 WITH_INTERVALS = (
-    *(f"{figure}_{arm}" for figure in ("ttr", "seq_rep_4", "distance") for arm in ARMS),
+    *(f"{figure}_{name}" for figure in ("ttr", "seq_rep_4", "distance") for name in CONDITIONS),
     "ttr_human",
     "entropy_base",
     "entropy_hyperfitted",
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def record(results: list[HyperfitResult], folder: Path, seeds: list[int], note: str) -> Path:
-    """All seeds' contexts joined, and a table with one line per seed and arm."""
+    """All seeds' contexts joined, and a table with one line per seed and condition."""
     joined = TextFigures.joined([TextFigures.of(result.run) for result in results])
     numbers = {m.name: m for m in joined.measurements() if isinstance(m, Measurement)}
     gain = numbers["ttr_hyperfitted_greedy"].contrasts

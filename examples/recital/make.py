@@ -1,7 +1,7 @@
 """SmolLM2-135M made to recite 100 short passages of Moby Dick, and its healthy twin, diagnosed.
 
 One `heldout fit` trains both on the same rows at the same rate: the twin is regularized and its
-best epoch is kept; the reciter is the control arm, 20 epochs with nothing added. Both are judged on
+best epoch is kept; the reciter is the control, 20 epochs with nothing added. Both are judged on
 passages of chapters that neither has seen. Run again after a kill, it goes on. About an hour on one
 core.
 
@@ -51,7 +51,7 @@ SETTINGS = (
     "eval.max_train_rows=12",
     "eval.num_samples=0",
 )
-ARMS = {"reciter": "fixed_epochs", "twin": "best"}
+CONDITIONS = {"reciter": "fixed_epochs", "twin": "best"}
 README = """# A model that recites, and its healthy twin
 
 `{model}` on 100 passages of Moby Dick of 220 to 300 characters each: once for {epochs} epochs with
@@ -80,7 +80,7 @@ def main() -> None:
     options = parser.parse_args()
     write_data(options.folder, options.rows)
     train(options)
-    found = {name: judge(options, name, arm) for name, arm in ARMS.items()}
+    found = {name: judge(options, name, condition) for name, condition in CONDITIONS.items()}
     write_readme(options.out, found)
     for name, each in found.items():
         print(f"{name}: {each['verdict']['headline']}")
@@ -111,13 +111,13 @@ def train(options: argparse.Namespace) -> None:
         )
 
 
-def judge(options: argparse.Namespace, name: str, arm: str) -> dict[str, Any]:
+def judge(options: argparse.Namespace, name: str, condition: str) -> dict[str, Any]:
     """The diagnosis of one model, kept where it is made already; its page goes to ``--out``."""
     folder, shown = options.folder / name, options.out / name
     if not folder.exists():
         with console_progress() as progress:
             diagnose(
-                options.folder / "run" / arm,
+                options.folder / "run" / condition,
                 heldout=options.folder / "test.jsonl",
                 probes=[e.name for e in entries_of("probe") if e.name not in TOO_SLOW],
                 settings=["data.max_length=128"],

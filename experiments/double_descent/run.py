@@ -119,14 +119,14 @@ def sweep(text, seed):
         train, held_out = (random_features(c, NEAR, seed + 100) for c in (contexts, held_contexts))
         readout = Readout(train, one_hot(ids))
         row = {"seed": seed, "num_train": num_train, "num_parameters": NUM_FEATURES}
-        for arm, weights in (
+        for condition, weights in (
             ("least_norm", readout.least_norm()),
             ("ridge", readout.ridge(RIDGE * num_train / NUM_FEATURES)),
         ):
-            row[f"training_loss_{arm}"] = readout.score(weights, train, ids)[0]
+            row[f"training_loss_{condition}"] = readout.score(weights, train, ids)[0]
             loss, accuracy = readout.score(weights, held_out, held_ids)
-            row[f"heldout_loss_{arm}"], row[f"heldout_accuracy_{arm}"] = loss, accuracy
-            row[f"weight_norm_{arm}"] = np.linalg.norm(weights)
+            row[f"heldout_loss_{condition}"], row[f"heldout_accuracy_{condition}"] = loss, accuracy
+            row[f"weight_norm_{condition}"] = np.linalg.norm(weights)
         row["heldout_loss_constant"] = readout.score(0 * weights, held_out, held_ids)[0]
         rows.append({k: v if isinstance(v, int) else float(f"{v:.5g}") for k, v in row.items()})
     return rows

@@ -29,7 +29,7 @@ PRIME = 37
 TRAINING_SHARE = 0.55
 WIDTH, HEADS, HIDDEN = 48, 4, 128
 LEARNING_RATE = 5e-3
-ARMS = {"weight decay 1": 1.0, "no weight decay": 0.0}
+CONDITIONS = {"weight decay 1": 1.0, "no weight decay": 0.0}
 FITTED, GENERALIZED = 0.99, 0.95  # accuracies
 
 
@@ -135,8 +135,8 @@ def main():
     path = HERE / "histories.json"
     histories = json.loads(path.read_text()) if path.exists() else {}
     for seed in arguments.seeds:
-        for arm, weight_decay in ARMS.items():
-            name = f"{arm}, seed {seed}"
+        for condition, weight_decay in CONDITIONS.items():
+            name = f"{condition}, seed {seed}"
             if name not in histories:
                 histories[name] = train(weight_decay, seed, arguments.steps)
                 path.write_text(json.dumps(histories) + "\n")
@@ -147,11 +147,11 @@ def record(histories, seeds):
     """Figures of all runs, and whether the claim holds in every seed."""
     table = []
     for seed in seeds:
-        for arm in ARMS:
-            history = histories[f"{arm}, seed {seed}"]
+        for condition in CONDITIONS:
+            history = histories[f"{condition}, seed {seed}"]
             table.append(
                 {
-                    "arm": arm,
+                    "arm": condition,
                     "seed": seed,
                     "step_fitted": first_step(history, "training_accuracy", FITTED),
                     "step_generalized": first_step(history, "validation_accuracy", GENERALIZED),
@@ -214,13 +214,15 @@ def record(histories, seeds):
     ):
         curves = [
             Curve(
-                f"{kind.replace('_', ' ')}, {arm}",
-                [max(1, s) for s in histories[f"{arm}, seed {seeds[0]}"]["step"]],
-                [max(v, 1e-6) for v in histories[f"{arm}, seed {seeds[0]}"][kind]],
-                2 * list(ARMS).index(arm) + number if len(kinds) > 1 else list(ARMS).index(arm) * 2,
+                f"{kind.replace('_', ' ')}, {condition}",
+                [max(1, s) for s in histories[f"{condition}, seed {seeds[0]}"]["step"]],
+                [max(v, 1e-6) for v in histories[f"{condition}, seed {seeds[0]}"][kind]],
+                2 * list(CONDITIONS).index(condition) + number
+                if len(kinds) > 1
+                else list(CONDITIONS).index(condition) * 2,
                 dashed=kind.startswith("training"),
             )
-            for arm in ARMS
+            for condition in CONDITIONS
             for number, kind in enumerate(kinds)
         ]
         panels.append(Panel(title, "step", curves, log_y=title.startswith("Loss")))

@@ -39,7 +39,7 @@ PIXELS, HALF, SIDE = 64, 32, 8
 NUM_PRETRAIN, NUM_VALIDATION, NUM_CONTEXTS = 1200, 150, 350
 NUM_SAMPLE, SAMPLE_BATCH, TARGET_LOSS, MOST_STEPS = 32, 8, 0.1, 800
 PRETRAIN_STEPS, PRETRAIN_BATCH = 450, 32
-ARMS = ("base_greedy", "base_top_p", "hyperfitted_greedy", "true")
+CONDITIONS = ("base_greedy", "base_top_p", "hyperfitted_greedy", "true")
 
 
 def split():
@@ -275,27 +275,27 @@ def run(seeds):
         "training_loss_hyperfitted": float(np.mean([row["training_loss"] for row in table])),
     }
     upper = contexts_BT[:, 1 : HALF + 1].numpy()
-    for arm, found in halves.items():
+    for condition, found in halves.items():
         diversity = [[type_token_ratio(half, HALF) for half in part] for part in found]
-        estimate(f"ttr_{arm}", diversity, figures)
+        estimate(f"ttr_{condition}", diversity, figures)
         repetition = [[repeated_share(half, 4) for half in part] for part in found]
-        estimate(f"seq_rep_4_{arm}", repetition, figures)
+        estimate(f"seq_rep_4_{condition}", repetition, figures)
         right = [classifier.predict(np.hstack([upper, part])) == labels for part in found]
-        estimate(f"accuracy_{arm}", right, figures)
-        figures[f"distinct_completions_{arm}"] = float(
+        estimate(f"accuracy_{condition}", right, figures)
+        figures[f"distinct_completions_{condition}"] = float(
             np.mean([len(set(map(bytes, part.astype(np.uint8)))) / len(part) for part in found])
         )
         rows = [part.reshape(-1, SIDE).astype(np.uint8) for part in found]
-        figures[f"ttr_rows_{arm}"] = float(
+        figures[f"ttr_rows_{condition}"] = float(
             np.mean([len(set(map(bytes, r))) / len(r) for r in rows])
         )
         for side, name in enumerate(("train", "heldout")):
             copies = [
                 longest_copies(part, sample[side])
                 for number, sample in enumerate(samples)
-                for part in (found if arm != "hyperfitted_greedy" else [found[number]])
+                for part in (found if condition != "hyperfitted_greedy" else [found[number]])
             ]
-            estimate(f"overlap_{name}_{arm}", copies, figures)
+            estimate(f"overlap_{name}_{condition}", copies, figures)
     for side in ("train", "heldout"):
         figures[f"overlap_{side}"] = figures[f"overlap_{side}_hyperfitted_greedy"]
     for name in ("base", "hyperfitted"):
@@ -311,10 +311,10 @@ def run(seeds):
 
 
 def draw(upper, halves, num=24, scale=5):
-    """One row of digits per arm, the first contexts; lower halves are the completions."""
+    """One row of digits per condition, the first contexts; lower halves are the completions."""
     strips = []
-    for arm in ("true", *(arm for arm in ARMS if arm != "true")):
-        images = np.hstack([upper[:num], halves[arm][0][:num]]).reshape(num, SIDE, SIDE)
+    for condition in ("true", *(condition for condition in CONDITIONS if condition != "true")):
+        images = np.hstack([upper[:num], halves[condition][0][:num]]).reshape(num, SIDE, SIDE)
         padded = np.pad(images, ((0, 0), (1, 1), (1, 1)), constant_values=4)
         strips.append(np.hstack(list(padded)))
     grid = (255 - np.vstack(strips) * 255 // 16).astype(np.uint8)
@@ -335,9 +335,9 @@ def record(seeds):
     kept_right = figures["accuracy_hyperfitted_greedy_high"] >= figures["accuracy_base_greedy_low"]
     holds = [sharper, diverse, repeats, kept_right]
     words = {
-        arm: f"diversity {figures[f'ttr_{arm}']:.3f}, repetition "
-        f"{figures[f'seq_rep_4_{arm}']:.3f}, accuracy {figures[f'accuracy_{arm}']:.2f}"
-        for arm in ARMS
+        condition: f"diversity {figures[f'ttr_{condition}']:.3f}, repetition "
+        f"{figures[f'seq_rep_4_{condition}']:.3f}, accuracy {figures[f'accuracy_{condition}']:.2f}"
+        for condition in CONDITIONS
     }
     write_result(
         HERE,
