@@ -12,6 +12,7 @@ import torch
 from transformers import LogitsProcessor
 
 from heldout.core.errors import UserError
+from heldout.core.files import written_whole
 
 LAYOUT = "heldout.citation_blocker/1"
 _ARRAYS = ("tokens", "hashes", "positions", "offsets", "forbidden")
@@ -139,13 +140,10 @@ class CitationBlocker(LogitsProcessor):
 
     def save(self, path: str | Path) -> None:
         """Write one .npz file, whole or not at all."""
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
-            numbers = {"length": self.length, "multiplier": self._multiplier}
-            own = {name: np.array(value) for name, value in {"layout": LAYOUT, **numbers}.items()}
+        numbers = {"length": self.length, "multiplier": self._multiplier}
+        own = {name: np.array(value) for name, value in {"layout": LAYOUT, **numbers}.items()}
+        with written_whole(Path(path)) as partial, partial.open("wb") as file:
             np.savez(file, allow_pickle=False, **own, **self._arrays)
-        partial.replace(path)
 
     @classmethod
     def load(cls, path: str | Path) -> "CitationBlocker":
