@@ -3,7 +3,7 @@
 # D documents, N scored tokens
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,23 +44,27 @@ def document_losses(
         for buffer in buffers(rows, tokenizer, max_length=max_length, batch_size=batch_size):
             nats = [0.0] * len(buffer.rows)
             for batch in buffer.batches(batch_size):
-                inputs = model_inputs(model, [p.window for p in batch], tokenizer, device)
-                nats_N, windows_N = scored_nats(model, inputs)
-                sums = torch.zeros(len(batch), dtype=torch.float64)
-                sums.index_add_(0, windows_N.cpu(), nats_N.double().cpu())
-                for piece, window_nats in zip(batch, sums.tolist(), strict=True):
-                    nats[piece.row] += window_nats
-                    check_finite(window_nats, buffer.rows[piece.row])
+                inputs = model_inputs(model, [each.window for each in batch], tokenizer, device)
+                for buffered, of_window in zip(batch, window_nats(model, inputs), strict=True):
+                    nats[buffered.row] += of_window
+                    check_finite(of_window, buffer.rows[buffered.row])
             found.add(buffer, nats)
             if progress:
                 progress(len(found))
     return found.finish()
 
 
+def window_nats(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> list[float]:
+    """Loss of each window of a batch in nats, its scored tokens added up in float64."""
+    nats_N, windows_N = scored_nats(model, inputs)
+    sums = torch.zeros(len(inputs["labels"]), dtype=torch.float64)
+    return sums.index_add_(0, windows_N.cpu(), nats_N.double().cpu()).tolist()
+
+
 class GrowingLosses:
     """DocumentLosses while they are measured: three numbers and a group per row."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._nats, self._tokens, self._bytes = array("d"), array("q"), array("q")
         self._groups: list[str] = []
         self._shared: dict[str, str] = {}

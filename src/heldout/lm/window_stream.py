@@ -11,7 +11,7 @@ BUFFERED_BATCHES = 16  # windows of so many batches are sorted by length togethe
 
 
 @dataclass(frozen=True)
-class Piece:
+class BufferedWindow:
     """One window of a buffered row; ``first_token`` counts the row's scored tokens before it."""
 
     row: int  # place in the buffer
@@ -25,13 +25,13 @@ class Buffer:
 
     rows: list[Row] = field(default_factory=list)
     tokenized: list[TokenizedRow] = field(default_factory=list)
-    pieces: list[Piece] = field(default_factory=list)
+    windows: list[BufferedWindow] = field(default_factory=list)
 
-    def batches(self, batch_size: int) -> Iterator[list[Piece]]:
+    def batches(self, batch_size: int) -> Iterator[list[BufferedWindow]]:
         """Longest first: like lengths together, and too little memory shows at once."""
-        pieces = sorted(self.pieces, key=lambda piece: -len(piece.window.input_ids))
-        for start in range(0, len(pieces), batch_size):
-            yield pieces[start : start + batch_size]
+        windows = sorted(self.windows, key=lambda one: -len(one.window.input_ids))
+        for start in range(0, len(windows), batch_size):
+            yield windows[start : start + batch_size]
 
 
 def buffers(
@@ -47,13 +47,13 @@ def buffers(
         tokenized = tokenize_row(row, tokenizer, max_length)
         first_token = 0
         for window in tokenized.windows:
-            buffer.pieces.append(Piece(len(buffer.rows), first_token, window))
+            buffer.windows.append(BufferedWindow(len(buffer.rows), first_token, window))
             first_token += window.num_scored
         buffer.rows.append(row)
         buffer.tokenized.append(tokenized)
-        if max(len(buffer.pieces), len(buffer.rows)) >= size:
+        if max(len(buffer.windows), len(buffer.rows)) >= size:
             yield buffer
-            for items in (buffer.rows, buffer.tokenized, buffer.pieces):
+            for items in (buffer.rows, buffer.tokenized, buffer.windows):
                 items.clear()
     if buffer.rows:
         yield buffer
