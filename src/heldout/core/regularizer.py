@@ -188,9 +188,9 @@ class Regularizer(CheckedParameters):
     # be added to each token's cross-entropy; it runs inside each chunk of the logit-free loss.
     token_loss: ClassVar[Any] = None
 
-    # None means: adds nothing. A method would say (passes, batch) -> Compared | TokenSum | PerStep,
-    # for one micro-batch; ``passes`` is a heldout.lm.passes.Passes, which runs the model again, and
-    # Compared stands beside it.
+    # None means: adds nothing. A method would say (passes, batch) -> DivergenceLoss | TokenSum |
+    # PerStep, for one micro-batch; ``passes`` is a heldout.lm.passes.Passes, which runs the model
+    # again, and DivergenceLoss stands beside it.
     extra_loss: ClassVar[Any] = None
 
     def around_gradient(self, model: Any, gradient: Gradient, step: int) -> "torch.Tensor":

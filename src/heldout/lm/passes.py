@@ -6,8 +6,8 @@ chunk by chunk by ``linear_cross_entropy`` and ``linear_joint_loss``.
 
 # B batch, T tokens, N scored tokens, V vocabulary, D width
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributed.tensor import DTensor, Partial
 
-from heldout.core.regularizer import TokenLoss
+from heldout.core.regularizer import TokenLoss, TokenSum
 from heldout.lm.head import call_with_head, scored, supports_fused_head, unwrapped
 from heldout.lm.linear_cross_entropy import linear_cross_entropy
 from heldout.lm.linear_joint_loss import Head, linear_joint_loss
@@ -73,7 +73,7 @@ class ScoredPass:
         changes: Any = {name: None if v is None else v.detach() for name, v in held.items()}
         return replace(self, **changes)
 
-    def precision(self):
+    def precision(self) -> AbstractContextManager[Any]:
         """A context in which products are taken as the model's own head takes them."""
         if self.autocast is None:
             return nullcontext()
@@ -84,7 +84,7 @@ Kind = Literal["forward", "reverse", "symmetric"]
 
 
 @dataclass(frozen=True)
-class Compared:
+class DivergenceLoss:
     """An added loss: how far another pass is from the task's, per scored token.
 
     ``forward`` is KL(task || other), ``reverse`` KL(other || task), ``symmetric`` their sum, each
@@ -101,16 +101,16 @@ class Compared:
 
 
 def joint_loss(
-    task: ScoredPass, compared: Sequence[Compared], token_loss: Sequence[TokenLoss] = ()
+    task: ScoredPass, compared: Sequence[DivergenceLoss], token_loss: Sequence[TokenLoss] = ()
 ) -> torch.Tensor:
     """The task loss with all comparisons added, summed over scored tokens, in nats."""
 
     def loss(logits: list[torch.Tensor], targets_N: torch.Tensor) -> torch.Tensor:
-        nats_N, task_log_NV = _nats(logits[0], targets_N, token_loss)
+        nats_N, task_log_NV = _token_nats(logits[0], targets_N, token_loss)
         nats_N = nats_N * (1 - sum(one.cross_entropy for one in compared))
         for one, other_NV in zip(compared, logits[1:], strict=True):
             if one.cross_entropy:
-                other_N, other_log_NV = _nats(other_NV, targets_N, token_loss)
+                other_N, other_log_NV = _token_nats(other_NV, targets_N, token_loss)
                 nats_N = nats_N + one.cross_entropy * other_N
             else:
                 other_log_NV = other_NV.log_softmax(-1)
@@ -150,7 +150,10 @@ def divergence_gradient(passes: "Passes", offset_BTD: torch.Tensor, kind: Kind) 
     return torch.autograd.grad(divergence(passes.task.detached(), moved, kind), offset_BTD)[0]
 
 
-def _nats(logits_NV, targets_N, token_loss) -> tuple[torch.Tensor, torch.Tensor]:
+def _token_nats(
+    logits_NV: torch.Tensor, targets_N: torch.Tensor, token_loss: Sequence[TokenLoss]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss of each token with all its terms, and the log-probabilities."""
     log_NV = logits_NV.log_softmax(-1)
     nats_N = -log_NV.gather(1, targets_N[:, None]).squeeze(1)
     for term in token_loss:
@@ -205,6 +208,10 @@ class Passes:
                 stack.enter_context(weights_replaced(self.model, weights))
             return self._run()
 
+    def nothing(self) -> TokenSum:
+        """An added loss of 0, for a term that is off: costs no further pass."""
+        return TokenSum(self.task.targets_N.new_zeros((), dtype=torch.float32))
+
     def of_base(self, anchors: Mapping[str, torch.Tensor]) -> ScoredPass:
         """What the base predicts, without dropout and gradient; ``anchors`` as in base_weights."""
         with torch.no_grad(), evaluation_mode(self.model), base_weights(self.model, anchors):
@@ -215,7 +222,7 @@ class Passes:
         fused = supports_fused_head(self.model)
         found: dict[str, Any] = {}
 
-        def compute(head, hidden_BTD):
+        def compute(head: nn.Module, hidden_BTD: torch.Tensor) -> torch.Tensor:
             hidden_ND, found["targets"] = scored(hidden_BTD, labels_BT)
             found["hidden"] = hidden_ND
             device = hidden_ND.device.type
@@ -230,11 +237,11 @@ class Passes:
         head = unwrapped(self.model).get_output_embeddings()
         if torch.is_grad_enabled():
             # One whole weight for all passes, so that a sharded one has one gradient.
-            self._head = self._head or (_whole(head.weight), _whole(head.bias))
+            self._head = self._head or (_gathered(head.weight), _gathered(head.bias))
             weight, bias = self._head
         else:
             # Detached, it keeps the numbers of this pass when replaced weights are put back.
-            weight, bias = _whole(head.weight).detach(), _whole(head.bias)
+            weight, bias = _gathered(head.weight).detach(), _gathered(head.bias)
             bias = None if bias is None else bias.detach()
         return ScoredPass(targets_N, None, output, weight, bias, autocast)
 
@@ -251,7 +258,7 @@ def embedding_scale(model: nn.Module) -> float:
 
 
 @contextmanager
-def evaluation_mode(model: nn.Module):
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Within this context every module is in evaluation mode; its own is restored."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -263,7 +270,7 @@ def evaluation_mode(model: nn.Module):
 
 
 @contextmanager
-def embeddings_offset(model: nn.Module, offset_BTD: torch.Tensor):
+def embeddings_offset(model: nn.Module, offset_BTD: torch.Tensor) -> Iterator[None]:
     """Within this context ``offset_BTD`` is added to the output of the input embedding."""
     embedding = unwrapped(model).get_input_embeddings()
     handle = embedding.register_forward_hook(
@@ -284,7 +291,7 @@ def random_state(device: torch.device) -> list[torch.Tensor]:
 
 
 @contextmanager
-def replayed(states: list[torch.Tensor]):
+def replayed(states: list[torch.Tensor]) -> Iterator[None]:
     """Within this context random numbers come as they came after ``states`` were taken."""
     current = torch.get_rng_state()
     current_gpu = torch.cuda.get_rng_state() if len(states) > 1 else None
@@ -301,7 +308,7 @@ def _set_state(states: list[torch.Tensor]) -> None:
         torch.cuda.set_rng_state(states[1])
 
 
-def _whole(weight: torch.Tensor | None) -> Any:
+def _gathered(weight: torch.Tensor | None) -> Any:
     """A sharded weight unsharded, so that its gradient is the mean over processes, as FSDP's is."""
     if isinstance(weight, DTensor):
         return weight.full_tensor(grad_placements=[Partial("avg")] * weight.device_mesh.ndim)

@@ -34,8 +34,20 @@ def sequence_index(batch: Mapping[str, Any]) -> torch.Tensor:
 
 
 def sequence_lengths(index_BT: torch.Tensor) -> torch.Tensor:
-    """(S,): tokens of each sequence of ``sequence_index``, padding not counted."""
-    return torch.bincount(index_BT[index_BT >= 0])
+    """(B, T): at each token the length of its whole sequence, padding not counted.
+
+    Padding itself has the length of the first sequence.
+    """
+    lengths_S = torch.bincount(index_BT[index_BT >= 0])
+    return lengths_S[index_BT.clamp(min=0)]
+
+
+def typical_norms(index_BT: torch.Tensor, width: int, scale: float) -> torch.Tensor:
+    """(B, T, 1): at each token the Euclidean norm that its whole sequence has if embedded.
+
+    ``scale`` is the root mean square of an embedded number.
+    """
+    return scale * (sequence_lengths(index_BT)[..., None] * width).sqrt()
 
 
 def sequence_norms(

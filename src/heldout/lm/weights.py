@@ -3,7 +3,7 @@
 # D out, E in, R rank of an adapter
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from zlib import crc32
@@ -55,12 +55,25 @@ def place(anchors: dict[str, torch.Tensor], model: nn.Module) -> None:
             anchors[name] = placed_like(parameter, anchors[name])
 
 
+def place_in_own_type(tensors: MutableMapping[str, torch.Tensor], model: nn.Module) -> None:
+    """As ``place``, for what is of another type than the weights, such as float32 or a mask."""
+    for name, parameter in trained_parameters(model).items():
+        value = tensors.get(name)
+        if value is None:
+            continue
+        resharded = isinstance(value, DTensor) != isinstance(parameter, DTensor)
+        if resharded or value.device != parameter.device:
+            tensors[name] = placed_like(parameter.detach().float(), value).to(value.dtype)
+
+
+def unsharded(tensor: torch.Tensor) -> torch.Tensor:
+    """A sharded tensor gathered from all processes, which must all call it; others as they are."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
 def whole(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Unsharded on the CPU, to be saved; every process must call it."""
-    return {
-        name: (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu()
-        for name, value in tensors.items()
-    }
+    return {name: unsharded(value).detach().cpu() for name, value in tensors.items()}
 
 
 def random_like(parameter: torch.Tensor, seed: int, *, normal: bool) -> torch.Tensor:
@@ -80,8 +93,7 @@ def random_like(parameter: torch.Tensor, seed: int, *, normal: bool) -> torch.Te
 
 def global_norm(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """Euclidean norm of all tensors as one vector, over all shards."""
-    norm = nn.utils.get_total_norm(tensors)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+    return unsharded(nn.utils.get_total_norm(tensors))
 
 
 def seed_of(seed: int, step: int, part: int | str = 0) -> int:

@@ -11,15 +11,13 @@ Its weight of 1 is for long trainings: with few steps it holds a model near its 
 default is .1.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import torch
-
 from heldout.core.regularizer import AVERAGE, Cost, Regularizer, TokenSum
-from heldout.lm.averages import float_copies, move_averages, place_averages
-from heldout.lm.passes import Compared
-from heldout.lm.weights import whole
+from heldout.lm.averages import RunningAverages
+from heldout.lm.passes import DivergenceLoss, Passes
 
 SOURCE = "Jiang et al. 2020, arXiv 1911.03437"
 COST = "one more forward; a float32 copy of the trained weights"
@@ -38,7 +36,9 @@ class BregmanProximalPoint(Regularizer):
     weight: float = 0.1
     momentum: float = 0.99
 
-    _averages: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _averages: RunningAverages = field(
+        default_factory=RunningAverages, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,23 +50,19 @@ class BregmanProximalPoint(Regularizer):
         return Cost(forwards=1, averages=1)
 
     def prepare(self, model: Any) -> None:
-        self._averages.clear()
-        self._averages.update(float_copies(model))
+        self._averages.start(model)
 
-    def before_step(self, model: Any, step: int) -> None:
-        place_averages(self._averages, model)
-
-    def extra_loss(self, passes, batch) -> Compared | TokenSum:
+    def extra_loss(self, passes: Passes, batch: Mapping[str, Any]) -> DivergenceLoss | TokenSum:
         if self.strength == 0:
-            return TokenSum(passes.task.targets_N.new_zeros((), dtype=torch.float32))
-        old = passes.again(weights=self._averages, same_dropout=True)
-        return Compared(old, "symmetric", self.strength)
+            return passes.nothing()
+        old = passes.again(weights=self._averages.placed(passes.model), same_dropout=True)
+        return DivergenceLoss(old, "symmetric", self.strength)
 
     def after_step(self, model: Any, step: int, rates: dict[str, float]) -> None:
-        move_averages(self._averages, model, 1 - self.momentum)
+        self._averages.move(model, 1 - self.momentum)
 
     def state_dict(self) -> dict[str, Any]:
-        return whole(self._averages)
+        return self._averages.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._averages.update(state)
+        self._averages.load_state_dict(state)

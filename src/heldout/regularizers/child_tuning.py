@@ -12,23 +12,23 @@ paper's pass over single examples. Weights without any are left out.
 """
 
 import struct
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import MASK, PUT_BACK, Cost, Gradient, Regularizer
 from heldout.lm.weights import (
     is_adapted,
-    placed_like,
+    place_in_own_type,
     random_like,
     seed_of,
     trained_parameters,
+    unsharded,
     whole,
 )
 
@@ -75,7 +75,7 @@ def _float_of(bits: int) -> float:
 
 def _num_above(tensors: Iterable[torch.Tensor], threshold: float) -> int:
     total: Any = sum((scores > threshold).sum() for scores in tensors)
-    return int(total.full_tensor() if isinstance(total, DTensor) else total)
+    return int(unsharded(total))
 
 
 @torch.no_grad()
@@ -137,8 +137,8 @@ class ChildTuning(Regularizer):
             kept.clear()
 
     def before_step(self, model: Any, step: int) -> None:
-        _place(self._fisher, model)
-        _place(self._child, model)
+        place_in_own_type(self._fisher, model)
+        place_in_own_type(self._child, model)
         if self._fisher and step >= self._num_fisher_steps(step):
             self._child.update(child_of(self._fisher, self.share))
             self._fisher.clear()
@@ -193,14 +193,3 @@ class ChildTuning(Regularizer):
     def _fix(self, model: Any) -> None:
         parameters = trained_parameters(model)
         self._fixed.update({name: p.detach().clone() for name, p in parameters.items()})
-
-
-def _place(tensors: MutableMapping[str, torch.Tensor], model: nn.Module) -> None:
-    """Move what was loaded to where the trained parameters lie, in its own type."""
-    for name, parameter in trained_parameters(model).items():
-        value = tensors.get(name)
-        if value is None:
-            continue
-        if value.device != parameter.device or type(value) is not type(parameter.data):
-            like = parameter.detach().float()
-            tensors[name] = placed_like(like, value).to(value.dtype)

@@ -15,6 +15,7 @@ model.
 # B batch, T tokens, N scored tokens, D width, C domains
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,7 @@ from torch import nn
 from heldout.core.errors import UserError
 from heldout.core.regularizer import Regularizer, TokenSum
 from heldout.lm.head import output_head
+from heldout.lm.passes import Passes
 from heldout.lm.tokenize import IGNORED
 from heldout.lm.weights import seed_of, whole
 
@@ -111,7 +113,7 @@ class DomainAdversarial(Regularizer):
         for parameter in discriminator.parameters():
             parameter.grad = torch.zeros_like(parameter)
 
-    def extra_loss(self, passes, batch) -> TokenSum:
+    def extra_loss(self, passes: Passes, batch: Mapping[str, Any]) -> TokenSum:
         domains_B = batch.get("source_index")
         if domains_B is None:
             raise UserError(

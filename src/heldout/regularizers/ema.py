@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from heldout.core.regularizer import AVERAGE, Cost, Regularizer
-from heldout.lm.averages import averages_put_in, float_copies, move_averages
-from heldout.lm.weights import whole
+from heldout.lm.averages import RunningAverages
 
 SOURCE = "Polyak and Juditsky 1992, SIAM J. Control Optim. 30"
 COST = "one float32 copy of the trained weights; no step takes longer to speak of"
@@ -37,7 +36,9 @@ class EMA(Regularizer):
 
     decay: float = 0.999
 
-    _averages: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _averages: RunningAverages = field(
+        default_factory=RunningAverages, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,22 +49,21 @@ class EMA(Regularizer):
         return Cost(averages=1)
 
     def prepare(self, model: Any) -> None:
-        self._averages.clear()
-        self._averages.update(float_copies(model))
+        self._averages.start(model)
 
     def after_step(self, model: Any, step: int, rates: dict[str, float]) -> None:
-        move_averages(self._averages, model, 1 - ema_decay(self.decay, step))
+        self._averages.move(model, 1 - ema_decay(self.decay, step))
 
     @contextmanager
     def evaluation_weights(self, model: Any) -> Iterator[None]:
-        if not self._averages:  # measured before training
+        if not self._averages.have_started:  # measured before training
             yield
             return
-        with averages_put_in(model, self._averages):
+        with self._averages.put_in(model):
             yield
 
     def state_dict(self) -> dict[str, Any]:
-        return whole(self._averages)
+        return self._averages.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._averages.update(state)
+        self._averages.load_state_dict(state)

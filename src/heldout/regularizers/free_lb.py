@@ -24,9 +24,9 @@ from heldout.lm.head import unwrapped
 from heldout.lm.passes import embedding_scale
 from heldout.lm.sequences import (
     sequence_index,
-    sequence_lengths,
     sequence_noise,
     sequence_norms,
+    typical_norms,
 )
 from heldout.lm.weights import seed_of
 
@@ -89,10 +89,7 @@ class FreeLB(Regularizer):
         width = unwrapped(model).get_input_embeddings().embedding_dim
         scale = embedding_scale(model)
         indices = [sequence_index(batch) for batch in gradient.window]
-        norms = [
-            scale * (sequence_lengths(index)[index.clamp(min=0)][..., None] * width).sqrt()
-            for index in indices
-        ]
+        norms = [typical_norms(index, width, scale) for index in indices]
         seed = seed_of(self.seed, _STREAM)
         offsets = []
         for batch, index, norm_BT1 in zip(gradient.window, indices, norms, strict=True):

@@ -12,13 +12,12 @@ data. The copy is taken again from the base when a run is resumed: build the mod
 then load the checkpoint.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from heldout.core.regularizer import Cost, Regularizer, TokenSum
-from heldout.lm.passes import Compared, ScoredPass
+from heldout.lm.passes import DivergenceLoss, Passes, ScoredPass
 from heldout.lm.weights import copies, place
 from heldout.regularizers.l2_penalty import not_in_products
 
@@ -26,9 +25,9 @@ SOURCE = "Li and Hoiem 2016, arXiv 1606.09282"
 COST = "one more forward; a copy of the trained weights, none of LoRA factors"
 
 
-def distance_from_base(base: ScoredPass, weight: float, *, reverse: bool = False) -> Compared:
+def distance_from_base(base: ScoredPass, weight: float, *, reverse: bool = False) -> DivergenceLoss:
     """What ``joint_loss`` of the model's pass takes: KL(base || model), or KL(model || base)."""
-    return Compared(base.detached(), "forward" if reverse else "reverse", weight)
+    return DivergenceLoss(base.detached(), "forward" if reverse else "reverse", weight)
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,8 @@ class KLToBase(Regularizer):
     def before_step(self, model: Any, step: int) -> None:
         place(self._anchors, model)
 
-    def extra_loss(self, passes, batch) -> Compared | TokenSum:
+    def extra_loss(self, passes: Passes, batch: Mapping[str, Any]) -> DivergenceLoss | TokenSum:
         if self.strength == 0:
-            return TokenSum(passes.task.targets_N.new_zeros((), dtype=torch.float32))
+            return passes.nothing()
         base = passes.of_base(self._anchors)
         return distance_from_base(base, self.strength, reverse=self.reverse)

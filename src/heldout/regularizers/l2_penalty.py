@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
@@ -30,6 +29,7 @@ from heldout.lm.weights import (
     is_adapted,
     placed_like,
     trained_parameters,
+    unsharded,
 )
 
 SOURCE = "Krogh and Hertz 1991, NeurIPS 4"
@@ -57,8 +57,8 @@ def product_gradients(
         groups[a.shape, b.shape, a.device, a.dtype].append((a, b, scale))
     half, gradients = torch.zeros(()), []
     for group in groups.values():
-        a_LRE = torch.stack([_whole(a) for a, _, _ in group])
-        b_LDR = torch.stack([_whole(b) for _, b, _ in group])
+        a_LRE = torch.stack([unsharded(a) for a, _, _ in group])
+        b_LDR = torch.stack([unsharded(b) for _, b, _ in group])
         squares_L11 = a_LRE.new_tensor([scale**2 for _, _, scale in group])[:, None, None]
         with torch.autocast(a_LRE.device.type, enabled=False):
             of_a_LRR = squares_L11 * (a_LRE @ a_LRE.mT)
@@ -115,10 +115,6 @@ def refuse_other_adapters(model: nn.Module, name: str) -> None:
             f"{name} knows plain LoRA on linear layers alone, not DoRA, embeddings, convolutions "
             "or other adapters: use model.lora_targets = all-linear, or model.method = full."
         )
-
-
-def _whole(factor: torch.Tensor) -> torch.Tensor:
-    return factor.full_tensor() if isinstance(factor, DTensor) else factor.detach()
 
 
 @dataclass(frozen=True)

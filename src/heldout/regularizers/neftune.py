@@ -32,7 +32,7 @@ def neftune_noise(
 ) -> torch.Tensor:
     """(B, T, width) float32: what is added to the embedded tokens of a padded or packed batch."""
     index_BT = sequence_index(batch)
-    lengths_BT = sequence_lengths(index_BT)[index_BT.clamp(min=0)]
+    lengths_BT = sequence_lengths(index_BT)
     noise_BTD = sequence_noise(batch, width, seed, step, normal=False)
     return noise_BTD * (alpha / (lengths_BT * width).sqrt())[..., None]
 

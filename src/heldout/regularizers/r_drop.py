@@ -9,6 +9,7 @@ The model needs dropout: ``Dropout(hidden=...)`` puts it in. Terms that others a
 loss, such as label smoothing, act on both passes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import nn
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Cost, Regularizer, TokenSum
-from heldout.lm.passes import Compared, ScoredPass
+from heldout.lm.passes import DivergenceLoss, Passes, ScoredPass
 from heldout.regularizers.dropout import Dropout
 
 SOURCE = "Liang et al. 2021, arXiv 2106.14448"
@@ -30,9 +31,9 @@ _NO_DROPOUT = (
 )
 
 
-def agreement(second: ScoredPass, weight: float) -> Compared:
+def agreement(second: ScoredPass, weight: float) -> DivergenceLoss:
     """For ``joint_loss`` of the first pass: half of the cross-entropy, and the divergence."""
-    return Compared(second, "symmetric", weight / 2, cross_entropy=0.5)
+    return DivergenceLoss(second, "symmetric", weight / 2, cross_entropy=0.5)
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ class RDrop(Regularizer):
         if recipe is not None and set(recipe.regularizers) <= {"r_drop"} and not _drops(model):
             raise UserError(_NO_DROPOUT)
 
-    def extra_loss(self, passes, batch) -> Compared | TokenSum:
+    def extra_loss(self, passes: Passes, batch: Mapping[str, Any]) -> DivergenceLoss | TokenSum:
         if self.strength == 0:
-            return TokenSum(passes.task.targets_N.new_zeros((), dtype=torch.float32))
+            return passes.nothing()
         second = passes.again()
         if not self._seen:
             # An adapter that is still zero gives equal passes in spite of its dropout, and so does

@@ -11,13 +11,14 @@ same for every model; the paper's 1e-5 for BERT is a share of 2e-4, which bfloat
 same dropout masks. The second half of SMART is ``bregman_proximal_point``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from heldout.core.regularizer import Cost, Regularizer, TokenSum
-from heldout.lm.passes import Compared, divergence_gradient, embedding_scale
+from heldout.lm.passes import DivergenceLoss, Passes, divergence_gradient, embedding_scale
 from heldout.lm.sequences import sequence_index, sequence_noise, sequence_norms
 from heldout.lm.weights import seed_of
 
@@ -74,9 +75,9 @@ class SMART(Regularizer):
     def before_step(self, model: Any, step: int) -> None:
         self._now.update(step=step, epsilon=self.epsilon * embedding_scale(model))
 
-    def extra_loss(self, passes, batch) -> Compared | TokenSum:
+    def extra_loss(self, passes: Passes, batch: Mapping[str, Any]) -> DivergenceLoss | TokenSum:
         if self.strength == 0:
-            return TokenSum(passes.task.targets_N.new_zeros((), dtype=torch.float32))
+            return passes.nothing()
         epsilon, seed = self._now["epsilon"], seed_of(self.seed, _STREAM)
         index_BT = sequence_index(batch)
         noise_BTD = sequence_noise(batch, passes.width, seed, self._now["step"], normal=True)
@@ -87,4 +88,4 @@ class SMART(Regularizer):
                 offset_BTD, gradient_BTD, index_BT, self.rate * epsilon, epsilon
             )
         moved = passes.again(embedding_offset=offset_BTD, same_dropout=True)
-        return Compared(moved, "symmetric", self.strength)
+        return DivergenceLoss(moved, "symmetric", self.strength)

@@ -13,8 +13,7 @@ from typing import Any, ClassVar
 
 from heldout.core.errors import UserError
 from heldout.core.regularizer import AVERAGE, Cost, Regularizer
-from heldout.lm.averages import averages_put_in, float_copies, move_averages
-from heldout.lm.weights import whole
+from heldout.lm.averages import RunningAverages
 
 SOURCE = "Izmailov et al. 2018, arXiv 1803.05407"
 COST = "one float32 copy of the trained weights; no step takes longer to speak of"
@@ -33,7 +32,9 @@ class SWA(Regularizer):
 
     start: float = 0.75
 
-    _averages: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _averages: RunningAverages = field(
+        default_factory=RunningAverages, init=False, repr=False, compare=False
+    )
     _counts: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -45,8 +46,7 @@ class SWA(Regularizer):
         return Cost(averages=1)
 
     def prepare(self, model: Any) -> None:
-        self._averages.clear()
-        self._averages.update(float_copies(model))
+        self._averages.start(model)
         self._counts["averaged"] = 0
 
     def before_step(self, model: Any, step: int) -> None:
@@ -56,20 +56,20 @@ class SWA(Regularizer):
     def after_step(self, model: Any, step: int, rates: dict[str, float]) -> None:
         if self._progress >= self.start:
             self._counts["averaged"] += 1
-            move_averages(self._averages, model, 1 / self._counts["averaged"])
+            self._averages.move(model, 1 / self._counts["averaged"])
 
     @contextmanager
     def evaluation_weights(self, model: Any) -> Iterator[None]:
         if not self._counts.get("averaged"):
             yield
             return
-        with averages_put_in(model, self._averages):
+        with self._averages.put_in(model):
             yield
 
     def state_dict(self) -> dict[str, Any]:
-        averages = whole(self._averages) if self._counts["averaged"] else {}
+        averages = self._averages.state_dict() if self._counts["averaged"] else {}
         return {"averages": averages, "averaged": self._counts["averaged"]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._averages.update(state["averages"])
+        self._averages.load_state_dict(state["averages"])
         self._counts["averaged"] = state["averaged"]

@@ -10,18 +10,19 @@ that they mean the same for every model. All passes see the same dropout masks. 
 labels: prompts that are not scored are moved too.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from heldout.core.regularizer import Cost, Regularizer, TokenSum
-from heldout.lm.passes import Compared, divergence_gradient, embedding_scale
+from heldout.lm.passes import DivergenceLoss, Passes, divergence_gradient, embedding_scale
 from heldout.lm.sequences import (
     sequence_index,
-    sequence_lengths,
     sequence_noise,
     sequence_norms,
+    typical_norms,
 )
 from heldout.lm.weights import seed_of
 
@@ -70,13 +71,12 @@ class VAT(Regularizer):
     def before_step(self, model: Any, step: int) -> None:
         self._now.update(step=step, scale=embedding_scale(model))
 
-    def extra_loss(self, passes, batch) -> Compared | TokenSum:
+    def extra_loss(self, passes: Passes, batch: Mapping[str, Any]) -> DivergenceLoss | TokenSum:
         if self.strength == 0:
-            return TokenSum(passes.task.targets_N.new_zeros((), dtype=torch.float32))
+            return passes.nothing()
         seed = seed_of(self.seed, _STREAM)
         index_BT = sequence_index(batch)
-        lengths_BT1 = sequence_lengths(index_BT)[index_BT.clamp(min=0)][..., None]
-        norms_BT1 = self._now["scale"] * (lengths_BT1 * passes.width).sqrt()
+        norms_BT1 = typical_norms(index_BT, passes.width, self._now["scale"])
         noise_BTD = sequence_noise(batch, passes.width, seed, self._now["step"], normal=True)
         unit_BTD = unit_per_sequence(noise_BTD, index_BT)
         for _ in range(self.iterations):
@@ -85,4 +85,4 @@ class VAT(Regularizer):
             unit_BTD = unit_per_sequence(gradient_BTD, index_BT)
         offset_BTD = self.epsilon * norms_BT1 * unit_BTD
         moved = passes.again(embedding_offset=offset_BTD, same_dropout=True)
-        return Compared(moved, "forward", self.strength, task_fixed=True)
+        return DivergenceLoss(moved, "forward", self.strength, task_fixed=True)

@@ -17,7 +17,7 @@ from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Gradient, PerStep, Regularizer, TokenSum, overrides_hook
 from heldout.lm.head import scored_loss
 from heldout.lm.passes import (
-    Compared,
+    DivergenceLoss,
     Passes,
     embeddings_offset,
     joint_loss,
@@ -142,7 +142,7 @@ class Steps:
         else:
             passes = Passes(model, batch)
             extras = [regularizer.extra_loss(passes, batch) for regularizer in self.extra_losses]
-            compared = [extra for extra in extras if isinstance(extra, Compared)]
+            compared = [extra for extra in extras if isinstance(extra, DivergenceLoss)]
             token_sum, counted = (
                 joint_loss(passes.task, compared, terms),
                 len(passes.task.targets_N),
@@ -154,7 +154,7 @@ class Steps:
                 elif isinstance(extra, PerStep):
                     per_step = per_step + extra.value
                 else:
-                    assert isinstance(extra, Compared), extra
+                    assert isinstance(extra, DivergenceLoss), extra
         # Gradients are averaged over processes, while the tokens were counted over all.
         # At least 1: a window whose every token is masked adds nothing.
         divisor = torch.as_tensor(counted if num_tokens is None else num_tokens).clamp(min=1)
