@@ -17,11 +17,11 @@ import torch
 
 from heldout.core.augmentation import Augmentation, Supplies
 from heldout.core.segments import CHINESE
-from heldout.lm.head import scored_logits, scored_nats
+from heldout.lm.head import scored_logits
 from heldout.lm.load import load_model
-from heldout.lm.nll import context_length, evaluating
+from heldout.lm.nll import context_length, evaluating, model_inputs, window_nats
 from heldout.lm.special_tokens import special_prefix
-from heldout.lm.tokenize import IGNORED, Window, collate
+from heldout.lm.tokenize import IGNORED, Window
 
 SOURCE = "Kobayashi 2018, arXiv 1805.06201, with a causal model"
 COST = "for each of the variants, about 1 + 40 * rate * candidates / 10 forwards, once"
@@ -85,7 +85,15 @@ def replaced_in_context(
     return found
 
 
-def _replaced(model, tokenizer, vocabulary, texts, rate, candidates, draws) -> list[str]:
+def _replaced(
+    model: Any,
+    tokenizer: Any,
+    vocabulary: Vocabulary,
+    texts: Sequence[str],
+    rate: float,
+    candidates: int,
+    draws: Sequence[Random],
+) -> list[str]:
     prefix, limit = special_prefix(tokenizer), context_length(model) or 2**31
     all_ids, places = [], []
     for number, (text, draw) in enumerate(zip(texts, draws, strict=True)):
@@ -105,7 +113,6 @@ def _replaced(model, tokenizer, vocabulary, texts, rate, candidates, draws) -> l
                 places.append(_Place(number, position, span))
     if not places:
         return list(texts)
-    pad_id = tokenizer.pad_token_id or 0
     asked = {(place.text, place.position) for place in places}
     windows = [
         Window(ids, [i if (n, at) in asked else IGNORED for at, i in enumerate(ids)])
@@ -113,7 +120,7 @@ def _replaced(model, tokenizer, vocabulary, texts, rate, candidates, draws) -> l
     ]
     device = next(model.parameters()).device
     with evaluating(model):
-        logits_NV, targets_N = scored_logits(model, _on(collate(windows, pad_id), device))
+        logits_NV, targets_N = scored_logits(model, model_inputs(model, windows, tokenizer, device))
         kind_V = vocabulary.kind_V.to(device)
         size = min(logits_NV.shape[1], len(kind_V))
         logits_NV, kind_V = logits_NV[:, :size], kind_V[:size]
@@ -128,12 +135,19 @@ def _replaced(model, tokenizer, vocabulary, texts, rate, candidates, draws) -> l
             for token, value in zip(tokens, values, strict=True)
             if value > float("-inf")
         ]
-        nats = _nats(model, pad_id, device, all_ids, places, tried)
+        nats = _candidate_nats(model, tokenizer, all_ids, places, tried)
     return _put_in(texts, vocabulary, places, tried, nats, draws)
 
 
-def _nats(model, pad_id, device, all_ids, places, tried) -> list[float]:
-    """Loss of each candidate and of the tokens that follow it."""
+def _candidate_nats(
+    model: Any,
+    tokenizer: Any,
+    all_ids: Sequence[list[int]],
+    places: Sequence[_Place],
+    tried: Sequence[tuple[int, int]],
+) -> list[float]:
+    """Loss of each candidate (number of its place, token) and of the tokens that follow it."""
+    device = next(model.parameters()).device
     windows = []
     for n, token in tried:
         ids, at = all_ids[places[n].text], places[n].position
@@ -145,13 +159,19 @@ def _nats(model, pad_id, device, all_ids, places, tried) -> list[float]:
     found: list[float] = []
     for start in range(0, len(windows), 8 * BATCH):
         part = windows[start : start + 8 * BATCH]
-        nats_N, rows_N = scored_nats(model, _on(collate(part, pad_id), device))
-        sums = torch.zeros(len(part), dtype=torch.float64)
-        found += sums.index_add_(0, rows_N.cpu(), nats_N.double().cpu()).tolist()
+        found += window_nats(model, model_inputs(model, part, tokenizer, device))
     return found
 
 
-def _put_in(texts, vocabulary, places, tried, nats, draws) -> list[str]:
+def _put_in(
+    texts: Sequence[str],
+    vocabulary: Vocabulary,
+    places: Sequence[_Place],
+    tried: Sequence[tuple[int, int]],
+    nats: Sequence[float],
+    draws: Sequence[Random],
+) -> list[str]:
+    """The texts with one candidate at each place, drawn by how likely it makes its surroundings."""
     options: dict[int, list[tuple[int, float]]] = {}
     for (n, token), loss in zip(tried, nats, strict=True):
         options.setdefault(n, []).append((token, loss))
@@ -168,10 +188,6 @@ def _put_in(texts, vocabulary, places, tried, nats, draws) -> list[str]:
         blank = text[start:stop][: len(text[start:stop]) - len(text[start:stop].lstrip())]
         found[place.text] = text[:start] + blank + vocabulary.words[chosen[n]] + text[stop:]
     return found
-
-
-def _on(batch, device):
-    return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 @lru_cache(maxsize=1)

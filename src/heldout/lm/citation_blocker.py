@@ -183,7 +183,13 @@ def _ngram_starts(lengths: list[int], length: int) -> np.ndarray:
     return np.concatenate(starts)
 
 
-def _index(tokens_N, starts_G, next_G, num_context: int, multiplier: int):
+def _index(
+    tokens_N: np.ndarray,
+    starts_G: np.ndarray,
+    next_G: np.ndarray,
+    num_context: int,
+    multiplier: int,
+) -> dict[str, np.ndarray] | None:
     """The arrays of the blocker, or None if two different contexts have one hash."""
     powers_K = _powers(multiplier, num_context)
     hash_G = np.zeros(len(starts_G), np.int64)
@@ -230,7 +236,7 @@ def _is_sound(arrays: dict[str, np.ndarray], length: int) -> bool:
     )
 
 
-def _always_allowed(tokenizer, num_ids: int) -> np.ndarray:
+def _always_allowed(tokenizer: Any, num_ids: int) -> np.ndarray:
     """(V,): special tokens, and tokens that go on with a word instead of beginning one."""
     allowed_V = np.zeros(num_ids, dtype=bool)
     special = [i for i in tokenizer.all_special_ids if i < num_ids]

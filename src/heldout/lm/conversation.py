@@ -2,15 +2,19 @@
 
 import itertools
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from heldout.core.errors import UserError
 from heldout.core.row import Row
 from heldout.lm.special_tokens import content_ids, end_of_turn_ids, with_end
 
+Messages = Sequence[dict[str, str]]
+
 _GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
-def score_conversation(row: Row, tokenizer) -> tuple[list[int], list[bool]]:
+def score_conversation(row: Row, tokenizer: Any) -> tuple[list[int], list[bool]]:
     messages = list(row.messages)
     if _GENERATION_TAG.search(_template(tokenizer)) and tokenizer.is_fast:
         encoded = _apply_template(
@@ -33,7 +37,7 @@ def score_conversation(row: Row, tokenizer) -> tuple[list[int], list[bool]]:
     return ids, scored
 
 
-def template_end_id(tokenizer) -> int | None:
+def template_end_id(tokenizer: Any) -> int | None:
     """The special token that ends an assistant's turn in the chat template, if there is one."""
     if not tokenizer.chat_template:
         return None
@@ -46,7 +50,7 @@ def template_end_id(tokenizer) -> int | None:
     return ids[last] if last is not None and ids[last] in end_of_turn_ids(tokenizer) else None
 
 
-def _score_by_text(row: Row, messages, tokenizer) -> tuple[list[int], list[bool]]:
+def _score_by_text(row: Row, messages: Messages, tokenizer: Any) -> tuple[list[int], list[bool]]:
     """Tokenize the rendered conversation once and score tokens that hold assistant characters."""
     whole = render(row, messages, tokenizer)
     encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -64,7 +68,7 @@ def _score_by_text(row: Row, messages, tokenizer) -> tuple[list[int], list[bool]
     return list(encoded["input_ids"]), scored
 
 
-def _score_by_tokens(row: Row, messages, tokenizer) -> tuple[list[int], list[bool]]:
+def _score_by_tokens(row: Row, messages: Messages, tokenizer: Any) -> tuple[list[int], list[bool]]:
     """The same for a tokenizer that cannot tell which characters a token holds."""
     whole = content_ids(tokenizer, render(row, messages, tokenizer))
     scored = [False] * len(whole)
@@ -79,7 +83,7 @@ def _score_by_tokens(row: Row, messages, tokenizer) -> tuple[list[int], list[boo
     return whole, scored
 
 
-def _settle_ends(ids: list[int], scored: list[bool], tokenizer) -> None:
+def _settle_ends(ids: list[int], scored: list[bool], tokenizer: Any) -> None:
     """Let every scored run end with its end-of-turn token, in place.
 
     White space that a template puts after that token is never generated, so it is not scored; an
@@ -109,7 +113,7 @@ def _last_run(scored: list[bool]) -> range:
     return range(*runs[-1]) if runs else range(0)
 
 
-def _template(tokenizer) -> str:
+def _template(tokenizer: Any) -> str:
     try:
         return tokenizer.get_chat_template()
     except ValueError:
@@ -120,14 +124,16 @@ def _template(tokenizer) -> str:
         ) from None
 
 
-def render(row: Row, messages, tokenizer, add_generation_prompt: bool = False) -> str:
+def render(
+    row: Row, messages: Messages, tokenizer: Any, add_generation_prompt: bool = False
+) -> str:
     _template(tokenizer)
     return _apply_template(
         row, messages, tokenizer, tokenize=False, add_generation_prompt=add_generation_prompt
     )
 
 
-def _apply_template(row: Row, messages, tokenizer, **options):
+def _apply_template(row: Row, messages: Messages, tokenizer: Any, **options: Any) -> Any:
     # jinja2's TemplateError, or whatever a template meets in a message it was not written for.
     try:
         return tokenizer.apply_chat_template(messages, **options)

@@ -84,8 +84,10 @@ def continued_ids(
     return continued, ended
 
 
-def _settings(decoding: Decoding, max_new_tokens: int, end_ids, tokenizer) -> GenerationConfig:
-    drawn = {}
+def _settings(
+    decoding: Decoding, max_new_tokens: int, end_ids: list[int], tokenizer: Any
+) -> GenerationConfig:
+    drawn: dict[str, Any] = {}
     if decoding.samples:
         drawn = {
             "temperature": decoding.temperature,
@@ -106,7 +108,10 @@ def _settings(decoding: Decoding, max_new_tokens: int, end_ids, tokenizer) -> Ge
 
 
 def _generate(
-    model, prompts: list[list[int]], settings: GenerationConfig, processors
+    model: Any,
+    prompts: list[list[int]],
+    settings: GenerationConfig,
+    processors: Sequence[LogitsProcessor],
 ) -> list[list[int]]:
     device = next(model.parameters()).device
     longest = max(map(len, prompts))
@@ -127,7 +132,7 @@ def _generate(
 
 
 @contextmanager
-def _only(settings: GenerationConfig, model) -> Iterator[None]:
+def _only(settings: GenerationConfig, model: torch.nn.Module) -> Iterator[None]:
     """Put the model's own settings away: generate would fill all that we leave open from them."""
     inner = unwrapped(model)
     own, inner.generation_config = inner.generation_config, settings
@@ -138,7 +143,7 @@ def _only(settings: GenerationConfig, model) -> Iterator[None]:
 
 
 @contextmanager
-def _seeded(model, seed: int, samples: bool) -> Iterator[None]:
+def _seeded(model: torch.nn.Module, seed: int, samples: bool) -> Iterator[None]:
     """Random numbers from ``seed`` on within this context, where any are drawn."""
     if not samples:
         yield
@@ -148,14 +153,14 @@ def _seeded(model, seed: int, samples: bool) -> Iterator[None]:
         yield
 
 
-def _end_ids(model, tokenizer) -> list[int]:
+def _end_ids(model: torch.nn.Module, tokenizer: Any) -> list[int]:
     own = unwrapped(model).generation_config.eos_token_id
     named = own if isinstance(own, list) else [own]
     ids = {*named, tokenizer.eos_token_id, template_end_id(tokenizer)} - {None}
     return sorted(ids)
 
 
-def _room(model, max_new_tokens: int) -> int:
+def _room(model: torch.nn.Module, max_new_tokens: int) -> int:
     """How many tokens a prompt may have."""
     limit = context_length(model)
     if limit is None:

@@ -18,6 +18,9 @@ from heldout.core.regularizer import TokenLoss
 from heldout.lm.linear_cross_entropy import linear_cross_entropy
 from heldout.lm.tokenize import IGNORED, ORIGIN
 
+# (head, hidden_BTD) -> what stands in for the logits
+HeadFunction = Callable[[Any, torch.Tensor], torch.Tensor]
+
 # Settings by which models of transformers change logits after the head, and what means unchanged.
 _AFTER_HEAD = {
     "final_logit_softcapping": (None, 0),  # Gemma 2
@@ -61,7 +64,7 @@ def scored_loss(
     if supports_fused_head(model):
         counted: list[int] = []
 
-        def loss_of_scored(head, hidden_BTD):
+        def loss_of_scored(head: Any, hidden_BTD: torch.Tensor) -> torch.Tensor:
             hidden_ND, targets_N = scored(hidden_BTD, inputs["labels"])
             counted.append(len(targets_N))
             loss, _ = linear_cross_entropy(
@@ -86,7 +89,7 @@ def scored_logits(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[torch.Te
     """
     found: list[torch.Tensor] = []
 
-    def logits_of_scored(head, hidden_BTD):
+    def logits_of_scored(head: Any, hidden_BTD: torch.Tensor) -> torch.Tensor:
         hidden_ND, targets_N = scored(hidden_BTD, inputs["labels"])
         found.append(targets_N)
         return head(hidden_ND[None])
@@ -102,7 +105,7 @@ def scored_nats(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[torch.Tens
     rows_N = (labels_BT[:, 1:] != IGNORED).nonzero()[:, 0]
     if supports_fused_head(model):
 
-        def nats_of_scored(head, hidden_BTD):
+        def nats_of_scored(head: Any, hidden_BTD: torch.Tensor) -> torch.Tensor:
             hidden_ND, targets_N = scored(hidden_BTD, labels_BT)
             return linear_cross_entropy(hidden_ND, head.weight, targets_N, head.bias)[1]
 
@@ -112,9 +115,7 @@ def scored_nats(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[torch.Tens
 
 
 @contextmanager
-def head_replaced(
-    model: nn.Module, compute: Callable[[nn.Module, torch.Tensor], torch.Tensor]
-) -> Iterator[None]:
+def head_replaced(model: nn.Module, compute: HeadFunction) -> Iterator[None]:
     """Within this context ``model(**inputs).logits`` is ``compute(head, hidden_BTD)``.
 
     ``compute`` may call ``head``, which then works as always. Undone also on an exception.
@@ -123,7 +124,7 @@ def head_replaced(
     own = head.__dict__.get("forward")  # set where another tool has patched this instance
     original = head.forward
 
-    def replaced(hidden_BTD):
+    def replaced(hidden_BTD: torch.Tensor) -> torch.Tensor:
         head.forward = original
         try:
             return compute(head, hidden_BTD)
@@ -155,13 +156,16 @@ def unwrapped(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def call_with_head(model, inputs, compute) -> torch.Tensor:
+def call_with_head(
+    model: nn.Module, inputs: Mapping[str, Any], compute: HeadFunction
+) -> torch.Tensor:
+    """What ``compute`` returns in place of the logits, from one call of the model."""
     arguments = {k: value for k, value in inputs.items() if k not in ("labels", *ORIGIN)}
     with head_replaced(model, compute):
         return model(**arguments, use_cache=False).logits
 
 
-def scored(hidden_BTD, labels_BT) -> tuple[torch.Tensor, torch.Tensor]:
+def scored(hidden_BTD: torch.Tensor, labels_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Hidden states that predict a scored token, and those tokens."""
     hidden_BTD = hidden_BTD[:, -labels_BT.shape[1] :]  # prompt tuning puts virtual tokens first
     targets_BT = labels_BT[:, 1:]

@@ -76,7 +76,12 @@ def block_tokens(chunk_nV: torch.Tensor) -> int:
     return max(1, BLOCK_BYTES // (4 * chunk_nV.shape[1]))
 
 
-def logits_into(buffer_nV, hidden_nD, weight_VD, bias_V) -> torch.Tensor:
+def logits_into(
+    buffer_nV: torch.Tensor,
+    hidden_nD: torch.Tensor,
+    weight_VD: torch.Tensor,
+    bias_V: torch.Tensor | None,
+) -> torch.Tensor:
     """Logits of a chunk, written to the first rows of ``buffer_nV``."""
     chunk_nV = buffer_nV[: len(hidden_nD)]
     if bias_V is None:
@@ -86,14 +91,25 @@ def logits_into(buffer_nV, hidden_nD, weight_VD, bias_V) -> torch.Tensor:
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden_ND, weight_VD, bias_V, targets_N, terms, chunk_tokens, needs_gradient):
+    def forward(
+        ctx: Any,
+        hidden_ND: torch.Tensor,
+        weight_VD: torch.Tensor,
+        bias_V: torch.Tensor | None,
+        targets_N: torch.Tensor,
+        terms: Sequence[TokenLoss],
+        chunk_tokens: int,
+        needs_gradient: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         wants = [needs_gradient and needed for needed in ctx.needs_input_grad[:3]]
         wants_hidden, wants_weight, wants_bias = wants
         exact = torch.promote_types(hidden_ND.dtype, torch.float32)
         product = product_type(hidden_ND)
         grad_hidden_ND: Any = torch.empty_like(hidden_ND) if wants_hidden else None
         grad_weight_VD: Any = torch.zeros_like(weight_VD, dtype=exact) if wants_weight else None
-        grad_bias_V: Any = torch.zeros_like(bias_V, dtype=exact) if wants_bias else None
+        grad_bias_V: Any = None
+        if bias_V is not None and wants_bias:
+            grad_bias_V = torch.zeros_like(bias_V, dtype=exact)
         nats_N = torch.empty(len(targets_N), dtype=exact, device=hidden_ND.device)
         total = torch.zeros((), dtype=exact, device=hidden_ND.device)
         ctx.types = (hidden_ND.dtype, weight_VD.dtype, None if bias_V is None else bias_V.dtype)
@@ -131,7 +147,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_total, _):
+    def backward(ctx: Any, grad_total: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
         return (*scaled(ctx, grad_total), None, None, None, None)
 
 
@@ -143,7 +159,12 @@ def scaled(ctx: Any, factor: torch.Tensor) -> list[torch.Tensor | None]:
     ]
 
 
-def _loss(logits_nV, targets_n, terms, wants_gradient: bool):
+def _loss(
+    logits_nV: torch.Tensor,
+    targets_n: torch.Tensor,
+    terms: Sequence[TokenLoss],
+    wants_gradient: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Cross-entropy of each token, the sum of all terms, and the gradient of both together."""
     index_n1 = targets_n[:, None]
     log_probs_nV = logits_nV.log_softmax(dim=1)

@@ -46,7 +46,14 @@ def linear_joint_loss(
 
 class _LinearJointLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, targets_N, loss, chunk_tokens, needs_gradient, *flat):
+    def forward(
+        ctx: Any,
+        targets_N: torch.Tensor,
+        loss: JointLoss,
+        chunk_tokens: int,
+        needs_gradient: bool,
+        *flat: Any,
+    ) -> torch.Tensor:
         heads = [flat[i : i + 3] for i in range(0, len(flat), 3)]
         wanted = [needs_gradient and needed for needed in ctx.needs_input_grad[4:]]
         wants = [wanted[i : i + 3] for i in range(0, len(flat), 3)]
@@ -97,11 +104,17 @@ class _LinearJointLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_total):
+    def backward(ctx: Any, grad_total: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         return (None, None, None, None, *scaled(ctx, grad_total))
 
 
-def _differentiate(blocks, targets_n, loss: JointLoss, wants: list[bool], exact) -> torch.Tensor:
+def _differentiate(
+    blocks: Sequence[torch.Tensor],
+    targets_n: torch.Tensor,
+    loss: JointLoss,
+    wants: Sequence[bool],
+    exact: torch.dtype,
+) -> torch.Tensor:
     """The sum of the loss; the gradients take the place of the logits of passes that want one."""
     with torch.set_grad_enabled(any(wants)):
         leaves = [

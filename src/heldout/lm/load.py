@@ -165,7 +165,14 @@ def from_scratch(
     return _finish(model.eval(), tokenizer, f"{built.model_type} from scratch", None, device)
 
 
-def _load_adapter(source, device, dtype, trust_remote_code, merge_adapter) -> LoadedModel:
+def _load_adapter(
+    source: Source,
+    device: str | torch.device,
+    dtype: torch.dtype,
+    trust_remote_code: bool,
+    merge_adapter: bool,
+) -> LoadedModel:
+    assert source.path is not None
     base_target = adapter_base(source)
     try:
         base = load_model(
@@ -210,7 +217,7 @@ def _folder(source: Source) -> Path:
     return converted_gguf(source.path) if source.is_gguf else source.path
 
 
-def _config(place: str, source: Source, trust_remote_code: bool):
+def _config(place: str, source: Source, trust_remote_code: bool) -> Any:
     if source.path is not None:
         values = read_json(Path(place) / "config.json")
         known = values.get("model_type") in CONFIG_MAPPING_NAMES
@@ -227,7 +234,7 @@ def _config(place: str, source: Source, trust_remote_code: bool):
     return config
 
 
-def _check_causal(config, name: str) -> None:
+def _check_causal(config: Any, name: str) -> None:
     if config.is_encoder_decoder:
         raise UserError(f"{name} is an encoder-decoder; only causal language models are trained.")
     kind = config.model_type
@@ -237,7 +244,9 @@ def _check_causal(config, name: str) -> None:
         raise UserError(f"{name} ({kind}) is not a causal language model; only those are trained.")
 
 
-def _finish(model, tokenizer, name, adapter_of, device) -> LoadedModel:
+def _finish(
+    model: Any, tokenizer: Any, name: str, adapter_of: str | None, device: str | torch.device
+) -> LoadedModel:
     num_embeddings = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > num_embeddings:
         raise UserError(

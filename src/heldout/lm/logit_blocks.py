@@ -38,7 +38,7 @@ def scored_statistics(
         logits_NV, targets_N = scored_logits(model, inputs)
         return _of_blocks(logits_NV, targets_N, statistics), rows_N
 
-    def of_scored(head, hidden_BTD):
+    def of_scored(head: Any, hidden_BTD: torch.Tensor) -> torch.Tensor:
         hidden_ND, targets_N = scored(hidden_BTD, labels_BT)
         exact = torch.promote_types(hidden_ND.dtype, torch.float32)
         product = product_type(hidden_ND)
@@ -63,7 +63,12 @@ def scored_statistics(
     return call_with_head(model, inputs, of_scored), rows_N
 
 
-def _of_blocks(logits_NV, targets_N, statistics: Statistics, exact=None) -> torch.Tensor:
+def _of_blocks(
+    logits_NV: torch.Tensor,
+    targets_N: torch.Tensor,
+    statistics: Statistics,
+    exact: torch.dtype | None = None,
+) -> torch.Tensor:
     return torch.cat(
         [
             statistics(logits_NV[block].to(exact or logits_NV.dtype), targets_N[block])

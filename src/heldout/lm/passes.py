@@ -222,7 +222,7 @@ class Passes:
         fused = supports_fused_head(self.model)
         found: dict[str, Any] = {}
 
-        def compute(head: nn.Module, hidden_BTD: torch.Tensor) -> torch.Tensor:
+        def compute(head: Any, hidden_BTD: torch.Tensor) -> torch.Tensor:
             hidden_ND, found["targets"] = scored(hidden_BTD, labels_BT)
             found["hidden"] = hidden_ND
             device = hidden_ND.device.type

@@ -1,12 +1,14 @@
 """Where a tokenizer puts special tokens, and each of them exactly once."""
 
+from typing import Any
 
-def content_ids(tokenizer, text: str) -> list[int]:
+
+def content_ids(tokenizer: Any, text: str) -> list[int]:
     """The text's own tokens, nothing around them."""
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
-def special_prefix(tokenizer) -> list[int]:
+def special_prefix(tokenizer: Any) -> list[int]:
     """Special tokens that the tokenizer puts before a text, found on a one-letter text."""
     bare = content_ids(tokenizer, "a")
     full = list(tokenizer("a", verbose=False)["input_ids"])
@@ -23,18 +25,18 @@ def without_doubled_start(prefix: list[int], content: list[int]) -> list[int]:
     return prefix + content
 
 
-def prompted_ids(tokenizer, text: str) -> list[int]:
+def prompted_ids(tokenizer: Any, text: str) -> list[int]:
     """A prompt as at generation: with the start token if the tokenizer has one, with no end."""
     return without_doubled_start(special_prefix(tokenizer), content_ids(tokenizer, text))
 
 
-def with_end(tokenizer, ids: list[int]) -> list[int]:
+def with_end(tokenizer: Any, ids: list[int]) -> list[int]:
     """The tokens followed by end-of-text, once; unchanged if the tokenizer has no such token."""
     end = tokenizer.eos_token_id
     return ids if end is None or ids[-1:] == [end] else [*ids, end]
 
 
-def continuation_ids(tokenizer, text: str) -> list[int]:
+def continuation_ids(tokenizer: Any, text: str) -> list[int]:
     """Tokens of a text that follows another one.
 
     SentencePiece tokenizers put a space before a text, which is wrong in mid-line; behind a line
@@ -49,7 +51,7 @@ def continuation_ids(tokenizer, text: str) -> list[int]:
     return ids
 
 
-def end_of_turn_ids(tokenizer) -> set[int]:
+def end_of_turn_ids(tokenizer: Any) -> set[int]:
     """Special tokens that may end a turn: all but start, padding and unknown."""
     others = {tokenizer.unk_token_id}
     if tokenizer.bos_token_id != tokenizer.eos_token_id:

@@ -122,7 +122,7 @@ def prompt_ids(row: Row, tokenizer: Any) -> tuple[list[int], str]:
     return content_ids(tokenizer, text), reference
 
 
-def _score(row: Row, tokenizer) -> tuple[list[int], list[bool], int]:
+def _score(row: Row, tokenizer: Any) -> tuple[list[int], list[bool], int]:
     """Token ids of the whole row, which of them are scored, and the bytes of the scored text."""
     if row.kind == "text":
         text = row.messages[0]["content"]
@@ -171,7 +171,7 @@ def _cut(ids: list[int], scored: list[bool], max_length: int, context: int) -> l
     ]
 
 
-def _first_token_text(tokenizer, text: str) -> str:
+def _first_token_text(tokenizer: Any, text: str) -> str:
     if tokenizer.is_fast:
         encoded = tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False

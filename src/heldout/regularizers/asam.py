@@ -10,6 +10,7 @@ B, for one) are never perturbed there; with ``eta=0`` the two agree.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -64,8 +65,5 @@ class ASAM(Regularizer):
     def around_gradient(self, model: Any, gradient: Gradient, step: int) -> torch.Tensor:
         if self.strength == 0:
             return gradient()
-
-        def ascent(weights, gradients, radius):
-            return adaptively_ascended(weights, gradients, radius, self.eta)
-
+        ascent = partial(adaptively_ascended, eta=self.eta)
         return gradient_at_ascent(model, gradient, self.strength, ascent)

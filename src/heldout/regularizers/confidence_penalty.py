@@ -18,7 +18,9 @@ SOURCE = "Pereyra et al. 2017, arXiv 1701.06548"
 COST = "one more softmax over the logits of each chunk"
 
 
-def confidence_penalty_term(logits_NV, targets_N, weight: float) -> torch.Tensor:
+def confidence_penalty_term(
+    logits_NV: torch.Tensor, targets_N: torch.Tensor, weight: float
+) -> torch.Tensor:
     """What the penalty adds to each token's cross-entropy, -weight * entropy, shape (N,)."""
     log_probs_NV = logits_NV.log_softmax(dim=1)
     return weight * (log_probs_NV.exp() * log_probs_NV).sum(dim=1)
@@ -36,5 +38,5 @@ class ConfidencePenalty(Regularizer):
         super().__post_init__()
         self.require("weight", self.weight >= 0, "0 or more")
 
-    def token_loss(self, logits_NV, targets_N):
+    def token_loss(self, logits_NV: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
         return confidence_penalty_term(logits_NV, targets_N, self.strength)

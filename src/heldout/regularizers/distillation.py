@@ -94,7 +94,12 @@ def teacher_pass(teacher: torch.nn.Module, batch: Mapping[str, Any]) -> ScoredPa
         return Passes(teacher, batch).task
 
 
-def _excess(logits_NV, teacher_log_NV, nats_N, temperature: float) -> torch.Tensor:
+def _excess(
+    logits_NV: torch.Tensor,
+    teacher_log_NV: torch.Tensor,
+    nats_N: torch.Tensor,
+    temperature: float,
+) -> torch.Tensor:
     """Divergence, times the square of the temperature, minus cross-entropy."""
     log_NV = (logits_NV / temperature).log_softmax(-1)
     divergence_N = (teacher_log_NV.exp() * (teacher_log_NV - log_NV)).sum(-1)

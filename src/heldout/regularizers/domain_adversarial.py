@@ -39,12 +39,12 @@ _STREAM = 15  # regularizers of one seed draw unrelated numbers
 
 class _Reversal(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, values, factor):
+    def forward(ctx: Any, values: torch.Tensor, factor: float) -> torch.Tensor:
         ctx.factor = factor
         return values.view_as(values)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         return -ctx.factor * gradient, None
 
 

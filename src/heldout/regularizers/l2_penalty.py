@@ -38,7 +38,9 @@ COST = "one pass over the trained weights"
 Product = tuple[torch.Tensor, torch.Tensor, float]  # A_RE, B_DR, scale
 
 
-def squared_norm_of_product(a_RE, b_DR, scale: float = 1.0) -> torch.Tensor:
+def squared_norm_of_product(
+    a_RE: torch.Tensor, b_DR: torch.Tensor, scale: float = 1.0
+) -> torch.Tensor:
     """``||scale * B A||_F^2`` in O(R^2 (D + E)), without B A; differentiable."""
     return scale**2 * ((a_RE @ a_RE.mT) * (b_DR.mT @ b_DR)).sum(dim=(-2, -1))
 

@@ -17,7 +17,9 @@ SOURCE = "Szegedy et al. 2016, arXiv 1512.00567"
 COST = "one more mean over the logits of each chunk: 1 to 4 % of the time of the head"
 
 
-def label_smoothing_term(logits_NV, targets_N, amount: float) -> torch.Tensor:
+def label_smoothing_term(
+    logits_NV: torch.Tensor, targets_N: torch.Tensor, amount: float
+) -> torch.Tensor:
     """What smoothing adds to each token's cross-entropy, in nats, shape (N,).
 
     Equal to ``F.cross_entropy(..., label_smoothing=amount) - F.cross_entropy(...)``. The
@@ -39,5 +41,5 @@ class LabelSmoothing(Regularizer):
         super().__post_init__()
         self.require("amount", 0 <= self.amount < 1, "at least 0 and under 1")
 
-    def token_loss(self, logits_NV, targets_N):
+    def token_loss(self, logits_NV: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
         return label_smoothing_term(logits_NV, targets_N, self.strength)

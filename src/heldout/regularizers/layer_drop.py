@@ -98,7 +98,9 @@ class LayerDrop(Regularizer):
             elif self.rescale and chance:
                 self._divisors[index] = 1 - chance
 
-    def _forward(self, index: int, layer: nn.Module, forward: Callable, *args, **kwargs) -> Any:
+    def _forward(
+        self, index: int, layer: nn.Module, forward: Callable, *args: Any, **kwargs: Any
+    ) -> Any:
         if not layer.training or index not in self._divisors:
             return forward(*args, **kwargs)
         hidden = args[0] if args else kwargs["hidden_states"]

@@ -55,7 +55,9 @@ def gradient_at_ascent(
     return loss
 
 
-def _perturbed(reached, radius: float, ascent: Ascent) -> Mapping[str, torch.Tensor]:
+def _perturbed(
+    reached: Sequence[tuple[str, Any]], radius: float, ascent: Ascent
+) -> Mapping[str, torch.Tensor]:
     # Of its own, so that no name keeps the first gradients alive during the second window.
     values = ascent([p.detach() for _, p in reached], [p.grad for _, p in reached], radius)
     return dict(zip([n for n, _ in reached], values, strict=True))

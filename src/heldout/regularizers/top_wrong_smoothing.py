@@ -18,7 +18,9 @@ SOURCE = "a variant of Szegedy et al. 2016, arXiv 1512.00567"
 COST = "one more search for the largest logits of each chunk"
 
 
-def top_wrong_smoothing_term(logits_NV, targets_N, amount: float, top: int) -> torch.Tensor:
+def top_wrong_smoothing_term(
+    logits_NV: torch.Tensor, targets_N: torch.Tensor, amount: float, top: int
+) -> torch.Tensor:
     """What this smoothing adds to each token's cross-entropy, in nats, shape (N,).
 
     As with label smoothing the normalizer cancels. With fewer than ``top`` wrong tokens in the
@@ -45,5 +47,5 @@ class TopWrongSmoothing(Regularizer):
         self.require("amount", 0 <= self.amount < 1, "at least 0 and under 1")
         self.require("top", self.top >= 1, "1 or more")
 
-    def token_loss(self, logits_NV, targets_N):
+    def token_loss(self, logits_NV: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
         return top_wrong_smoothing_term(logits_NV, targets_N, self.strength, self.top)

@@ -17,7 +17,7 @@ SOURCE = "Chowdhery et al. 2022, arXiv 2204.02311"
 COST = "one more softmax over the logits of each chunk"
 
 
-def z_loss_term(logits_NV, targets_N, weight: float) -> torch.Tensor:
+def z_loss_term(logits_NV: torch.Tensor, targets_N: torch.Tensor, weight: float) -> torch.Tensor:
     """What the z-loss adds to each token's cross-entropy, shape (N,)."""
     return weight * logits_NV.logsumexp(dim=1).square()
 
@@ -34,5 +34,5 @@ class ZLoss(Regularizer):
         super().__post_init__()
         self.require("weight", self.weight >= 0, "0 or more")
 
-    def token_loss(self, logits_NV, targets_N):
+    def token_loss(self, logits_NV: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
         return z_loss_term(logits_NV, targets_N, self.strength)
