@@ -9,6 +9,7 @@ imported when they are first used, so that ``import heldout`` needs no torch.
 import importlib
 from typing import Any
 
+# Public names that no catalog file gives -> where they live.
 _HOMES = {
     "attach": "heldout.training.attach",
     "augmented": "heldout.jobs.augmented",
@@ -22,8 +23,8 @@ _HOMES = {
     "resume": "heldout.jobs.fit",
     "write_report": "heldout.jobs.report",
     "Augmentation": "heldout.core.augmentation",
-    "DiagnoseCallback": "heldout.training.diagnose_callback",
     "CitationBlocker": "heldout.lm.citation_blocker",
+    "DiagnoseCallback": "heldout.training.diagnose_callback",
     "Regularizer": "heldout.core.regularizer",
     "Steps": "heldout.training.steps",
     "UserError": "heldout.core.errors",
@@ -31,7 +32,7 @@ _HOMES = {
 
 
 def _homes() -> dict[str, str]:
-    """Where each public name lives; regularizers and augmentations are read from their files."""
+    """Where every public name lives; regularizers and augmentations are read from their files."""
     from heldout.core.discovery import entries_of
 
     found = [*entries_of("regularizer"), *entries_of("augmentation")]
@@ -40,14 +41,15 @@ def _homes() -> dict[str, str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
     if name == "__all__":
         return sorted(_homes())
-    # Submodules and special names are looked up here too, before they are imported.
-    if name[0].isupper() and (home := _homes().get(name)):
-        return getattr(importlib.import_module(home), name)
-    raise AttributeError(f"module 'heldout' has no attribute {name!r}")
+    home = _HOMES.get(name)
+    # Submodules and special names are looked up here too, and must not read the catalog's files.
+    if home is None and name[0].isupper():
+        home = _homes().get(name)
+    if home is None:
+        raise AttributeError(f"module 'heldout' has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)
 
 
 def __dir__() -> list[str]:
