@@ -145,14 +145,10 @@ class RowStream:
             ".csv": _csv,
             ".tsv": _csv,
             ".parquet": _parquet,
-            ".json": _json,
             ".txt": _document if self.texts_of_folder else _text,
         }
-        suffix = suffix_of(path)
-        if suffix not in readers:
-            read_table(path)  # raises, with the known endings
         try:
-            yield from readers[suffix](path, name)
+            yield from readers.get(suffix_of(path), _at_once)(path, name)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             fault = Fault("truncated", f"the gzip file ends too early or is damaged ({error})")
             yield Record({}, name), fault
@@ -273,7 +269,8 @@ def _parquet(path: Path, name: str) -> Iterator[tuple[Record, Fault | None]]:
         yield Record({}, f"{name} row {number + 1}"), fault
 
 
-def _json(path: Path, name: str) -> Iterator[tuple[Record, Fault | None]]:
+def _at_once(path: Path, name: str) -> Iterator[tuple[Record, Fault | None]]:
+    """What cannot be read in pieces; UserError, with the known endings, for an unknown one."""
     for record in read_table(path).records:
         yield replace(record, where=record.where.replace(str(path), name, 1)), None
 
