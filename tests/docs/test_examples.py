@@ -7,6 +7,9 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
+from heldout.core.augmentation import rows_of_epoch
+from heldout.core.row import Row
+
 FOLDER = Path(__file__).parents[2] / "docs" / "docs_src"
 
 
@@ -49,3 +52,15 @@ def test_check(topics_text, tmp_path):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps({"text": t}) for t in rows))
     files = [str(tmp_path / f"{name}.jsonl") for name in ("train", "heldout")]
     assert (9, 0, "exact") in load("check").leaks(*files)
+
+
+def test_lower_case():
+    text = "The United Nations met in Geneva. 你好 NATO."
+    rows = [Row(0, ({"role": "text", "content": text},), "row-0")]
+    augmentation = load("lower_case").LowerCase(rate=0.5, probability=1.0)
+    variants = {
+        rows_of_epoch(rows, [augmentation], seed=0, epoch=epoch)[0].messages[0]["content"]
+        for epoch in range(8)
+    }
+    assert len(variants) > 2
+    assert {variant.lower() for variant in variants} == {text.lower()}
