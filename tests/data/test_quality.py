@@ -1,10 +1,12 @@
 """Known answers for what is wrong with a text, and for what looks like it."""
 
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heldout.data.quality import examine, luhn, masked
+from heldout.data.quality import FindingKind, examine, luhn, masked
 
 
 def kinds(text):
@@ -73,7 +75,9 @@ def test_values_are_masked():
 
 @given(st.text())
 def test_any_text_can_be_examined(text):
-    list(examine(text))
+    for finding in examine(text):
+        assert finding.kind in get_args(FindingKind)
+        assert finding.what
 
 
 @given(st.integers(0, 10**15))

@@ -15,6 +15,8 @@ from heldout.regularizers import gradual_unfreezing
 from heldout.regularizers.gradual_unfreezing import GradualUnfreezing, num_learning
 from heldout.training.steps import Steps
 
+PARTS = {"embed": "embed_tokens", "0": "layers.0", "1": "layers.1", "norm": "model.norm"}
+
 
 @pytest.fixture
 def model(tiny_model_dir):
@@ -23,11 +25,10 @@ def model(tiny_model_dir):
 
 def moved(found, start):
     """Per step, which parts have changed since the step before."""
-    parts = {"embed": "embed_tokens", "0": "layers.0", "1": "layers.1", "norm": "model.norm"}
     steps = []
     for now in found:
         changed = {name for name in now if not torch.equal(now[name], start[name])}
-        steps.append({key for key, part in parts.items() if any(part in name for name in changed)})
+        steps.append({key for key, part in PARTS.items() if any(part in name for name in changed)})
         start = now
     return steps
 
@@ -73,7 +74,9 @@ def test_frozen_layers_take_no_backward_pass(model):
 
 
 def test_beside_a_regularizer_that_puts_weights_in(model):
-    train(model, [BaseFirst(), GradualUnfreezing()])
+    start = weights(model)
+    _, found = train(model, [BaseFirst(), GradualUnfreezing()])
+    assert moved(found, start) == [{"1", "norm"}, {"0", "1", "norm"}, set(PARTS), set(PARTS)]
 
 
 @dataclass(frozen=True)
