@@ -17,7 +17,7 @@ from heldout.jobs.compressing.compress import compress
 from heldout.jobs.compressing.compressors import XZ_PRESET, ZSTD_LEVEL, general_compressors
 from heldout.jobs.compressing.prequential import block_ends
 from heldout.jobs.compressing.two_part import adaptive_bits
-from heldout.jobs.planning.capacity import random_tokenizer
+from heldout.jobs.planning.capacity_texts import random_tokenizer
 from heldout.lm.load import from_scratch
 
 if sys.version_info >= (3, 14):

@@ -11,13 +11,9 @@ from heldout.cli import main as cli
 from heldout.core.errors import Interrupted
 from heldout.core.progress import Progress
 from heldout.core.results.capacity import plateaus
-from heldout.jobs.planning.capacity import (
-    capacity,
-    measure_memorized,
-    memorized_bits,
-    random_rows,
-    random_tokenizer,
-)
+from heldout.jobs.planning.capacity import capacity
+from heldout.jobs.planning.capacity_texts import random_rows, random_tokenizer
+from heldout.jobs.planning.memorized_bits import measure_memorized, memorized_bits
 from heldout.lm.tokenize import tokenize_row
 
 CONFIG = {
