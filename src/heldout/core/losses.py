@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from heldout.core.files import written_whole
 from heldout.core.stats import RatioEstimate, paired_difference, ratio_estimate
 
 
@@ -64,15 +65,14 @@ class DocumentLosses:
 
     def save(self, path: Path) -> None:
         """Write as .npz, whole or not at all."""
-        partial = path.with_suffix(".partial.npz")
-        np.savez(
-            partial,
-            nll_nats=self.nll_nats_D,
-            num_tokens=self.num_tokens_D,
-            num_bytes=self.num_bytes_D,
-            groups=self.groups_D,
-        )
-        partial.replace(path)
+        with written_whole(path) as partial:
+            np.savez(
+                partial,
+                nll_nats=self.nll_nats_D,
+                num_tokens=self.num_tokens_D,
+                num_bytes=self.num_bytes_D,
+                groups=self.groups_D,
+            )
 
     @classmethod
     def load(cls, path: Path) -> "DocumentLosses":

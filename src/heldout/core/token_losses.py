@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from heldout.core.files import written_whole
+
 
 @dataclass(frozen=True)
 class TokenLosses:
@@ -24,9 +26,8 @@ class TokenLosses:
 
     def save(self, path: Path) -> None:
         """Write as .npz, whole or not at all."""
-        partial = path.with_suffix(".partial.npz")
-        np.savez(partial, nats=self.nats_N, num_tokens=self.num_tokens_D, groups=self.groups_D)
-        partial.replace(path)
+        with written_whole(path) as partial:
+            np.savez(partial, nats=self.nats_N, num_tokens=self.num_tokens_D, groups=self.groups_D)
 
     @classmethod
     def load(cls, path: Path) -> "TokenLosses":

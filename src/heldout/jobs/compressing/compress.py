@@ -15,7 +15,7 @@ import json
 import re
 import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from heldout.data.columns import read_rows
 from heldout.jobs.compressing.compressors import general_compressors
 from heldout.jobs.compressing.figures import result_of
 from heldout.jobs.compressing.prequential import Coder, Strategy
+from heldout.jobs.kit.page_folder import write_page_folder
 from heldout.jobs.kit.prepare import regularizers_of
 from heldout.jobs.kit.target import Target
 from heldout.lm.quiet import quiet_libraries
@@ -76,7 +77,7 @@ def compress(
         "data": data,
         "sha256": read.sha256,
         "model": target.model,
-        "from_scratch": _digest(target.from_scratch),
+        "from_scratch": _content_or_name(target.from_scratch),
         "recipe": chosen.to_toml(),
         "strategy": strategy,
         "blocks": blocks,
@@ -102,16 +103,19 @@ def compress(
         if out is None:
             return result
         result = replace(result, report=str(folder / "report.html"))
-        page.write_compress(result, folder / "report.html")
-        text = json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n"
-        write_text(folder / "compress.json", text)
+        write_page_folder(
+            folder,
+            "compress.json",
+            result.to_json(),
+            lambda path: page.write_compress(result, path),
+        )
         return result
 
 
 # Arguments, texts, folders
 
 
-def _chosen(recipe, settings: Sequence[str], from_scratch: str) -> Recipe:
+def _chosen(recipe: str | Path | Recipe, settings: Sequence[str], from_scratch: str) -> Recipe:
     if isinstance(recipe, Recipe):
         chosen = recipe
     else:
@@ -150,11 +154,12 @@ def _shuffled(row: Row, seed: int) -> Row:
     return replace(row, messages=({"role": "text", "content": "".join(mixed)},))
 
 
-def _digest(path: str) -> str:
+def _content_or_name(path: str) -> str:
+    """The SHA-256 of a file's bytes; of what is no file its name."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else path
 
 
-def _folder(out: str | Path | None):
+def _folder(out: str | Path | None) -> AbstractContextManager[str]:
     """The folder of the result, or one that is removed afterwards."""
     return tempfile.TemporaryDirectory() if out is None else nullcontext(str(out))
 

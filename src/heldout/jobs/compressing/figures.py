@@ -3,23 +3,37 @@
 # D documents, K blocks
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
-from heldout.core.results.compression import Block, CompressResult
+from heldout.core.results.compression import Block, CompressResult, TwoPart
 from heldout.core.stats import difference_of_ratios, paired_difference, ratio_estimate
 from heldout.jobs.compressing.compressors import General
-from heldout.jobs.compressing.prequential import Coded, Documents
+from heldout.jobs.compressing.prequential import Coded, Coder, Documents
 
 
-def result_of(real, shuffled, coded, control, two_part, general, coder, about) -> CompressResult:
+def result_of(
+    real: Documents,
+    shuffled: Documents,
+    coded: Coded,
+    control: Coded,
+    two_part: list[TwoPart],
+    general: list[General],
+    coder: Coder,
+    about: Mapping[str, Any],
+) -> CompressResult:
+    """All figures of the documents ``real``, with ``shuffled``, coded as ``control``, beside them.
+
+    ``about`` is what the coding depends on, by the names of the result's fields.
+    """
     num_bytes = int(real.num_bytes_D.sum())
     start_code = "uniform" if coder.is_scratch else "base"
     blocks = _blocks(real, coded, {each.name: each.block_bits for each in general})
     measurements: list[Measurement | NotMeasured] = [
         _prequential(real, coded, control, start_code, general),
-        _measured(start_code, coded.start_D, real, note="nothing learned from the data"),
+        _bits_per_byte(start_code, coded.start_D, real, note="nothing learned from the data"),
         _structure(real, coded, control),
         _rote(real, coded, control),
         _order(real, coded, control),
@@ -27,9 +41,8 @@ def result_of(real, shuffled, coded, control, two_part, general, coder, about) -
     ]
     by_name = {each.name: each for each in measurements}
     notes = [
-        "Intervals are over "
-        f"{_unit(real)}s, given this order of the documents and this seed: another order gives "
-        "other blocks.",
+        f"Intervals are over {_resampled_unit(real)}s, given this order of the documents and this "
+        "seed: another order gives other blocks.",
         "Near duplicates in different blocks count as structure: `heldout check` finds them.",
     ]
     if start_code == "base":
@@ -54,13 +67,13 @@ def result_of(real, shuffled, coded, control, two_part, general, coder, about) -
         shuffled_blocks=_blocks(shuffled, control, {}),
         two_part=two_part,
         measurements=measurements,
-        headline=_headline(by_name, start_code),
+        headline=_in_words(by_name, start_code),
         notes=notes,
         settings={**about, "learning_rate": coder.rate},
     )
 
 
-def _headline(found: Mapping[str, Measurement | NotMeasured], start_code: str) -> str:
+def _in_words(found: Mapping[str, Measurement | NotMeasured], start_code: str) -> str:
     code = found["prequential"]
     assert isinstance(code, Measurement)
     start = "a uniform code" if start_code == "uniform" else "the base model"
@@ -89,7 +102,7 @@ def _shown(bounds: Interval | None) -> str:
     return f"{bounds.low:.3f} to {bounds.high:.3f}" if bounds else "no interval"
 
 
-def _blocks(documents: Documents, coded: Coded, compressors: dict[str, list[float]]):
+def _blocks(documents: Documents, coded: Coded, compressors: dict[str, list[float]]) -> list[Block]:
     blocks = []
     for number in range(len(documents.ends)):
         span = documents.span(number)
@@ -115,31 +128,40 @@ def _blocks(documents: Documents, coded: Coded, compressors: dict[str, list[floa
     return blocks
 
 
-def _unit(documents: Documents) -> str:
+def _resampled_unit(documents: Documents) -> str:
     return "document" if len(np.unique(documents.groups_D)) == len(documents.rows) else "group"
 
 
-def _measured(name, bits_D, documents: Documents, *, contrasts=None, note="") -> Measurement:
+def _bits_per_byte(
+    name: str,
+    bits_D: np.ndarray,
+    documents: Documents,
+    *,
+    contrasts: dict[str, Contrast] | None = None,
+    note: str = "",
+) -> Measurement:
     found = ratio_estimate(bits_D, documents.num_bytes_D, documents.groups_D)
     return Measurement(
         name,
         found.value,
         "bits per byte",
         found.num_groups,
-        _unit(documents),
+        _resampled_unit(documents),
         found.interval,
         contrasts or {},
         note,
     )
 
 
-def _paired(values_D, control_D, documents: Documents) -> Contrast:
+def _paired(values_D: np.ndarray, control_D: np.ndarray, documents: Documents) -> Contrast:
     return paired_difference(
         values_D, control_D, documents.num_bytes_D, documents.groups_D
     ).as_contrast()
 
 
-def _prequential(real, coded, control, start_code, general) -> Measurement:
+def _prequential(
+    real: Documents, coded: Coded, control: Coded, start_code: str, general: list[General]
+) -> Measurement:
     contrasts = {
         start_code: _paired(coded.bits_D, coded.start_D, real),
         "shuffled": _paired(coded.bits_D, control.bits_D, real),
@@ -147,10 +169,10 @@ def _prequential(real, coded, control, start_code, general) -> Measurement:
     for each in general:
         if each.document_bits_D is not None:
             contrasts[each.name] = _paired(coded.bits_D, each.document_bits_D, real)
-    return _measured("prequential", coded.bits_D, real, contrasts=contrasts)
+    return _bits_per_byte("prequential", coded.bits_D, real, contrasts=contrasts)
 
 
-def _structure(real, coded, control) -> Measurement | NotMeasured:
+def _structure(real: Documents, coded: Coded, control: Coded) -> Measurement | NotMeasured:
     """What training on other documents saves on one that was not seen."""
     span = slice(real.ends[0], None)
     part = _part(real, span)
@@ -158,7 +180,7 @@ def _structure(real, coded, control) -> Measurement | NotMeasured:
         return NotMeasured("structure", "only one group comes after the first block")
     saved_D = (coded.start_D - coded.bits_D)[span]
     same_D = (control.start_D - control.bits_D)[span]
-    return _measured(
+    return _bits_per_byte(
         "structure",
         saved_D,
         part,
@@ -167,7 +189,7 @@ def _structure(real, coded, control) -> Measurement | NotMeasured:
     )
 
 
-def _rote(real, coded, control) -> Measurement | NotMeasured:
+def _rote(real: Documents, coded: Coded, control: Coded) -> Measurement | NotMeasured:
     """What training saves on documents that were seen, beyond what it saves on unseen ones."""
     number = len(real.ends) - 1
     seen, unseen = real.span(number - 1), real.span(number)
@@ -194,21 +216,21 @@ def _rote(real, coded, control) -> Measurement | NotMeasured:
         value,
         "bits per byte",
         fewest,
-        _unit(real),
+        _resampled_unit(real),
         bounds,
         {"shuffled": Contrast(difference, around)},
         "saved on the last block that was trained on, minus saved on the last block, which was not",
     )
 
 
-def _order(real, coded, control) -> Measurement:
+def _order(real: Documents, coded: Coded, control: Coded) -> Measurement:
     found = _paired(control.bits_D, coded.bits_D, real)
     return Measurement(
         "word_order",
         found.difference,
         "bits per byte",
         len(np.unique(real.groups_D)),
-        _unit(real),
+        _resampled_unit(real),
         found.interval,
         note="by which the words of a document in random order are longer",
     )
@@ -216,7 +238,7 @@ def _order(real, coded, control) -> Measurement:
 
 def _general(each: General, documents: Documents, num_bytes: int) -> Measurement:
     if each.document_bits_D is not None:
-        return _measured(each.name, each.document_bits_D, documents, note=each.settings)
+        return _bits_per_byte(each.name, each.document_bits_D, documents, note=each.settings)
     return Measurement(
         each.name,
         each.bits / num_bytes,

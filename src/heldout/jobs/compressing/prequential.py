@@ -9,6 +9,7 @@ it. Finished blocks are kept, so that a coding that was killed goes on.
 import json
 import math
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,10 +19,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from heldout.core.errors import Interrupted, TrainingDiverged, UserError
-from heldout.core.files import write_text
+from heldout.core.files import write_text, written_whole
+from heldout.core.interrupt import StopRequest
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
-from heldout.core.regularizer import Continue, Decision, Evaluation, RollBack, Stop
+from heldout.core.regularizer import Continue, Decision, Evaluation, Regularizer, RollBack, Stop
 from heldout.core.results.compression import TwoPart
 from heldout.core.row import Row
 from heldout.jobs.compressing.compressors import utf8
@@ -70,12 +72,20 @@ class Coded:
 class Coder:
     """Trains one model for each block, keeping what is done in a folder."""
 
-    def __init__(self, target, recipe, strategy, folder, progress, asked):
-        self.target: Target = target
-        self.recipe: Recipe = recipe
+    def __init__(
+        self,
+        target: Target,
+        recipe: Recipe,
+        strategy: Strategy,
+        folder: Path,
+        progress: Progress,
+        asked: StopRequest,
+    ) -> None:
+        self.target = target
+        self.recipe = recipe
         self.strategy = strategy
-        self.folder: Path = folder
-        self.progress: Progress = progress
+        self.folder = folder
+        self.progress = progress
         self.asked = asked
         loaded = target.load(recipe)
         self.tokenizer = loaded.tokenizer
@@ -162,9 +172,8 @@ class Coder:
         kept = self.folder / f"{_slug(name)}-0.npy"
         if not kept.exists():
             self._restore(name, 0)
-            partial = kept.with_suffix(".partial.npy")
-            np.save(partial, self._bits(documents, slice(None)))
-            partial.replace(kept)
+            with written_whole(kept) as partial:
+                np.save(partial, self._bits(documents, slice(None)))
         return np.load(kept, allow_pickle=False)
 
     def _code_block(
@@ -212,23 +221,27 @@ class Coder:
                     else self._bits(documents, before)
                 )
         if self.strategy == "continue":
-            partial = self._weights(name, block).with_suffix(".partial")
-            save_file({key: value.cpu().contiguous() for key, value in best.items()}, partial)
-            partial.replace(self._weights(name, block))
-        partial = kept.with_suffix(".partial.npz")
-        np.savez(
-            partial,
-            bits=tried[checkpoint],
-            seen=seen_D,
-            checkpoint=checkpoint,
-            epochs=steps[checkpoint] / schedule.steps_per_epoch,
-            candidates=candidates,
-        )
-        partial.replace(kept)
+            with written_whole(self._weights(name, block)) as partial:
+                save_file({key: value.cpu().contiguous() for key, value in best.items()}, partial)
+        with written_whole(kept) as partial:
+            np.savez(
+                partial,
+                bits=tried[checkpoint],
+                seen=seen_D,
+                checkpoint=checkpoint,
+                epochs=steps[checkpoint] / schedule.steps_per_epoch,
+                candidates=candidates,
+            )
         self._weights(name, block - 1).unlink(missing_ok=True)
 
-    def _train(self, windows: WindowDataset, schedule: Schedule, regularizers, evaluate) -> None:
-        steps = _Steps(self.progress)
+    def _train(
+        self,
+        windows: WindowDataset,
+        schedule: Schedule,
+        regularizers: Sequence[Regularizer],
+        evaluate: Callable[..., tuple[Decision, dict[str, float]]],
+    ) -> None:
+        steps = _CountedProgress(self.progress)
         with tempfile.TemporaryDirectory() as scratch:
             outcome = train(
                 self.model,
@@ -247,7 +260,7 @@ class Coder:
             raise Interrupted("Stopped. With --out, the same command goes on after the last block.")
         self.progress.advance(schedule.max_steps - steps.done)  # where training ended early
 
-    def _decision(self, regularizers, history: list[Evaluation]) -> Decision:
+    def _decision(self, regularizers: Sequence[Regularizer], history: list[Evaluation]) -> Decision:
         for regularizer in regularizers:
             decision = regularizer.decide(history)
             if isinstance(decision, RollBack):
@@ -268,7 +281,7 @@ class Coder:
         losses = losses_of(self.model, self.tokenizer, documents.rows[span], self.recipe)
         return self._with_unscored(losses.nll_nats_D, documents, span)
 
-    def _with_unscored(self, nats_D, documents: Documents, span: slice) -> np.ndarray:
+    def _with_unscored(self, nats_D: np.ndarray, documents: Documents, span: slice) -> np.ndarray:
         return nats_D / math.log(2) + documents.unscored_D[span] * math.log2(self.vocabulary)
 
     def _weights(self, name: str, block: int) -> Path:
@@ -282,7 +295,7 @@ class Coder:
                 parameter.copy_(values[key])
 
 
-class _Steps(Progress):
+class _CountedProgress(Progress):
     """Passes steps on and counts them."""
 
     def __init__(self, progress: Progress):

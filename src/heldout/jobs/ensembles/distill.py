@@ -22,7 +22,7 @@ from heldout.core.recipe import Recipe, load_recipe
 from heldout.core.results.ensemble import SCHEMA, DistillResult
 from heldout.core.run import Run
 from heldout.core.stats import group_sums, paired_difference, ratio_estimate
-from heldout.jobs.ensembles.ensemble import member_runs, read_member, stacked_nats, unfinished
+from heldout.jobs.ensembles.members import member_runs, read_member, stacked_nats, unfinished
 from heldout.jobs.fit import dry_run, fit, resume
 from heldout.jobs.kit.dry_run import Plan
 from heldout.regularizers.distillation import Distillation
@@ -50,17 +50,17 @@ def distill(
     """
     progress = progress or Progress()
     folder, about = _read_ensemble(ensemble)
-    recipe = _recipe(folder, about, weight, temperature, settings)
+    recipe = _student_recipe(folder, about, weight, temperature, settings)
     place = Path(out) if out else folder / "distilled"
     is_run = (place / "status.json").exists()
     if out is None and is_run and not (place / "environment.json").exists():
         shutil.rmtree(place)  # killed before its data was written
-    _train(about, place, recipe, progress)
+    _train_student(about, place, recipe, progress)
     student = Run.open(place)
     runs = member_runs(folder, len(about["members"]))
     _refuse_other_parts(student, runs[0])
     read = [read_member(run, progress) for run in [*runs, student]]
-    result = _result(folder, student, stacked_nats(read), read[0].group_index_N, settings)
+    result = _distill_result(folder, student, stacked_nats(read), read[0].group_index_N, settings)
     student.write_json("distill.json", result.to_json())
     return result
 
@@ -78,7 +78,7 @@ def dry_run_distill(
     return dry_run(
         about["model"],
         about["data"],
-        recipe=_recipe(folder, about, weight, temperature, settings),
+        recipe=_student_recipe(folder, about, weight, temperature, settings),
         from_scratch=about["from_scratch"],
         out=out or folder / "distilled",
     )
@@ -100,7 +100,7 @@ def _read_ensemble(ensemble: str | Path) -> tuple[Path, dict[str, Any]]:
     return folder, about
 
 
-def _recipe(
+def _student_recipe(
     folder: Path, about: dict[str, Any], weight: float, temperature: float, settings: Sequence[str]
 ) -> Recipe:
     """The ensemble's own, with its members as teachers."""
@@ -136,7 +136,7 @@ def _recipe(
     return recipe
 
 
-def _train(about: dict[str, Any], place: Path, recipe: Recipe, progress: Progress) -> None:
+def _train_student(about: dict[str, Any], place: Path, recipe: Recipe, progress: Progress) -> None:
     try:
         if (place / "environment.json").exists():
             run = Run.open(place)
@@ -169,7 +169,7 @@ def _refuse_other_parts(student: Run, member: Run) -> None:
         )
 
 
-def _result(
+def _distill_result(
     folder: Path, student: Run, nats_KN: np.ndarray, groups_N: np.ndarray, settings: Sequence[str]
 ) -> DistillResult:
     """``nats_KN``: the members' losses, then the student's."""
@@ -237,7 +237,9 @@ def _result(
     )
 
 
-def share_kept(one_G, student_G, ensemble_G, num_tokens_G) -> Measurement | NotMeasured:
+def share_kept(
+    one_G: np.ndarray, student_G: np.ndarray, ensemble_G: np.ndarray, num_tokens_G: np.ndarray
+) -> Measurement | NotMeasured:
     """(one member - student) / (one member - ensemble), from each group's summed loss.
 
     Paired by group. NotMeasured where the ensemble's own gain is not surely above 0, because
