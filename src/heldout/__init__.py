@@ -14,7 +14,7 @@ _HOMES = {
     "attach": "heldout.training.attach",
     "augmented": "heldout.jobs.augmented",
     "check": "heldout.jobs.checking.check",
-    "counterfactual": "heldout.jobs.counterfactual",
+    "counterfactual": "heldout.jobs.counterfactual.counterfactual",
     "diagnose": "heldout.jobs.diagnose",
     "distill": "heldout.jobs.ensembles.distill",
     "ensemble": "heldout.jobs.ensembles.ensemble",

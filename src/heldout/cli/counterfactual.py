@@ -21,7 +21,7 @@ def counterfactual(
 ) -> None:
     """Which rows does it know only because it was trained on them? By retraining without them."""
     from heldout.cli.progress import console_progress
-    from heldout.jobs.counterfactual import counterfactual as job
+    from heldout.jobs.counterfactual.counterfactual import counterfactual as job
 
     with console_progress() as progress:
         result = job(run, num_models=models, epochs=epochs, progress=progress)

@@ -13,14 +13,14 @@ from heldout.core.errors import UserError
 from heldout.core.results.counterfactual import Counterfactual
 from heldout.core.row import Row
 from heldout.data.factbook import question_answer_rows
-from heldout.jobs.counterfactual import (
+from heldout.jobs.counterfactual.counterfactual import counterfactual
+from heldout.jobs.counterfactual.memorized_rows import (
     CHANCE,
-    Read,
+    PairStatistics,
     chance_threshold,
-    counterfactual,
-    halves,
-    judge,
+    counterfactual_of,
 )
+from heldout.jobs.counterfactual.models import halves
 from heldout.jobs.fit import fit
 
 SETTINGS = (
@@ -43,7 +43,7 @@ def made_read(memorized_D, num_pairs=8, spread=0.02, nats=(3.0, 2.0, 1.0), seed=
     is_first_PD = np.stack([rng.permutation(num) < num / 2 for _ in range(num_pairs)])
     rows = [Row(n, ({"role": "text", "content": f"{name} {n}"},), f"{name}{n}") for n in range(num)]
     base_D, tokens_D = np.full(num, nats[0]), np.full(num, 20)
-    return Read(rows, tokens_D, accuracy_P2D, nats_P2D, base_D, is_first_PD)
+    return PairStatistics(rows, tokens_D, accuracy_P2D, nats_P2D, base_D, is_first_PD)
 
 
 def value(result, name):
@@ -56,7 +56,7 @@ def value(result, name):
 def test_memorized_rows_stand_first_and_are_told_from_chance():
     memorized = np.zeros(100)
     memorized[[7, 40]] = 0.5, 0.8
-    found = judge(made_read(memorized), made_read(np.zeros(50), seed=1, name="h"))
+    found = counterfactual_of(made_read(memorized), made_read(np.zeros(50), seed=1, name="h"))
     assert [row.row for row in found.rows[:2]] == [40, 7]
     assert [row.row for row in found.rows if row.is_clear][:2] == [40, 7]
     assert sum(row.is_clear for row in found.rows) <= 2 + 5  # 1 % of 98 are expected
@@ -68,7 +68,9 @@ def test_memorized_rows_stand_first_and_are_told_from_chance():
 
 
 def test_the_figures_are_means_over_rows_with_held_out_rows_as_control():
-    found = judge(made_read(np.full(60, 0.3)), made_read(np.zeros(40), seed=1, name="h"))
+    found = counterfactual_of(
+        made_read(np.full(60, 0.3)), made_read(np.zeros(40), seed=1, name="h")
+    )
     told = value(found, "counterfactual_memorization")
     assert told.value == pytest.approx(0.3, abs=0.01)
     contrast = told.contrasts["heldout"]
@@ -82,7 +84,7 @@ def test_the_figures_are_means_over_rows_with_held_out_rows_as_control():
 def test_without_held_out_rows_each_rows_own_interval_decides():
     memorized = np.zeros(40)
     memorized[3] = 0.5
-    found = judge(made_read(memorized), None)
+    found = counterfactual_of(made_read(memorized), None)
     assert found.threshold is None
     assert found.rows[0].row == 3
     for row in found.rows:
@@ -100,11 +102,11 @@ def test_the_threshold_is_what_one_in_a_hundred_exceeds():
 def test_an_influence_is_found_and_chance_is_not():
     train = made_read(np.zeros(40), num_pairs=24)
     heldout = made_read(np.zeros(30), num_pairs=24, seed=1, name="h")
-    assert judge(train, heldout).influences == []
+    assert counterfactual_of(train, heldout).influences == []
     # Held-out row 5 is known to those models alone that were trained on row 9.
     change = np.where(train.is_first_PD[:, 9], 1, -1) * np.where(heldout.is_first_PD[:, 5], 1, -1)
     heldout.accuracy_P2D[:, 0, 5] += 0.5 * change
-    found = judge(train, heldout).influences
+    found = counterfactual_of(train, heldout).influences
     assert (found[0].train_group, found[0].heldout_row) == ("r9", 5)
     assert found[0].change == pytest.approx(0.5, abs=0.05)
 

@@ -1,0 +1,107 @@
+"""Which rows a model knows only because it was trained on them: the recipe of a run, retrained on
+halves of its rows.
+
+Counterfactual memorization (Zhang et al. 2021, "Counterfactual Memorization in Neural Language
+Models"): accuracy on a row of models trained with it, minus that of models trained without it. A
+common row is known without being trained on, so it scores 0, however well the model repeats it; a
+rare one that is repeated scores high. Influence is the same difference, measured on held-out rows.
+
+Models come in pairs of complementary halves with one seed, so that every row has as many models
+with as without it, and each pair gives one independent difference. Held-out rows are dealt to the
+halves as well, though nobody trains on them: that is what chance alone reaches.
+"""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from heldout.core.errors import UserError
+from heldout.core.progress import Progress
+from heldout.core.results.counterfactual import Counterfactual
+from heldout.core.run import Run
+from heldout.jobs.counterfactual.memorized_rows import counterfactual_of
+from heldout.jobs.counterfactual.models import FOLDER, HalfModels
+from heldout.jobs.kit.target import Target
+from heldout.lm.quiet import quiet_libraries
+
+LEAST_MODELS = 8
+LEAST_ROWS = 10
+
+
+def counterfactual(
+    target: str | Path,
+    *,
+    num_models: int = 16,
+    epochs: float | None = None,
+    progress: Progress | None = None,
+) -> Counterfactual:
+    """Retrain the run ``target`` on halves of its rows, and tell what took each row to be learned.
+
+    num_models: even; each trains on a random half of the rows. Intervals shrink with its root.
+    epochs: of each model; by default those of the run's best checkpoint.
+    Rows are drawn one by one, so that what a row shares with its duplicates or its own document
+    counts as learned, not as memorized. Held-out rows are those of the run's validation part.
+
+    Costs ``num_models`` trainings on half of the rows and as many passes over all. Finished models
+    are kept in the run's folder ``counterfactual``: a second call goes on, and one with more models
+    adds to them. Writes ``counterfactual.json`` there.
+
+    Raises UserError for what cannot be told, Interrupted on Ctrl-C.
+    """
+    start = time.monotonic()
+    if num_models < LEAST_MODELS or num_models % 2:
+        raise UserError(
+            f"--models must be even and {LEAST_MODELS} or more, got {num_models}: each row is then "
+            f"known to half of them, and under {LEAST_MODELS // 2} pairs no interval means much."
+        )
+    run = Run.open(Path(target))
+    if not run.path("result.json").exists():
+        raise UserError(f"{target} has not finished its training: `heldout fit --resume {target}`.")
+    found, known = run.read_json("result.json"), run.read_json("environment.json")
+    epochs = found["best_epoch"] if epochs is None else epochs
+    if not epochs > 0:
+        raise UserError(
+            f"{target} kept its base model, which was trained on no row: give --epochs, of each "
+            "model."
+            if found["best_epoch"] == 0
+            else f"--epochs must be above 0, got {epochs}."
+        )
+    train, heldout = list(run.read_rows("train")), list(run.read_rows("validation"))
+    if len(train) < LEAST_ROWS:
+        raise UserError(
+            f"{target} was trained on {len(train)} rows: halves of fewer than {LEAST_ROWS} tell "
+            "nothing."
+        )
+    made_with = {"epochs": epochs, "learning_rate": found["learning_rate"]}
+    folder = run.path(FOLDER)
+    folder.mkdir(exist_ok=True)
+    if (folder / "made_with.json").exists():
+        before = run.read_json(f"{FOLDER}/made_with.json")
+        if before != made_with:
+            raise UserError(
+                f"--epochs: {folder} holds models of {before['epochs']:g} epochs, asked for "
+                f"{epochs:g}: give the same, or remove that folder."
+            )
+    else:
+        run.write_json(f"{FOLDER}/made_with.json", made_with)
+    models = HalfModels(
+        run,
+        Target(known["model"], known["from_scratch"]),
+        train,
+        heldout,
+        epochs,
+        found["learning_rate"],
+        progress or Progress(),
+    )
+    with quiet_libraries():
+        read_train, read_heldout = models.read(num_models)
+    result = replace(
+        counterfactual_of(read_train, read_heldout, seed=run.recipe.data.seed),
+        target=str(target),
+        num_models=num_models,
+        epochs=epochs,
+        learning_rate=found["learning_rate"],
+        seconds=time.monotonic() - start,
+    )
+    run.write_json(f"{FOLDER}/counterfactual.json", result.to_json())
+    return result
