@@ -11,6 +11,7 @@ from heldout.core.results.advice import Advice
 from heldout.core.results.learning_curve import LearningCurve
 from heldout.report import palette, words
 from heldout.report.chart import Chart, Key, blank, horizontal, line, log_axis, marker
+from heldout.report.isoloss import isoloss_lines
 from heldout.report.page import render_page
 
 LOSS_WORDS = {"nats-per-token": "nats per token", "bits-per-byte": "bits per byte"}
@@ -37,9 +38,9 @@ def write_advice(advice: Advice, picture: Picture | None, path: Path) -> Path:
 def render_advice(advice: Advice, picture: Picture | None) -> str:
     charts = []
     if picture is not None:
-        charts.append(isoloss(advice, picture))
+        charts.append(plan_chart(advice, picture))
     if advice.learning_curve is not None:
-        charts.append(curve(advice.learning_curve))
+        charts.append(forecast_chart(advice.learning_curve))
     return render_page(
         "advice.html.j2",
         charts,
@@ -64,7 +65,7 @@ def _headline(advice: Advice) -> str:
     return text
 
 
-def isoloss(advice: Advice, picture: Picture) -> Chart:
+def plan_chart(advice: Advice, picture: Picture) -> Chart:
     """Lines of equal loss with the plan, and the range of the runs shaded."""
     assert advice.plan is not None
     height = 440
@@ -80,25 +81,7 @@ def isoloss(advice: Advice, picture: Picture) -> Chart:
         line={"width": 0},
         layer="below",
     )
-    figure.add_trace(
-        go.Contour(
-            x=picture.N,
-            y=picture.D,
-            z=[[None if v is None else round(v, 4) for v in row] for row in picture.loss],
-            contours={
-                "coloring": "none",
-                "showlabels": True,
-                "labelfont": {"color": palette.light("ink"), "size": 11},
-                "labelformat": ".2f",
-            },
-            ncontours=14,
-            line={"color": palette.light("heldout"), "width": 1.6},
-            showscale=False,
-            connectgaps=False,
-            hovertemplate="%{x:.2~e} parameters<br>%{y:.2~e} tokens<br>"
-            "loss %{z:.3f}<extra></extra>",
-        )
-    )
+    figure.add_trace(isoloss_lines(picture.N, picture.D, picture.loss, connectgaps=False))
     horizontal(figure, picture.U, "base")
     legend = [
         Key("Equal loss", "heldout"),
@@ -137,7 +120,7 @@ def isoloss(advice: Advice, picture: Picture) -> Chart:
     )
 
 
-def curve(found: LearningCurve) -> Chart:
+def forecast_chart(found: LearningCurve) -> Chart:
     """Held-out loss over training data, with the forecasts."""
     height = 380
     figure = blank(height)

@@ -95,7 +95,7 @@ def learning(result: CompressResult) -> Chart:
     figure.update_xaxes(
         title_text="tokens seen before the block",
         tickvals=xs,
-        ticktext=[_count(seen) for seen in _before(blocks)],
+        ticktext=[words.thousands(seen) for seen in _before(blocks)],
         range=[-0.2, len(blocks) - 0.8],
     )
     figure.update_yaxes(rangemode="tozero")
@@ -128,10 +128,3 @@ def _before(blocks: Sequence[Block]) -> list[int]:
     for block in blocks[:-1]:
         seen.append(seen[-1] + block.num_tokens)
     return seen
-
-
-def _count(num: int) -> str:
-    for size, suffix in ((1_000_000, "M"), (1_000, "k")):
-        if num >= size:
-            return f"{num / size:.3g}{suffix}"
-    return str(num)

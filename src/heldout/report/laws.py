@@ -23,6 +23,7 @@ from heldout.report.chart import (
     marker,
     plain,
 )
+from heldout.report.isoloss import isoloss_lines
 from heldout.report.page import render_page
 
 
@@ -220,24 +221,7 @@ def isoloss(shown: LawsPage) -> Chart:
     height = 400
     figure = blank(height)
     grid = shown.isoloss
-    figure.add_trace(
-        go.Contour(
-            x=grid.N,
-            y=grid.D,
-            z=[[round(value, 4) for value in row] for row in grid.loss],
-            contours={
-                "coloring": "none",
-                "showlabels": True,
-                "labelfont": {"color": palette.light("ink"), "size": 11},
-                "labelformat": ".2f",
-            },
-            ncontours=14,
-            line={"color": palette.light("heldout"), "width": 1.6},
-            showscale=False,
-            hovertemplate="%{x:.2~e} parameters<br>%{y:.2~e} tokens<br>"
-            "loss %{z:.3f}<extra></extra>",
-        )
-    )
+    figure.add_trace(isoloss_lines(grid.N, grid.D, grid.loss))
     figure.add_trace(_runs(shown.points, shown.points.N, shown.points.D))
     figure.update_xaxes(title_text="parameters (logarithmic)", **log_axis(grid.N))
     figure.update_yaxes(title_text="tokens", **log_axis(grid.D))

@@ -1,11 +1,12 @@
 """Held-out loss over training data as a figure, and what more data would bring."""
 
+from collections.abc import Sequence
 from statistics import fmean
 
 import numpy as np
 import plotly.graph_objects as go
 
-from heldout.core.results.learning_curve import LearningCurve
+from heldout.core.results.learning_curve import CurvePoint, Forecast, LearningCurve
 from heldout.report import words
 from heldout.report.chart import Chart, Key, band, blank, horizontal, line, marker
 
@@ -15,55 +16,8 @@ def curve_chart(curve: LearningCurve) -> Chart:
     height = 380
     figure = blank(height)
     points = curve.points
-    most = curve.forecasts[0].num_tokens / curve.forecasts[0].factor
-    last = max(each.num_tokens for each in curve.forecasts)
     ahead = sorted(curve.forecasts, key=lambda each: each.factor)
-    here = curve.at(most)
-    figure.add_trace(
-        band(
-            [most, *(each.num_tokens for each in ahead)],
-            [here, *(each.interval.low for each in ahead)],
-            [here, *(each.interval.high for each in ahead)],
-            "heldout_band",
-        )
-    )
-    first = min(point.num_tokens for point in points)
-    for low, high, dash in ((first, most, "solid"), (most, last, "dash")):
-        xs = np.geomspace(low, high, 40)
-        figure.add_trace(
-            go.Scatter(
-                x=xs.tolist(),
-                y=[curve.at(x) for x in xs],
-                mode="lines",
-                line=line("heldout", dash=dash),
-                hoverinfo="skip",
-            )
-        )
-    figure.add_trace(
-        go.Scatter(
-            x=[point.num_tokens for point in points],
-            y=[point.nats_per_token for point in points],
-            customdata=[(point.num_rows, point.seed) for point in points],
-            mode="markers",
-            marker=marker("heldout_dots", size=8),
-            hovertemplate="%{customdata[0]:,} rows, seed %{customdata[1]}<br>"
-            "%{x:,.0f} tokens: %{y:.3f}<extra></extra>",
-        )
-    )
-    figure.add_trace(
-        go.Scatter(
-            x=[each.num_tokens for each in ahead],
-            y=[each.nats_per_token for each in ahead],
-            customdata=[
-                (each.factor, each.interval.low, each.interval.high, each.gain) for each in ahead
-            ],
-            mode="markers",
-            marker=marker("heldout", size=10, symbol="diamond", ring=True),
-            hovertemplate="%{customdata[0]:g} times the data: %{y:.3f} "
-            "(%{customdata[1]:.3f} to %{customdata[2]:.3f}), "
-            "lower by %{customdata[3]:.3f}<extra></extra>",
-        )
-    )
+    figure.add_traces([*_law(curve, ahead), _trainings(points), _forecasts(ahead)])
     legend = [
         Key("One training", "heldout_dots", "dots"),
         Key("Power law through them", "heldout"),
@@ -75,20 +29,17 @@ def curve_chart(curve: LearningCurve) -> Chart:
     if curve.base_nats_per_token <= highest + 0.5 * (highest - lowest):
         horizontal(figure, curve.base_nats_per_token, "base")
         legend.append(Key("Base model", "base", "dot"))
-    sizes: dict[float, list[int]] = {}
-    for point in points:
-        sizes.setdefault(point.fraction, []).append(point.num_tokens)
-    ticks = [*(fmean(each) for each in sizes.values()), *(each.num_tokens for each in ahead)]
+    ticks = [*_mean_sizes(points), *(each.num_tokens for each in ahead)]
     figure.update_xaxes(
         type="log",
         title_text="training tokens (logarithmic)",
         showgrid=True,
         tickvals=ticks,
-        ticktext=[thousands(tick) for tick in ticks],
+        ticktext=[words.thousands(tick) for tick in ticks],
     )
     losses = [
         *((point.num_tokens, point.nats_per_token) for point in points),
-        *((forecast.num_tokens, forecast.nats_per_token) for forecast in ahead),
+        *((each.num_tokens, each.nats_per_token) for each in ahead),
     ]
     told = "; ".join(
         f"{words.integer(round(tokens))} tokens: {words.number(nats)}" for tokens, nats in losses
@@ -107,9 +58,64 @@ def curve_chart(curve: LearningCurve) -> Chart:
     )
 
 
-def thousands(num: float) -> str:
-    """``850``, ``16k``, ``1.2M``."""
-    for size, letter in ((1e6, "M"), (1e3, "k")):
-        if num >= size:
-            return f"{num / size:.3g}{letter}"
-    return f"{num:.0f}"
+def _law(curve: LearningCurve, ahead: Sequence[Forecast]) -> list[go.Scatter]:
+    """The band of the forecasts, and the law: solid over what was measured, dashed beyond."""
+    most = curve.forecasts[0].num_tokens / curve.forecasts[0].factor
+    here = curve.at(most)
+    traces = [
+        band(
+            [most, *(each.num_tokens for each in ahead)],
+            [here, *(each.interval.low for each in ahead)],
+            [here, *(each.interval.high for each in ahead)],
+            "heldout_band",
+        )
+    ]
+    first = min(point.num_tokens for point in curve.points)
+    last = max(each.num_tokens for each in ahead)
+    for low, high, dash in ((first, most, "solid"), (most, last, "dash")):
+        xs = np.geomspace(low, high, 40)
+        traces.append(
+            go.Scatter(
+                x=xs.tolist(),
+                y=[curve.at(x) for x in xs],
+                mode="lines",
+                line=line("heldout", dash=dash),
+                hoverinfo="skip",
+            )
+        )
+    return traces
+
+
+def _trainings(points: Sequence[CurvePoint]) -> go.Scatter:
+    return go.Scatter(
+        x=[point.num_tokens for point in points],
+        y=[point.nats_per_token for point in points],
+        customdata=[(point.num_rows, point.seed) for point in points],
+        mode="markers",
+        marker=marker("heldout_dots", size=8),
+        hovertemplate="%{customdata[0]:,} rows, seed %{customdata[1]}<br>"
+        "%{x:,.0f} tokens: %{y:.3f}<extra></extra>",
+    )
+
+
+def _forecasts(ahead: Sequence[Forecast]) -> go.Scatter:
+    return go.Scatter(
+        x=[each.num_tokens for each in ahead],
+        y=[each.nats_per_token for each in ahead],
+        customdata=[
+            (each.factor, each.interval.low, each.interval.high, each.gain) for each in ahead
+        ],
+        mode="markers",
+        marker=marker("heldout", size=10, symbol="diamond", ring=True),
+        hovertemplate="%{customdata[0]:g} times the data: %{y:.3f} "
+        "(%{customdata[1]:.3f} to %{customdata[2]:.3f}), "
+        "lower by %{customdata[3]:.3f}<extra></extra>",
+    )
+
+
+def _mean_sizes(points: Sequence[CurvePoint]) -> list[float]:
+    """Mean tokens of the trainings on each fraction of the data."""
+    sizes: dict[float, list[int]] = {}
+    for point in points:
+        sizes.setdefault(point.fraction, []).append(point.num_tokens)
+    return [fmean(each) for each in sizes.values()]

@@ -3,7 +3,7 @@
 import math
 from datetime import datetime
 
-from heldout.core.measurement import Contrast, Interval, Measurement
+from heldout.core.measurement import Contrast, Interval
 
 MODELS = {
     "base": "Base model",
@@ -102,6 +102,14 @@ def integer(value: int) -> str:
     return f"{value:,}"
 
 
+def thousands(num: float) -> str:
+    """``850``, ``16k``, ``1.2M``."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if num >= size:
+            return f"{num / size:.3g}{letter}"
+    return f"{num:.0f}"
+
+
 def count(num: int, noun: str) -> str:
     """``1 row``, ``2 rows``."""
     return f"{integer(num)} {noun}" if num == 1 else f"{integer(num)} {noun}s"
@@ -175,12 +183,6 @@ def contrast_line(contrast: Contrast) -> str:
     """``−0.312 (95 %: −0.351 to −0.274)``."""
     bounds = contrast.interval
     return f"{signed(contrast.difference)} ({level(bounds)}: {interval(bounds, sign=True)})"
-
-
-def value_line(measurement: Measurement) -> str:
-    bounds = measurement.interval
-    value = number(measurement.value)
-    return f"{value} ({level(bounds)}: {interval(bounds)})" if bounds else value
 
 
 def _lower_first(words: str) -> str:
