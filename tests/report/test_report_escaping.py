@@ -38,8 +38,8 @@ def attacked(tmp_path):
             DocumentLosses(old.nll_nats_D, old.num_tokens_D, old.num_bytes_D, groups),
         )
     verdict = made_up_run.verdict()
-    lights = {name: Verdict("red", ATTACK, (ATTACK,)) for name in verdict.verdicts}
-    run.write_json("verdict.json", Verdicts(ATTACK, lights, verdict.causes).to_json())
+    red = {name: Verdict("red", ATTACK, (ATTACK,)) for name in verdict.verdicts}
+    run.write_json("verdict.json", Verdicts(ATTACK, red, verdict.causes).to_json())
     return run
 
 
@@ -113,8 +113,8 @@ def test_text_colors_reach_contrast_aa(theme):
     for text in ("ink", "muted", "kept"):
         for ground in ("page", "surface"):
             assert contrast(text, ground) >= 4.5, (text, ground)
-    for light in ("green", "yellow", "red", "unknown"):
-        assert contrast(light, f"{light}_tint") >= 4.5, light
+    for color in ("green", "yellow", "red", "unknown"):
+        assert contrast(color, f"{color}_tint") >= 4.5, color
     assert contrast("ink", "yellow_tint") >= 4.5
     for line in ("train", "heldout", "base", *(f"run{i}" for i in range(1, 7))):
         assert contrast(line, "surface") >= 3, line

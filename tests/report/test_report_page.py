@@ -45,9 +45,9 @@ def test_report_leads_with_the_verdict(run):
     text = page_text.visible(render_report([run]))
     verdict = made_up_run.verdict()
     position = text.index(verdict.headline)
-    for name, light in verdict.verdicts.items():
+    for name, judged in verdict.verdicts.items():
         after = text.index(f"{name.capitalize()} ", position)
-        assert text.index(light.sentence) > after
+        assert text.index(judged.sentence) > after
     for word in ("Good", "Caution", "Problem", "Not measured"):
         assert word in text
     assert position < text.index("Training and validation loss")

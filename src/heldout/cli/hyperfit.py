@@ -92,14 +92,18 @@ def _show(result: Any) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("", "TTR", "seq-rep-4", "distance", "longest match"):
         table.add_column(column, justify="left" if not column else "right")
-    for arm in result.to_json()["arms"]:
+    for condition in result.to_json()["arms"]:
         values = (
-            result.figures[f"{name}_{arm['name']}"]
+            result.figures[f"{name}_{condition['name']}"]
             for name in ("ttr", "seq_rep_4", "distance", "longest_copy")
         )
         ttr, repetition, distance, longest = values
         table.add_row(
-            arm["title"], f"{ttr:.3f}", f"{repetition:.3f}", f"{distance:.2f}", f"{longest:.0f}"
+            condition["title"],
+            f"{ttr:.3f}",
+            f"{repetition:.3f}",
+            f"{distance:.2f}",
+            f"{longest:.0f}",
         )
     console.print(table)
     for warning in result.warnings:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
+from heldout.core.files import write_text
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.results.check import CheckResult, Excerpt, Lengths, Pair
 from heldout.report import palette, words
@@ -41,9 +42,8 @@ class ShownPair:
 
 
 def write_check(result: CheckResult, path: Path) -> Path:
-    """Write the page; returns its path."""
-    path.write_text(render_check(result), encoding="utf-8")
-    return path
+    """Write one self-contained HTML file; whole or not at all."""
+    return write_text(path, render_check(result))
 
 
 def render_check(result: CheckResult) -> str:
@@ -83,7 +83,7 @@ def render_check(result: CheckResult) -> str:
         title=f"Check of {words.last_name(result.source)}",
         result=result,
         headline=sentences,
-        tiles=tiles(result),
+        tiles=check_tiles(result),
         nav=[Section(anchor, title) for anchor, title, is_there in present if is_there],
         map_charts=charts,
         length_charts=length_charts,
@@ -101,7 +101,7 @@ def render_check(result: CheckResult) -> str:
         num_answers=SHOWN_PAIRS,
         curve=curve,
         curve_charts=curve_charts,
-        facts=facts(result),
+        facts=check_facts(result),
         measured=measured,
         not_measured=[each for each in result.measurements if not isinstance(each, Measurement)],
     )
@@ -111,7 +111,7 @@ def _measured(measurements: list[Measurement | NotMeasured]) -> list[Measurement
     return [each for each in measurements if isinstance(each, Measurement)]
 
 
-def tiles(result: CheckResult) -> list[Tile]:
+def check_tiles(result: CheckResult) -> list[Tile]:
     """The key figures."""
     counts, rows = result.counts, result.rows
     found = [
@@ -253,7 +253,7 @@ def length_chart(lengths: Lengths) -> Chart:
     )
 
 
-def facts(result: CheckResult) -> list[tuple[str, str]]:
+def check_facts(result: CheckResult) -> list[tuple[str, str]]:
     """Size and settings, in words."""
     found = [
         ("Format", result.format.replace("_", " and ")),

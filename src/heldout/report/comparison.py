@@ -8,54 +8,54 @@ from heldout.core.run import Run
 from heldout.report import palette, sections, tiles, words
 from heldout.report.chart import Chart, Key, blank, epoch_axis, plain, shorten
 from heldout.report.figures import LOSS, ForestRow, forest, kept_mark, validation_curve
-from heldout.report.sections import LightCard
+from heldout.report.sections import VerdictCard
 from heldout.report.summary import RunSummary
 
 
 @dataclass(frozen=True)
-class Arm:
+class ComparedRun:
     """One run in a comparison: its name here, its color, and its line of the table."""
 
     name: str
     key: Key
     summary: RunSummary
     headline: str
-    lights: tuple[LightCard, ...]
+    verdicts: tuple[VerdictCard, ...]
     cells: tuple[str, ...]
 
 
 COLUMNS = ("Model", "Data", "Kept at", "Loss, kept", "Against base", "95 % interval", "Took")
 
 
-def arms(runs: Sequence[Run], summaries: Sequence[RunSummary]) -> list[Arm]:
+def compared_runs(runs: Sequence[Run], summaries: Sequence[RunSummary]) -> list[ComparedRun]:
     """Runs in the order given; folders of one name are told apart by the folder above."""
     names = [summary.name for summary in summaries]
-    made: list[Arm] = []
+    made: list[ComparedRun] = []
     for index, (run, summary) in enumerate(zip(runs, summaries, strict=True)):
         name = summary.name
         if names.count(name) > 1:
             name = f"{run.folder.resolve().parent.name}/{name}"
-        if [arm.name for arm in made].count(name):
+        if [each.name for each in made].count(name):
             name = f"{name} ({index + 1})"
         token, dash = palette.run_style(index)
         made.append(
-            Arm(
+            ComparedRun(
                 name,
                 Key(name, token, dash),
                 summary,
-                sections.headline(summary),
-                tuple(sections.light_cards(summary.verdict)),
+                sections.run_headline(summary),
+                tuple(sections.verdict_cards(summary.verdict)),
                 _cells(summary),
             )
         )
     return made
 
 
-def caution(compared: Sequence[Arm]) -> str:
+def caution(compared: Sequence[ComparedRun]) -> str:
     """Why losses of these runs cannot be set side by side; empty where they can."""
-    tests = {_test_hash(arm.summary) for arm in compared}
-    models = {arm.summary.environment.get("model") for arm in compared}
-    kinds = {arm.summary.unseen for arm in compared}
+    tests = {_test_hash(run.summary) for run in compared}
+    models = {run.summary.environment.get("model") for run in compared}
+    kinds = {run.summary.unseen for run in compared}
     if len(tests) > 1 or None in tests or len(kinds) > 1:
         return (
             "These runs were not judged on the same sealed test part. Compare each with its own "
@@ -69,7 +69,7 @@ def caution(compared: Sequence[Arm]) -> str:
     return ""
 
 
-def charts(compared: Sequence[Arm]) -> list[Chart]:
+def charts(compared: Sequence[ComparedRun]) -> list[Chart]:
     made = [_curves(compared), _gains(compared), _paired(compared)]
     return [chart for chart in made if chart is not None]
 
@@ -77,7 +77,7 @@ def charts(compared: Sequence[Arm]) -> list[Chart]:
 def _cells(summary: RunSummary) -> tuple[str, ...]:
     name = f"{summary.unseen}_nll_best"
     best, contrast = summary.measured.get(name), summary.contrast(name, "base")
-    shown = {tile.label: tile.value for tile in tiles.tiles(summary)}
+    shown = {tile.label: tile.value for tile in tiles.run_tiles(summary)}
     return (
         str(summary.environment.get("model", "–")),
         str(summary.data.get("source", "–")),
@@ -96,30 +96,30 @@ def _test_hash(summary: RunSummary) -> str | None:
     return parts.get("test") if isinstance(parts, dict) else None
 
 
-def _curves(compared: Sequence[Arm]) -> Chart | None:
+def _curves(compared: Sequence[ComparedRun]) -> Chart | None:
     drawn = [
-        arm for arm in compared if any(e.validation_nll is not None for e in arm.summary.history)
+        run for run in compared if any(e.validation_nll is not None for e in run.summary.history)
     ]
     if not drawn:
         return None
     height = 400
     figure = blank(height)
-    for arm in drawn:
-        label = plain(shorten(arm.name, 40))
-        figure.add_trace(validation_curve(arm.summary.history, label, arm.key.token, arm.key.mark))
-    for arm in drawn:
-        kept = arm.summary.kept
+    for run in drawn:
+        label = plain(shorten(run.name, 40))
+        figure.add_trace(validation_curve(run.summary.history, label, run.key.token, run.key.mark))
+    for run in drawn:
+        kept = run.summary.kept
         if kept is not None and kept.validation_nll is not None:
             figure.add_trace(
-                kept_mark(kept.epoch, kept.validation_nll, kept.step, token=arm.key.token)
+                kept_mark(kept.epoch, kept.validation_nll, kept.step, token=run.key.token)
             )
-    epoch_axis(figure, max(e.epoch for arm in drawn for e in arm.summary.history))
+    epoch_axis(figure, max(e.epoch for run in drawn for e in run.summary.history))
     figure.update_yaxes(tickformat=".2f")
     lows = "; ".join(
-        f"{arm.name}: {words.number(arm.summary.kept.validation_nll)} at epoch "
-        f"{words.epoch(arm.summary.kept.epoch)}"
-        for arm in drawn
-        if arm.summary.kept is not None
+        f"{run.name}: {words.number(run.summary.kept.validation_nll)} at epoch "
+        f"{words.epoch(run.summary.kept.epoch)}"
+        for run in drawn
+        if run.summary.kept is not None
     )
     return Chart(
         "validation-curves",
@@ -130,16 +130,16 @@ def _curves(compared: Sequence[Arm]) -> Chart | None:
         "The diamond marks the checkpoint that was kept. A curve that turns up after it shows "
         "overfitting.",
         height,
-        tuple(arm.key for arm in drawn),
+        tuple(run.key for run in drawn),
     )
 
 
-def _gains(compared: Sequence[Arm]) -> Chart | None:
+def _gains(compared: Sequence[ComparedRun]) -> Chart | None:
     rows = []
-    for arm in compared:
-        contrast = arm.summary.contrast(f"{arm.summary.unseen}_nll_best", "base")
+    for run in compared:
+        contrast = run.summary.contrast(f"{run.summary.unseen}_nll_best", "base")
         if contrast is not None:
-            rows.append(_row(arm, contrast.difference, contrast.interval))
+            rows.append(_row(run, contrast.difference, contrast.interval))
     if not rows:
         return None
     return forest(
@@ -154,21 +154,21 @@ def _gains(compared: Sequence[Arm]) -> Chart | None:
     )
 
 
-def _paired(compared: Sequence[Arm]) -> Chart | None:
+def _paired(compared: Sequence[ComparedRun]) -> Chart | None:
     """Every run minus the first, document by document, where the documents are the same."""
     first, *others = compared
     if caution(compared):
         return None
     control = first.summary.documents.get(("best", first.summary.unseen))
     rows = []
-    for arm in others:
-        losses = arm.summary.documents.get(("best", arm.summary.unseen))
+    for run in others:
+        losses = run.summary.documents.get(("best", run.summary.unseen))
         if control is None or losses is None or len(losses) != len(control):
             continue
         if (losses.num_tokens_D != control.num_tokens_D).any() or control.num_groups < 2:
             continue
         difference = losses.minus(control)
-        rows.append(_row(arm, difference.value, difference.interval))
+        rows.append(_row(run, difference.value, difference.interval))
     if not rows:
         return None
     return forest(
@@ -183,10 +183,10 @@ def _paired(compared: Sequence[Arm]) -> Chart | None:
     )
 
 
-def _row(arm: Arm, value: float, interval: Interval) -> ForestRow:
-    return ForestRow(shorten(arm.name, 28), value, interval, True, arm.key.token)
+def _row(run: ComparedRun, value: float, interval: Interval) -> ForestRow:
+    return ForestRow(shorten(run.name, 28), value, interval, True, run.key.token)
 
 
-def _min_effect(compared: Sequence[Arm]) -> float:
-    recipes = [arm.summary.recipe for arm in compared if arm.summary.recipe is not None]
+def _min_effect(compared: Sequence[ComparedRun]) -> float:
+    recipes = [run.summary.recipe for run in compared if run.summary.recipe is not None]
     return max((recipe.eval.min_effect for recipe in recipes), default=0.0)

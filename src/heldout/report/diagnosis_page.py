@@ -5,6 +5,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
+from heldout.core.files import write_text
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.results.diagnosis import Diagnosis, SideBySide
 from heldout.core.run_files import HistoryEntry
@@ -14,7 +15,7 @@ from heldout.report.figures import ForestRow, forest, loss_curves
 from heldout.report.page import Section, render_page
 from heldout.report.tiles import Tile
 
-SHOWN_RECITED = 30
+SHOWN_MEMORIZED = 30
 # Symptoms of generation, where more is worse, and what a reader calls them.
 SYMPTOMS = (
     ("seq_rep_4_best", "Repeats itself (4-grams)"),
@@ -32,7 +33,7 @@ MEMORY = (
 
 
 @dataclass(frozen=True)
-class Piece:
+class MarkedText:
     """Text before, inside and after what is copied."""
 
     before: str
@@ -41,17 +42,16 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Compared:
+class MarkedSample:
     """One prompt with what the document, the base and the judged model go on with."""
 
     sample: SideBySide
-    best: Piece
+    best: MarkedText
 
 
 def write_diagnosis_page(result: Diagnosis, path: Path) -> Path:
-    """Write the page; returns its path."""
-    path.write_text(render_diagnosis(result), encoding="utf-8")
-    return path
+    """Write one self-contained HTML file; whole or not at all."""
+    return write_text(path, render_diagnosis(result))
 
 
 def render_diagnosis(result: Diagnosis) -> str:
@@ -63,7 +63,9 @@ def render_diagnosis(result: Diagnosis) -> str:
         "confidence": reliability_charts(result),
         "symptoms": symptom_charts(measured),
     }
-    samples = [Compared(sample, piece(sample.best, sample.copied)) for sample in result.samples]
+    samples = [
+        MarkedSample(sample, marked_text(sample.best, sample.copied)) for sample in result.samples
+    ]
     found = [check for check in result.facts.checks if check.status != "absent"]
     present = [
         ("causes", "Why", bool(result.verdict.causes)),
@@ -80,14 +82,14 @@ def render_diagnosis(result: Diagnosis) -> str:
         [chart for charts in groups.values() for chart in charts],
         title=f"Diagnosis of {words.last_name(result.target)}",
         result=result,
-        headline=sections.sentences(result.verdict.headline),
+        headline=sections.split_sentences(result.verdict.headline),
         nav=[Section(anchor, title) for anchor, title, there in present if there],
-        tiles=tiles(result, measured),
-        lights=sections.light_cards(result.verdict),
+        tiles=diagnosis_tiles(result, measured),
+        verdicts=sections.verdict_cards(result.verdict),
         causes=result.verdict.causes,
         remedies=sections.remedies(result.remedies),
         groups=groups,
-        recited=result.recited[:SHOWN_RECITED],
+        memorized=result.recited[:SHOWN_MEMORIZED],
         samples=samples,
         checks=sorted(result.facts.checks, key=lambda check: check not in found),
         facts=known_facts(result),
@@ -98,7 +100,7 @@ def render_diagnosis(result: Diagnosis) -> str:
     )
 
 
-def tiles(result: Diagnosis, measured: dict[str, Measurement]) -> list[Tile]:
+def diagnosis_tiles(result: Diagnosis, measured: dict[str, Measurement]) -> list[Tile]:
     """The figures that most readers want first."""
     found = []
     for name, control, label in (
@@ -252,11 +254,11 @@ def reliability_charts(result: Diagnosis) -> list[Chart]:
     ]
 
 
-def piece(text: str, copied: tuple[int, int] | None) -> Piece:
+def marked_text(text: str, copied: tuple[int, int] | None) -> MarkedText:
     """The text cut around what is copied, without the space that joined it to the prompt."""
     start, stop = copied or (len(text), len(text))
     before, shared = text[:start].lstrip(), text[start:stop]
-    return Piece(before, shared if before else shared.lstrip(), text[stop:])
+    return MarkedText(before, shared if before else shared.lstrip(), text[stop:])
 
 
 def known_facts(result: Diagnosis) -> list[tuple[str, str]]:

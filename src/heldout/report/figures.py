@@ -57,13 +57,16 @@ def loss_curves(
     base = start.validation_nll if start.step == 0 else None
     if base is not None:
         horizontal(figure, base, "base")
-    for entries, arm, dash in ((control, "no regularization", "dash"), (history, "", "solid")):
+    for entries, condition, dash in (
+        (control, "no regularization", "dash"),
+        (history, "", "solid"),
+    ):
         for label, token, values in (
             ("Training rows", "train", [e.train_nll for e in entries]),
             ("Validation", "heldout", [e.validation_nll for e in entries]),
         ):
             if any(value is not None for value in values):
-                name = f"{label}, {arm}" if arm else label
+                name = f"{label}, {condition}" if condition else label
                 figure.add_trace(_curve(name, token, dash, entries, values))
                 legend.append(Key(name, token, dash))
     legend = [key for key in legend if key.mark == "solid"] + [

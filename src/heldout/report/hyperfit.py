@@ -29,7 +29,7 @@ from heldout.report.page import render_page
 
 OURS, BASE = "hyperfitted_greedy", "base_greedy"
 
-# arm or model -> color and dash, the same in all figures
+# condition or model -> color and dash, the same in all figures
 STYLES = {
     OURS: ("heldout", "solid"),
     BASE: ("base", "solid"),
@@ -78,7 +78,7 @@ class CheckpointPoint:
 
 @dataclass(frozen=True)
 class PositionPoint:
-    """One figure of one subject (arm or model) over a block of positions."""
+    """One figure of one subject (condition or model) over a block of positions."""
 
     figure: str
     subject: str
@@ -92,7 +92,7 @@ class PositionPoint:
 @dataclass(frozen=True)
 class TextSample:
     prompt: str
-    texts: dict[str, str]  # arm -> continuation
+    texts: dict[str, str]  # condition -> continuation
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class HyperfitPage:
     checkpoints: Sequence[CheckpointPoint]
     kept_step: int
     target_loss: float
-    titles: dict[str, str]  # arm -> words
+    titles: dict[str, str]  # condition -> words
     numbers: dict[str, Measurement]
     not_measured: Sequence[NotMeasured]
     entropy_edges: Sequence[float]
@@ -131,8 +131,8 @@ def render_hyperfit(shown: HyperfitPage) -> str:
     charts = [
         losses(shown),
         text_over_epochs(shown),
-        diversity_of_arms(shown),
-        repetition_of_arms(shown),
+        diversity_of_conditions(shown),
+        repetition_of_conditions(shown),
         entropies(shown),
         by_position(shown, "new_types", "New tokens by position", "share of first occurrences"),
         by_position(shown, "repeats", "Repeats by position", "share of 4-grams that came before"),
@@ -205,26 +205,26 @@ def text_over_epochs(shown: HyperfitPage) -> Chart:
     )
 
 
-def diversity_of_arms(shown: HyperfitPage) -> Chart:
-    """TTR of every arm with its interval."""
+def diversity_of_conditions(shown: HyperfitPage) -> Chart:
+    """TTR of every condition with its interval."""
     return forest(
         "ttr",
         "Distinct tokens in greedy and sampled text",
         f"TTR over {shown.new_tokens} tokens, {shown.num_contexts} held-out contexts",
         "Higher is more varied, and more than the human text is too much. Squares with 95 % "
         "intervals over contexts.",
-        _rows(shown, "ttr"),
+        _condition_rows(shown, "ttr"),
     )
 
 
-def repetition_of_arms(shown: HyperfitPage) -> Chart:
-    """seq-rep-4 of every arm with its interval."""
+def repetition_of_conditions(shown: HyperfitPage) -> Chart:
+    """seq-rep-4 of every condition with its interval."""
     return forest(
         "repetition",
         "Repetition",
         f"Share of 4-grams that the text has had before, over {shown.new_tokens} tokens",
         "Lower is better; people repeat next to nothing over such a length.",
-        _rows(shown, "seq_rep_4"),
+        _condition_rows(shown, "seq_rep_4"),
     )
 
 
@@ -265,7 +265,7 @@ def entropies(shown: HyperfitPage) -> Chart:
 
 
 def by_position(shown: HyperfitPage, name: str, title: str, unit: str) -> Chart:
-    """A figure of each main arm over the blocks of the continuation."""
+    """A figure of each main condition over the blocks of the continuation."""
     figure = blank(320)
     legend = []
     ends: list[float] = [0.0]
@@ -304,12 +304,12 @@ def by_position(shown: HyperfitPage, name: str, title: str, unit: str) -> Chart:
     )
 
 
-def _rows(shown: HyperfitPage, figure: str) -> list[ForestRow]:
+def _condition_rows(shown: HyperfitPage, figure: str) -> list[ForestRow]:
     rows = []
-    for arm, title in shown.titles.items():
-        measured = shown.numbers[f"{figure}_{arm}"]
-        token = STYLES.get(arm, ("ink", ""))[0]
-        rows.append(ForestRow(title, measured.value, measured.interval, arm == OURS, token))
+    for condition, title in shown.titles.items():
+        measured = shown.numbers[f"{figure}_{condition}"]
+        token = STYLES.get(condition, ("ink", ""))[0]
+        rows.append(ForestRow(title, measured.value, measured.interval, condition == OURS, token))
     return rows
 
 

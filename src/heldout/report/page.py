@@ -18,7 +18,7 @@ from heldout.core.run import Run
 from heldout.report import comparison, palette, sections, single, words
 from heldout.report.chart import Chart
 from heldout.report.summary import RunSummary, summarize
-from heldout.report.tiles import tiles
+from heldout.report.tiles import run_tiles
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ def _render_single(summary: RunSummary) -> str:
         summary=summary,
         groups=groups,
         nav=[Section(anchor, title) for anchor, title, present in shown if present],
-        headline=sections.sentences(sections.headline(summary)),
+        headline=sections.split_sentences(sections.run_headline(summary)),
         notice=sections.notice(summary),
-        tiles=tiles(summary),
-        lights=sections.light_cards(summary.verdict),
+        tiles=run_tiles(summary),
+        verdicts=sections.verdict_cards(summary.verdict),
         samples=[(sample, sections.writings(sample)) for sample in summary.samples],
         parts=parts,
         seed_sentence=sections.seed_sentence(summary),
@@ -99,12 +99,12 @@ def _render_single(summary: RunSummary) -> str:
 
 
 def _render_comparison(runs: Sequence[Run], summaries: Sequence[RunSummary]) -> str:
-    compared = comparison.arms(runs, summaries)
+    compared = comparison.compared_runs(runs, summaries)
     return render_page(
         "comparison.html.j2",
         comparison.charts(compared),
         title=f"{len(runs)} runs side by side",
-        arms=compared,
+        runs=compared,
         columns=comparison.COLUMNS,
         caution=comparison.caution(compared),
         differing=sections.differing_settings([summary.recipe for summary in summaries]),

@@ -14,8 +14,8 @@ from heldout.core.verdict import VERDICTS, Verdicts
 from heldout.report import words
 from heldout.report.summary import RunSummary
 
-LIGHT_WORDS = {"green": "Good", "yellow": "Caution", "red": "Problem", "unknown": "Not measured"}
-LIGHT_SUBJECTS = {
+COLOR_WORDS = {"green": "Good", "yellow": "Caution", "red": "Problem", "unknown": "Not measured"}
+VERDICT_SUBJECTS = {
     "fit": "predicting unseen text",
     "quality": "the task itself",
     "memorization": "reciting training rows",
@@ -31,11 +31,10 @@ TRAINERS = {
     "llama-factory": "LLaMA-Factory",
     "unsloth": "unsloth",
 }
-KIND_WORDS = {"text": "plain text", "completion": "prompt and completion"}
 
 
 @dataclass(frozen=True)
-class LightCard:
+class VerdictCard:
     name: str
     subject: str
     color: str
@@ -45,7 +44,7 @@ class LightCard:
 
 
 @dataclass(frozen=True)
-class Setting:
+class RecipeSetting:
     """A recipe field; ``default`` is what the field is where nobody sets it."""
 
     key: str
@@ -96,12 +95,12 @@ class Writing:
     text: str
 
 
-def sentences(text: str) -> list[str]:
+def split_sentences(text: str) -> list[str]:
     """A text as its sentences; a full stop inside a number ends none."""
     return re.split(r"(?<=[.!?]) (?=[A-Z])", text)
 
 
-def headline(summary: RunSummary) -> str:
+def run_headline(summary: RunSummary) -> str:
     """The verdict's sentence; without a verdict, how far the run came."""
     if summary.verdict is not None:
         return summary.verdict.headline
@@ -131,22 +130,22 @@ def notice(summary: RunSummary) -> str:
     return " ".join(parts)
 
 
-def light_cards(verdict: Verdicts | None) -> list[LightCard]:
-    """The six lights in their order; none without a verdict."""
-    if verdict is None:
+def verdict_cards(found: Verdicts | None) -> list[VerdictCard]:
+    """The six verdicts in their order; none without a verdict."""
+    if found is None:
         return []
     cards = []
     for name in VERDICTS:
-        light = verdict.verdicts[name]
-        color = light.color if light.color in LIGHT_WORDS else "unknown"
+        verdict = found.verdicts[name]
+        color = verdict.color if verdict.color in COLOR_WORDS else "unknown"
         cards.append(
-            LightCard(
+            VerdictCard(
                 words.sentence_case(name),
-                LIGHT_SUBJECTS[name],
+                VERDICT_SUBJECTS[name],
                 color,
-                LIGHT_WORDS[color],
-                light.sentence,
-                tuple(words.quantity(measured) for measured in light.measurements),
+                COLOR_WORDS[color],
+                verdict.sentence,
+                tuple(words.quantity(measured) for measured in verdict.measurements),
             )
         )
     return cards
@@ -218,7 +217,7 @@ def dropped_rows(summary: RunSummary) -> list[tuple[str, str]]:
     return lines
 
 
-def settings(recipe: Recipe | None) -> list[Setting]:
+def settings(recipe: Recipe | None) -> list[RecipeSetting]:
     """Every field of the recipe, those that differ from the default first."""
     if recipe is None:
         return []
@@ -230,13 +229,13 @@ def settings(recipe: Recipe | None) -> list[Setting]:
             for part in fields(section):
                 value, usual = getattr(section, part.name), getattr(plain, part.name)
                 key = f"{item.name}.{part.name}"
-                rows.append(Setting(key, _shown(value), _shown(usual), value != usual))
+                rows.append(RecipeSetting(key, _shown(value), _shown(usual), value != usual))
     for kind in ("regularizers", "augment"):
         for name, parameters in getattr(recipe, kind).items():
             if not parameters:
-                rows.append(Setting(f"{kind}.{name}", "on", "off", True))
+                rows.append(RecipeSetting(f"{kind}.{name}", "on", "off", True))
             for key, value in parameters.items():
-                rows.append(Setting(f"{kind}.{name}.{key}", _shown(value), "off", True))
+                rows.append(RecipeSetting(f"{kind}.{name}.{key}", _shown(value), "off", True))
     return sorted(rows, key=lambda row: not row.changed)
 
 

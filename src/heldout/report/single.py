@@ -53,7 +53,9 @@ def gap_charts(summary: RunSummary) -> list[Chart]:
     unseen = "out-of-fold" if summary.is_cross_validated else "sealed-test"
     min_effect = summary.recipe.eval.min_effect if summary.recipe else 0.0
     charts = []
-    levels = _rows(summary, f"{summary.unseen}_nll_", ("base", "fixed_epochs", "last", "best"))
+    levels = _model_rows(
+        summary, f"{summary.unseen}_nll_", ("base", "fixed_epochs", "last", "best")
+    )
     if levels:
         charts.append(
             forest(
@@ -79,7 +81,7 @@ def gap_charts(summary: RunSummary) -> list[Chart]:
                 min_effect=min_effect,
             )
         )
-    gaps = _rows(summary, "generalization_gap_", ("base", "last", "best"))
+    gaps = _model_rows(summary, "generalization_gap_", ("base", "last", "best"))
     if gaps:
         charts.append(
             forest(
@@ -129,7 +131,7 @@ def _certificate(tuning: Tuning) -> Chart:
     )
 
 
-def _rows(summary: RunSummary, prefix: str, models: tuple[str, ...]) -> list[ForestRow]:
+def _model_rows(summary: RunSummary, prefix: str, models: tuple[str, ...]) -> list[ForestRow]:
     rows = []
     for model in models:
         measured = summary.measured.get(prefix + model)

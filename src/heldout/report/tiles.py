@@ -17,7 +17,7 @@ class Tile:
     details: tuple[str, ...] = ()
 
 
-def tiles(summary: RunSummary) -> list[Tile]:
+def run_tiles(summary: RunSummary) -> list[Tile]:
     """Gain over the base model, where it peaked, what stopping saved, and the cost."""
     made = [_gain(summary), _peak(summary), _saved(summary), _cost(summary)]
     return [tile for tile in made if tile is not None]
