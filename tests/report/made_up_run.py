@@ -19,7 +19,7 @@ LAST_EPOCH = 5.0
 
 
 def made_up_run(folder: Path, *, model: str = "HuggingFaceTB/SmolLM2-135M", shift: float = 0.0):
-    """A complete run with a control condition and a sealed test; ``shift`` moves its kept losses."""
+    """A complete run with a control and a sealed test; ``shift`` moves its kept losses."""
     run = Run.create(folder, recipe())
     _environment(run, model)
     _data(run)
