@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heldout.data import index as index_module
-from heldout.data.index import IndexedRow, build_index
+from heldout.data import sketch
+from heldout.data.build_index import build_index
+from heldout.data.index import IndexedRow
 from heldout.data.pairs import Here, neighbors
 from heldout.data.shingles import (
     SPAN,
@@ -123,7 +125,7 @@ def test_place_of_tokens_in_text():
 @pytest.mark.parametrize("batch", [500, 10**6])
 def test_spans_are_those_of_the_slow_search(tmp_path, monkeypatch, batch):
     monkeypatch.setattr(index_module, "BATCH_CHARACTERS", batch)
-    monkeypatch.setattr(index_module, "BATCH_TOKENS", batch)
+    monkeypatch.setattr(sketch, "BATCH_TOKENS", batch)
     rng = random.Random(0)
     texts = passages(40, 120)
     for number in range(20, 40):

@@ -4,11 +4,13 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from heldout.core.errors import UserError
+from heldout.core.measurement import Measurement
+from heldout.core.results.check import CheckResult
 
 GATES = ("leak", "duplicate", "contamination", "personal", "problem")
 ASKED_FOR = ("doubtful_answers", "learning_curve")  # by an option of their own
@@ -69,18 +71,11 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Is this data fit to train on? Duplicates, leaks, faults, personal data, size."""
-    for gate in fail_on or ():
-        if gate not in GATES:
-            raise UserError(f"--fail-on must be one of {', '.join(GATES)}, got {gate!r}.")
-    if "leak" in (fail_on or ()) and not heldout:
-        raise UserError("--fail-on leak needs --heldout FILE.")
-    if "contamination" in (fail_on or ()) and not against:
-        raise UserError("--fail-on contamination needs --against FILE.")
+    _refuse_gates(fail_on or [], bool(heldout), bool(against))
     from heldout.cli.progress import console_progress
     from heldout.jobs.checking.check import check as job
 
-    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(data).stem)[:40]
-    folder = out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-check-{name}"
+    folder = out or _default_folder(data)
     with console_progress() as progress:
         result = job(
             data,
@@ -104,21 +99,40 @@ def check(
         print(json.dumps({**result.to_json(), "report": str(folder / "report.html")}))
     else:
         _show(result, folder)
+    if reasons := _failed_gates(result, fail_on or []):
+        print(f"heldout: failed on {', '.join(reasons)}.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _refuse_gates(gates: list[str], has_heldout: bool, has_tests: bool) -> None:
+    for gate in gates:
+        if gate not in GATES:
+            raise UserError(f"--fail-on must be one of {', '.join(GATES)}, got {gate!r}.")
+    if "leak" in gates and not has_heldout:
+        raise UserError("--fail-on leak needs --heldout FILE.")
+    if "contamination" in gates and not has_tests:
+        raise UserError("--fail-on contamination needs --against FILE.")
+
+
+def _failed_gates(result: CheckResult, gates: list[str]) -> list[str]:
+    """Those with something found, with how much of it."""
     counts = result.counts
-    failed = {
+    found = {
         "leak": result.num_leaks,
         "duplicate": counts["duplicates_exact"] + counts["duplicates_near"],
         "contamination": counts["contaminated_rows"],
         "personal": counts.get("personal", 0),
         "problem": counts["problems"],
     }
-    reasons = [f"{gate} ({failed[gate]:,})" for gate in fail_on or () if failed[gate]]
-    if reasons:
-        print(f"heldout: failed on {', '.join(reasons)}.", file=sys.stderr)
-        raise typer.Exit(1)
+    return [f"{gate} ({found[gate]:,})" for gate in gates if found[gate]]
 
 
-def _show(result: Any, folder: Path) -> None:
+def _default_folder(data: str) -> Path:
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(data).stem)[:40]
+    return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-check-{name}"
+
+
+def _show(result: CheckResult, folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -150,7 +164,7 @@ def _show(result: Any, folder: Path) -> None:
     for text in result.warnings:
         console.print(f"warning: {text}", markup=False)
     for measured in result.measurements:
-        if hasattr(measured, "value"):
+        if isinstance(measured, Measurement):
             console.print(f"{measured.name}: {measured.value:.4g} {measured.unit}", markup=False)
         elif measured.name in ASKED_FOR:
             console.print(f"{measured.name}: not measured: {measured.reason}", markup=False)

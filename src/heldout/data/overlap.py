@@ -1,6 +1,6 @@
 """How training rows relate to held-out rows and to one another, read as streams.
 
-Memory and disk as in data/index.py; the texts are held in a temporary folder.
+Memory and disk as in data/build_index.py; the texts are held in a temporary folder.
 """
 
 import tempfile
@@ -13,8 +13,9 @@ import numpy as np
 
 from heldout.core.progress import Progress
 from heldout.core.row import Row
+from heldout.data.build_index import build_index
 from heldout.data.duplicates import find_related
-from heldout.data.index import IndexedRow, build_index
+from heldout.data.index import IndexedRow
 from heldout.data.pairs import Here
 from heldout.data.relations import Relation, relations
 from heldout.data.stream import RowStream, nothing_to_train_on

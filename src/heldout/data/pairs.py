@@ -249,7 +249,7 @@ def shared_spans(
 
 def contained_spans(codes: Codes, hits: np.ndarray) -> list[Span]:
     """Of hits (text, position, short text, its position), those that hold all of the short one."""
-    lengths = codes.ends_R[hits[:, 2]] - _starts(codes, hits[:, 2])
+    lengths = codes.ends_R[hits[:, 2]] - codes.starts_of(hits[:, 2])
     return _longest(_verified(codes, hits, lengths))
 
 
@@ -299,7 +299,7 @@ def _verified(codes: Codes, hits: np.ndarray, least: np.ndarray) -> np.ndarray:
     found = [np.zeros((0, 5), dtype=np.int64)]
     for at in range(0, len(hits), _PAIRS_AT_ONCE):
         text_a, place_a, text_b, place_b = hits[at : at + _PAIRS_AT_ONCE].T
-        begins = [_starts(codes, text) for text in (text_a, text_b)]
+        begins = [codes.starts_of(text) for text in (text_a, text_b)]
         ends = [codes.ends_R[text] for text in (text_a, text_b)]
         here = [begins[0] + place_a, begins[1] + place_b]
         back = _run(codes.codes_T, here[0] - 1, here[1] - 1, -1, begins)
@@ -309,10 +309,6 @@ def _verified(codes: Codes, hits: np.ndarray, least: np.ndarray) -> np.ndarray:
         columns = [text_a, text_b, place_a - back, place_b - back, length]
         found.append(np.stack(columns, axis=1)[keep])
     return np.concatenate(found)
-
-
-def _starts(codes: Codes, texts: np.ndarray) -> np.ndarray:
-    return np.where(texts > 0, codes.ends_R[np.maximum(texts, 1) - 1], 0)
 
 
 def _run(

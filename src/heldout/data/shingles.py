@@ -46,7 +46,7 @@ def normalized(text: str) -> tuple[str, bool]:
 
 
 def text_key(text: str) -> bytes:
-    """16 bytes that are equal for equal normalized texts."""
+    """16 bytes that tell a text; of normalized texts, equal ones have the same."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
@@ -66,11 +66,15 @@ class Codes:
         start = int(self.ends_R[text - 1]) if text else 0
         return self.codes_T[start : int(self.ends_R[text])]
 
+    def starts_of(self, texts: np.ndarray) -> np.ndarray:
+        """Where each of some texts begins."""
+        return np.where(texts > 0, self.ends_R[np.maximum(texts, 1) - 1], 0)
+
     def chosen(self, texts: np.ndarray) -> "Codes":
         """A copy of some of the texts, in memory."""
-        ends = self.ends_R[texts]
-        lengths = ends - np.where(texts > 0, self.ends_R[np.maximum(texts, 1) - 1], 0)
-        return Codes(self.codes_T[_places(ends - lengths, lengths)], np.cumsum(lengths))
+        starts = self.starts_of(texts)
+        lengths = self.ends_R[texts] - starts
+        return Codes(self.codes_T[token_places(starts, lengths)], np.cumsum(lengths))
 
 
 def token_codes(texts: Sequence[tuple[str, bool]]) -> Codes:
@@ -187,8 +191,8 @@ def _gram_counts(lengths_R: np.ndarray, size: int) -> np.ndarray:
     return np.maximum(lengths_R - size + 1, 0)
 
 
-def _places(starts_R: np.ndarray, counts_R: np.ndarray) -> np.ndarray:
-    """start, start + 1, ... of each text, one after another."""
+def token_places(starts_R: np.ndarray, counts_R: np.ndarray) -> np.ndarray:
+    """start, start + 1, ... of each text, as many as its count, one after another."""
     total = int(counts_R.sum())
     before = np.cumsum(counts_R) - counts_R
     return np.arange(total) + np.repeat(starts_R - before, counts_R)
@@ -199,7 +203,7 @@ def shingles(codes: Codes) -> tuple[np.ndarray, np.ndarray]:
     lengths_R = codes.lengths_R
     counts_R = _gram_counts(lengths_R, SHINGLE)
     hashes = gram_hashes(codes.codes_T, SHINGLE)
-    places = _places(codes.ends_R - lengths_R, counts_R)
+    places = token_places(codes.ends_R - lengths_R, counts_R)
     return hashes[places], counts_R
 
 
@@ -280,7 +284,7 @@ def fingerprints(codes: Codes) -> Fingerprints:
         return Fingerprints(np.zeros(0, dtype=np.uint64), empty, empty)
     hashes = gram_hashes(codes.codes_T, GRAM)
     starts_R = codes.ends_R - codes.lengths_R
-    places = _places(starts_R, counts_R)
+    places = token_places(starts_R, counts_R)
     hashes = hashes[places]
     text_of = np.repeat(np.arange(len(counts_R)), counts_R)
     # Windows that lie in one text; the least hash of each, then whether a hash is the least of any.
@@ -317,7 +321,7 @@ def contained_keys(codes: Codes) -> Fingerprints:
     texts = np.flatnonzero((lengths_R >= CONTAINED) & (lengths_R < SPAN))
     counts = lengths_R[texts] - CONTAINED + 1
     hashes = gram_hashes(codes.codes_T, CONTAINED)
-    values = hashes[_places((codes.ends_R - lengths_R)[texts], counts)]
+    values = hashes[token_places((codes.ends_R - lengths_R)[texts], counts)]
     stops = np.cumsum(counts)
     parts = zip((stops - counts).tolist(), stops.tolist(), strict=True)
     positions = np.array([values[start:stop].argmin() for start, stop in parts], dtype=np.int64)

@@ -12,6 +12,7 @@ from heldout.core.row import Part, Row
 from heldout.core.stats import LEAST_HELD_OUT
 from heldout.data.duplicates import find_related
 from heldout.data.pairs import Components
+from heldout.data.shingles import text_key
 
 LEAST_TO_SPLIT = 10  # components that cross-validation still makes sense with
 
@@ -123,7 +124,7 @@ def folds(rows: Sequence[Row], num_folds: int, seed: int = 0) -> list[Fold]:
             f"{num_folds}."
         )
     keys = {
-        group: _digest(seed, "fold", min(map(_text_key, (rows[p] for p in positions))))
+        group: _digest(seed, "fold", min(text_key(rows[p].text) for p in positions))
         for group, positions in members.items()
     }
     fold_of: dict[int, int] = {}
@@ -200,7 +201,7 @@ class _Pool:
         for position in self.positions("train"):
             members.setdefault(self.label[position], []).append(position)
         return [
-            Component(positions, min(_text_key(self.rows[p]) for p in positions))
+            Component(positions, min(text_key(self.rows[p].text) for p in positions))
             for positions in members.values()
         ]
 
@@ -289,13 +290,9 @@ def _without(components: list[Component], taken: list[Component]) -> list[Compon
 def _choose(rows: list[Row], data: DataSection) -> list[Row]:
     if not data.max_rows or len(rows) <= data.max_rows:
         return rows
-    keys = [_digest(data.seed, "row", _text_key(row)) for row in rows]
+    keys = [_digest(data.seed, "row", text_key(row.text)) for row in rows]
     kept = sorted(range(len(rows)), key=lambda position: keys[position])[: data.max_rows]
     return [rows[position] for position in sorted(kept)]
-
-
-def _text_key(row: Row) -> bytes:
-    return hashlib.blake2b(row.text.encode(), digest_size=16).digest()
 
 
 def _digest(seed: int, purpose: str, key: bytes) -> bytes:

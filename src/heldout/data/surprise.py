@@ -24,8 +24,7 @@ def cross_validated_bits(codes: Codes, texts: np.ndarray, labels: np.ndarray) ->
     words = np.zeros((NUM_FOLDS, _WORDS), dtype=np.int32)
     pairs = np.zeros((NUM_FOLDS, _PAIRS), dtype=np.int32)
     fold_R = (mix(labels.astype(np.uint64)) % np.uint64(NUM_FOLDS)).astype(np.int64)
-    ends = codes.ends_R[texts]
-    lengths = ends - np.where(texts > 0, codes.ends_R[np.maximum(texts, 1) - 1], 0)
+    lengths = codes.ends_R[texts] - codes.starts_of(texts)
     runs = list(slices(lengths, _TOKENS_AT_ONCE))
     for start, stop in runs:
         word_T, pair_T, fold_T, _ = _tokens(codes, texts[start:stop], fold_R[start:stop])

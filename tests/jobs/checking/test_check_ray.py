@@ -33,10 +33,8 @@ def cluster(monkeypatch):
 
 
 def test_two_nodes_find_what_one_process_finds(cluster, tmp_path, monkeypatch):
-    import heldout.data.index as index_module
-
-    monkeypatch.setattr(index_module, "BATCH_CHARACTERS", 20_000)  # several batches
-    monkeypatch.setattr(index_module, "BATCH_TOKENS", 4_000)
+    monkeypatch.setattr("heldout.data.index.BATCH_CHARACTERS", 20_000)  # several batches
+    monkeypatch.setattr("heldout.data.sketch.BATCH_TOKENS", 4_000)
     texts = [" ".join(WORDS[start : start + 80]) for start in range(0, 24_000, 80)]
     train = tmp_path / "train.jsonl"
     train.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts + texts[:5]))

@@ -5,9 +5,9 @@ The user's files are only read. The copy is written beside its place and moved t
 
 import json
 import random
-import shutil
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from heldout.core.errors import UserError
+from heldout.core.files import written_whole
 from heldout.core.recipe import DataSection
 from heldout.core.row import Part
 from heldout.core.stats import LEAST_HELD_OUT
@@ -23,7 +24,7 @@ from heldout.data.index import Index
 from heldout.data.pairs import Components
 from heldout.data.relations import relations
 from heldout.data.split import LEAST_TO_SPLIT, Component, deal
-from heldout.data.stream import RowStream
+from heldout.data.stream import RowStream, StreamedRow
 
 
 @dataclass(frozen=True)
@@ -59,40 +60,44 @@ def write_clean_copy(
     """
     refuse_occupied(folder)
     place = _places(index, data)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     canaries = make_canaries(num_canaries, data.seed)
-    counts = _write_rows(partial, index, streams, place, canaries, data.seed)
-    manifest = {
-        "schema": "heldout.clean/1",
-        "sources": {stream.name: stream.sha256() for _, stream in streams},
-        "rows": {name: counts[name] for name in sorted(counts) if not name.startswith("out: ")},
-        "left_out": {
-            name.removeprefix("out: "): num for name, num in counts.items() if name[:5] == "out: "
-        },
-        "near_duplicate_threshold": data.near_duplicate_threshold,
-        "seed": data.seed,
-        "canaries": len(canaries),
-        "planted_rows": sum(canary.copies for canary in canaries),
-        "notes": place.notes,
-    }
-    _write_json(partial / "manifest.json", manifest)
-    if canaries:
-        record = {
-            "schema": "heldout.canaries/1",
+    planted = _planted(canaries, streams[0][1], place.num_train_rows(), data.seed)
+    with written_whole(folder) as partial:
+        partial.mkdir(parents=True)
+        rows, left_out = _write_rows(partial, streams, place, planted)
+        manifest = {
+            "schema": "heldout.clean/1",
+            "sources": {stream.name: stream.sha256() for _, stream in streams},
+            "rows": dict(sorted(rows.items())),
+            "left_out": dict(left_out),
+            "near_duplicate_threshold": data.near_duplicate_threshold,
             "seed": data.seed,
-            "canaries": [canary.to_json() for canary in canaries],
+            "canaries": len(canaries),
+            "planted_rows": sum(canary.copies for canary in canaries),
+            "notes": place.notes,
         }
-        _write_json(partial / "canaries.json", record)
-    if folder.exists():
-        folder.rmdir()
-    partial.rename(folder)
+        _write_json(partial / "manifest.json", manifest)
+        if canaries:
+            record = {
+                "schema": "heldout.canaries/1",
+                "seed": data.seed,
+                "canaries": [canary.to_json() for canary in canaries],
+            }
+            _write_json(partial / "canaries.json", record)
     return CleanCopy(folder, place.notes)
 
 
-def _write_json(path: Path, value: Any) -> None:
+def _write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class _Fate:
+    """The part a row goes to, or None and why it is left out, in full and as it is counted."""
+
+    to: str | None
+    why: str = ""
+    reason: str = ""
 
 
 class _Places:
@@ -107,6 +112,20 @@ class _Places:
     def leave_out(self, position: int, reason: str, other: int) -> None:
         text = f"{reason} {self.index.where(other)}"
         self.why.setdefault(position, (reason, text))
+
+    def num_train_rows(self) -> int:
+        """That stay training rows."""
+        is_train_R = self.index.part_R == 0
+        left_out = sum(bool(is_train_R[position]) for position in self.why)
+        return int(is_train_R.sum()) - left_out - len(self.part_of)
+
+    def fate_of(self, part: str, item: StreamedRow, position: int) -> _Fate:
+        if item.fault is not None:
+            return _Fate(None, f"{item.fault.kind}: {item.fault.message}", item.fault.kind)
+        if position in self.why:
+            reason, text = self.why[position]
+            return _Fate(None, text, reason.rstrip(":"))
+        return _Fate(self.part_of.get(position, part))
 
 
 def _places(index: Index, data: DataSection) -> _Places:
@@ -184,60 +203,60 @@ def _deal_out(index: Index, place: _Places, together: Components, data: DataSect
             place.part_of.update(dict.fromkeys(component.positions, part))
 
 
+def _planted(
+    canaries: Sequence[Canary], stream: RowStream, num_rows: int, seed: int
+) -> dict[int, list[str]]:
+    """Lines of canaries by the number of training rows that stand before them, drawn at random."""
+    rng = random.Random(f"planted {seed}")
+    lines: dict[int, list[str]] = {}
+    for canary in canaries:
+        fields = canary_fields(canary, stream.format, stream.columns)
+        for _ in range(canary.copies):
+            lines.setdefault(rng.randrange(num_rows + 1), []).append(_json_line(fields))
+    return lines
+
+
 def _write_rows(
     folder: Path,
-    index: Index,
     streams: Sequence[tuple[str, RowStream]],
     place: _Places,
-    canaries: list[Canary],
-    seed: int,
-) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    stream = streams[0][1]
-    kept = int((index.part_R == 0).sum()) - sum(index.part_R[p] == 0 for p in place.why)
-    kept -= len(place.part_of)
-    planted = [
-        json.dumps(canary_fields(canary, stream.format, stream.columns), ensure_ascii=False)
-        for canary in canaries
-        for _ in range(canary.copies)
-    ]
-    rng = random.Random(f"planted {seed}")
-    before: dict[int, list[str]] = {}
-    for line in planted:
-        before.setdefault(rng.randrange(kept + 1), []).append(line)
-    files: dict[str, TextIO] = {}
-    position = 0
-    try:
-        with (folder / "rows.jsonl").open("w", encoding="utf-8") as log:
-            files["train"] = (folder / "train.jsonl").open("w", encoding="utf-8")
-            for name, rows in streams:
-                for item in rows:
-                    entry = {"part": name, "row": item.index, "where": item.where}
-                    if item.fault is not None:
-                        entry |= {"to": None, "why": f"{item.fault.kind}: {item.fault.message}"}
-                        counts[f"out: {item.fault.kind}"] += 1
-                    elif position in place.why:
-                        entry |= {"to": None, "why": place.why[position][1]}
-                        counts[f"out: {place.why[position][0].rstrip(':')}"] += 1
-                    else:
-                        to = place.part_of.get(position, name)
-                        entry |= {"to": to, "why": ""}
-                        if to == "train":
-                            for line in before.pop(counts["train"], ()):
-                                files["train"].write(line + "\n")
-                        if to not in files:
-                            files[to] = (folder / f"{to}.jsonl").open("w", encoding="utf-8")
-                        fields = dict(item.fields)
-                        if rows.texts_of_folder and item.row is not None:
-                            fields["source"] = item.row.source
-                        line = json.dumps(fields, ensure_ascii=False, default=str)
-                        files[to].write(line + "\n")
-                        counts[to] += 1
-                    log.write(json.dumps(entry, ensure_ascii=False) + "\n")
-                    position += item.fault is None
-            for lines in before.values():
-                files["train"].writelines(line + "\n" for line in lines)
-    finally:
-        for file in files.values():
-            file.close()
-    return counts
+    planted: dict[int, list[str]],
+) -> tuple[Counter[str], Counter[str]]:
+    """A file for each part, and ``rows.jsonl``. Returns the rows of each and those left out."""
+    written: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
+    position = 0  # in the index, which holds no rows with a fault
+    with ExitStack() as stack:
+
+        def create(name: str) -> TextIO:
+            return stack.enter_context((folder / f"{name}.jsonl").open("w", encoding="utf-8"))
+
+        log, files = create("rows"), {"train": create("train")}
+        for part, stream in streams:
+            for item in stream:
+                fate = place.fate_of(part, item, position)
+                position += item.fault is None
+                entry = {"part": part, "row": item.index, "where": item.where}
+                log.write(_json_line({**entry, "to": fate.to, "why": fate.why}))
+                if fate.to is None:
+                    left_out[fate.reason] += 1
+                    continue
+                if fate.to not in files:
+                    files[fate.to] = create(fate.to)
+                if fate.to == "train":
+                    files["train"].writelines(planted.pop(written["train"], ()))
+                files[fate.to].write(_json_line(_fields_of(item, stream)))
+                written[fate.to] += 1
+        for lines in planted.values():
+            files["train"].writelines(lines)
+    return written, left_out
+
+
+def _fields_of(item: StreamedRow, stream: RowStream) -> dict[str, Any]:
+    if stream.texts_of_folder and item.row is not None:
+        return {**item.fields, "source": item.row.source}
+    return item.fields
+
+
+def _json_line(fields: dict[str, Any]) -> str:
+    return json.dumps(fields, ensure_ascii=False, default=str) + "\n"

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from heldout.core.measurement import Measurement, NotMeasured
+from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.results.check import (
     BoilerplateText,
@@ -18,13 +19,18 @@ from heldout.core.results.check import (
     Problem,
     Suspect,
 )
-from heldout.core.results.label_noise import LabelNoise
-from heldout.core.results.learning_curve import LearningCurve
+from heldout.data.build_index import build_index
 from heldout.data.index import Index
 from heldout.data.overlap import cut_rows
+from heldout.data.pairs import Engine
 from heldout.data.relations import Relation, relations
 from heldout.data.shingles import place_of
+from heldout.data.stream import nothing_to_train_on
 from heldout.data.surprise import cross_validated_bits, robust_z
+from heldout.jobs.checking.clean import CleanCopy
+from heldout.jobs.checking.lengths import lengths_of
+from heldout.jobs.checking.model_questions import ModelAnswers
+from heldout.jobs.checking.options import RowsToCheck
 from heldout.jobs.checking.sources import OWN_PARTS, SourcePass, Sources
 
 EXCERPT = 4000  # characters of a row that are shown at most
@@ -34,12 +40,37 @@ LEAST_TO_JUDGE = 200  # rows that tell what is unusual
 FAR_OFF = 5.0  # robust standard deviations
 
 
+def look_through(
+    sources: Sources, rows: RowsToCheck, folder: Path, engine: Engine, progress: Progress
+) -> "Findings":
+    """Read and index all rows in ``folder``, which is empty, and collect what they tell.
+
+    Raises UserError where no training row can be trained on.
+    """
+    read = SourcePass(sources, rows.max_listed)
+    index = build_index(
+        read.rows(),
+        folder,
+        threshold=rows.recipe.data.near_duplicate_threshold,
+        engine=engine,
+        progress=progress,
+    )
+    if not (index.part_R == 0).any():
+        first = read.problems[0]
+        num_rows = read.rows_by_part["train"]
+        raise nothing_to_train_on(sources.data, num_rows, first.where, first.message)
+    found = Findings(sources, read, index, rows.max_listed)
+    with progress.stage("what the rows tell"):
+        found.collect()
+    return found
+
+
 @dataclass
 class Findings:
     """From the index to what is told, with texts read from disk for what is listed."""
 
     sources: Sources
-    reading: SourcePass
+    rows_read: SourcePass
     index: Index
     max_listed: int
     counts: Counter[str] = field(default_factory=Counter)
@@ -52,10 +83,9 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
     leak_map: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     lengths: list[Lengths] = field(default_factory=list)
-    label_noise: LabelNoise | None = None
-    learning_curve: LearningCurve | None = None
 
     def collect(self) -> None:
+        """Everything that the rows tell without a model."""
         self._relations()
         self._groups()
         self._texts()
@@ -104,7 +134,7 @@ class Findings:
     def _mark(self, found: Relation) -> None:
         places = self.leak_map.setdefault(found.kind, [])
         if len(places) < MOST_ON_MAP:
-            totals = self.reading.rows_by_part
+            totals = self.rows_read.rows_by_part
             places.append(
                 (
                     round(float(self.index.index_R[found.first]) / totals["train"], 5),
@@ -163,7 +193,7 @@ class Findings:
                 self.counts[f"personal_{what}"] = num
                 self.counts["personal"] += num
             else:
-                self.reading.problem_counts[kind] += num
+                self.rows_read.problem_counts[kind] += num
         listed: Counter[tuple[str, str]] = Counter()
         for position, finding in index.findings:
             listed[finding.kind, finding.what] += 1
@@ -175,15 +205,15 @@ class Findings:
                 found = PersonalDataFound(name, row, where, finding.what, finding.shown)
                 self.personal.append(found)
             else:
-                self.reading.problems.append(
+                self.rows_read.problems.append(
                     Problem(name, row, where, finding.kind, finding.what, finding.shown)
                 )
 
     def _answers(self) -> None:
         """One prompt with different answers: one is wrong, or the prompt lacks something."""
-        reading = self.reading
-        prompts = np.array(reading.prompts, dtype=np.uint64)
-        answers = np.array(reading.answers, dtype=np.uint64)
+        read = self.rows_read
+        prompts = np.array(read.prompts, dtype=np.uint64)
+        answers = np.array(read.answers, dtype=np.uint64)
         order = np.lexsort((answers, prompts))
         ordered = prompts[order]
         new = np.concatenate(([True], ordered[1:] != ordered[:-1]))[: len(order)]
@@ -196,7 +226,7 @@ class Findings:
                 self.counts["conflicting_prompts"] += 1
                 reason = f"{size} rows ask the same and have {different} answers"
                 for place in sorted(order[start:stop].tolist())[:5]:
-                    self.suspects.setdefault(reading.asked[place], []).append(reason)
+                    self.suspects.setdefault(read.asked[place], []).append(reason)
 
     def _unlike_the_rest(self) -> None:
         index = self.index
@@ -220,33 +250,34 @@ class Findings:
                 self.suspects.setdefault(text, []).append(reason)
                 self.counts["unlike_the_rest"] += 1
 
+    def add_answers(self, answers: ModelAnswers) -> None:
+        """Put what a model told beside what the rows told."""
+        self.warnings += answers.warnings
+        self.lengths += answers.lengths
+        for problem in answers.problems:
+            self.rows_read.add(problem)
+        for position, reason in answers.suspects:
+            self.suspects.setdefault(position, []).append(reason)
+        if answers.label_noise is not None:
+            self.counts["doubtful_answers"] = len(answers.label_noise.doubtful)
+
     def result(
-        self,
-        recipe: Recipe,
-        measured: list[Measurement | NotMeasured],
-        written: str,
-        seconds: float,
+        self, recipe: Recipe, answers: ModelAnswers, copy: CleanCopy | None, seconds: float
     ) -> CheckResult:
-        index, reading = self.index, self.reading
+        """All of it, typed; ``copy`` is the clean copy that was written."""
+        index, read = self.index, self.rows_read
         sizes = np.unique(index.label_R[index.part_R == 0], return_counts=True)[1]
-        for kind in ("exact", "near", "span"):
-            for what in ("duplicates", "leaks"):
-                self.counts[f"{what}_{kind}"] += 0
-        self.counts["unreadable_train"] = reading.unreadable["train"]
-        self.counts["boilerplate"] = len(index.boilerplate)
-        self.counts["suspects"] = len(self.suspects)
-        for kind, num in reading.problem_counts.items():
-            self.counts[f"problems_{kind}"] = num
-        self.counts["problems"] = sum(reading.problem_counts.values())
+        self._count_all()
+        train = self.sources.streams[0][1]
         options = recipe.data
         return CheckResult(
             source=self.sources.data,
             heldout=self.sources.heldout,
             against=self.sources.against,
-            rows=reading.rows_by_part["train"],
-            rows_by_part=dict(reading.rows_by_part),
+            rows=read.rows_by_part["train"],
+            rows_by_part=dict(read.rows_by_part),
             sha256={stream.name: stream.sha256() for _, stream in self.sources.streams},
-            format=self.sources.streams[0][1].format,
+            format=train.format,
             counts={name: int(num) for name, num in sorted(self.counts.items())},
             distinct_rows=len(sizes),
             effective_rows=float(sizes.sum() ** 2 / (sizes.astype(np.float64) ** 2).sum()),
@@ -255,33 +286,49 @@ class Findings:
             group_leaks=self.group_leaks,
             contamination=self.contamination,
             boilerplate=self._boilerplate(),
-            problems=reading.problems,
+            problems=read.problems,
             personal=self.personal,
             lengths=self.lengths,
-            suspects=[
-                Suspect(
-                    int(index.index_R[position]),
-                    index.where(position),
-                    index.text(position)[:EXCERPT],
-                    reasons,
-                )
-                for position, reasons in sorted(self.suspects.items())[: self.max_listed]
-            ],
+            suspects=self._suspects(),
             leak_map=self.leak_map,
-            measurements=measured,
-            label_noise=self.label_noise,
-            learning_curve=self.learning_curve,
-            warnings=self.warnings,
+            measurements=answers.measurements,
+            label_noise=answers.label_noise,
+            learning_curve=answers.learning_curve,
+            warnings=[*self.warnings, *(copy.notes if copy else ())],
             settings={
                 "near_duplicate_threshold": options.near_duplicate_threshold,
-                "columns": self.sources.streams[0][1].columns,
+                "columns": train.columns,
                 "group": options.group,
                 "seed": options.seed,
                 "max_listed": self.max_listed,
             },
-            written=written,
+            written=str(copy.folder) if copy else "",
             seconds=round(seconds, 2),
         )
+
+    def _count_all(self) -> None:
+        read = self.rows_read
+        for kind in ("exact", "near", "span"):
+            for what in ("duplicates", "leaks"):
+                self.counts[f"{what}_{kind}"] += 0
+        self.counts["unreadable_train"] = read.unreadable["train"]
+        self.counts["boilerplate"] = len(self.index.boilerplate)
+        self.counts["suspects"] = len(self.suspects)
+        for kind, num in read.problem_counts.items():
+            self.counts[f"problems_{kind}"] = num
+        self.counts["problems"] = sum(read.problem_counts.values())
+
+    def _suspects(self) -> list[Suspect]:
+        index = self.index
+        return [
+            Suspect(
+                int(index.index_R[position]),
+                index.where(position),
+                index.text(position)[:EXCERPT],
+                reasons,
+            )
+            for position, reasons in sorted(self.suspects.items())[: self.max_listed]
+        ]
 
     def _boilerplate(self) -> list[BoilerplateText]:
         found = []
@@ -291,23 +338,3 @@ class Findings:
             example = self.index.where(each.text)
             found.append(BoilerplateText(text[start:stop][:EXCERPT], each.num_texts, example))
         return found
-
-
-def lengths_of(part: str, unit: str, values: np.ndarray) -> Lengths:
-    """Quantiles and a histogram whose bars grow with the length."""
-    marks = (0, 0.05, 0.5, 0.95, 1)
-    top = max(2.0, float(values.max()))
-    edges = np.unique(np.round(np.geomspace(1, top, 25)))
-    edges[0] = 0
-    counts, _ = np.histogram(values, bins=edges)
-    return Lengths(
-        part,
-        unit,
-        len(values),
-        int(values.sum()),
-        {f"{mark:g}": float(np.quantile(values, mark)) for mark in marks},
-        [
-            (float(low), float(high), int(num))
-            for low, high, num in zip(edges, edges[1:], counts, strict=False)
-        ],
-    )

@@ -5,20 +5,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from heldout.core.errors import UserError
-from heldout.core.recipe import Recipe
-from heldout.core.results.check import (
-    Problem,
-)
+from heldout.core.results.check import Problem
 from heldout.core.row import Row
 from heldout.data.index import IndexedRow
 from heldout.data.shingles import normalized, text_key
 from heldout.data.stream import RowStream
-
-if TYPE_CHECKING:
-    pass
+from heldout.jobs.checking.options import RowsToCheck
 
 OWN_PARTS = ("train", "heldout")
 
@@ -33,18 +27,19 @@ class Sources:
     against: list[str]
 
     @classmethod
-    def open(cls, data, heldout, against, recipe: Recipe) -> "Sources":
-        options = recipe.data
-        streams = [("train", RowStream(data, options.columns, options.group))]
-        for path in heldout:
+    def open(cls, rows: RowsToCheck) -> "Sources":
+        """Raises UserError for a source that cannot be read, or a test set that is there twice."""
+        options = rows.recipe.data
+        streams = [("train", RowStream(rows.data, options.columns, options.group))]
+        for path in rows.heldout:
             streams.append(("heldout", RowStream(path, options.columns, options.group)))
-        for path in against:
+        for path in rows.against:
             # A test set has columns of its own.
             streams.append((str(path), RowStream(path)))
-        names = [str(path) for path in against]
+        names = [str(path) for path in rows.against]
         if len(set(names)) < len(names) or set(names) & set(OWN_PARTS):
             raise UserError("--against names each test set once.")
-        return cls(str(data), streams, [str(path) for path in heldout], names)
+        return cls(str(rows.data), streams, [str(path) for path in rows.heldout], names)
 
     def part_of(self, name: str) -> int:
         return OWN_PARTS.index(name) if name in OWN_PARTS else 2 + self.against.index(name)

@@ -1,6 +1,8 @@
 """What only a model can tell of data: tokens, information, odd rows, how far its domain is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -40,29 +42,33 @@ class SeenByModel:
     num_parameters: int = 0  # of the model
 
 
+@dataclass(frozen=True)
+class RowSample:
+    """Rows of a source that a model reads, by their number in it."""
+
+    stream: RowStream
+    position_of: dict[int, int]  # number in the source -> position in the index
+    num_distinct: int  # rows of the source without duplicates, which the information is told for
+
+
 def measure_with_model(
     model: str,
-    stream: RowStream,
-    positions: dict[int, int],
+    sample: RowSample,
     reference: RowStream | None,
-    recipe: Recipe,
     most_rows: int,
-    num_distinct: int,
+    recipe: Recipe,
     progress: Progress,
 ) -> SeenByModel:
-    """``positions`` maps the index of each sampled row in its source to what names it here.
-
-    ``num_distinct`` is the number of rows without duplicates, which the information is told for.
-    """
+    """Losses of the sample, and of ``reference`` if given, under the model as it is."""
     seen = SeenByModel()
-    with quiet_libraries(), progress.stage("the model's view", total=len(positions)):
+    with quiet_libraries(), progress.stage("the model's view", total=len(sample.position_of)):
         loaded = load_model(
             model,
             device="cuda" if torch.cuda.is_available() else "cpu",
             trust_remote_code=recipe.model.trust_remote_code,
         )
         limit = context_length(loaded.model)
-        rows = _read_tokens(stream, positions, loaded.tokenizer, limit, seen)
+        rows = _read_tokens(sample, loaded.tokenizer, limit, seen)
         if len(rows) < 2:
             reason = "fewer than two rows could be tokenized"
             seen.measurements += [
@@ -79,20 +85,20 @@ def measure_with_model(
         losses = document_losses(
             loaded.model, rows, loaded.tokenizer, progress=_step(progress), **options
         )
-        _tell_information(losses, num_distinct, seen)
-        _tell_far_off(losses, rows, positions, seen)
+        _tell_information(losses, sample.num_distinct, seen)
+        _tell_far_off(losses, rows, sample.position_of, seen)
         if reference is None:
             seen.measurements.append(
                 NotMeasured("domain_distance", "no reference text was given: --reference")
             )
         else:
-            known = _first_rows(reference, min(most_rows, 200))
+            known = list(islice(reference.rows(), min(most_rows, 200)))
             other = document_losses(loaded.model, known, loaded.tokenizer, **options)
             _tell_distance(losses, other, seen)
     return seen
 
 
-def _step(progress: Progress):
+def _step(progress: Progress) -> Callable[[int], None]:
     done = 0
 
     def advance(num: int) -> None:
@@ -103,22 +109,8 @@ def _step(progress: Progress):
     return advance
 
 
-def _first_rows(stream: RowStream, most: int) -> list[Row]:
-    rows: list[Row] = []
-    for item in stream:
-        if item.row is not None:
-            rows.append(item.row)
-        if len(rows) == most:
-            break
-    return rows
-
-
 def _read_tokens(
-    stream: RowStream,
-    positions: dict[int, int],
-    tokenizer: Any,
-    limit: int | None,
-    seen: SeenByModel,
+    sample: RowSample, tokenizer: Any, limit: int | None, seen: SeenByModel
 ) -> list[Row]:
     """The sampled rows, with what is wrong with their tokens."""
     rows: list[Row] = []
@@ -126,8 +118,8 @@ def _read_tokens(
     ends = end_of_turn_ids(tokenizer) if tokenizer.all_special_ids else set()
     num_without_end = num_too_long = num_unknown = num_content = 0
     start_text = tokenizer.bos_token or ""
-    for item in stream:
-        if item.index not in positions or item.row is None:
+    for item in sample.stream:
+        if item.index not in sample.position_of or item.row is None:
             continue
         try:
             tokenized = tokenize_row(item.row, tokenizer, _WHOLE)

@@ -1,0 +1,116 @@
+"""All rows of some sources on disk, and which of them say the same; memory does not hold the texts.
+
+Pass 1 writes texts and their token codes and finds equal texts by their keys. Pass 2 reads the
+codes of different texts again and writes MinHash signatures, a file per band, and winnowed span
+hashes, in files by their remainder. Bands and remainders are then compared one at a time.
+
+Memory: about 150 bytes a row, a batch, and the pairs that are found. Disk: the text once more,
+.7 of it in codes, and 500 bytes a row.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heldout.core.progress import Progress
+from heldout.data.index import Index, IndexedRow, write_index
+from heldout.data.pairs import (
+    BOILERPLATE_SPAN_ROWS,
+    Boilerplate,
+    Components,
+    Engine,
+    Span,
+    contained_spans,
+    near_pairs,
+    shared_spans,
+)
+from heldout.data.shingles import token_places
+from heldout.data.sketch import Sketch, sketch_texts, span_entries
+
+
+def build_index(
+    rows: Iterable[IndexedRow],
+    folder: Path,
+    *,
+    threshold: float,
+    engine: Engine,
+    progress: Progress | None = None,
+) -> Index:
+    """Index and compare; ``folder`` must exist and be empty, and is the caller's to delete.
+
+    Compared are training rows with all others, and held-out rows among themselves.
+    """
+    progress = progress or Progress()
+    with progress.stage("reading"):
+        index = write_index(rows, folder, engine, progress)
+    originals = np.flatnonzero(index.first_R == np.arange(len(index)))
+    clusters = Components(len(index))
+    with progress.stage("comparing", total=len(originals)):
+        sketch = sketch_texts(index, originals, threshold, engine, progress)
+    with progress.stage("near duplicates"):
+        pairs = near_pairs(
+            index.codes, sketch.signatures, sketch.texts, threshold, sketch.boilerplate, engine
+        )
+        for a, b, similarity in pairs:
+            clusters.join(a, b)
+            if _wanted(index.part_R[a], index.part_R[b]):
+                index.near.append((min(a, b), max(a, b), similarity))
+    index.near.sort()
+    with progress.stage("shared spans"):
+        index.spans, index.boilerplate = shared_spans(
+            index.codes,
+            span_entries(index, clusters),
+            engine,
+            lambda a, b: _wanted(index.part_R[a], index.part_R[b]),
+        )
+        _add_contained(index, sketch, clusters)
+    copies = np.flatnonzero(index.first_R != np.arange(len(index)))
+    for copy in copies.tolist():
+        clusters.join(int(index.first_R[copy]), copy)
+    index.label_R = clusters.label
+    return index
+
+
+def _wanted(part_a: Any, part_b: Any) -> Any:
+    return (part_a == 0) | (part_b == 0) | ((part_a == 1) & (part_b == 1))
+
+
+def _add_contained(index: Index, sketch: Sketch, clusters: Components) -> None:
+    """Short rows of the other parts that stand whole in training rows, but not in many of them."""
+    hits = sketch.hits
+    start = np.searchsorted(sketch.short_hashes, hits["hash"], side="left")
+    stop = np.searchsorted(sketch.short_hashes, hits["hash"], side="right")
+    owner = token_places(start, stop - start)
+    hit = np.repeat(np.arange(len(hits)), stop - start)
+    columns = [
+        hits["text"][hit].astype(np.int64),
+        hits["position"][hit].astype(np.int64),
+        sketch.short_texts[owner],
+        sketch.short_positions[owner],
+    ]
+    found = np.stack(columns, axis=1)
+    found = found[clusters.label[found[:, 0]] != clusters.label[found[:, 2]]]
+    spans = contained_spans(index.codes, found)
+    holders: dict[int, set[int]] = {}
+    examples: dict[int, Span] = {}
+    for span in spans:
+        short = _short_of(index, span)
+        holder = span.text_a + span.text_b - short
+        holders.setdefault(short, set()).add(int(clusters.label[holder]))
+        examples.setdefault(short, span)
+    for span in spans:
+        short = _short_of(index, span)
+        if len(holders[short]) < BOILERPLATE_SPAN_ROWS:
+            index.spans.append(span)
+    for short, labels in holders.items():
+        if len(labels) >= BOILERPLATE_SPAN_ROWS:
+            length = examples[short].length
+            index.boilerplate.append(Boilerplate(short, 0, length, len(labels)))
+    index.spans.sort(key=lambda span: (span.text_a, span.text_b))
+    index.boilerplate.sort(key=lambda each: (-each.num_texts, each.text, each.start))
+
+
+def _short_of(index: Index, span: Span) -> int:
+    return span.text_a if index.part_R[span.text_a] > 0 else span.text_b
