@@ -18,7 +18,7 @@ from heldout.regularizers.sam import SAM
 from heldout.regularizers.smart import SMART
 from heldout.regularizers.weight_decay import WeightDecay
 from heldout.training.attach import attach
-from heldout.training.steps import total_cost
+from heldout.training.cost import total_cost
 from heldout.training.windows import WindowDataset
 
 TEXTS = ("The with statement wraps a block.", "Lists.", "A for loop goes through an iterable " * 6)

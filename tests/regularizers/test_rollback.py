@@ -8,7 +8,7 @@ from heldout.core.regularizer import Continue, Evaluation, RollBack, Stop
 from heldout.regularizers.bregman_proximal_point import BregmanProximalPoint
 from heldout.regularizers.early_stopping import EarlyStopping
 from heldout.regularizers.rollback import Rollback
-from heldout.training.steps import check_together
+from heldout.training.compatible import check_together
 
 
 def history(*means):

@@ -9,7 +9,8 @@ from heldout.core.errors import UserError
 from heldout.core.regularizer import Regularizer
 from heldout.regularizers.asam import ASAM
 from heldout.regularizers.sam import SAM, ascended, gradient_at_ascent
-from heldout.training.steps import Steps, check_together
+from heldout.training.compatible import check_together
+from heldout.training.steps import Steps
 
 
 @pytest.fixture

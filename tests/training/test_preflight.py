@@ -8,8 +8,8 @@ from heldout.core.recipe import Recipe
 from heldout.regularizers.ema import EMA
 from heldout.regularizers.sam import SAM
 from heldout.regularizers.weight_decay import WeightDecay
+from heldout.training.cost import added_bytes
 from heldout.training.preflight import memory_needed
-from heldout.training.steps import added_bytes
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

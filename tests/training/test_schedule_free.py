@@ -11,7 +11,7 @@ from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Continue, Regularizer
 from heldout.core.row import Row
-from heldout.training.loop import Schedule, train
+from heldout.training.loop import Schedule, Training, train
 from heldout.training.windows import WindowDataset
 
 RECIPE = Recipe().replace(
@@ -35,14 +35,9 @@ def run(folder, model_dir, *, stop_after=None, resume=False, regularizers=(), re
         steps.append(1)
         return len(steps) == stop_after
 
+    windows = WindowDataset(rows_of(), tokenizer, 32)
     train(
-        model,
-        WindowDataset(rows_of(), tokenizer, 32),
-        recipe,
-        regularizers,
-        learning_rate=RATE,
-        schedule=Schedule(1, STEPS, 0.5),
-        folder=folder,
+        Training(model, windows, recipe, regularizers, RATE, Schedule(1, STEPS, 0.5), folder),
         on_evaluate=evaluate,
         should_stop=should_stop,
         resume=resume,

@@ -15,7 +15,7 @@ from heldout.core.run import Run
 from heldout.core.verdict import Verdicts
 
 if TYPE_CHECKING:
-    from heldout.jobs.kit.dry_run import Plan
+    from heldout.jobs.kit.dry_run import DryRun
 
 _MARKS = {"green": "[green]●[/]", "yellow": "[yellow]●[/]", "red": "[red]●[/]", "unknown": "○"}
 
@@ -54,7 +54,7 @@ def verdict_lines(console: Console, verdict: Verdicts) -> None:
         console.print(one.sentence, markup=False)
 
 
-def show_plan(plan: "Plan", as_json: bool) -> None:
+def show_plan(plan: "DryRun", as_json: bool) -> None:
     """What a run would do."""
     if as_json:
         print(json.dumps({"schema": "heldout.plan/1", **asdict(plan)}))

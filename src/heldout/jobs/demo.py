@@ -1,4 +1,4 @@
-"""The demonstration: the embedded model on World Factbook answers, with the control arm beside it.
+"""The demonstration: the embedded model on World Factbook answers, with the control beside it.
 
 Nothing is downloaded: the model is package data, the rows come from an installed package.
 """

@@ -16,7 +16,7 @@ The order of one optimizer step under ``attach``, with what the Trainer does in 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,8 @@ from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer, overrides_hook
 from heldout.lm.passes import embeddings_offset
 from heldout.lm.tokenize import ORIGIN
-from heldout.training.steps import Steps, total_cost
+from heldout.training.cost import total_cost
+from heldout.training.steps import Steps
 from heldout.training.supported import refuse_unsupported
 
 STATE_FILE = "heldout_state.pt"
@@ -55,7 +56,7 @@ def attach(
     ``finish`` and ``evaluation_weights`` itself, as `heldout fit` does. Schedules of strengths run
     over ``total_steps``, by default those of the Trainer.
 
-    Raises UserError, before the first step, for set-ups that are not supported and for
+    Raises UserError, before the first step, for setups that are not supported and for
     regularizers that would silently do nothing.
     """
     if isinstance(trainer, _Attached):
@@ -103,7 +104,7 @@ class _Attached(_Base):
     _heldout_factor: float
     _metrics: dict[str, Any]  # of TRL's trainers
 
-    def train(self, *args, **kwargs):
+    def train(self, *args: Any, **kwargs: Any) -> Any:
         resume = args[0] if args else kwargs.get("resume_from_checkpoint")
         if resume is True:
             resume = get_last_checkpoint(self.args.output_dir)
@@ -112,7 +113,7 @@ class _Attached(_Base):
                 self._heldout.load_state_dict(saved_states(Path(resume)))
             return super().train(*args, **kwargs)
 
-    def get_train_dataloader(self, *args, **kwargs):
+    def get_train_dataloader(self, *args: Any, **kwargs: Any) -> Any:
         users = [r for r in self._heldout.regularizers if overrides_hook(r, "edit_batch")]
         if not users:
             return super().get_train_dataloader(*args, **kwargs)
@@ -123,19 +124,21 @@ class _Attached(_Base):
         finally:
             self.data_collator = own
 
-    def create_optimizer(self, *args, **kwargs):
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         optimizer = super().create_optimizer(*args, **kwargs)
         if optimizer is not self._heldout_regrouped:  # it is asked for again before training
             optimizer.param_groups[:] = self._heldout.regrouped(optimizer.param_groups)
             self._heldout_regrouped = optimizer
         return optimizer
 
-    def training_step(self, model, inputs, num_items_in_batch=None, **kwargs):
+    def training_step(
+        self, model: Any, inputs: Any, num_items_in_batch: Any = None, **kwargs: Any
+    ) -> torch.Tensor:
         with self._heldout_tokens_counted(inputs):
             return self._heldout_training_step(model, inputs, num_items_in_batch, **kwargs)
 
     @contextmanager
-    def _heldout_tokens_counted(self, inputs):
+    def _heldout_tokens_counted(self, inputs: Any) -> Iterator[None]:
         """TRL counts trained tokens in its loss, which may be called never, or more than once."""
         counted = getattr(self, "_total_train_tokens", None)
         if counted is None or not (self._heldout_own_loss or self._heldout.around):
@@ -150,7 +153,9 @@ class _Attached(_Base):
         self._total_train_tokens = counted + int(num_tokens)
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
 
-    def _heldout_training_step(self, model, inputs, num_items_in_batch, **kwargs):
+    def _heldout_training_step(
+        self, model: Any, inputs: Any, num_items_in_batch: Any, **kwargs: Any
+    ) -> torch.Tensor:
         if not self._heldout.around:
             return self._heldout_micro_batch(model, inputs, num_items_in_batch, **kwargs)
         inputs = self._prepare_inputs(inputs)
@@ -176,7 +181,9 @@ class _Attached(_Base):
 
         return self._heldout.around_window(window, run, device)
 
-    def _heldout_micro_batch(self, model, inputs, num_items_in_batch, **kwargs):
+    def _heldout_micro_batch(
+        self, model: Any, inputs: Any, num_items_in_batch: Any, **kwargs: Any
+    ) -> torch.Tensor:
         # A list where the trainer makes its batches from prompts.
         rows = inputs.get("row_index") if not isinstance(inputs, list) else None
         loss = super().training_step(model, inputs, num_items_in_batch, **kwargs)
@@ -188,7 +195,14 @@ class _Attached(_Base):
             )
         return loss
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None, **kwargs):
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Any,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         if not (self._heldout_own_loss and model.training and "labels" in inputs):
             for name in ORIGIN:
                 inputs.pop(name, None)
@@ -215,25 +229,25 @@ class _Attached(_Base):
         )
         return loss * self._heldout_factor
 
-    def evaluate(self, *args, **kwargs):
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         if self._heldout_evaluates:
             return super().evaluate(*args, **kwargs)
         with self._heldout.evaluation_weights():
             return super().evaluate(*args, **kwargs)
 
-    def predict(self, *args, **kwargs):
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
         if self._heldout_evaluates:
             return super().predict(*args, **kwargs)
         with self._heldout.evaluation_weights():
             return super().predict(*args, **kwargs)
 
-    def save_model(self, output_dir=None, _internal_call=False):
+    def save_model(self, output_dir: Any = None, _internal_call: bool = False) -> None:
         if self._heldout_evaluates or _internal_call:  # a checkpoint to resume from
             return super().save_model(output_dir, _internal_call)
         with self._heldout.evaluation_weights():
             return super().save_model(output_dir, _internal_call)
 
-    def _save_checkpoint(self, *args, **kwargs):
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         states = self._heldout.state_dict()
         if states and self.args.should_save:
             # First, because the Trainer's own last file marks the checkpoint as whole.
@@ -269,11 +283,13 @@ class _Hooks(TrainerCallback):
     def __init__(self, trainer: Any):
         self.trainer = trainer
 
-    def on_step_begin(self, args, state, control, **kwargs):
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         steps = self.trainer._heldout
         steps.total_steps = self.trainer._heldout_total_steps or state.max_steps
         self.trainer._heldout_window = []
         steps.begin(state.global_step)
 
-    def on_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
+    def on_optimizer_step(
+        self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any
+    ) -> None:
         self.trainer._heldout.after_step(optimizer)

@@ -1,4 +1,4 @@
-"""Measure a training as it goes, under any Trainer: the gap, and what is recited."""
+"""Measure a training as it goes, under any Trainer: the gap, and what is memorized."""
 
 import json
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ class DiagnoseCallback(TrainerCallback):
         Trainer(..., callbacks=[heldout.DiagnoseCallback(train, heldout, tokenizer, out="log")])
 
     train, heldout: texts, or rows as ``heldout.data.columns.read_rows(FILE).rows`` reads them from
-    whatever ``heldout fit`` reads. Each reading is a line of ``diagnosis.jsonl`` in ``out``: clean
+    whatever ``heldout fit`` reads. Each time adds a line to ``diagnosis.jsonl`` in ``out``: clean
     losses of both in nats/token (no dropout, penalty or smoothing), the gap, and the share of
-    training rows recited beyond held-out rows with its interval. The first process alone writes.
+    training rows memorized beyond held-out rows with its interval. The first process alone writes.
     Weights, modes and random numbers are left as found. Costs two forward passes over the rows
     each time.
     """
@@ -44,14 +44,20 @@ class DiagnoseCallback(TrainerCallback):
         self.max_length, self.batch_size = max_length, batch_size
         self.entries: list[dict[str, Any]] = []
 
-    def on_train_begin(self, args, state, control, model=None, **kwargs) -> None:
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+    ) -> None:
         """Before the first step, or where a resumed training goes on."""
         self.measure(model, state)
 
-    def on_evaluate(self, args, state, control, model=None, **kwargs) -> None:
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+    ) -> None:
         self.measure(model, state)
 
-    def on_train_end(self, args, state, control, model=None, **kwargs) -> None:
+    def on_train_end(
+        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+    ) -> None:
         if not self.entries or self.entries[-1]["step"] != state.global_step:
             self.measure(model, state)
 
@@ -86,7 +92,7 @@ class DiagnoseCallback(TrainerCallback):
 
 
 def memorization_excess(train: PassStatistics, heldout: PassStatistics) -> dict[str, float] | None:
-    """Share of training rows recited minus that of held-out rows, with its 95 % interval.
+    """Share of memorized training rows minus that of held-out rows, with its 95 % interval.
 
     By 20 tokens after 10. None with fewer than 30 rows of either that are long enough.
     """

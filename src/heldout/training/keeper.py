@@ -13,7 +13,7 @@ from heldout.training.steps import evaluation_weights
 
 
 class Keeper:
-    """The history of one arm; ``best/`` always holds the checkpoint of its lowest held-out loss.
+    """The history of a condition; ``best/`` always holds the checkpoint of its lowest loss.
 
     ``measure(part)`` returns the losses of the current model on validation or train. State lies in
     files alone (history and per-document losses), so a resumed run continues with the same best
@@ -52,6 +52,11 @@ class Keeper:
             assert losses is not None, f"evaluation of step {entry['step']} is missing"
             self.evaluations.append(Evaluation(entry["step"], entry["epoch"], losses))
         recover(self.run.best)
+
+    @property
+    def last_measured(self) -> int | None:
+        """Step of the newest evaluation."""
+        return self.evaluations[-1].step if self.evaluations else None
 
     @property
     def best(self) -> Evaluation:

@@ -1,7 +1,5 @@
 """One training run: ``transformers.Trainer`` through ``attach``, with our own evaluation inside."""
 
-import importlib.util
-import inspect
 import math
 import os
 import time
@@ -13,13 +11,13 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_utils import get_last_checkpoint
 
-from heldout.core.errors import UserError
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
-from heldout.core.regularizer import Continue, Decision, Regularizer, RollBack, Stop, overrides_hook
+from heldout.core.regularizer import Continue, Decision, Regularizer, RollBack, Stop
+from heldout.training.arguments import trainer_arguments
 from heldout.training.attach import attach
 from heldout.training.variants import AugmentedWindows
 from heldout.training.windows import WindowDataset
@@ -63,15 +61,22 @@ class Outcome:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Training:
+    """What is trained and how, and the folder of its checkpoints."""
+
+    model: Any
+    windows: WindowDataset
+    recipe: Recipe
+    regularizers: Sequence[Regularizer]
+    learning_rate: float
+    schedule: Schedule
+    folder: Path
+
+
 def train(
-    model: Any,
-    windows: WindowDataset,
-    recipe: Recipe,
-    regularizers: Sequence[Regularizer],
+    training: Training,
     *,
-    learning_rate: float,
-    schedule: Schedule,
-    folder: Path,
     on_evaluate: OnEvaluate,
     put_back: Callable[[], None] | None = None,
     checkpoints: bool = True,
@@ -79,73 +84,27 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Train ``model`` in place until the schedule's end, a Stop decision, or a request to stop.
+    """Train the model in place until the schedule's end, a Stop decision, or a request to stop.
 
     ``put_back`` loads the best weights so far into the model, for RollBack decisions.
 
-    ``folder`` receives the Trainer's checkpoints (weights, optimizer, random states), from which
+    The folder receives the Trainer's checkpoints (weights, optimizer, random states), from which
     ``resume`` goes on to the same numbers as an uninterrupted run. Raises TrainingDiverged.
     """
-    progress = progress or Progress()
+    folder, schedule = training.folder, training.schedule
     checkpoint = get_last_checkpoint(str(folder)) if resume and folder.is_dir() else None
-    on_gpu = torch.cuda.is_available()
-    half = recipe.train.precision == "bfloat16" or (
-        recipe.train.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported()
+    control = _Control(
+        schedule,
+        on_evaluate,
+        put_back,
+        60 * training.recipe.train.checkpoint_minutes if checkpoints else None,
+        should_stop,
+        progress or Progress(),
     )
-    if recipe.train.threads:
-        torch.set_num_threads(recipe.train.threads)
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=recipe.train.micro_batch_size,
-        gradient_accumulation_steps=recipe.accumulation_steps,
-        max_steps=schedule.max_steps,
-        learning_rate=learning_rate,
-        **optimizer_arguments(recipe, regularizers),
-        warmup_steps=min(recipe.train.warmup_steps, max(1, schedule.max_steps // 2)),
-        weight_decay=0.0,
-        adam_beta2=recipe.train.adam_beta2,
-        max_grad_norm=recipe.train.max_grad_norm,
-        seed=recipe.train.seed,
-        bf16=half,
-        use_cpu=not on_gpu,
-        **_checkpointing(recipe.model.gradient_checkpointing),
-        logging_strategy="no",
-        save_strategy="no",
-        save_total_limit=1,
-        eval_strategy="no",
-        report_to=list(recipe.train.report_to) or "none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        logging_nan_inf_filter=False,
-        dataloader_pin_memory=on_gpu,
-    )
-    planned = Schedule.of(len(windows), recipe)
-    control = _Control(schedule, on_evaluate, put_back, recipe, checkpoints, should_stop, progress)
-    with _tensorboard_beside(folder):
-        trainer = Trainer(
-            model=model,
-            args=arguments,
-            train_dataset=windows,
-            data_collator=windows.collate,
-            callbacks=[control],
-        )
-    trainer.remove_callback(transformers.PrinterCallback)
-    used = recipe.replace(train={"learning_rate": learning_rate})
-    if isinstance(windows, AugmentedWindows):
-        trainer.add_callback(_Variants(windows, planned.steps_per_epoch))
-    attach(
-        trainer,
-        regularizers,
-        recipe=used,
-        logit_free=True,
-        evaluates=True,
-        # Strengths follow the planned epochs, also where folds or a search train for fewer.
-        total_steps=planned.max_steps,
-    )
-    control.log = trainer.log
+    trainer = _trainer(training, control)
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
-    model.eval()
+    training.model.eval()
     return Outcome(
         trainer.state.global_step,
         float(trainer.state.epoch or 0.0),
@@ -155,6 +114,43 @@ def train(
     )
 
 
+def _trainer(training: Training, control: "_Control") -> Trainer:
+    """The Trainer with the regularizers attached."""
+    recipe, windows = training.recipe, training.windows
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
+    arguments = trainer_arguments(
+        recipe,
+        training.regularizers,
+        learning_rate=training.learning_rate,
+        max_steps=training.schedule.max_steps,
+        folder=training.folder,
+    )
+    planned = Schedule.of(len(windows), recipe)
+    with _tensorboard_beside(training.folder):
+        trainer = Trainer(
+            model=training.model,
+            args=arguments,
+            train_dataset=windows,
+            data_collator=windows.collate,
+            callbacks=[control],
+        )
+    trainer.remove_callback(transformers.PrinterCallback)
+    if isinstance(windows, AugmentedWindows):
+        trainer.add_callback(_Variants(windows, planned.steps_per_epoch))
+    attach(
+        trainer,
+        training.regularizers,
+        recipe=recipe.replace(train={"learning_rate": training.learning_rate}),
+        logit_free=True,
+        evaluates=True,
+        # Strengths follow the planned epochs, also where folds or a search train for fewer.
+        total_steps=planned.max_steps,
+    )
+    control.log = trainer.log
+    return trainer
+
+
 class _Variants(TrainerCallback):
     """Makes the epoch's variants before its loader is asked; a resumed epoch gets its own again."""
 
@@ -162,7 +158,9 @@ class _Variants(TrainerCallback):
         self.windows = windows
         self.steps_per_epoch = steps_per_epoch
 
-    def on_epoch_begin(self, args, state, control, **kwargs):
+    def on_epoch_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         epoch = state.global_step // self.steps_per_epoch
         if epoch != self.windows.epoch:
             self.windows.set_epoch(epoch)
@@ -171,12 +169,19 @@ class _Variants(TrainerCallback):
 class _Control(TrainerCallback):
     """Evaluates on schedule, stops when told, and says when to write a checkpoint."""
 
-    def __init__(self, schedule, on_evaluate, put_back, recipe, checkpoints, should_stop, progress):
+    def __init__(
+        self,
+        schedule: Schedule,
+        on_evaluate: OnEvaluate,
+        put_back: Callable[[], None] | None,
+        checkpoint_seconds: float | None,  # between checkpoints; None: there are none
+        should_stop: Callable[[], bool],
+        progress: Progress,
+    ):
         self.schedule = schedule
         self.put_back = put_back
         self.measure = on_evaluate  # the callback has a method on_evaluate of its own
-        self.checkpoint_seconds = 60 * recipe.train.checkpoint_minutes
-        self.checkpoints = checkpoints
+        self.checkpoint_seconds = checkpoint_seconds
         self.should_stop = should_stop
         self.progress = progress
         self.reason = ""
@@ -184,16 +189,32 @@ class _Control(TrainerCallback):
         self.last_checkpoint = time.monotonic()
         self.log: Callable[[dict[str, float]], None] = lambda figures: None
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if state.global_step:
             self.progress.advance(state.global_step)
 
     # Schedule-free keeps two forms of the weights: between steps they are the averaged ones, which
     # are measured and saved. Other optimizers have one form, and these calls do nothing.
-    def on_step_begin(self, args, state, control, optimizer=None, **kwargs):
+    def on_step_begin(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        optimizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
         optimizer.train()
 
-    def on_step_end(self, args, state, control, optimizer=None, **kwargs):
+    def on_step_end(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        optimizer: Any = None,
+        **kwargs: Any,
+    ) -> TrainerControl:
         optimizer.eval()
         self.progress.advance()
         # Logging follows in this same step, with the mean training loss: evaluation waits for it.
@@ -202,10 +223,19 @@ class _Control(TrainerCallback):
             self.interrupted = True
             self.reason = "interrupted"
             control.should_training_stop = True
-            control.should_save = self.checkpoints
+            control.should_save = self.checkpoint_seconds is not None
         return control
 
-    def on_log(self, args, state, control, logs=None, optimizer=None, lr_scheduler=None, **kwargs):
+    def on_log(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Any = None,
+        optimizer: Any = None,
+        lr_scheduler: Any = None,
+        **kwargs: Any,
+    ) -> TrainerControl:
         if "loss" not in (logs or {}):
             return control
         # The log has the first group's rate; of several the highest is the run's.
@@ -224,33 +254,15 @@ class _Control(TrainerCallback):
             self.progress.note(f"rolled back: {decision.reason}")
         else:
             assert isinstance(decision, Continue), decision
-        due = time.monotonic() - self.last_checkpoint >= self.checkpoint_seconds
-        if self.checkpoints and due and not control.should_training_stop:
+        if self._checkpoint_is_due() and not control.should_training_stop:
             control.should_save = True
             self.last_checkpoint = time.monotonic()
         return control
 
-
-def optimizer_arguments(recipe: Recipe, regularizers: Sequence[Regularizer]) -> dict[str, Any]:
-    """The Trainer's arguments for the recipe's optimizer and its rate over time.
-
-    Raises UserError for an optimizer that is not installed or does not go with a regularizer.
-    """
-    if recipe.train.optimizer == "schedule_free":
-        if importlib.util.find_spec("schedulefree") is None:
-            raise UserError(
-                "train.optimizer=schedule_free needs a package that is not installed: run "
-                "`pip install 'heldout[schedule_free]'`."
-            )
-        for regularizer in regularizers:
-            if overrides_hook(regularizer, "after_step"):
-                raise UserError(
-                    f"{type(regularizer).__name__} works on the weights after a step, of which "
-                    "train.optimizer=schedule_free keeps two forms: use train.optimizer=adamw."
-                )
-        return {"optim": "schedule_free_adamw", "lr_scheduler_type": "constant"}  # warms up itself
-    kinds = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
-    return {"lr_scheduler_type": kinds[recipe.train.schedule]}
+    def _checkpoint_is_due(self) -> bool:
+        if self.checkpoint_seconds is None:
+            return False
+        return time.monotonic() - self.last_checkpoint >= self.checkpoint_seconds
 
 
 def _restart(optimizer: Any, lr_scheduler: Any, rate_factor: float) -> None:
@@ -276,11 +288,3 @@ def _tensorboard_beside(folder: Path) -> Iterator[None]:
         yield
     finally:
         del os.environ[name]
-
-
-def _checkpointing(wanted: bool) -> dict[str, Any]:
-    """The Trainer's argument under its newer or its older name."""
-    if not wanted:
-        return {}
-    newer = "activation_checkpointing" in inspect.signature(TrainingArguments).parameters
-    return {"activation_checkpointing" if newer else "gradient_checkpointing": True}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers.integrations import get_available_reporting_integrations
 
@@ -15,8 +16,8 @@ from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
 from heldout.core.run_files import PreflightCheck
 from heldout.lm.special_tokens import end_of_turn_ids
+from heldout.training.cost import added_bytes
 from heldout.training.loop import Schedule
-from heldout.training.steps import added_bytes
 from heldout.training.windows import WindowDataset
 
 GB = 1e9
@@ -181,7 +182,7 @@ def memory_needed(
 def disk_needed(model: Any) -> float:
     """Bytes on disk at the most.
 
-    Best, last, a second best during the swap, the control arm, and four checkpoints with moments:
+    Best, last, a second best during the swap, the control, and four checkpoints with moments:
     two of the run, two of its control or of a fold.
     """
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -199,7 +200,7 @@ def memory_available() -> float:
     return math.inf
 
 
-def _shifted(values):
+def _shifted(values: np.ndarray) -> np.ndarray:
     shifted = values.copy()
     shifted[:-1] = values[1:]
     shifted[-1] = -1

@@ -3,9 +3,7 @@
 Knows no trainer. The hooks of ``heldout.core.regularizer`` are called from here, in their order.
 """
 
-import math
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -16,19 +14,10 @@ from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Gradient, PerStep, Regularizer, TokenSum, overrides_hook
 from heldout.lm.head import scored_loss
-from heldout.lm.passes import (
-    DivergenceLoss,
-    Passes,
-    embeddings_offset,
-    joint_loss,
-    random_state,
-    replayed,
-)
+from heldout.lm.passes import DivergenceLoss, Passes, embeddings_offset, joint_loss
 from heldout.lm.tokenize import IGNORED
-
-# (index of the micro-batch, factor of its loss, offset of its embeddings) -> its loss, detached;
-# adds the gradient
-RunMicroBatch = Callable[[int, float, torch.Tensor | None], torch.Tensor]
+from heldout.training.around_gradient import AroundGradient, RunMicroBatch, WindowGradient
+from heldout.training.compatible import check_together, refuse_half_precision, refuse_unmeasured
 
 
 class Steps:
@@ -201,9 +190,9 @@ class Steps:
         self, window: Sequence[Mapping[str, Any]], run: RunMicroBatch, device: torch.device
     ) -> torch.Tensor:
         """The gradient of a window with every ``around_gradient`` around it; returns the loss."""
-        gradient: Gradient = _Window(window, run, device)
+        gradient: Gradient = WindowGradient(window, run, device)
         for regularizer in self.around:
-            gradient = _Around(regularizer, self.model, gradient, self.step)
+            gradient = AroundGradient(regularizer, self.model, gradient, self.step)
         return gradient()
 
     def done(self, optimizer: torch.optim.Optimizer) -> None:
@@ -259,64 +248,6 @@ def load_states(regularizers: Sequence[Regularizer], states: Mapping[str, Any]) 
             )
 
 
-class _Window:
-    """The plain gradient of a window: each micro-batch forward and backward, in order."""
-
-    def __init__(self, window, run: RunMicroBatch, device: torch.device):
-        self.window = window
-        self.run = run
-        self.device = device
-        self.states: list[list[torch.Tensor]] = []
-
-    def __call__(self, *, scales=1.0, embedding_offsets=None) -> torch.Tensor:
-        total = torch.zeros((), device=self.device)
-        for index in range(len(self.window)):
-            scale = scales[index] if isinstance(scales, Sequence) else scales
-            offset = None if embedding_offsets is None else embedding_offsets[index]
-            again = len(self.states) > index
-            if not again:
-                self.states.append(random_state(self.device))
-            with replayed(self.states[index]) if again else nullcontext():
-                total += self.run(index, scale, offset)
-        return total
-
-
-class _Around:
-    """The gradient as one regularizer computes it from the next inner one."""
-
-    def __init__(self, regularizer: Regularizer, model, inner: Any, step: int):
-        self.regularizer = regularizer
-        self.model = model
-        self.inner = inner
-        self.step = step
-        self.window = inner.window
-
-    def __call__(self, *, scales=1.0, embedding_offsets=None) -> torch.Tensor:
-        inner = _Bound(self.inner, scales, embedding_offsets)
-        return self.regularizer.around_gradient(self.model, inner, self.step)
-
-
-class _Bound:
-    """A gradient with factors and offsets that an outer regularizer has asked for."""
-
-    def __init__(self, inner: Any, scales, embedding_offsets):
-        self.inner = inner
-        self.scales = scales
-        self.embedding_offsets = embedding_offsets
-        self.window = inner.window
-
-    def __call__(self, *, scales=1.0, embedding_offsets=None) -> torch.Tensor:
-        num = len(self.window)
-        products = [a * b for a, b in zip(_each(self.scales, num), _each(scales, num), strict=True)]
-        given = [o for o in (self.embedding_offsets, embedding_offsets) if o is not None]
-        sums = [sum(parts) for parts in zip(*given, strict=True)] if given else None
-        return self.inner(scales=products, embedding_offsets=sums)
-
-
-def _each(scales: Sequence[float] | float, num: int) -> Sequence[float]:
-    return scales if isinstance(scales, Sequence) else [scales] * num
-
-
 @contextmanager
 def _not_synchronized(model: Any) -> Iterator[None]:
     """Gradients stay on this process: for all micro-batches of a window but its last."""
@@ -329,74 +260,3 @@ def _not_synchronized(model: Any) -> Iterator[None]:
     else:
         with model.no_sync() if hasattr(model, "no_sync") else nullcontext():
             yield
-
-
-def refuse_unmeasured(regularizer: Regularizer, evaluates: bool) -> None:
-    """What works on held-out losses needs someone who measures them."""
-    for hook in ("decide", "finish"):
-        if overrides_hook(regularizer, hook) and not evaluates:
-            raise UserError(
-                f"{type(regularizer).__name__} works on held-out losses, which only heldout.fit "
-                "measures: use that, or leave it out here."
-            )
-
-
-def refuse_half_precision(model: nn.Module, regularizers: Sequence[Regularizer]) -> None:
-    """What changes weights a little needs weights that hold little changes."""
-    users = [type(r).__name__ for r in regularizers if r.NEEDS_FLOAT32]
-    half = {p.dtype for p in model.parameters() if p.requires_grad} & {
-        torch.bfloat16,
-        torch.float16,
-    }
-    if users and half:
-        raise UserError(
-            f"{users[0]} changes weights by less than {str(half.pop()).removeprefix('torch.')} "
-            "holds: load the model with dtype=torch.float32, and train under autocast, as "
-            "TrainingArguments(bf16=True) does."
-        )
-
-
-def check_together(regularizers: Sequence[Regularizer]) -> None:
-    """Raise UserError for twins and for pairs that contradict each other."""
-    names = [type(regularizer).__name__ for regularizer in regularizers]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"{name} is given twice.")
-    for regularizer, name in zip(regularizers, names, strict=True):
-        for other, reason in regularizer.CONFLICTS.items():
-            if other in names:
-                raise UserError(f"{name} and {other} do not go together: {reason}")
-
-
-def total_cost(regularizers: Sequence[Regularizer], model: Any = None) -> str:
-    """What a step costs with all of them, in words: R-Drop + SAM: 4 forwards, 4 backwards ..."""
-    costs = [regularizer.cost for regularizer in regularizers]
-    windows = math.prod(cost.windows for cost in costs)
-    forwards = windows * (1 + sum(cost.forwards for cost in costs))
-    backwards = windows * (1 + sum(cost.backwards for cost in costs))
-    names = " + ".join(_title(regularizer) for regularizer in regularizers) or "Plain"
-    words = f"{names}: {_plural(forwards, 'forward')}, {_plural(backwards, 'backward')} per step"
-    if model is None:
-        return words
-    return f"{words}, +{added_bytes(regularizers, model) / 1e9:.1f} GB"
-
-
-def added_bytes(regularizers: Sequence[Regularizer], model: Any) -> float:
-    """Memory for the copies that all of them keep."""
-    costs = [regularizer.cost for regularizer in regularizers]
-    trained = [p for p in model.parameters() if p.requires_grad]
-    own = sum(p.numel() * p.element_size() for p in trained)
-    floats = 4 * sum(p.numel() for p in trained)
-    every = sum(p.numel() * p.element_size() for p in model.parameters())
-    return sum(c.parameters * own + c.averages * floats + c.base * every for c in costs)
-
-
-def _title(regularizer: Regularizer) -> str:
-    """The name before the colon of the file's first line."""
-    doc = sys.modules[type(regularizer).__module__].__doc__ or ""
-    title, colon, _ = doc.strip().partition("\n")[0].partition(":")
-    return title if colon else type(regularizer).__name__
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("s" if number != 1 else "")

@@ -18,52 +18,11 @@ def refuse_unsupported(
 ) -> None:
     """Raise UserError, naming the alternative, for what would go wrong with this trainer."""
     _refuse_engines(trainer, bool(regularizers) or logit_free)
-    if regularizers and trainer.model_init is not None:
-        raise UserError(
-            "attach(trainer, ...) does not support model_init, which builds another model at the "
-            "start of training: pass model=... to the Trainer."
-        )
-    if trainer.lr_scheduler is not None and (grouping := _users(regularizers, "parameter_options")):
-        raise UserError(
-            f"{grouping[0]} makes parameter groups of its own, which the given learning-rate "
-            "scheduler does not know: pass optimizers=(optimizer, None), or leave them out."
-        )
-    checkpointing: Any = trainer.args.gradient_checkpointing_kwargs or {}
-    if checkpointing.get("use_reentrant") and (again := _users(regularizers, "extra_loss")):
-        raise UserError(
-            f"{again[0]} differentiates to inputs, which reentrant gradient checkpointing cannot: "
-            'set activation_checkpointing_kwargs={"use_reentrant": False}.'
-        )
-    averaging = _users(regularizers, "evaluation_weights")
-    if averaging and trainer.args.load_best_model_at_end and not evaluates:
-        raise UserError(
-            f"{averaging[0]} does not go with load_best_model_at_end, which would bring back "
-            "weights that were not measured: use heldout.fit, or leave it out."
-        )
-    if trainer.args.neftune_noise_alpha and "NEFTune" in [type(r).__name__ for r in regularizers]:
-        raise UserError(
-            "TrainingArguments(neftune_noise_alpha=...) is set: leave it out, or NEFTune(...)."
-        )
+    _refuse_settings(trainer, regularizers, evaluates)
+    adds_to_loss = logit_free or bool(_users(regularizers, "token_loss", "extra_loss"))
     if (owner := owner_of_loss(trainer)) is not None:
-        needs_labels = _users(regularizers, "token_loss", "extra_loss", "edit_batch")
-        if needs_labels or logit_free:
-            what = needs_labels[0] if needs_labels else "logit_free=True"
-            raise UserError(
-                f"{owner} computes a loss of its own, which {what} would replace by next-token "
-                "cross-entropy: leave it out here, or use transformers.Trainer or "
-                "trl.SFTTrainer. Regularizers of weights and gradients work."
-            )
-        if reading := [type(r).__name__ for r in regularizers if r.READS_TOKENS]:
-            raise UserError(
-                f"{reading[0]} reads the tokens of each batch, which {owner} lays out in a way of "
-                "its own: leave it out here, or use transformers.Trainer or trl.SFTTrainer."
-            )
-        if _generates(trainer) and (around := _users(regularizers, "around_gradient")):
-            raise UserError(
-                f"{around[0]} computes the gradient of a batch again, while {owner} makes its "
-                "batches during the step: leave it out here. Regularizers of weights work."
-            )
-    elif logit_free or _users(regularizers, "token_loss", "extra_loss"):
+        _refuse_under_own_loss(trainer, owner, regularizers, logit_free)
+    elif adds_to_loss:
         _refuse_other_losses(trainer)
 
 
@@ -107,6 +66,62 @@ def _refuse_engines(trainer: Trainer, regularized: bool) -> None:
         raise UserError(
             "attach(trainer, ...) does not support context, sequence or tensor parallelism, where "
             "no process sees whole sequences and weights: use DDP or FSDP2."
+        )
+
+
+def _refuse_settings(
+    trainer: Trainer, regularizers: Sequence[Regularizer], evaluates: bool
+) -> None:
+    """Settings of the Trainer under which single regularizers would be wrong."""
+    if regularizers and trainer.model_init is not None:
+        raise UserError(
+            "attach(trainer, ...) does not support model_init, which builds another model at the "
+            "start of training: pass model=... to the Trainer."
+        )
+    if trainer.lr_scheduler is not None and (grouping := _users(regularizers, "parameter_options")):
+        raise UserError(
+            f"{grouping[0]} makes parameter groups of its own, which the given learning-rate "
+            "scheduler does not know: pass optimizers=(optimizer, None), or leave them out."
+        )
+    checkpointing: Any = trainer.args.gradient_checkpointing_kwargs or {}
+    if checkpointing.get("use_reentrant") and (again := _users(regularizers, "extra_loss")):
+        raise UserError(
+            f"{again[0]} differentiates to inputs, which reentrant gradient checkpointing cannot: "
+            'set activation_checkpointing_kwargs={"use_reentrant": False}.'
+        )
+    averaging = _users(regularizers, "evaluation_weights")
+    if averaging and trainer.args.load_best_model_at_end and not evaluates:
+        raise UserError(
+            f"{averaging[0]} does not go with load_best_model_at_end, which would bring back "
+            "weights that were not measured: use heldout.fit, or leave it out."
+        )
+    if trainer.args.neftune_noise_alpha and "NEFTune" in [type(r).__name__ for r in regularizers]:
+        raise UserError(
+            "TrainingArguments(neftune_noise_alpha=...) is set: leave it out, or NEFTune(...)."
+        )
+
+
+def _refuse_under_own_loss(
+    trainer: Trainer, owner: str, regularizers: Sequence[Regularizer], logit_free: bool
+) -> None:
+    """What cannot work where the trainer computes another loss than next-token cross-entropy."""
+    needs_labels = _users(regularizers, "token_loss", "extra_loss", "edit_batch")
+    if needs_labels or logit_free:
+        what = needs_labels[0] if needs_labels else "logit_free=True"
+        raise UserError(
+            f"{owner} computes a loss of its own, which {what} would replace by next-token "
+            "cross-entropy: leave it out here, or use transformers.Trainer or "
+            "trl.SFTTrainer. Regularizers of weights and gradients work."
+        )
+    if readers := [type(r).__name__ for r in regularizers if r.READS_TOKENS]:
+        raise UserError(
+            f"{readers[0]} reads the tokens of each batch, which {owner} lays out in a way of "
+            "its own: leave it out here, or use transformers.Trainer or trl.SFTTrainer."
+        )
+    if _generates(trainer) and (around := _users(regularizers, "around_gradient")):
+        raise UserError(
+            f"{around[0]} computes the gradient of a batch again, while {owner} makes its "
+            "batches during the step: leave it out here. Regularizers of weights work."
         )
 
 

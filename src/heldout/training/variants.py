@@ -83,7 +83,9 @@ class AugmentedWindows(WindowDataset):
                 item["input_ids"] = torch.tensor(changed)
         return item
 
-    def _open_places(self, augmentation, ids, scored, row_index) -> list[int]:
+    def _open_places(
+        self, augmentation: Augmentation, ids: list[int], scored: list[bool], row_index: int
+    ) -> list[int]:
         """Tokens that may be read otherwise: no special ones, no key facts, and in its part."""
         is_text = row_index in self.is_text
         places = [

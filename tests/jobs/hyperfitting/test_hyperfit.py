@@ -20,7 +20,7 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
 from heldout.jobs.hyperfitting.hyperfit import hyperfit, hyperfit_dry_run, resume_hyperfit
 from heldout.jobs.hyperfitting.measure import TextFigures, block_edges, new_types, repeats
-from heldout.jobs.hyperfitting.train import Checkpoint, Sample, choose
+from heldout.jobs.hyperfitting.train import Checkpoint, WindowSample, choose
 from heldout.jobs.kit.parts import load_parts
 from heldout.jobs.report import write_report
 from heldout.lm.load import load_tokenizer
@@ -120,9 +120,9 @@ def test_json_is_as_its_schema_says(result):
 def test_every_text_has_the_same_length_and_no_special_token(result):
     tokenizer = AutoTokenizer.from_pretrained(result.best)
     special = {tokenizer.eos_token_id, *end_of_turn_ids(tokenizer)}
-    arms = sorted(result.run.path("texts").glob("*.json"))
-    assert len(arms) == 8
-    for path in arms:
+    conditions = sorted(result.run.path("texts").glob("*.json"))
+    assert len(conditions) == 8
+    for path in conditions:
         texts = json.loads(path.read_text())["ids"]
         assert [len(ids) for ids in texts] == [NEW_TOKENS] * 8
         assert not special & {token for ids in texts for token in ids}
@@ -263,7 +263,7 @@ def test_the_sample_is_drawn_by_the_seed_and_its_control_apart(result):
     rows = load_parts(result.run).train
 
     def drawn(seed):
-        sample = Sample(rows, tokenizer, result.run.recipe.replace(train={"seed": seed}))
+        sample = WindowSample(rows, tokenizer, result.run.recipe.replace(train={"seed": seed}))
         return {tuple(sample.ids_of(place)) for place in range(len(sample))}, sample
 
     ids, sample = drawn(0)

@@ -77,7 +77,7 @@ def test_ties_and_disagreement_count_half(run):
     assert found["consistency"].value == 1
 
 
-def test_questions_do_not_tell_the_arm(run):
+def test_questions_do_not_tell_the_condition(run):
     path = run.path("judgements.jsonl")
     export_judgements(run, path, [PAIR])
     assert not any(condition in path.read_text() for condition in PAIR)
@@ -86,7 +86,7 @@ def test_questions_do_not_tell_the_arm(run):
     for entry in entries:
         by_context.setdefault(entry["context"], []).append((entry["A"], entry["B"]))
     assert all(first == second[::-1] for first, second in by_context.values())
-    assert len({entry["A"].split()[0] for entry in entries[:10]}) == 2, "not one arm after another"
+    assert len({entry["A"].split()[0] for entry in entries[:10]}) == 2, "not one after another"
 
 
 def test_one_answer_of_two_is_no_judgement(run):
@@ -129,7 +129,7 @@ def test_bad_answers_are_one_line(run, tmp_path, line, expected):
         import_judgements(run, path)
 
 
-def test_nothing_exported_and_unknown_arms(run, tmp_path):
+def test_nothing_exported_and_unknown_conditions(run, tmp_path):
     with pytest.raises(UserError, match="export judgements first"):
         import_judgements(run, tmp_path / "answers.jsonl")
     with pytest.raises(UserError, match="no texts of 'nobody'"):

@@ -14,7 +14,10 @@ from heldout.core.recipe import load_recipe
 from heldout.core.regularizer import Evaluation
 from heldout.core.results.learning_curve import CurvePoint, learning_curve_from_json
 from heldout.core.row import Row
-from heldout.jobs.kit.learning_curve import cross_chosen, fit_points, learning_curve, nested_part
+from heldout.jobs.kit.curve_points import fit_points
+from heldout.jobs.kit.curve_training import cross_chosen
+from heldout.jobs.kit.learning_curve import learning_curve
+from heldout.jobs.kit.nested_parts import nested_part
 from heldout.jobs.kit.parts import read_parts
 from heldout.scaling.learning_curve import curve_loss, fit_curve, refit_curve
 

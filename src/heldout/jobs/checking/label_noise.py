@@ -31,6 +31,7 @@ from heldout.core.stats import LEAST_HELD_OUT, paired_difference, ratio_estimate
 from heldout.data.split import folds
 from heldout.data.surprise import robust_z
 from heldout.jobs.kit.condition import Condition
+from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.parts import Texts
 from heldout.jobs.kit.target import Target
 from heldout.lm.quiet import quiet_libraries
@@ -163,11 +164,10 @@ def cross_validated_losses(
                 for row in fold.held_out
                 for column, each in enumerate([row, *foreign[place[row.index]]])
             ]
+            texts = Texts(fold.train, [each for *_, each in read], fold.train[:2])
+            context = RunContext(run, target, recipe, texts, progress, stop)
             condition = Condition(
-                run,
-                target,
-                recipe,
-                Texts(fold.train, [each for *_, each in read], fold.train[:2]),
+                context,
                 rate,
                 recipe.train.max_epochs,
                 history_name=f"fold_{number}_history.jsonl",
@@ -175,7 +175,7 @@ def cross_validated_losses(
                 keep_best=False,
             )
             name = f"labels, fold {number + 1} of {len(parts)}"
-            trained = condition.train(stop=lambda: bool(stop), progress=progress, name=name)
+            trained = condition.train(name)
             if trained.outcome.interrupted:
                 raise Interrupted
             before, after = trained.evaluations[0].validation, trained.evaluations[-1].validation

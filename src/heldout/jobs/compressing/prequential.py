@@ -35,7 +35,7 @@ from heldout.lm.special_tokens import special_prefix
 from heldout.lm.tokenize import tokenize_row
 from heldout.lm.weights import copies, trained_parameters, weights_replaced
 from heldout.search.learning_rate import start_learning_rate
-from heldout.training.loop import Schedule, train
+from heldout.training.loop import Schedule, Training, train
 from heldout.training.steps import evaluation_weights
 from heldout.training.windows import WindowDataset
 
@@ -243,14 +243,17 @@ class Coder:
     ) -> None:
         steps = _CountedProgress(self.progress)
         with tempfile.TemporaryDirectory() as scratch:
-            outcome = train(
+            training = Training(
                 self.model,
                 windows,
                 self.recipe.replace(train={"report_to": ()}),
                 regularizers,
-                learning_rate=self.rate,
-                schedule=schedule,
-                folder=Path(scratch),
+                self.rate,
+                schedule,
+                Path(scratch),
+            )
+            outcome = train(
+                training,
                 on_evaluate=evaluate,
                 checkpoints=False,
                 should_stop=lambda: bool(self.asked),

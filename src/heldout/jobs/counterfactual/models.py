@@ -18,6 +18,7 @@ from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.jobs.counterfactual.memorized_rows import PairStatistics
 from heldout.jobs.kit.condition import Condition
+from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.parts import Texts
 from heldout.jobs.kit.target import Target
 from heldout.lm.measuring.pass_statistics import pass_statistics
@@ -120,19 +121,15 @@ class HalfModels:
         recipe = recipe.replace(
             train={"seed": (recipe.train.seed + 1 + pair) % 2**32, "report_to": ()}
         )
+        rows = [r for r, in_half in zip(self.train, chosen_D, strict=False) if in_half]
         condition = Condition(
-            self.run,
-            self.target,
-            recipe,
-            Texts([r for r, in_half in zip(self.train, chosen_D, strict=False) if in_half], [], []),
+            RunContext(self.run, self.target, recipe, Texts(rows, [], []), self.progress, stop),
             self.learning_rate,
             self.epochs,
             folder=f"{FOLDER}/checkpoints-{name}",
             keep_best=False,
         )
-        trained = condition.train_unwatched(
-            stop=lambda: bool(stop), progress=self.progress, name=name.replace("-", " ")
-        )
+        trained = condition.train_unwatched(name.replace("-", " "))
         if trained.outcome.interrupted:
             raise Interrupted(_stopped(self.run))
         with evaluation_weights(trained.model, trained.regularizers):

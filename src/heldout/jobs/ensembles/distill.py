@@ -24,7 +24,7 @@ from heldout.core.run import Run
 from heldout.core.stats import group_sums, paired_difference, ratio_estimate
 from heldout.jobs.ensembles.members import member_runs, read_member, stacked_nats, unfinished
 from heldout.jobs.fit import dry_run, fit, resume
-from heldout.jobs.kit.dry_run import Plan
+from heldout.jobs.kit.dry_run import DryRun
 from heldout.regularizers.distillation import Distillation
 from heldout.scaling.ensemble import mixture_nats
 
@@ -72,7 +72,7 @@ def dry_run_distill(
     weight: float = Distillation.weight,
     temperature: float = Distillation.temperature,
     settings: Sequence[str] = (),
-) -> Plan:
+) -> DryRun:
     """What the student's run would do; nothing is written."""
     folder, about = _read_ensemble(ensemble)
     return dry_run(

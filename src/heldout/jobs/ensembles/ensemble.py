@@ -13,7 +13,7 @@ from pathlib import Path
 from heldout.core.errors import UserError
 from heldout.core.files import write_text
 from heldout.core.progress import Progress
-from heldout.core.recipe import Recipe, load_recipe, same_settings
+from heldout.core.recipe import Recipe, same_settings
 from heldout.core.results.ensemble import EnsembleResult
 from heldout.core.run import Run
 from heldout.jobs.ensembles.figures import ensemble_result
@@ -24,7 +24,8 @@ from heldout.jobs.ensembles.members import (
     train_member,
 )
 from heldout.jobs.fit import dry_run
-from heldout.jobs.kit.dry_run import Plan
+from heldout.jobs.kit.chosen_recipe import chosen_recipe
+from heldout.jobs.kit.dry_run import DryRun
 from heldout.jobs.kit.page_folder import write_page_folder
 from heldout.jobs.kit.run_folder import default_folder
 from heldout.jobs.kit.target import Target
@@ -101,7 +102,7 @@ def dry_run_ensemble(
     recipe: str | Path | Recipe = "default",
     settings: Sequence[str] = (),
     from_scratch: str = "",
-) -> Plan:
+) -> DryRun:
     """What each member's run would do; nothing is written."""
     folder = Path(out) if out else _default_folder(model, data)
     Run.refuse_occupied(folder)
@@ -113,11 +114,7 @@ def _chosen(members: int, recipe: str | Path | Recipe, settings: Sequence[str]) 
         raise UserError(
             f"--members must be 2 or more, got {members}: one model is what heldout fit trains."
         )
-    if isinstance(recipe, Recipe):
-        if settings:
-            raise UserError("settings go with a recipe's name or file, not with a Recipe object.")
-        return recipe
-    return load_recipe(recipe, settings)
+    return chosen_recipe(recipe, settings)
 
 
 def _default_folder(model: str, data: str) -> Path:
@@ -125,7 +122,7 @@ def _default_folder(model: str, data: str) -> Path:
     return folder.with_name(folder.name + "-ensemble")
 
 
-def _plan(target: Target, data: str, recipe: Recipe, folder: Path) -> Plan:
+def _plan(target: Target, data: str, recipe: Recipe, folder: Path) -> DryRun:
     plan = dry_run(target.model, data, recipe=recipe, from_scratch=target.from_scratch, out=folder)
     if plan.mode != "split" or not plan.rows["test"]:
         raise UserError(

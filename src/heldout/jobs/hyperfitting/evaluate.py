@@ -1,15 +1,14 @@
-"""Continue the test contexts with every model and decoding, one file of text per arm."""
+"""Continue the test contexts with every model and decoding, one file of text per condition."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from heldout.core.decoding import GREEDY, Decoding
-from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.run import Run
 from heldout.jobs.hyperfitting.texts import Contexts, contexts_of, decoded, write
-from heldout.jobs.hyperfitting.train import EARLY_STOPPED, Sample
+from heldout.jobs.hyperfitting.train import EARLY_STOPPED, WindowSample
+from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.target import Target, training_device
 from heldout.lm.citation_blocker import CitationBlocker
 from heldout.lm.load import LoadedModel, load_model
@@ -20,7 +19,7 @@ MODELS = ("base", "best", EARLY_STOPPED)
 
 
 @dataclass(frozen=True)
-class TextArm:
+class TextCondition:
     """A model with a way of decoding; ``model`` is base, early_stopped or best."""
 
     name: str
@@ -30,73 +29,65 @@ class TextArm:
     blocked: bool = False
 
 
-def text_arms(recipe: Recipe) -> list[TextArm]:
-    """All arms, in the order of the report."""
+def text_conditions(recipe: Recipe) -> list[TextCondition]:
+    """All conditions, in the order of the report."""
     settings = recipe.hyperfit
     top_p = Decoding(temperature=1.0, top_p=settings.top_p)
     min_p = Decoding(temperature=1.0, min_p=settings.min_p)
     penalty = Decoding(repetition_penalty=settings.repetition_penalty)
     return [
-        TextArm("base_greedy", "Base, greedy", "base"),
-        TextArm("hyperfitted_greedy", "Hyperfitted, greedy", "best"),
-        TextArm("early_stopped_greedy", "Early-stopped, greedy", EARLY_STOPPED),
-        TextArm("base_top_p", f"Base, top-p {settings.top_p:g}", "base", top_p),
-        TextArm("hyperfitted_blocker", "Hyperfitted, blocker", "best", blocked=True),
-        TextArm("base_min_p", f"Base, min-p {settings.min_p:g}", "base", min_p),
-        TextArm(
+        TextCondition("base_greedy", "Base, greedy", "base"),
+        TextCondition("hyperfitted_greedy", "Hyperfitted, greedy", "best"),
+        TextCondition("early_stopped_greedy", "Early-stopped, greedy", EARLY_STOPPED),
+        TextCondition("base_top_p", f"Base, top-p {settings.top_p:g}", "base", top_p),
+        TextCondition("hyperfitted_blocker", "Hyperfitted, blocker", "best", blocked=True),
+        TextCondition("base_min_p", f"Base, min-p {settings.min_p:g}", "base", min_p),
+        TextCondition(
             "base_repetition_penalty",
             f"Base, repetition penalty {settings.repetition_penalty:g}",
             "base",
             penalty,
         ),
-        TextArm("hyperfitted_top_p", f"Hyperfitted, top-p {settings.top_p:g}", "best", top_p),
+        TextCondition("hyperfitted_top_p", f"Hyperfitted, top-p {settings.top_p:g}", "best", top_p),
     ]
 
 
-def evaluate(
-    run: Run,
-    target: Target,
-    recipe: Recipe,
-    progress: Progress,
-    check_interrupt: Callable[[], None],
-) -> None:
-    """Write what is missing of ``contexts.json``, ``texts/ARM.json``, ``sharpness/MODEL.npz``.
+def evaluate(context: RunContext) -> None:
+    """Write what is missing of contexts, texts of each condition, and sharpness of each model.
 
-    One model is in memory at a time.
+    One model is in memory at a time. Files: ``contexts.json``, ``texts/CONDITION.json``,
+    ``sharpness/MODEL.npz``.
     """
+    run = context.run
     for name in ("texts", "sharpness"):
         run.path(name).mkdir(exist_ok=True)
-    todo = [arm for arm in text_arms(recipe) if not run.path(_texts_of(arm)).exists()]
+    todo = [
+        condition
+        for condition in text_conditions(context.recipe)
+        if not run.path(_texts_of(condition)).exists()
+    ]
     unread = [name for name in MODELS if not run.path(_sharpness_of(name)).exists()]
     if not todo and not unread:
         return
-    with progress.stage("test contexts", len(todo) + len(unread)):
+    with context.progress.stage("test contexts", len(todo) + len(unread)):
         for name in MODELS:
-            own = [arm for arm in todo if arm.model == name]
+            own = [condition for condition in todo if condition.model == name]
             if own or name in unread:
-                _evaluate_model(
-                    run, target, recipe, name, own, name in unread, progress, check_interrupt
-                )
+                _evaluate_model(context, name, own, name in unread)
 
 
 def _evaluate_model(
-    run: Run,
-    target: Target,
-    recipe: Recipe,
-    name: str,
-    arms: list[TextArm],
-    is_unread: bool,
-    progress: Progress,
-    check_interrupt: Callable[[], None],
+    context: RunContext, name: str, conditions: list[TextCondition], is_unread: bool
 ) -> None:
-    loaded = _load(run, target, recipe, name)
+    run, recipe = context.run, context.recipe
+    loaded = _load(run, context.target, recipe, name)
     contexts = _contexts(run, recipe, loaded.tokenizer)
-    for arm in arms:
-        check_interrupt()
-        run.write_json(_texts_of(arm), _written(run, recipe, loaded, contexts, arm))
-        progress.advance(1, arm.title)
+    for condition in conditions:
+        context.check_interrupt()
+        run.write_json(_texts_of(condition), _written(run, recipe, loaded, contexts, condition))
+        context.progress.advance(1, condition.title)
     if is_unread:
-        check_interrupt()
+        context.check_interrupt()
         found = sharpness(
             loaded.model,
             contexts.windows,
@@ -104,26 +95,34 @@ def _evaluate_model(
             batch_size=recipe.eval.batch_size,
         )
         found.save(run.path(_sharpness_of(name)))
-        progress.advance(1, name)
+        context.progress.advance(1, name)
 
 
-def _texts_of(arm: TextArm) -> str:
-    return f"texts/{arm.name}.json"
+def _texts_of(condition: TextCondition) -> str:
+    return f"texts/{condition.name}.json"
 
 
 def _sharpness_of(model: str) -> str:
     return f"sharpness/{model}.npz"
 
 
-def _written(run: Run, recipe: Recipe, loaded: LoadedModel, contexts: Contexts, arm: TextArm):
+def _written(
+    run: Run,
+    recipe: Recipe,
+    loaded: LoadedModel,
+    contexts: Contexts,
+    condition: TextCondition,
+) -> dict[str, Any]:
     length = recipe.hyperfit.blocked_ngram
     blockers = []
-    if arm.blocked:
+    if condition.blocked:
         blockers.append(CitationBlocker.of(run.read_json("sample.json")["trained"], length))
-    texts_ids = write(loaded.model, loaded.tokenizer, contexts, recipe, arm.decoding, blockers)
+    texts_ids = write(
+        loaded.model, loaded.tokenizer, contexts, recipe, condition.decoding, blockers
+    )
     return {
-        "decoding": arm.decoding.name,
-        "blocked_ngram": length if arm.blocked else None,
+        "decoding": condition.decoding.name,
+        "blocked_ngram": length if condition.blocked else None,
         "batch_size": recipe.hyperfit.generation_batch,
         "ids": texts_ids,
         "texts": decoded(loaded.tokenizer, texts_ids),
@@ -143,7 +142,7 @@ def _load(run: Run, target: Target, recipe: Recipe, name: str) -> LoadedModel:
 def _contexts(run: Run, recipe: Recipe, tokenizer: Any) -> Contexts:
     """The test contexts; the test part is opened once, and the sample is written beside them."""
     if not run.path("sample.json").exists():
-        sample = Sample(list(run.read_rows("train")), tokenizer, recipe)
+        sample = WindowSample(list(run.read_rows("train")), tokenizer, recipe)
         control = sample.left
         if len(control) < len(sample):  # too little text is left: other held-out text
             rows = run.read_rows("validation")

@@ -6,33 +6,37 @@ makes its greedy text long-lasting and varied, at the price of a worse loss on o
 validation contexts, and opens the test part once for the comparison: the base model under several
 decodings, the early-stopped model, the hyperfitted one with and without the citation blocker, and
 what people wrote. Every stage leaves a file, so that a run can be resumed after any kill:
-data -> training -> one file of text per arm -> measurements -> report.
+data -> training -> one file of text per condition -> measurements -> report.
 """
 
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from heldout.core.environment import environment
 from heldout.core.errors import Interrupted, UserError
-from heldout.core.interrupt import stop_on_interrupt
 from heldout.core.progress import Progress
-from heldout.core.recipe import Recipe, load_recipe
+from heldout.core.recipe import Recipe
 from heldout.core.run import Run
 from heldout.core.run_files import PreflightCheck
 from heldout.jobs.hyperfitting.evaluate import evaluate
 from heldout.jobs.hyperfitting.result import HyperfitResult, conclude
-from heldout.jobs.hyperfitting.texts import contexts_of
-from heldout.jobs.hyperfitting.train import Sample, train_hyperfit
-from heldout.jobs.kit.dry_run import Plan
-from heldout.jobs.kit.parts import Parts, load_parts, read_parts, write_parts
+from heldout.jobs.hyperfitting.texts import Contexts, contexts_of
+from heldout.jobs.hyperfitting.train import WindowSample, train_hyperfit
+from heldout.jobs.kit.chosen_recipe import chosen_recipe
+from heldout.jobs.kit.context import RunContext
+from heldout.jobs.kit.dry_run import DryRun
+from heldout.jobs.kit.parts import Parts, load_parts, read_parts
 from heldout.jobs.kit.prepare import prepare
-from heldout.jobs.kit.run_folder import default_folder, existing_parent
-from heldout.jobs.kit.target import Target, training_device
+from heldout.jobs.kit.run_folder import (
+    default_folder,
+    existing_parent,
+    note_warnings,
+    open_started,
+    start_run,
+)
+from heldout.jobs.kit.stages import stages_of
+from heldout.jobs.kit.target import Target
 from heldout.lm.nll import context_length
 from heldout.lm.quiet import quiet_libraries
 from heldout.training.loop import Schedule
@@ -70,32 +74,15 @@ def hyperfit(
     Run.refuse_occupied(folder)
     with quiet_libraries(), progress.stage("data and checks"):
         parts = read_parts(data, chosen)
-        plan = _plan(parts, chosen, target, existing_parent(folder))
-    run = Run.create(folder, chosen)
-    write_parts(run, parts, chosen)
-    run.write_json("checks.json", [vars(check) for check in plan.checks])
-    for check in plan.checks:
-        if check.status == "warning":
-            progress.note(f"warning: {check.name}: {check.message}")
-    run.write_json(
-        "environment.json",
-        environment(
-            job="hyperfit",
-            model=target.model,
-            device=training_device(),
-            threads=chosen.train.threads or torch.get_num_threads(),
-            precision=chosen.train.precision,
-        ),
-    )
+        plan = _dry_run_of(parts, chosen, target, existing_parent(folder))
+    run = start_run(folder, chosen, parts, plan.checks, job="hyperfit", model=target.model)
+    note_warnings(plan.checks, progress)
     return _run_stages(run, target, progress)
 
 
 def resume_hyperfit(folder: str | Path, *, progress: Progress | None = None) -> HyperfitResult:
     """Go on with a run that was interrupted or killed; a complete one is only concluded again."""
-    run = Run.open(Path(folder))
-    if not run.path("environment.json").exists():
-        raise UserError(f"{folder} stopped before its data was written: start it anew.")
-    known = run.read_json("environment.json")
+    run, known = open_started(folder)
     if known.get("job") != "hyperfit":
         raise UserError(f"{folder} is a run of `heldout fit`: use `heldout fit --resume`.")
     return _run_stages(run, Target(known["model"]), progress or Progress())
@@ -108,24 +95,19 @@ def hyperfit_dry_run(
     recipe: str | Path | Recipe = "hyperfit",
     settings: Sequence[str] = (),
     out: str | Path | None = None,
-) -> Plan:
+) -> DryRun:
     """Everything up to the first step; nothing is written."""
     chosen = _chosen(recipe, settings)
     folder = Path(out) if out else default_folder(model, data)
     Run.refuse_occupied(folder)
     with quiet_libraries():
-        return _plan(
+        return _dry_run_of(
             read_parts(data, chosen), chosen, Target.of(model, ""), existing_parent(folder)
         )
 
 
 def _chosen(recipe: str | Path | Recipe, settings: Sequence[str]) -> Recipe:
-    if isinstance(recipe, Recipe):
-        if settings:
-            raise UserError("settings go with a recipe's name or file, not with a Recipe object.")
-        chosen = recipe
-    else:
-        chosen = load_recipe(recipe, settings)
+    chosen = chosen_recipe(recipe, settings)
     if chosen.train.learning_rate is None:
         raise UserError(
             "hyperfit searches no learning rate, because the held-out loss does not tell: set "
@@ -149,7 +131,7 @@ def _chosen(recipe: str | Path | Recipe, settings: Sequence[str]) -> Recipe:
     return chosen
 
 
-def _plan(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Plan:
+def _dry_run_of(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> DryRun:
     """Load the model, check it with rows and settings, and count; the model is let go again."""
     if parts.mode != "split" or not parts.test:
         raise UserError(
@@ -166,7 +148,7 @@ def _plan(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Plan:
             f"hyperfit.context_tokens plus hyperfit.new_tokens must be at most {limit}, what this "
             f"model can read, got {length}."
         )
-    sample = Sample(parts.train, tokenizer, recipe)
+    sample = WindowSample(parts.train, tokenizer, recipe)
     checks = check_windows(sample, tokenizer, limit)
     checks = [check for check in checks if check.name != "end of text"]
     checks += _check_data(sample, recipe)
@@ -184,28 +166,17 @@ def _plan(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Plan:
                 "hyperfitting is known from base models, and plain text is not what it expects",
             )
         )
-    parameters = sum(p.numel() for p in model.parameters())
     vocabulary = model.get_input_embeddings().weight.shape[0]
     model = prepare(loaded, recipe)
     assert recipe.train.learning_rate is not None
     check_update_floor(model, recipe.train.learning_rate)
     checks += check_resources(model, sample, recipe, [], folder, vocabulary)
     schedule = Schedule.of(len(sample), recipe)
-    return Plan(
-        rows=parts.rows,
-        groups=parts.groups,
-        mode=parts.mode,
-        steps_per_epoch=schedule.steps_per_epoch,
-        max_steps=schedule.max_steps,
-        evaluations_per_epoch=schedule.evaluations_per_epoch,
-        trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        parameters=parameters,
-        step_cost="one forward and one backward",
-        checks=checks,
-    )
+    cost = "one forward and one backward"
+    return DryRun.of(parts, schedule, model, loaded.parameters, cost, checks)
 
 
-def _check_data(sample: Sample, recipe: Recipe) -> list[PreflightCheck]:
+def _check_data(sample: WindowSample, recipe: Recipe) -> list[PreflightCheck]:
     num, available = len(sample), sample.num_available
     length = recipe.data.max_length
     words = f"{num:,} of {available:,} windows of up to {length} tokens are trained on"
@@ -232,54 +203,29 @@ def _check_contexts(num: int, recipe: Recipe) -> PreflightCheck:
 
 
 def _run_stages(run: Run, target: Target, progress: Progress) -> HyperfitResult:
-    start = time.monotonic()
-    earlier = run.status.get("seconds", 0.0)
-
-    def status(state: str, message: str = "") -> None:
-        run.write_status(state, seconds=earlier + time.monotonic() - start, message=message)
-
     try:
-        with quiet_libraries(), stop_on_interrupt() as request:
-            status("training")
-            _stages(run, target, request, progress)
+        with stages_of(run, with_memory=False) as (_, request):
+            texts = load_parts(run).texts
+            _stages(RunContext(run, target, run.recipe, texts, progress, request))
     except Interrupted:
-        status("interrupted", "stopped by the user")
         raise Interrupted(
             "Stopped. What there is has been kept; go on with `heldout hyperfit --resume RUN`."
         ) from None
-    except UserError as error:
-        status("failed", str(error))
-        raise
-    status("complete")
     result = conclude(run)
     shutil.rmtree(run.path("checkpoints"), ignore_errors=True)
     return result
 
 
-def _stages(run: Run, target: Target, request: Any, progress: Progress) -> None:
-    recipe = run.recipe
+def _stages(context: RunContext) -> None:
+    """Whatever of the run is not there yet, in its order."""
+    recipe = context.recipe
 
-    def check_interrupt(interrupted: bool = False) -> None:
-        if interrupted or request:
-            raise Interrupted
+    def validation_contexts(tokenizer: Any) -> Contexts:
+        num = recipe.hyperfit.num_validation_contexts
+        return contexts_of(context.texts.validation, tokenizer, recipe, num, "validation")
 
-    if not run.path("kept.json").exists():
-        parts = load_parts(run)
-        outcome = train_hyperfit(
-            run,
-            target,
-            recipe,
-            parts.train,
-            lambda tokenizer: contexts_of(
-                parts.validation,
-                tokenizer,
-                recipe,
-                recipe.hyperfit.num_validation_contexts,
-                "validation",
-            ),
-            stop=lambda: bool(request),
-            progress=progress,
-        )
-        check_interrupt(outcome.interrupted)
-    check_interrupt()
-    evaluate(run, target, recipe, progress, check_interrupt)
+    if not context.run.path("kept.json").exists():
+        outcome = train_hyperfit(context, validation_contexts)
+        context.check_interrupt(outcome.interrupted)
+    context.check_interrupt()
+    evaluate(context)

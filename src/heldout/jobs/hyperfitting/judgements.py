@@ -1,7 +1,7 @@
 """Blind pairwise judgements by people or models: write the pairs out, read the answers back.
 
-Each pair of texts is shown twice, in both orders, under letters that do not tell the arm. A judge
-who answers by place and not by text is inconsistent, and only consistent answers count as a
+Each pair of texts is shown twice, in both orders, under letters that do not tell the condition. A
+judge who answers by place and not by text is inconsistent, and only consistent answers count as a
 preference; the rest count as ties.
 """
 
@@ -27,8 +27,8 @@ QUESTION = "Which text is the better continuation of the context?"
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a judge said of one pair of arms."""
+class JudgedPair:
+    """What a judge said of one pair of conditions."""
 
     first: str
     second: str
@@ -42,16 +42,16 @@ def export_judgements(
 
     A line has ``id``, ``question``, ``context``, ``A``, ``B`` and an empty ``answer`` to be filled
     in with A, B or tie. What hides behind the letters lies in ``judgements_key.json`` of the run.
-    Each of at most ``most`` contexts gives two questions per pair of arms, one in each order; all
-    are shuffled together. All texts have the same number of tokens.
+    Each of at most ``most`` contexts gives two questions per pair of conditions, one in each order;
+    all are shuffled together. All texts have the same number of tokens.
     """
     contexts = load_contexts(run)
     written = run.read_json("contexts.json")
     texts = {HUMAN: written["reference_texts"]}
-    for arm in {name for pair in pairs for name in pair} - {HUMAN}:
-        if not run.path(f"texts/{arm}.json").exists():
-            raise UserError(f"judgements: the run has no texts of {arm!r}.")
-        texts[arm] = run.read_json(f"texts/{arm}.json")["texts"]
+    for condition in {name for pair in pairs for name in pair} - {HUMAN}:
+        if not run.path(f"texts/{condition}.json").exists():
+            raise UserError(f"judgements: the run has no texts of {condition!r}.")
+        texts[condition] = run.read_json(f"texts/{condition}.json")["texts"]
     rng = np.random.default_rng(seed)
     chosen = sorted(rng.permutation(len(contexts))[:most].tolist())
     lines, key = [], {}
@@ -81,12 +81,13 @@ def export_judgements(
     return len(lines)
 
 
-def import_judgements(run: Run, answered: Path) -> list[Judged]:
-    """Read the answers and tell, per pair of arms, how often the first wins.
+def import_judgements(run: Run, answered: Path) -> list[JudgedPair]:
+    """Read the answers and tell, per pair of conditions, how often the first wins.
 
-    ``win_rate``: 1 for a context whose two answers both name the first arm, 0 where both name the
-    second, and .5 where they do not agree or are ties. ``consistency``: share of contexts whose two
-    answers name the same arm or are both ties. Intervals are over contexts (groups of rows).
+    ``win_rate``: 1 for a context whose two answers both name the first condition, 0 where both
+    name the second, and .5 where they do not agree or are ties. ``consistency``: share of contexts
+    whose two answers name the same condition or are both ties. Intervals are over contexts (groups
+    of rows).
     Questions without an answer are left out with their partner. Raises UserError, naming the line,
     for unknown ids, other answers and a question answered twice.
     """
@@ -107,7 +108,7 @@ def import_judgements(run: Run, answered: Path) -> list[Judged]:
 
 
 def _votes(path: Path, questions: Mapping[str, Any]) -> dict[tuple[str, str, int], str]:
-    """(arm under A, arm under B, context) -> the arm that was named, or tie."""
+    """(condition under A, condition under B, context) -> the condition that was named, or tie."""
     votes: dict[tuple[str, str, int], str] = {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -136,13 +137,17 @@ def _votes(path: Path, questions: Mapping[str, Any]) -> dict[tuple[str, str, int
     return votes
 
 
-def _judged(first: str, second: str, both: Mapping[int, tuple[str, str]], groups) -> Judged:
+def _judged(
+    first: str, second: str, both: Mapping[int, tuple[str, str]], groups: Sequence[str]
+) -> JudgedPair:
     pair = f"{first}_over_{second}"
     places = sorted(both)
     units = [groups[place] for place in places]
     if len(set(units)) < 2:
         reason = f"{len(set(units))} contexts were judged in both orders; 2 are needed"
-        return Judged(first, second, [NotMeasured(f"{what}_{pair}", reason) for what in _FIGURES])
+        return JudgedPair(
+            first, second, [NotMeasured(f"{what}_{pair}", reason) for what in _FIGURES]
+        )
     agreed = [both[place][0] == both[place][1] for place in places]
     wins = [
         {first: 1.0, second: 0.0}.get(both[place][0], 0.5) if agrees else 0.5
@@ -151,7 +156,7 @@ def _judged(first: str, second: str, both: Mapping[int, tuple[str, str]], groups
     rate = ratio_estimate(wins, np.ones(len(wins)), units, null=0.5)
     share, interval = share_estimate(agreed, units)
     note = f"p = {rate.p_value:.3g} for a rate of one half"
-    return Judged(
+    return JudgedPair(
         first,
         second,
         [

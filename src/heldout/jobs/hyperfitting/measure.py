@@ -1,4 +1,4 @@
-"""From the texts of all arms to numbers with intervals: per text first, so that runs can be joined.
+"""From the texts of all conditions to numbers with intervals: per text, so that runs can be joined.
 
 The resampled unit is the context. Figures of seeds that continue different contexts are joined by
 joining their texts; their intervals then hold for these trainings.
@@ -18,7 +18,7 @@ from heldout.core.measurement import Contrast, Measurement, NotMeasured
 from heldout.core.run import Run
 from heldout.core.stats import paired_difference, ratio_estimate, share_estimate
 from heldout.core.verbatim import VerbatimIndex
-from heldout.jobs.hyperfitting.evaluate import MODELS, load_contexts, text_arms
+from heldout.jobs.hyperfitting.evaluate import MODELS, load_contexts, text_conditions
 from heldout.jobs.hyperfitting.texts import Measures
 from heldout.lm.measuring.sharpness import Sharpness
 from heldout.probes.fragments import covered_tokens, longest_match
@@ -57,14 +57,14 @@ CONTROLS = ("base_greedy", "base_top_p", "early_stopped_greedy", "hyperfitted_gr
 
 @dataclass(frozen=True)
 class TextFigures:
-    """Per context: the figures of each arm's text, and sums over the true text by each model."""
+    """Per context: figures of each condition's text, and sums over the true text by each model."""
 
     groups_N: np.ndarray
     new_tokens: int
-    arms: dict[str, dict[str, np.ndarray]]  # arm -> figure -> (N,)
+    conditions: dict[str, dict[str, np.ndarray]]  # condition -> figure -> (N,)
     models: dict[str, dict[str, np.ndarray]]  # model -> figure -> (N,) sums over new_tokens
-    new_types: dict[str, np.ndarray]  # arm -> (N, P) share of tokens that are the first of a kind
-    repeats: dict[str, np.ndarray]  # arm -> (N, P) share of 4-grams that came before
+    new_types: dict[str, np.ndarray]  # condition -> (N, P) share of tokens new to their text
+    repeats: dict[str, np.ndarray]  # condition -> (N, P) share of 4-grams that came before
     entropies: dict[str, np.ndarray]  # model -> (N, P) mean entropy
     all_entropies: dict[str, np.ndarray]  # model -> every token's
 
@@ -77,14 +77,14 @@ class TextFigures:
         contexts, recipe = load_contexts(run), run.recipe
         written = run.read_json("contexts.json")
         texts = {HUMAN: (contexts.references, written["reference_texts"])}
-        for arm in text_arms(recipe):
-            entry = run.read_json(f"texts/{arm.name}.json")
-            texts[arm.name] = (entry["ids"], entry["texts"])
+        for condition in text_conditions(recipe):
+            entry = run.read_json(f"texts/{condition.name}.json")
+            texts[condition.name] = (entry["ids"], entry["texts"])
         sample = run.read_json("sample.json")
         trained, control = (VerbatimIndex.build(sample[part]) for part in ("trained", "control"))
         measures = {name: Measures.of(*each) for name, each in texts.items()}
         band = HumanBand.of(measures[HUMAN].compared, measures[HUMAN].repetition)
-        arms = {
+        conditions = {
             name: _figures(measures[name], ids, band, trained, control)
             for name, (ids, _) in texts.items()
         }
@@ -92,7 +92,7 @@ class TextFigures:
         return cls(
             np.array([f"{run.folder.name} {group}" for group in contexts.groups]),
             recipe.hyperfit.new_tokens,
-            arms,
+            conditions,
             {name: _sums(each) for name, each in sharp.items()},
             {name: np.array([new_types(i) for i in ids]) for name, (ids, _) in texts.items()},
             {name: np.array([repeats(i) for i in ids]) for name, (ids, _) in texts.items()},
@@ -102,7 +102,7 @@ class TextFigures:
 
     @classmethod
     def joined(cls, parts: Sequence["TextFigures"]) -> "TextFigures":
-        """Of several runs with the same arms."""
+        """Of several runs with the same conditions."""
 
         def join(name: str) -> dict[str, Any]:
             first = getattr(parts[0], name)
@@ -119,31 +119,34 @@ class TextFigures:
         return cls(
             np.concatenate([part.groups_N for part in parts]),
             parts[0].new_tokens,
-            join_two("arms"),
+            join_two("conditions"),
             join_two("models"),
             *(join(name) for name in ("new_types", "repeats", "entropies", "all_entropies")),
         )
 
     def measurements(self) -> list[Measurement | NotMeasured]:
-        """Named ``FIGURE_ARM`` and ``FIGURE_MODEL``, with paired differences to the controls."""
+        """``FIGURE_CONDITION`` and ``FIGURE_MODEL``, with paired differences to the controls."""
         found: list[Measurement | NotMeasured] = []
         ones = np.ones(len(self))
-        for arm, figures in self.arms.items():
+        for condition, figures in self.conditions.items():
             for name, unit in UNITS.items():
                 compared = name in _COMPARED
                 controls = {
-                    control: self.arms[control][name]
+                    control: self.conditions[control][name]
                     for control in CONTROLS
-                    if compared and control != arm
+                    if compared and control != condition
                 }
-                found.append(self._measured(f"{name}_{arm}", unit, figures[name], ones, controls))
+                found.append(
+                    self._measured(f"{name}_{condition}", unit, figures[name], ones, controls)
+                )
             found += [
-                self._share(f"{name}_{arm}", unit, figures[name]) for name, unit in _SHARES.items()
+                self._share(f"{name}_{condition}", unit, figures[name])
+                for name, unit in _SHARES.items()
             ]
             longest = float(figures["overlap_train"].max())
             found.append(
                 Measurement(
-                    f"longest_copy_{arm}",
+                    f"longest_copy_{condition}",
                     longest,
                     "tokens, of the longest match of all texts with the sample",
                     self.num_groups,
@@ -172,7 +175,7 @@ class TextFigures:
         return len(np.unique(self.groups_N))
 
     def positions(self) -> list[dict[str, Any]]:
-        """By block of the continuation: new types and repeats of arms, entropy of models."""
+        """By block of the continuation: new types and repeats of conditions, entropy of models."""
         edges, ones = block_edges(self.new_tokens), np.ones(len(self))
         found = []
         for figure, parts in (
@@ -196,7 +199,14 @@ class TextFigures:
                     )
         return found
 
-    def _measured(self, name, unit, values_N, weights_N, controls: Mapping[str, np.ndarray]):
+    def _measured(
+        self,
+        name: str,
+        unit: str,
+        values_N: np.ndarray,
+        weights_N: np.ndarray,
+        controls: Mapping[str, np.ndarray],
+    ) -> Measurement:
         level = ratio_estimate(values_N, weights_N, self.groups_N)
         contrasts: dict[str, Contrast] = {
             control: paired_difference(values_N, other_N, weights_N, self.groups_N).as_contrast()
@@ -206,7 +216,7 @@ class TextFigures:
             name, level.value, unit, level.num_groups, "context", level.interval, contrasts
         )
 
-    def _share(self, name, unit, values_N):
+    def _share(self, name: str, unit: str, values_N: np.ndarray) -> Measurement:
         share, interval = share_estimate(values_N, self.groups_N)
         return Measurement(name, share, unit, self.num_groups, "context", interval)
 
@@ -218,7 +228,9 @@ def contrastive_reason() -> str:
     """Why contrastive search is missing, from what the installed transformers can do."""
     from transformers import GenerationMixin
 
-    assert not hasattr(GenerationMixin, "_contrastive_search"), "it has come back: add the arm"
+    assert not hasattr(GenerationMixin, "_contrastive_search"), (
+        "it has come back: add the condition"
+    )
     return (
         "transformers has moved contrastive search to a repository of its own code, which would "
         "run here; no remote code is run"
@@ -253,7 +265,13 @@ def repeats(ids: Sequence[int], n: int = 4) -> np.ndarray:
     return np.array([np.mean(again[a:b]) for a, b in pairwise(edges)])
 
 
-def _figures(measures: Measures, ids, band: HumanBand, trained, control) -> dict[str, np.ndarray]:
+def _figures(
+    measures: Measures,
+    ids: Sequence[Sequence[int]],
+    band: HumanBand,
+    trained: VerbatimIndex,
+    control: VerbatimIndex,
+) -> dict[str, np.ndarray]:
     matches = {
         name: [lengths for lengths, _ in index.matches_of(ids)]
         for name, index in (("train", trained), ("heldout", control))

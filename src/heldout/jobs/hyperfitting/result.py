@@ -9,7 +9,7 @@ import numpy as np
 
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.run import Run
-from heldout.jobs.hyperfitting.evaluate import text_arms
+from heldout.jobs.hyperfitting.evaluate import text_conditions
 from heldout.jobs.hyperfitting.judgements import export_judgements
 from heldout.jobs.hyperfitting.measure import HUMAN, TextFigures
 from heldout.report import hyperfit as page
@@ -65,8 +65,8 @@ class HyperfitResult:
                 "checkpoints": run.history(),
             },
             "arms": [
-                {"name": arm.name, "title": arm.title, "model": arm.model}
-                for arm in text_arms(run.recipe)
+                {"name": condition.name, "title": condition.title, "model": condition.model}
+                for condition in text_conditions(run.recipe)
             ]
             + [{"name": HUMAN, "title": "Human", "model": "human"}],
             "measurements": [each.to_json() for each in self.measurements],
@@ -188,7 +188,9 @@ def _page(
     """What the page shows, all numbers computed."""
     run = result.run
     written = run.read_json("contexts.json")
-    titles = {arm.name: arm.title for arm in text_arms(run.recipe)} | {HUMAN: "Human"}
+    titles = {condition.name: condition.title for condition in text_conditions(run.recipe)} | {
+        HUMAN: "Human"
+    }
     texts = {
         name: run.read_json(f"texts/{name}.json")["texts"] for name in titles if name != HUMAN
     } | {HUMAN: written["reference_texts"]}

@@ -2,7 +2,7 @@
 
 # N texts, T tokens
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,7 +128,7 @@ class Measures:
 
     @classmethod
     def of(cls, texts_ids: Sequence[Sequence[int]], texts: Sequence[str]) -> "Measures":
-        def each(value) -> np.ndarray:
+        def each(value: Callable[[Sequence[int]], float]) -> np.ndarray:
             return np.array([value(ids) for ids in texts_ids])
 
         return cls(

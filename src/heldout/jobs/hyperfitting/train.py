@@ -17,19 +17,19 @@ import numpy as np
 import torch
 
 from heldout.core.human_band import HumanBand
-from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Continue, Decision, Stop
 from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.jobs.hyperfitting.texts import Contexts, Measures, decoded, write
-from heldout.jobs.kit.checkpoints import last_step, save_model
-from heldout.jobs.kit.prepare import prepare
-from heldout.jobs.kit.target import Target
+from heldout.jobs.kit.checkpoints import save_model
+from heldout.jobs.kit.context import RunContext
+from heldout.jobs.kit.prepare import load_prepared
+from heldout.jobs.kit.resumable import train_or_resume
 from heldout.lm.measuring.sharpness import sharpness
 from heldout.lm.tokenize import Window
 from heldout.training.keeper import recover, replace_folder
-from heldout.training.loop import Outcome, Schedule, train
+from heldout.training.loop import Outcome, Schedule, Training
 from heldout.training.update_floor import check_update_floor
 from heldout.training.windows import WindowDataset
 
@@ -37,7 +37,7 @@ EARLY_STOPPED = "early_stopped"
 CANDIDATES = "candidates"
 
 
-class Sample(WindowDataset):
+class WindowSample(WindowDataset):
     """Windows drawn from those of all rows; ``left`` are as many others, never trained on."""
 
     def __init__(self, rows: Sequence[Row], tokenizer: Any, recipe: Recipe):
@@ -93,17 +93,29 @@ class _Watch:
     State lies in files, so a resumed run goes on with the same candidates.
     """
 
-    def __init__(self, run, model, tokenizer, recipe, sample, contexts, progress):
-        self.run: Run = run
+    def __init__(
+        self,
+        context: RunContext,
+        model: Any,
+        tokenizer: Any,
+        sample: WindowSample,
+        contexts: Contexts,
+    ):
+        self.run = context.run
+        self.recipe = context.recipe
+        self.progress = context.progress
         self.model = model
         self.tokenizer = tokenizer
-        self.recipe: Recipe = recipe
-        self.train_windows = sample.windows(recipe.eval.max_train_rows)
-        self.contexts: Contexts = contexts
+        self.train_windows = sample.windows(self.recipe.eval.max_train_rows)
+        self.contexts = contexts
         self.human = Measures.of(contexts.references, decoded(tokenizer, contexts.references))
         self.band = HumanBand.of(self.human.compared, self.human.repetition)
-        self.progress: Progress = progress
         self.history: list[Checkpoint] = []
+
+    @property
+    def last_measured(self) -> int | None:
+        """Step of the newest evaluation."""
+        return self.history[-1].step if self.history else None
 
     def restore(self, step: int) -> None:
         """Go back to the state right after the evaluation at ``step``."""
@@ -163,56 +175,23 @@ class _Watch:
 _TRACKED = ("train_nll", "validation_nll", "ttr", "repetition", "entropy")
 
 
-def train_hyperfit(
-    run: Run,
-    target: Target,
-    recipe: Recipe,
-    rows: Sequence[Row],
-    contexts: Callable[[Any], Contexts],
-    *,
-    stop: Callable[[], bool],
-    progress: Progress,
-) -> Outcome:
+def train_hyperfit(context: RunContext, contexts: Callable[[Any], Contexts]) -> Outcome:
     """Train, or go on from the newest checkpoint; ``best/`` holds what was kept at the end.
 
     ``contexts`` makes the validation contexts with the model's tokenizer.
     """
-    loaded = target.load(recipe)
-    tokenizer = loaded.tokenizer
-    model = prepare(loaded, recipe, is_scratch=bool(target.from_scratch))
+    run, recipe = context.run, context.recipe
+    model, tokenizer = load_prepared(context.target, recipe)
     without_dropout(model)
-    assert recipe.train.learning_rate is not None, "checked by the plan"
-    check_update_floor(model, recipe.train.learning_rate)
-    sample = Sample(rows, tokenizer, recipe)
-    schedule = Schedule.of(len(sample), recipe)
-    folder = run.path("checkpoints")
+    rate = recipe.train.learning_rate
+    assert rate is not None, "checked before the run"
+    check_update_floor(model, rate)
+    sample = WindowSample(context.texts.train, tokenizer, recipe)
     run.path(CANDIDATES).mkdir(exist_ok=True)
-    watch = _Watch(run, model, tokenizer, recipe, sample, contexts(tokenizer), progress)
-    resumed_from = last_step(folder)
-    watch.restore(-1 if resumed_from is None else resumed_from)
-    with progress.stage("training", schedule.max_steps):
-        decision = watch.decide() if resumed_from is not None else Continue()
-        if isinstance(decision, Stop) or resumed_from == schedule.max_steps:
-            assert resumed_from is not None
-            reason = decision.reason if isinstance(decision, Stop) else "all epochs are done"
-            epoch = resumed_from / schedule.steps_per_epoch
-            outcome = Outcome(resumed_from, epoch, reason, False, 0.0)
-        else:
-            if resumed_from is None:
-                watch.evaluate(0, 0.0, None, 0.0)
-            outcome = train(
-                model,
-                sample,
-                recipe,
-                [],
-                learning_rate=recipe.train.learning_rate,
-                schedule=schedule,
-                folder=folder,
-                on_evaluate=watch.evaluate,
-                resume=True,
-                should_stop=stop,
-                progress=progress,
-            )
+    watch = _Watch(context, model, tokenizer, sample, contexts(tokenizer))
+    schedule = Schedule.of(len(sample), recipe)
+    training = Training(model, sample, recipe, [], rate, schedule, run.path("checkpoints"))
+    outcome = train_or_resume(training, watch, context, "training")
     if not outcome.interrupted:
         _keep(run, choose(watch.history, recipe))
     return outcome

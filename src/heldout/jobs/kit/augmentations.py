@@ -63,6 +63,6 @@ def augmented_windows(
 
 @lru_cache(maxsize=1)
 def _augmentations_of_run(run: Run, target: Target, augment: str) -> list[Augmentation]:
-    """Kept for all arms of a run: what they have loaded, and variants that take long to make."""
+    """Kept for all conditions of a run, with what they have loaded and variants made so far."""
     recipe = replace(run.recipe, augment=json.loads(augment))
     return augmentations_of(recipe, target, lambda name: list(run.read_rows(name)))

@@ -1,6 +1,7 @@
 """Weights on disk: what a model is saved as, and a training that had ended brought back."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def load_weights(model: Any, folder: Path) -> None:
         model.tie_weights()
 
 
-def load_ended(model: Any, checkpoint: Path, regularizers: list[Regularizer]) -> None:
+def load_ended(model: Any, checkpoint: Path, regularizers: Sequence[Regularizer]) -> None:
     """Bring back a finished training: weights, and what the regularizers kept."""
     for regularizer in regularizers:
         regularizer.prepare(model)

@@ -1,25 +1,21 @@
-"""Train one condition of a run: the recipe itself, its control, a search trial or a fold."""
+"""Train one condition of a run: the recipe itself, its control, a fold or a part of the rows."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heldout.core.progress import Progress
-from heldout.core.recipe import Recipe
-from heldout.core.regularizer import Continue, Evaluation, Regularizer, Stop
-from heldout.core.run import Run
-from heldout.jobs.kit.augmentations import windows_of
-from heldout.jobs.kit.checkpoints import last_step, load_ended, load_weights, save_model
+from heldout.core.regularizer import Evaluation, Regularizer
+from heldout.jobs.kit.checkpoints import load_weights, save_model
 from heldout.jobs.kit.clean_losses import measurer
-from heldout.jobs.kit.parts import Texts
-from heldout.jobs.kit.prepare import prepare, regularizers_of
-from heldout.jobs.kit.target import Target
+from heldout.jobs.kit.context import RunContext
+from heldout.jobs.kit.resumable import Unwatched, Watcher, train_or_resume
+from heldout.jobs.kit.training_setup import TrainingSetup
 from heldout.training.keeper import Keeper
-from heldout.training.loop import Outcome, Schedule, train
+from heldout.training.loop import Outcome, Schedule
 from heldout.training.steps import evaluation_weights
-from heldout.training.windows import WindowDataset
+
+MAIN_HISTORY = "history.jsonl"
 
 
 @dataclass(frozen=True)
@@ -38,122 +34,66 @@ class Trained:
             save_model(self.model, self.tokenizer, folder)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Condition:
-    """One training with its keeper, ready to run or to resume."""
+    """One training by the recipe and on the rows of its context, ready to run or to resume.
 
-    run: Run
-    target: Target
-    recipe: Recipe
-    texts: Texts
+    ``history_name`` and ``folder`` are relative to the run; trackers hear of the main history.
+    """
+
+    context: RunContext
     learning_rate: float
     max_epochs: float
-    history_name: str = "history.jsonl"
+    history_name: str = MAIN_HISTORY
     folder: str = "checkpoints"
     keep_best: bool = True
 
     def train(
-        self,
-        *,
-        stop: Callable[[], bool],
-        progress: Progress,
-        name: str,
-        before_first_step: Callable[[Any, Any, WindowDataset, Schedule], None] | None = None,
+        self, name: str, *, before_first_step: Callable[[Any, Any], None] | None = None
     ) -> Trained:
-        """Train, or go on from the newest checkpoint; the model holds the last weights."""
-        loaded = self.target.load(self.recipe)
-        tokenizer = loaded.tokenizer
-        model = prepare(loaded, self.recipe, is_scratch=bool(self.target.from_scratch))
-        regularizers = regularizers_of(self.recipe)
-        windows = windows_of(self.run, self.target, self.recipe, self.texts.train, tokenizer)
-        schedule = Schedule.of(len(windows), self.recipe, max_epochs=self.max_epochs)
-        folder = self.run.path(self.folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        """Train, or go on from the newest checkpoint; the model holds the last weights.
+
+        ``before_first_step`` is called with model and tokenizer.
+        """
+        context, setup = self.context, TrainingSetup.of(self.context)
+        model, tokenizer, run = setup.model, setup.tokenizer, context.run
         keeper = Keeper(
-            self.run,
-            measure=measurer(model, tokenizer, self.recipe, self.texts),
+            run,
+            measure=measurer(model, tokenizer, context.recipe, context.texts),
             save=lambda path: save_model(model, tokenizer, path),
             model=model,
-            regularizers=regularizers,
+            regularizers=setup.regularizers,
             history_name=self.history_name,
             keep_best=self.keep_best,
-            on_entry=lambda entry: progress.advance(0, _figures(entry)),
+            on_entry=lambda entry: context.progress.advance(0, _figures(entry)),
         )
-        resumed_from = last_step(folder)
-        keeper.restore(resumed_from if resumed_from is not None else -1)
-        ended = _ended(keeper, schedule, resumed_from)
-        if ended and resumed_from is not None:
-            load_ended(model, folder / f"checkpoint-{resumed_from}", regularizers)
-            outcome = Outcome(
-                resumed_from, resumed_from / schedule.steps_per_epoch, ended, False, 0.0
-            )
-            return Trained(model, tokenizer, outcome, keeper.evaluations, regularizers)
-        with ExitStack() as stack:
-            stack.enter_context(progress.stage(name, schedule.max_steps))
+
+        def begin() -> None:
             if before_first_step:
-                before_first_step(model, tokenizer, windows, schedule)
-            if resumed_from is None:
-                keeper.evaluate(0, 0.0, None, 0.0)
-            main = self.history_name == "history.jsonl"
-            outcome = train(
-                model,
-                windows,
-                self.recipe if main else self.recipe.replace(train={"report_to": ()}),
-                regularizers,
-                learning_rate=self.learning_rate,
-                schedule=schedule,
-                folder=folder,
-                on_evaluate=keeper.evaluate,
-                put_back=lambda: load_weights(model, self.run.best),
-                resume=True,
-                should_stop=stop,
-                progress=progress,
-            )
-        return Trained(model, tokenizer, outcome, keeper.evaluations, regularizers)
+                before_first_step(model, tokenizer)
 
-    def train_unwatched(
-        self, *, stop: Callable[[], bool], progress: Progress, name: str
-    ) -> Trained:
+        def put_back() -> None:
+            load_weights(model, run.best)
+
+        outcome = self._run(setup, keeper, name, put_back=put_back, before_first_step=begin)
+        return Trained(model, tokenizer, outcome, keeper.evaluations, setup.regularizers)
+
+    def train_unwatched(self, name: str) -> Trained:
         """Train for ``max_epochs`` with nothing held out; the length was set by folds."""
-        loaded = self.target.load(self.recipe)
-        model = prepare(loaded, self.recipe, is_scratch=bool(self.target.from_scratch))
-        regularizers = regularizers_of(self.recipe)
-        windows = windows_of(self.run, self.target, self.recipe, self.texts.train, loaded.tokenizer)
-        schedule = Schedule.of(len(windows), self.recipe, max_epochs=self.max_epochs)
-        folder = self.run.path(self.folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        resumed_from = last_step(folder)
-        if resumed_from is not None and resumed_from >= schedule.max_steps:
-            load_ended(model, folder / f"checkpoint-{resumed_from}", regularizers)
-            epoch = resumed_from / schedule.steps_per_epoch
-            done = Outcome(resumed_from, epoch, "all planned epochs are done", False, 0.0)
-            return Trained(model, loaded.tokenizer, done, [], regularizers)
-        with progress.stage(name, schedule.max_steps):
-            outcome = train(
-                model,
-                windows,
-                self.recipe,
-                regularizers,
-                learning_rate=self.learning_rate,
-                schedule=schedule,
-                folder=folder,
-                on_evaluate=lambda *_: (Continue(), {}),
-                resume=True,
-                should_stop=stop,
-                progress=progress,
-            )
-        return Trained(model, loaded.tokenizer, outcome, [], regularizers)
+        setup = TrainingSetup.of(self.context)
+        outcome = self._run(setup, Unwatched(), name)
+        return Trained(setup.model, setup.tokenizer, outcome, [], setup.regularizers)
 
-
-def _ended(keeper: Keeper, schedule: Schedule, step: int | None) -> str:
-    """Why training had ended at the checkpoint of ``step``; empty if it goes on from there."""
-    if step is None:
-        return ""
-    if keeper.evaluations and keeper.evaluations[-1].step == step:
-        decision = keeper.decide()
-        if isinstance(decision, Stop):
-            return decision.reason
-    return "all planned epochs are done" if step >= schedule.max_steps else ""
+    def _run(self, setup: TrainingSetup, watcher: Watcher, name: str, **options: Any) -> Outcome:
+        recipe = self.context.recipe
+        training = setup.training(
+            self.context,
+            learning_rate=self.learning_rate,
+            schedule=Schedule.of(len(setup.windows), recipe, max_epochs=self.max_epochs),
+            folder=self.context.run.path(self.folder),
+            is_tracked=self.history_name == MAIN_HISTORY,
+        )
+        return train_or_resume(training, watcher, self.context, name, **options)
 
 
 def _figures(entry: dict[str, Any]) -> str:

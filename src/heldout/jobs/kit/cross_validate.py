@@ -1,18 +1,21 @@
 """Where held-out parts would be too small, folds tell the epoch to stop at, and the gain."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from heldout.core.losses import DocumentLosses
-from heldout.core.progress import Progress
-from heldout.core.recipe import Recipe
+from heldout.core.regularizer import Evaluation
 from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.core.run_files import FoldCurve, FoldPoint
-from heldout.data.split import folds
-from heldout.jobs.kit.condition import Condition
-from heldout.jobs.kit.parts import Texts
-from heldout.jobs.kit.target import Target
+from heldout.data.split import Fold, folds
+from heldout.jobs.kit.condition import Condition, Trained
+from heldout.jobs.kit.context import RunContext
+from heldout.jobs.kit.find_rate import find_learning_rate
+from heldout.jobs.kit.parts import Parts, Texts
+from heldout.jobs.kit.prepare import load_prepared
+from heldout.jobs.kit.result_file import write_result
+from heldout.training.loop import Outcome
 
 
 @dataclass(frozen=True)
@@ -25,54 +28,45 @@ class CrossValidation:
     rows: list[Row]  # in the order of ``out_of_fold``
 
 
-def cross_validate(
-    run: Run,
-    target: Target,
-    recipe: Recipe,
-    rows: list[Row],
-    learning_rate: float,
-    *,
-    stop: Callable[[], bool],
-    progress: Progress,
-    check_interrupt: Callable[[bool], None],
-) -> CrossValidation:
+def train_by_folds(context: RunContext, parts: Parts) -> None:
+    """Train on all rows to the epoch that folds find best; ``result.json`` says it is done."""
+    run, recipe, target = context.run, context.recipe, context.target
+    if run.path("result.json").exists():
+        return
+    first_train, first_heldout = parts.first_fold(recipe)
+    texts = Texts(first_train, first_heldout, first_train[: recipe.eval.max_train_rows])
+    rate = find_learning_rate(replace(context, texts=texts))
+    found = cross_validate(context, parts.train, rate)
+    if found.best_epoch == 0:
+        model, tokenizer = load_prepared(target, recipe)
+        outcome = Outcome(0, 0.0, "no epoch was better than the base model", False, 0.0)
+        trained = Trained(model, tokenizer, outcome, [], [])
+    else:
+        all_rows = Texts(parts.train, [], context.texts.followed)
+        condition = Condition(replace(context, texts=all_rows), rate, found.best_epoch)
+        trained = condition.train_unwatched("training on all rows")
+        context.check_interrupt(trained.outcome.interrupted)
+    trained.save(run.last)
+    trained.save(run.best)
+    write_result(
+        context,
+        trained,
+        learning_rate=rate,
+        best_step=trained.outcome.step,
+        best_epoch=trained.outcome.epoch,
+        finished={},
+    )
+
+
+def cross_validate(context: RunContext, rows: list[Row], learning_rate: float) -> CrossValidation:
     """Train once per fold on the other folds; every group is held out once.
 
     The first fold ends by the recipe's own early stopping; the others run as long, so that one
     curve over the same epochs can be averaged. Costs ``eval.folds`` trainings of that length.
     """
+    recipe = context.recipe
     parts = folds(rows, recipe.eval.folds, recipe.data.seed)
-    horizon = recipe.train.max_epochs
-    evaluations = []
-    for index, fold in enumerate(parts):
-        shorter = recipe
-        if index:
-            shorter = replace(
-                recipe,
-                regularizers={
-                    name: parameters
-                    for name, parameters in recipe.regularizers.items()
-                    if name != "early_stopping"
-                },
-            )
-        condition = Condition(
-            run,
-            target,
-            shorter,
-            Texts(fold.train, fold.held_out, fold.train[: recipe.eval.max_train_rows]),
-            learning_rate,
-            horizon,
-            history_name=f"fold_{index}_history.jsonl",
-            folder=f"checkpoints/fold_{index}",
-            keep_best=False,
-        )
-        trained = condition.train(
-            stop=stop, progress=progress, name=f"fold {index + 1} of {len(parts)}"
-        )
-        check_interrupt(trained.outcome.interrupted)
-        evaluations.append(trained.evaluations)
-        if index == 0:
-            horizon = max(trained.outcome.epoch, trained.evaluations[-1].epoch)
+    evaluations = _train_folds(context, parts, learning_rate)
     common = min(len(found) for found in evaluations)
     pooled = [
         DocumentLosses.concatenate([found[point].validation for found in evaluations])
@@ -86,12 +80,50 @@ def cross_validate(
     ordered = [row for fold in parts for row in fold.held_out]
     best_epoch = curve[best].epoch
     found_curve = FoldCurve(len(parts), tuple(curve), best_epoch)
-    run.write_json("cross_validation.json", found_curve.to_json())
-    run.save_losses("base", "out_of_fold", pooled[0])
+    result = CrossValidation(found_curve, best_epoch, pooled[best], ordered)
+    _write(context.run, result, base=pooled[0], last=pooled[-1])
+    return result
+
+
+def _train_folds(
+    context: RunContext, parts: Sequence[Fold], learning_rate: float
+) -> list[list[Evaluation]]:
+    """The evaluations of each fold's training."""
+    recipe = context.recipe
+    horizon = recipe.train.max_epochs
+    without_stopping = {
+        name: parameters
+        for name, parameters in recipe.regularizers.items()
+        if name != "early_stopping"
+    }
+    evaluations: list[list[Evaluation]] = []
+    for index, fold in enumerate(parts):
+        own = replace(recipe, regularizers=without_stopping) if index else recipe
+        texts = Texts(fold.train, fold.held_out, fold.train[: recipe.eval.max_train_rows])
+        condition = Condition(
+            replace(context, recipe=own, texts=texts),
+            learning_rate,
+            horizon,
+            history_name=f"fold_{index}_history.jsonl",
+            folder=f"checkpoints/fold_{index}",
+            keep_best=False,
+        )
+        trained = condition.train(f"fold {index + 1} of {len(parts)}")
+        context.check_interrupt(trained.outcome.interrupted)
+        evaluations.append(trained.evaluations)
+        if index == 0:
+            horizon = max(trained.outcome.epoch, trained.evaluations[-1].epoch)
+    return evaluations
+
+
+def _write(
+    run: Run, result: CrossValidation, *, base: DocumentLosses, last: DocumentLosses
+) -> None:
+    run.write_json("cross_validation.json", result.curve.to_json())
+    run.save_losses("base", "out_of_fold", base)
     if "base model" not in {check["name"] for check in run.read_json("checks.json")}:
-        found_level = pooled[0].nats_per_token
-        check = {"name": "base model", "status": "ok", "message": f"{found_level:.3f} nats/token"}
+        level = f"{base.nats_per_token:.3f} nats/token"
+        check = {"name": "base model", "status": "ok", "message": level}
         run.write_json("checks.json", [*run.read_json("checks.json"), check])
-    run.save_losses("best", "out_of_fold", pooled[best])
-    run.save_losses("last", "out_of_fold", pooled[-1])
-    return CrossValidation(found_curve, best_epoch, pooled[best], ordered)
+    run.save_losses("best", "out_of_fold", result.out_of_fold)
+    run.save_losses("last", "out_of_fold", last)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from heldout.core.discovery import build
 from heldout.core.errors import UserError
@@ -21,19 +22,21 @@ from heldout.jobs.kit.target import Target
 from heldout.jobs.kit.tune import check_grids
 from heldout.lm.nll import context_length
 from heldout.regularizers.distillation import Distillation
-from heldout.training.loop import Schedule, optimizer_arguments
+from heldout.training.arguments import optimizer_arguments
+from heldout.training.compatible import check_together
+from heldout.training.cost import total_cost
+from heldout.training.loop import Schedule
 from heldout.training.preflight import (
     check_evaluation,
     check_resources,
     check_trackers,
     check_windows,
 )
-from heldout.training.steps import check_together, total_cost
 from heldout.training.windows import WindowDataset
 
 
 @dataclass(frozen=True)
-class Plan:
+class DryRun:
     """What a run would do, found out without training."""
 
     rows: dict[Part, int]
@@ -47,8 +50,32 @@ class Plan:
     step_cost: str
     checks: list[PreflightCheck]
 
+    @classmethod
+    def of(
+        cls,
+        parts: Parts,
+        schedule: Schedule,
+        model: Any,
+        parameters: int,
+        step_cost: str,
+        checks: list[PreflightCheck],
+    ) -> "DryRun":
+        """``model`` is the one to train; ``parameters`` are those before layers were added."""
+        return cls(
+            rows=parts.rows,
+            groups=parts.groups,
+            mode=parts.mode,
+            steps_per_epoch=schedule.steps_per_epoch,
+            max_steps=schedule.max_steps,
+            evaluations_per_epoch=schedule.evaluations_per_epoch,
+            trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+            parameters=parameters,
+            step_cost=step_cost,
+            checks=checks,
+        )
 
-def make_plan(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Plan:
+
+def dry_run_of(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> DryRun:
     """Load the model, check it with the rows and settings, and count; ``folder`` must exist.
 
     Raises UserError for what cannot work. Nothing is written, and the model is let go again.
@@ -63,7 +90,7 @@ def make_plan(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Pla
             f"eval.max_new_tokens must be under {limit}, what this model can read, got "
             f"{recipe.eval.max_new_tokens}."
         )
-    parameters = sum(p.numel() for p in model.parameters())
+    parameters = loaded.parameters
     vocabulary = model.get_input_embeddings().weight.shape[0]
     windows = WindowDataset(parts.train, tokenizer, recipe.data.max_length)
     checks += check_windows(windows, tokenizer, limit)
@@ -94,18 +121,7 @@ def make_plan(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Pla
     if search := check_grids(recipe, usual, check_regularizers):
         checks.append(PreflightCheck("search", "ok", search))
     checks += check_resources(model, windows, recipe, regularizers, folder, vocabulary)
-    return Plan(
-        rows=parts.rows,
-        groups=groups,
-        mode=parts.mode,
-        steps_per_epoch=schedule.steps_per_epoch,
-        max_steps=schedule.max_steps,
-        evaluations_per_epoch=schedule.evaluations_per_epoch,
-        trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        parameters=parameters,
-        step_cost=total_cost(regularizers, model),
-        checks=checks,
-    )
+    return DryRun.of(parts, schedule, model, parameters, total_cost(regularizers, model), checks)
 
 
 def _check_settings(parts: Parts, recipe: Recipe) -> list[PreflightCheck]:

@@ -127,10 +127,12 @@ def new_words(rows: Sequence[Row], variants: Sequence[Row]) -> set[str]:
     return words(variants) - words(rows)
 
 
-def _loss(pairs, recipe: Recipe, model: Any, tokenizer: Any) -> Measurement:
+def _loss(
+    pairs: Sequence[tuple[Row, Row]], recipe: Recipe, model: Any, tokenizer: Any
+) -> Measurement:
     """Over the whole text, prompts too, so that a change of a prompt shows."""
 
-    def losses(rows: list[Row]):
+    def losses(rows: list[Row]) -> np.ndarray:
         plain = ({"role": "text", "content": row.text} for row in rows)
         texts = [
             dataclasses.replace(row, messages=(message,))
@@ -157,7 +159,7 @@ def _loss(pairs, recipe: Recipe, model: Any, tokenizer: Any) -> Measurement:
     )
 
 
-def _similarity(pairs, recipe: Recipe) -> Measurement | NotMeasured:
+def _similarity(pairs: Sequence[tuple[Row, Row]], recipe: Recipe) -> Measurement | NotMeasured:
     if not recipe.eval.embedding_model:
         return NotMeasured("similarity", "no eval.embedding_model is named")
     rows, variants = zip(*pairs, strict=True)

@@ -1,30 +1,18 @@
 """The learning-rate search of a run: short trainings, each recorded as soon as it is done."""
 
-from collections.abc import Callable
-
 from heldout.core.errors import UserError
-from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
-from heldout.core.run import Run
 from heldout.core.run_files import RateSearch, RateTrial
-from heldout.jobs.kit.parts import Texts
+from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.target import Target
 from heldout.jobs.kit.trial import try_training
 from heldout.search.learning_rate import search_learning_rate, start_learning_rate
 from heldout.training.loop import Schedule
 
 
-def find_learning_rate(
-    run: Run,
-    target: Target,
-    recipe: Recipe,
-    texts: Texts,
-    *,
-    stop: Callable[[], bool],
-    progress: Progress,
-    check_interrupt: Callable[[bool], None],
-) -> float:
+def find_learning_rate(context: RunContext) -> float:
     """The rate for the run; ``search.json`` holds the trials, also half-way through."""
+    run, recipe = context.run, context.recipe
     if recipe.train.learning_rate is not None:
         return recipe.train.learning_rate
     known: tuple[RateTrial, ...] = ()
@@ -41,27 +29,20 @@ def find_learning_rate(
 
     def try_rate(rate: float) -> RateTrial:
         losses, steps = try_training(
-            run,
-            target,
-            recipe,
-            texts,
-            f"learning rate {rate:g}",
-            learning_rate=rate,
-            steps_of=num_steps,
-            stop=stop,
-            progress=progress,
-            check_interrupt=check_interrupt,
+            context, f"learning rate {rate:g}", learning_rate=rate, steps_of=num_steps
         )
         trial = RateTrial(rate, None if losses is None else losses.nats_per_token, steps)
         trials.append(trial)
         run.write_json("search.json", RateSearch(tuple(trials), None).to_json())
         reached = "diverged" if trial.diverged else f"{trial.validation_nll:.3f} nats/token"
-        progress.note(f"learning rate {rate:g}: {reached} held-out after {trial.steps} steps")
+        context.progress.note(
+            f"learning rate {rate:g}: {reached} held-out after {trial.steps} steps"
+        )
         return trial
 
     chosen, ordered = search_learning_rate(
         try_rate,
-        start=usual_rate(target, recipe),
+        start=usual_rate(context.target, recipe),
         candidates=recipe.search.learning_rates,
         max_trials=recipe.search.max_trials,
         known=known,

@@ -33,6 +33,13 @@ class Parts:
     # Rows of other sources, by the augmentation that reads them: trained on, never measured.
     mixed: dict[str, list[Row]] = field(default_factory=dict)
 
+    @property
+    def texts(self) -> "Texts":
+        """The rows of a run's main training."""
+        followed = set(self.followed)
+        rows = [row for row in self.train if row.index in followed]
+        return Texts(self.train, self.validation, rows)
+
     def first_fold(self, recipe: Recipe) -> tuple[list[Row], list[Row]]:
         """(training, held-out) rows of the first fold."""
         fold = folds(self.train, recipe.eval.folds, recipe.data.seed)[0]

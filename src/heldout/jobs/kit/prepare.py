@@ -10,6 +10,7 @@ from heldout.core.discovery import build
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
+from heldout.jobs.kit.target import Target
 from heldout.lm.load import LoadedModel
 
 
@@ -47,6 +48,13 @@ def prepare(loaded: LoadedModel, recipe: Recipe, *, is_scratch: bool = False) ->
         return get_peft_model(model, config)
     except ValueError as error:
         raise UserError(f"model.lora_targets={recipe.model.lora_targets!r}: {error}") from None
+
+
+def load_prepared(target: Target, recipe: Recipe) -> tuple[Any, Any]:
+    """A fresh model to train, and its tokenizer."""
+    loaded = target.load(recipe)
+    model = prepare(loaded, recipe, is_scratch=bool(target.from_scratch))
+    return model, loaded.tokenizer
 
 
 def tie(model: Any, tied: bool) -> bool:

@@ -1,14 +1,61 @@
-"""Where a run goes when the user does not say."""
+"""Where a run goes when the user does not say, how it begins, and how it is opened again."""
 
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
+
+from heldout.core.environment import environment
+from heldout.core.errors import UserError
+from heldout.core.progress import Progress
+from heldout.core.recipe import Recipe
+from heldout.core.run import Run
+from heldout.core.run_files import PreflightCheck
+from heldout.jobs.kit.parts import Parts, write_parts
+from heldout.jobs.kit.target import training_device
 
 
 def default_folder(model: str, data: str) -> Path:
     """``runs/<time>-<data>-<model>``."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     return Path("runs") / f"{stamp}-{_short(data)}-{_short(model)}"
+
+
+def start_run(
+    folder: Path, recipe: Recipe, parts: Parts, checks: Sequence[PreflightCheck], **about: Any
+) -> Run:
+    """A new run with its rows, its checks, and the environment with ``about`` in it."""
+    run = Run.create(folder, recipe)
+    write_parts(run, parts, recipe)
+    run.write_json("checks.json", [vars(check) for check in checks])
+    run.write_json(
+        "environment.json",
+        environment(
+            **about,
+            device=training_device(),
+            threads=recipe.train.threads or torch.get_num_threads(),
+            precision=recipe.train.precision,
+        ),
+    )
+    return run
+
+
+def note_warnings(checks: Sequence[PreflightCheck], progress: Progress) -> None:
+    """One line for each check that is not ok."""
+    for check in checks:
+        if check.status == "warning":
+            progress.note(f"warning: {check.name}: {check.message}")
+
+
+def open_started(folder: str | Path) -> tuple[Run, dict[str, Any]]:
+    """A run that ``start_run`` has begun, with its environment."""
+    run = Run.open(Path(folder))
+    if not run.path("environment.json").exists():
+        raise UserError(f"{folder} stopped before its data was written: start it anew.")
+    return run, run.read_json("environment.json")
 
 
 def existing_parent(folder: Path) -> Path:

@@ -2,19 +2,17 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from heldout.core.discovery import build
 from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
-from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
-from heldout.core.run import Run
+from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.find_rate import find_learning_rate, usual_rate
-from heldout.jobs.kit.parts import Texts
 from heldout.jobs.kit.prepare import regularizers_of
-from heldout.jobs.kit.target import Target
 from heldout.jobs.kit.trial import try_training
 from heldout.search.coordinate import Point, Tried, search_coordinates
 from heldout.search.recipe_point import value_at, with_values
@@ -26,15 +24,7 @@ EPOCHS = "train.max_epochs"
 NOT_SEARCHED = ("train.seed", "train.threads", "train.checkpoint_minutes")
 
 
-def tune(
-    run: Run,
-    target: Target,
-    texts: Texts,
-    *,
-    stop: Callable[[], bool],
-    progress: Progress,
-    check_interrupt: Callable[[bool], None],
-) -> None:
+def tune(context: RunContext) -> None:
     """Put the best point of ``search.grids`` into the run's recipe; without grids, do nothing.
 
     Every point is a training of its own, to its end, and compared by the losses of the validation
@@ -43,39 +33,32 @@ def tune(
 
     Cost: at most ``search.max_trials`` trainings. Raises UserError if all of them diverge.
     """
-    recipe = run.recipe
+    run, recipe = context.run, context.recipe
     if not recipe.search.grids:
         return
-    common: dict[str, Any] = {"stop": stop, "progress": progress}
-    common["check_interrupt"] = check_interrupt
     recorded = run.read_json(FILE) if run.path(FILE).exists() else {"trials": []}
     if recorded.get("chosen") is None:
         if RATE not in recipe.search.grids:
-            rate = find_learning_rate(run, target, recipe, texts, **common)
-            recipe = recipe.replace(train={"learning_rate": rate})
-        recorded = _search(run, target, recipe, texts, recorded, common)
+            recipe = recipe.replace(train={"learning_rate": find_learning_rate(context)})
+        recorded = _search(replace(context, recipe=recipe), recorded)
     tuned = with_values(recipe, recorded["chosen"]).replace(search={"grids": {}})
     run.write_text("recipe.toml", tuned.to_toml())
 
 
-def _search(run, target, recipe: Recipe, texts: Texts, recorded, common) -> dict[str, Any]:
+def _search(context: RunContext, recorded: dict[str, Any]) -> dict[str, Any]:
+    run, recipe, progress = context.run, context.recipe, context.progress
     grids = recipe.search.grids
     known = [Tried.from_json(entry) for entry in recorded["trials"]]
     trials = list(known)
-    progress: Progress = common["progress"]
 
     def evaluate(point: Point) -> DocumentLosses | None:
         at_point = with_values(recipe, point)
         assert at_point.train.learning_rate is not None
         losses, _ = try_training(
-            run,
-            target,
-            at_point,
-            texts,
+            replace(context, recipe=at_point),
             f"search {len(trials) + 1}: {_words(point)}",
             learning_rate=at_point.train.learning_rate,
             steps_of=lambda full: full.max_steps,
-            **common,
         )
         reached = "diverged" if losses is None else f"{losses.nats_per_token:.4f} nats/token"
         progress.note(f"{_words(point)}: {reached} held-out")
@@ -88,7 +71,7 @@ def _search(run, target, recipe: Recipe, texts: Texts, recorded, common) -> dict
     found = search_coordinates(
         evaluate,
         grids,
-        start=start_point(recipe, lambda: usual_rate(target, recipe)),
+        start=start_point(recipe, lambda: usual_rate(context.target, recipe)),
         max_trials=recipe.search.max_trials,
         cost=lambda point: point.get(EPOCHS, 0.0),
         known=known,

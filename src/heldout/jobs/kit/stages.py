@@ -1,0 +1,60 @@
+"""The stages of a job: the status while they run, and how a run is left that does not end well."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from heldout.core.errors import Interrupted, UserError
+from heldout.core.interrupt import StopRequest, stop_on_interrupt
+from heldout.core.run import Run
+from heldout.jobs.kit.peak_memory import peak_gb
+from heldout.lm.quiet import quiet_libraries
+
+
+class StatusClock:
+    """Writes ``status.json`` with the seconds that all sessions of a run have taken so far."""
+
+    def __init__(self, run: Run, *, with_memory: bool):
+        """``with_memory``: whether the peak of memory is kept, too."""
+        self.run = run
+        self.with_memory = with_memory
+        self.start = time.monotonic()
+        self.earlier_seconds = run.status.get("seconds", 0.0)
+        self.earlier_gb = run.status.get("peak_gb", 0.0)
+
+    def tick(self) -> None:
+        """Bring the figures up to date while the run goes on."""
+        self.write("training")
+
+    def write(self, state: str, **details: Any) -> None:
+        """``state`` as ``Run.write_status`` takes it."""
+        figures = {"seconds": self.earlier_seconds + time.monotonic() - self.start}
+        if self.with_memory:
+            figures["peak_gb"] = max(self.earlier_gb, peak_gb())
+        self.run.write_status(state, **figures, **details)
+
+
+@contextmanager
+def stages_of(
+    run: Run, *, with_memory: bool, after_failure: Callable[[], None] = lambda: None
+) -> Iterator[tuple[StatusClock, StopRequest]]:
+    """The status is ``training`` in the block, and then complete, interrupted or failed.
+
+    In the block libraries are quiet, and Ctrl-C sets the request. ``after_failure`` is called on
+    Interrupted and UserError, before they go on to the caller.
+    """
+    clock = StatusClock(run, with_memory=with_memory)
+    try:
+        with quiet_libraries(), stop_on_interrupt() as request:
+            clock.write("training", message="")
+            yield clock, request
+    except Interrupted:
+        clock.write("interrupted", message="stopped by the user")
+        after_failure()
+        raise
+    except UserError as error:
+        clock.write("failed", message=str(error))
+        after_failure()
+        raise
+    clock.write("complete", message="")

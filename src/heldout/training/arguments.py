@@ -1,0 +1,88 @@
+"""The Trainer's arguments for a recipe."""
+
+import importlib.util
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from heldout.core.errors import UserError
+from heldout.core.recipe import Recipe
+from heldout.core.regularizer import Regularizer, overrides_hook
+
+
+def trainer_arguments(
+    recipe: Recipe,
+    regularizers: Sequence[Regularizer],
+    *,
+    learning_rate: float,
+    max_steps: int,
+    folder: Path,
+) -> TrainingArguments:
+    """Logs, evaluations and checkpoints are asked for by a callback, never by the Trainer."""
+    on_gpu = torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=recipe.train.micro_batch_size,
+        gradient_accumulation_steps=recipe.accumulation_steps,
+        max_steps=max_steps,
+        learning_rate=learning_rate,
+        **optimizer_arguments(recipe, regularizers),
+        warmup_steps=min(recipe.train.warmup_steps, max(1, max_steps // 2)),
+        weight_decay=0.0,
+        adam_beta2=recipe.train.adam_beta2,
+        max_grad_norm=recipe.train.max_grad_norm,
+        seed=recipe.train.seed,
+        bf16=_in_bfloat16(recipe.train.precision),
+        use_cpu=not on_gpu,
+        **_checkpointing(recipe.model.gradient_checkpointing),
+        logging_strategy="no",
+        save_strategy="no",
+        save_total_limit=1,
+        eval_strategy="no",
+        report_to=list(recipe.train.report_to) or "none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        logging_nan_inf_filter=False,
+        dataloader_pin_memory=on_gpu,
+    )
+
+
+def optimizer_arguments(recipe: Recipe, regularizers: Sequence[Regularizer]) -> dict[str, Any]:
+    """The Trainer's arguments for the recipe's optimizer and its rate over time.
+
+    Raises UserError for an optimizer that is not installed or does not go with a regularizer.
+    """
+    if recipe.train.optimizer == "schedule_free":
+        if importlib.util.find_spec("schedulefree") is None:
+            raise UserError(
+                "train.optimizer=schedule_free needs a package that is not installed: run "
+                "`pip install 'heldout[schedule_free]'`."
+            )
+        for regularizer in regularizers:
+            if overrides_hook(regularizer, "after_step"):
+                raise UserError(
+                    f"{type(regularizer).__name__} works on the weights after a step, of which "
+                    "train.optimizer=schedule_free keeps two forms: use train.optimizer=adamw."
+                )
+        return {"optim": "schedule_free_adamw", "lr_scheduler_type": "constant"}  # warms up itself
+    kinds = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+    return {"lr_scheduler_type": kinds[recipe.train.schedule]}
+
+
+def _in_bfloat16(precision: str) -> bool:
+    on_gpu = torch.cuda.is_available()
+    return precision == "bfloat16" or (
+        precision == "auto" and on_gpu and torch.cuda.is_bf16_supported()
+    )
+
+
+def _checkpointing(wanted: bool) -> dict[str, Any]:
+    """The Trainer's argument under its newer or its older name."""
+    if not wanted:
+        return {}
+    newer = "activation_checkpointing" in inspect.signature(TrainingArguments).parameters
+    return {"activation_checkpointing" if newer else "gradient_checkpointing": True}
