@@ -10,6 +10,7 @@ Needs Chromium with its driver, and selenium. The picture shows the beginning of
 """
 
 import argparse
+import html
 import re
 import shutil
 import tempfile
@@ -43,6 +44,7 @@ STYLE = """<style>
 }
 </style>
 """
+DRAWING = re.compile(r'<svg class="main-svg".*?</svg>', re.DOTALL)
 FIGURES = """
 return Object.fromEntries([...document.querySelectorAll(".plot")].map(plot =>
   [plot.id, plot.querySelector(".svg-container").outerHTML]))
@@ -77,7 +79,8 @@ def write_drawn(report: Path, copy: Path, picture: Path | None = None) -> None:
                 text,
             )
             assert num == 1, f"figure {name} stands {num} times in the page"
-        copy.write_text(text.replace("</head>", STYLE + "</head>", 1), encoding="utf-8")
+        text = slim(text.replace("</head>", STYLE + "</head>", 1))
+        copy.write_text(text, encoding="utf-8")
         if picture is not None:
             show(driver, copy, WIDE, "light")
             driver.save_screenshot(str(picture))
@@ -88,6 +91,37 @@ def without_scripts(page: str) -> str:
     page = re.sub(r"<script\b.*?</script>\n?", "", page, flags=re.DOTALL)
     page = re.sub(r"script-src [^;]*;", "script-src 'none';", page)
     return re.sub(r"<noscript>.*?</noscript>\n?", "", page, flags=re.DOTALL)
+
+
+def slim(page: str) -> str:
+    """The page with only what is seen of its drawings; their styles stand in it once each."""
+    classes: dict[str, str] = {}
+
+    def class_of(style: re.Match[str]) -> str:
+        return f' class="{classes.setdefault(style[1], f"s{len(classes)}")}"'
+
+    def seen(drawing: re.Match[str]) -> str:
+        svg = without_group(drawing[0], "draglayer")  # where the pointer acts
+        while (shorter := re.sub(r"<g[^>]*></g>", "", svg)) != svg:
+            svg = shorter
+        svg = re.sub(r' (?:class|data-[\w-]+)="[^"]*"', "", svg)
+        return re.sub(r' style="([^"]*)"', class_of, svg)
+
+    page = DRAWING.sub(seen, page)
+    rules = (f".drawn .{name} {{ {html.unescape(style)} }}\n" for style, name in classes.items())
+    return page.replace("</head>", f"<style>\n{''.join(rules)}</style>\n</head>", 1)
+
+
+def without_group(svg: str, name: str) -> str:
+    """The drawing without the groups of that class and all that is in them."""
+    while opening := re.search(rf'<g class="{name}\b[^>]*>', svg):
+        depth = 1
+        for tag in re.finditer(r"<g\b|</g>", svg[opening.end() :]):
+            depth += 1 if tag[0] == "<g" else -1
+            if depth == 0:
+                svg = svg[: opening.start()] + svg[opening.end() + tag.end() :]
+                break
+    return svg
 
 
 def in_variables(figure: str) -> str:
