@@ -71,7 +71,7 @@ def label_noise(
 
     Row.group holds what must not straddle folds. ``recipe`` gives the method, the optimizer and,
     if it names one, the learning rate; its regularizers and augmentations are left out. ``where``
-    names rows by Row.index. Costs ``num_folds`` trainings of 3 epochs and 10 readings of the rows.
+    names rows by Row.index. Costs ``num_folds`` trainings of 3 epochs and 10 passes over the rows.
 
     Raises UserError where the rows cannot be divided or a training diverges, Interrupted on Ctrl-C.
     """

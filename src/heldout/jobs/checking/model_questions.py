@@ -17,7 +17,7 @@ from heldout.data.index import Index
 from heldout.data.pairs import Components
 from heldout.data.stream import RowStream
 from heldout.jobs.checking.lengths import lengths_of
-from heldout.jobs.checking.options import ModelQuestions
+from heldout.jobs.checking.options import BY_A_MODEL, ModelQuestions
 from heldout.jobs.checking.sources import Sources
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def ask_model(
     """Reads a sample of the training rows; trains only where that is asked for."""
     if not questions.model:
         reason = "no model was given: --model"
-        names = ("bits_per_byte", "information_bits", "domain_distance")
-        return ModelAnswers([NotMeasured(name, reason) for name in names])
+        return ModelAnswers([NotMeasured(name, reason) for name in BY_A_MODEL])
     from heldout.jobs.checking.with_model import RowSample, measure_with_model
 
     sample = RowSample(

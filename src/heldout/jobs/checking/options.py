@@ -7,6 +7,8 @@ from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.jobs.checking.clean import refuse_occupied
 
+BY_A_MODEL = ("bits_per_byte", "information_bits", "domain_distance")  # measured where one is given
+
 
 @dataclass(frozen=True)
 class RowsToCheck:

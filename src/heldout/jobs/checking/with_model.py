@@ -18,6 +18,7 @@ from heldout.core.row import Row
 from heldout.core.stats import difference_of_ratios, ratio_estimate
 from heldout.data.stream import RowStream
 from heldout.data.surprise import robust_z
+from heldout.jobs.checking.options import BY_A_MODEL
 from heldout.lm.load import load_model
 from heldout.lm.nll import context_length, document_losses
 from heldout.lm.quiet import quiet_libraries
@@ -71,10 +72,7 @@ def measure_with_model(
         rows = _read_tokens(sample, loaded.tokenizer, limit, seen)
         if len(rows) < 2:
             reason = "fewer than two rows could be tokenized"
-            seen.measurements += [
-                NotMeasured(name, reason)
-                for name in ("bits_per_byte", "information_bits", "domain_distance")
-            ]
+            seen.measurements += [NotMeasured(name, reason) for name in BY_A_MODEL]
             return seen
         seen.rows, seen.num_parameters = rows, loaded.parameters
         seen.max_length = min(recipe.data.max_length, limit or recipe.data.max_length)
