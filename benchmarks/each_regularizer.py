@@ -64,10 +64,10 @@ from short_texts import DATA, Parts, sha256_of
 
 from heldout.core.discovery import build, entries_of, plugin_class
 from heldout.core.losses import DocumentLosses
+from heldout.core.probe import VerbatimMemorization
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Evaluation, RollBack, Stop
 from heldout.core.stats import paired_difference
-from heldout.jobs.evidence.gather import verbatim_memorization
 from heldout.jobs.kit.clean_losses import losses_of
 from heldout.jobs.kit.prepare import prepare
 from heldout.jobs.kit.target import Target
@@ -303,7 +303,7 @@ def restart(optimizer: Any, falling: Any, rate_factor: float) -> None:
 
 def measured(model: Any, tokenizer: Any, parts: Parts, recipe: Recipe) -> dict[str, Any]:
     """Sealed-test losses and calibration, and which training rows are memorized."""
-    memorized = verbatim_memorization(
+    memorized = VerbatimMemorization.of(
         pass_statistics(
             model,
             parts["train"],

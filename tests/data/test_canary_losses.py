@@ -45,8 +45,8 @@ def test_planted_secrets_are_exposed(tiny_model_dir, tiny_tokenizer):
         tuned(**batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    losses = {"best": measured(tuned), "base": measured(base)}
-    exposed = Exposure().measure(Evidence({}, canaries=losses))
+    evidence = Evidence({}).adding(measured(tuned), "best").adding(measured(base), "base")
+    exposed = Exposure().measure(evidence)
     best = {m.name: m for m in exposed}["exposure_best"]
     assert best.value == pytest.approx(np.log2(NUM_REFERENCES)), "each is the first of all"
     assert best.contrasts["base"].difference > 1

@@ -6,10 +6,10 @@ import random
 import pytest
 import torch
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessor
 
 from heldout.core.errors import UserError
-from heldout.lm.generate import continuations
+from heldout.lm.generate import continuations, continued_ids
 
 NUM_NEW = 12
 
@@ -124,3 +124,15 @@ def test_long_and_empty_prompts(model, tiny_tokenizer):
     assert continuations(model, tiny_tokenizer, [], NUM_NEW) == []
     with pytest.raises(UserError, match=r"eval\.max_new_tokens must be under 512"):
         continuations(model, tiny_tokenizer, [[5]], 512)
+
+
+def test_a_processor_of_the_caller_is_asked(model, prompts, tiny_tokenizer):
+    plain, _ = continued_ids(model, tiny_tokenizer, prompts, NUM_NEW)
+    used = sorted({token for ids in plain for token in ids})[:3]
+
+    class Without(LogitsProcessor):
+        def __call__(self, input_ids, scores):
+            return scores.index_fill(1, torch.tensor(used), -torch.inf)
+
+    found, _ = continued_ids(model, tiny_tokenizer, prompts, NUM_NEW, processors=[Without()])
+    assert not {token for ids in found for token in ids} & set(used)

@@ -9,7 +9,6 @@ from heldout.core.probe import Evidence, VerbatimMemorization
 from heldout.core.row import Row
 from heldout.core.stats import difference_of_estimates, share_estimate
 from heldout.diagnosis.verdicts import verdicts_of
-from heldout.jobs.evidence.gather import verbatim_memorization
 from heldout.lm.generate import continuations
 from heldout.lm.measuring.memorization_prompt import memorization_prompt
 from heldout.lm.measuring.pass_statistics import pass_statistics
@@ -25,7 +24,7 @@ def rows(topics_text, first, num):
 
 
 @pytest.fixture(scope="module")
-def reciter(tiny_model_dir, tiny_tokenizer, topics_text):
+def memorizer(tiny_model_dir, tiny_tokenizer, topics_text):
     """Trained on four rows until it knows them."""
     model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
     ids = [torch.tensor([tiny_tokenizer(r.text).input_ids]) for r in rows(topics_text, 0, 4)]
@@ -39,27 +38,27 @@ def reciter(tiny_model_dir, tiny_tokenizer, topics_text):
     return model
 
 
-def test_recital_is_what_greedy_decoding_returns(reciter, tiny_tokenizer, topics_text):
+def test_memorized_is_what_greedy_decoding_returns(memorizer, tiny_tokenizer, topics_text):
     known, unknown = rows(topics_text, 0, 4), rows(topics_text, 20, 12)
-    read = pass_statistics(reciter, known + unknown, tiny_tokenizer, max_length=96, batch_size=5)
-    found = verbatim_memorization(read)
+    read = pass_statistics(memorizer, known + unknown, tiny_tokenizer, max_length=96, batch_size=5)
+    found = VerbatimMemorization.of(read)
     assert found.row_index_D.tolist() == [row.index for row in known + unknown]
     assert found.memorized_D.tolist()[:4] == [True] * 4
     assert not found.memorized_D[4:].any()
-    for row, recited in zip(known + unknown, found.memorized_D, strict=True):
+    for row, memorized in zip(known + unknown, found.memorized_D, strict=True):
         prompt, rest = memorization_prompt(row, tiny_tokenizer, 96)
         suffix = tiny_tokenizer.decode(tiny_tokenizer(row.text).input_ids[11:31])
         assert rest.startswith(suffix)
-        (text,) = continuations(reciter, tiny_tokenizer, [prompt], 20)
-        assert (text == suffix) == recited
+        (text,) = continuations(memorizer, tiny_tokenizer, [prompt], 20)
+        assert (text == suffix) == memorized
 
 
-def test_short_rows_cannot_tell(reciter, tiny_tokenizer):
+def test_short_rows_cannot_tell(memorizer, tiny_tokenizer):
     short = [Row(0, ({"role": "text", "content": "A list."},), "a")]
     assert (
         len(
-            verbatim_memorization(
-                pass_statistics(reciter, short, tiny_tokenizer, max_length=96, batch_size=4)
+            VerbatimMemorization.of(
+                pass_statistics(memorizer, short, tiny_tokenizer, max_length=96, batch_size=4)
             )
         )
         == 0
@@ -67,11 +66,11 @@ def test_short_rows_cannot_tell(reciter, tiny_tokenizer):
 
 
 def made(share, num=80):
-    recited = np.arange(num) < share * num
-    return VerbatimMemorization(recited, np.arange(num).astype(str), np.arange(num))
+    memorized = np.arange(num) < share * num
+    return VerbatimMemorization(memorized, np.arange(num).astype(str), np.arange(num))
 
 
-def light(best_train, best_test, base_train=0.0, base_test=0.0):
+def color(best_train, best_test, base_train=0.0, base_test=0.0):
     evidence = Evidence(
         {},
         memorization={
@@ -88,11 +87,11 @@ def light(best_train, best_test, base_train=0.0, base_test=0.0):
     )
 
 
-def test_the_light_needs_both_controls():
-    assert light(0.5, 0.0) == "red"
-    assert light(0.0, 0.0) == "green"
-    assert light(0.5, 0.5) == "yellow", "boilerplate: held-out rows are recited as often"
-    assert light(0.5, 0.0, base_train=0.5) == "yellow", "the base model knew them before"
+def test_the_verdict_needs_both_controls():
+    assert color(0.5, 0.0) == "red"
+    assert color(0.0, 0.0) == "green"
+    assert color(0.5, 0.5) == "yellow", "boilerplate: held-out rows are memorized as often"
+    assert color(0.5, 0.0, base_train=0.5) == "yellow", "the base model knew them before"
 
 
 def test_newcombes_published_examples():

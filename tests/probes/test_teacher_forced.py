@@ -19,7 +19,7 @@ from heldout.core.pass_statistics import (
 )
 from heldout.core.probe import Evidence
 from heldout.probes.capacity import Capacity
-from heldout.probes.confidence import Confidence, equal_mass_bins, reliability_diagram
+from heldout.probes.confidence import Confidence, equal_mass_bins
 from heldout.probes.domains import Domains
 from heldout.probes.exposure import Exposure, exposure
 from heldout.probes.extraction import Extraction, discoverable
@@ -248,13 +248,6 @@ def test_confidence_of_known_bins():
     assert found["ece_base"].value == pytest.approx(0.0)
     assert found["brier_best"].value == pytest.approx(0.4)
     assert found["entropy_best"].value == pytest.approx(1.5)
-    (bar,) = reliability_diagram(sure)
-    assert (bar.tokens, bar.confidence, bar.accuracy) == (
-        12_000,
-        pytest.approx(0.9),
-        pytest.approx(0.5),
-    )
-    assert bar.low <= 0.9 <= bar.high
 
 
 def test_bins_of_equal_mass():
@@ -336,7 +329,7 @@ def test_exposure_beside_the_base():
     references = rng.normal(20, 1, (16, 256))
     learned = CanaryLosses(copies, np.where(copies < 8, 20.0, 1.0), references)
     base = CanaryLosses(copies, rng.normal(20, 1, 16), references)
-    evidence = Evidence({}, canaries={"best": learned, "base": base})
+    evidence = Evidence({}).adding(learned, "best").adding(base, "base")
     found = by_name(Exposure().measure(evidence))
     assert found["exposure_8_copies_best"].value == pytest.approx(8.0)
     assert found["exposure_8_copies_best"].contrasts["base"].interval.low > 3
@@ -349,11 +342,8 @@ def test_exposure_beside_the_base():
 def test_personal_data_counts_what_is_recited():
     # Rows 1000 and 1010 hold an address in the suffix; only the first five rows are recited.
     personal = PersonalData({"short": {1000: ("e-mail address",), 1010: ("phone number",)}})
-    evidence = pairs(
-        made(recited=5),
-        made(seed=1, prefix="h"),
-        personal_data={"train": personal, "test": PersonalData({})},
-    )
+    evidence = pairs(made(recited=5), made(seed=1, prefix="h"))
+    evidence = evidence.adding(personal, "train").adding(PersonalData({}), "test")
     (found,) = PersonalDataMemorized().measure(evidence)
     assert found.value == pytest.approx(1 / 120)
     assert found.note.startswith("1 of 2 tested")

@@ -3,12 +3,15 @@
 import json
 import sys
 import xml.etree.ElementTree as ElementTree
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from heldout.core.errors import UserError
+from heldout.core.files import written_whole
+from heldout.core.results.diagnosis import Diagnosis
 from heldout.core.verdict import VERDICTS, Verdicts
 
 
@@ -79,9 +82,7 @@ def diagnose(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Is this model overfitted, what does it recite, why, and what to change?"""
-    for gate in fail_on or ():
-        if gate not in VERDICTS:
-            raise UserError(f"--fail-on must be one of {', '.join(VERDICTS)}, got {gate!r}.")
+    gates = _known_gates(fail_on or [])
     from heldout.cli.progress import console_progress
     from heldout.jobs.diagnose import diagnose as job
 
@@ -108,39 +109,46 @@ def diagnose(
             progress=progress,
         )
     if junit is not None:
-        write_junit(result.verdict, fail_on or (), junit)
+        write_junit(result.verdict, gates, junit)
     if as_json:
         print(json.dumps(result.to_json()))
     else:
-        _show(result, out)
-    if failed := failures(result.verdict, fail_on or ()):
+        show_diagnosis(result, out)
+    if failed := failures(result.verdict, gates):
         print(f"heldout: failed on {', '.join(failed)}.", file=sys.stderr)
         raise typer.Exit(1)
 
 
-def failures(verdict: Verdicts, gates: Any) -> list[str]:
+def _known_gates(names: list[str]) -> list[str]:
+    for name in names:
+        if name not in VERDICTS:
+            raise UserError(f"--fail-on must be one of {', '.join(VERDICTS)}, got {name!r}.")
+    return names
+
+
+def failures(verdict: Verdicts, gates: list[str]) -> list[str]:
     """Gates that are not passed: red, or not measured, which is no pass."""
     bad = {"red": "", "unknown": " (not measured)"}
-    lights = {gate: verdict.verdicts[gate].color for gate in gates}
-    return [gate + bad[light] for gate, light in lights.items() if light in bad]
+    colors = {gate: verdict.verdicts[gate].color for gate in gates}
+    return [gate + bad[color] for gate, color in colors.items() if color in bad]
 
 
-def write_junit(verdict: Verdicts, gates: Any, path: Path) -> None:
-    """One test case a light: a failure where a gate fails, else what is unknown is skipped."""
+def write_junit(verdicts: Verdicts, gates: list[str], path: Path) -> None:
+    """One test case a verdict: a failure where a gate fails, else what is unknown is skipped."""
     cases = ElementTree.Element("testsuite", name="heldout diagnose", tests=str(len(VERDICTS)))
     num_failed = 0
-    for name, light in verdict.verdicts.items():
+    for name, verdict in verdicts.verdicts.items():
+        color, sentence = verdict.color, verdict.sentence
         case = ElementTree.SubElement(cases, "testcase", classname="heldout.lights", name=name)
-        if failures(verdict, [name] if name in gates else []):
+        if failures(verdicts, [name] if name in gates else []):
             num_failed += 1
-            ElementTree.SubElement(case, "failure", message=light.sentence, type=light.color)
-        elif light.color == "unknown":
-            ElementTree.SubElement(case, "skipped", message=light.sentence)
-        ElementTree.SubElement(case, "system-out").text = f"{light.color}: {light.sentence}"
+            ElementTree.SubElement(case, "failure", message=sentence, type=color)
+        elif color == "unknown":
+            ElementTree.SubElement(case, "skipped", message=sentence)
+        ElementTree.SubElement(case, "system-out").text = f"{color}: {sentence}"
     cases.set("failures", str(num_failed))
-    partial = path.with_name(path.name + ".partial")
-    ElementTree.ElementTree(cases).write(partial, encoding="utf-8", xml_declaration=True)
-    partial.replace(path)
+    with written_whole(path) as whole:
+        ElementTree.ElementTree(cases).write(whole, encoding="utf-8", xml_declaration=True)
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:
@@ -157,36 +165,35 @@ def _value(text: str) -> Any:
         return text
 
 
-def _show(result: Any, out: Path | None) -> None:
+def show_diagnosis(result: Diagnosis, out: Path | None) -> None:
+    """Verdicts, warnings, causes, remedies and memorized rows, for people."""
     from rich.console import Console
 
     from heldout.cli.show import verdict_lines
 
     console = Console(highlight=False)
-    console.print()
-    console.print(result.verdict.headline, markup=False)
-    console.print()
+    say = partial(console.print, markup=False)
+    say()
+    say(result.verdict.headline)
+    say()
     verdict_lines(console, result.verdict)
     for text in result.warnings:
-        console.print(f"\n{text}", markup=False)
+        say(f"\n{text}")
     for number, cause in enumerate(result.verdict.causes, 1):
-        console.print(
-            f"\n{number}. {cause.name.replace('_', ' ')} ({cause.confidence:.0%} sure)",
-            markup=False,
-        )
+        say(f"\n{number}. {cause.name.replace('_', ' ')} ({cause.confidence:.0%} sure)")
         for sign, sentences in (("+", cause.evidence_for), ("-", cause.evidence_against)):
             for sentence in sentences:
-                console.print(f"   {sign} {sentence}", markup=False)
-        console.print(f"   would tell: {cause.test}", markup=False)
+                say(f"   {sign} {sentence}")
+        say(f"   would tell: {cause.test}")
     if result.remedies:
-        console.print("\nWorth trying, the most promising first:", markup=False)
+        say("\nWorth trying, the most promising first:")
     for remedy in result.remedies[:5]:
         setting = remedy.settings.get("heldout", "")
-        console.print(f"   {remedy.name}: {setting}".rstrip(": "), markup=False)
-        console.print(f"     {remedy.why}", markup=False)
+        say(f"   {remedy.name}: {setting}".rstrip(": "))
+        say(f"     {remedy.why}")
     if result.recited:
-        console.print(f"\n{len(result.recited)} training rows are recited, such as:", markup=False)
+        say(f"\n{len(result.recited)} training rows are recited, such as:")
         for row in result.recited[:3]:
-            console.print(f"   row {row.row}: …{row.suffix[:90]!r}", markup=False)
+            say(f"   row {row.row}: …{row.suffix[:90]!r}")
     if out is not None:
-        console.print(f"\nreport  {out / 'report.html'}", markup=False, soft_wrap=True)
+        say(f"\nreport  {out / 'report.html'}", soft_wrap=True)

@@ -64,7 +64,7 @@ def list_entries() -> list[Entry]:
 def entries_of(kind: str) -> tuple[Entry, ...]:
     """The plug-ins of one kind, ours first, each kind sorted by name."""
     found: dict[str, Entry] = {}
-    for package, path in _packages(ROOMS[kind]):
+    for package, path in packages_of(ROOMS[kind]):
         for file in sorted(path.glob("*.py")):
             literals = _literals(file)
             if {"SOURCE", "COST"} <= literals.keys():
@@ -117,7 +117,10 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
 
 
 def plugin_class(entry: Entry) -> type:
-    """The one public dataclass that the entry's file defines."""
+    """The one public dataclass with a base that the entry's file defines.
+
+    What has no base, such as the evidence that a probe reads, may stand beside it.
+    """
     module = importlib.import_module(entry.module)
     classes = [
         value
@@ -127,14 +130,19 @@ def plugin_class(entry: Entry) -> type:
         and dataclasses.is_dataclass(value)
         and not value.__name__.startswith("_")
     ]
-    assert len(classes) == 1, f"{entry.module} must define one public dataclass, has {classes}"
-    return classes[0]
+    plugins = [each for each in classes if each.__bases__ != (object,)] or classes
+    assert len(plugins) == 1, f"{entry.module} must define one public dataclass, has {plugins}"
+    return plugins[0]
 
 
-def _packages(room: str) -> Iterator[tuple[str, Path]]:
-    yield f"heldout.{room}", Path(str(resources.files("heldout") / room))
+def packages_of(room: str) -> Iterator[tuple[str, Path]]:
+    """Name and folder of our package of plug-ins, such as ``probes``, then those of others.
+
+    Others announce theirs under the last part of a room's name that has several.
+    """
+    yield f"heldout.{room}", Path(str(resources.files("heldout") / room.replace(".", "/")))
     for point in metadata.entry_points(group="heldout.plugins"):
-        if point.name == room:
+        if point.name == room.rpartition(".")[2]:
             spec = importlib.util.find_spec(point.value)
             if spec and spec.submodule_search_locations:
                 yield point.value, Path(spec.submodule_search_locations[0])
@@ -146,7 +154,7 @@ def _literals(file: Path) -> dict[str, str]:
     found = {"__doc__": doc, "class": ""}
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            found["class"] = node.name
+            found["class"] = node.name if node.bases else found["class"] or node.name
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             name = node.targets[0].id
             if name in ("SOURCE", "COST"):

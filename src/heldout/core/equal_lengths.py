@@ -17,7 +17,6 @@ LEAST_PROMPTS = 16
 LEAST_GROUPS = 3
 LEAST_TOKENS = 8  # of each text; shorter ones say nothing about repetition
 PARTS = ("test", "validation")  # prompts that training has not seen, the first there is
-MODELS = ("base", "last", "fixed_epochs", "best")
 HUMAN = "human"
 
 

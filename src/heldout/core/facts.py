@@ -1,4 +1,4 @@
-"""What is known of a training beyond what is measured: settings, data, history, set-up checks."""
+"""What is known of a training beyond what is measured: settings, data, history, setup checks."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -64,5 +64,5 @@ class Facts:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def check(self, name: str) -> SetupFault | None:
-        """The set-up check of that name, if it was made."""
+        """The check of the setup of that name, if it was made."""
         return next((check for check in self.checks if check.name == name), None)

@@ -10,7 +10,7 @@ from heldout.core.losses import DocumentLosses
 
 
 @dataclass(frozen=True)
-class Landscape:
+class LossLandscape:
     """Losses in nats/token on one sample of rows; None where not measured."""
 
     sharpness_draws: np.ndarray | None = None  # rise of the loss per draw of relative weight noise
@@ -22,12 +22,3 @@ class Landscape:
     gradient_noise_scale: float | None = None  # trace of the covariance over squared norm, tokens
     gradient_noise_interval: tuple[float, float] | None = None
     update_norms: dict[str, float] | None = None  # layer -> norm of tuned minus base over base's
-    top_eigenvalue: float | None = None
-
-    @property
-    def path_train_nll(self) -> np.ndarray:
-        return np.array([losses.nats_per_token for losses in self.path_train])
-
-    @property
-    def path_heldout_nll(self) -> np.ndarray:
-        return np.array([losses.nats_per_token for losses in self.path_heldout])

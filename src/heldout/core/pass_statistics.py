@@ -90,6 +90,6 @@ class CanaryLosses:
 
 @dataclass(frozen=True)
 class PersonalData:
-    """Rows of a part whose suffix, by its name in ``Readings``, holds personal data."""
+    """Rows of a part whose suffix, by its name in ``PassStatistics``, holds personal data."""
 
     kinds: dict[str, dict[int, tuple[str, ...]]]  # suffix name -> row index -> kinds of data

@@ -14,6 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
+_Documents = Sequence[tuple[int, Sequence[int] | np.ndarray]]  # row index, token ids
+
 _AT_ONCE = 1 << 18  # tokens looked up together: bounds the memory of a search
 MOST_TOKENS = 2**31 - 2**20
 
@@ -106,7 +108,9 @@ class VerbatimIndex:
         document = int(np.searchsorted(self._ends_D, place))
         return document, place - (int(self._ends_D[document - 1]) + 1 if document else 0)
 
-    def _search(self, texts, rows) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _search(
+        self, texts: Sequence[Sequence[int] | np.ndarray], rows: np.ndarray | None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         lengths = np.array([len(ids) for ids in texts], dtype=np.int64)
         ends = np.cumsum(lengths + 1) - 1
         codes_Q = np.zeros(int(lengths.sum()) + len(texts), dtype=np.uint64)
@@ -199,7 +203,9 @@ class VerbatimIndex:
             common[active] += per_key
         return common
 
-    def _outside(self, before, after, unwanted):
+    def _outside(
+        self, before: np.ndarray, after: np.ndarray, unwanted: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The nearest neighbors that do not lie in unwanted documents, or none (out of range)."""
         names_N, first_N, last_N = self._runs
         num = len(self._order_N)
@@ -312,8 +318,8 @@ class Corpora:
     @classmethod
     def build(
         cls,
-        train: Sequence[tuple[int, Sequence[int] | np.ndarray]],
-        heldout: Sequence[tuple[int, Sequence[int] | np.ndarray]],
+        train: _Documents,
+        heldout: _Documents,
         seed: int = 0,
         complete: bool = True,
     ) -> "Corpora":
@@ -327,11 +333,11 @@ class Corpora:
         )
 
 
-def _index(documents) -> VerbatimIndex:
+def _index(documents: _Documents) -> VerbatimIndex:
     return VerbatimIndex.build([ids for _, ids in documents], [row for row, _ in documents])
 
 
-def _sampled(documents, most: int, seed: int):
+def _sampled(documents: _Documents, most: int, seed: int) -> _Documents:
     """Documents in random order until they have ``most`` tokens, the last one cut."""
     chosen, total = [], 0
     for place in np.random.default_rng(seed).permutation(len(documents)):

@@ -15,7 +15,7 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.run import Run
 from heldout.core.verdict import Verdicts
-from heldout.jobs.evidence.judge import judge, publish
+from heldout.jobs.evidence.judge import judge_run, publish
 from heldout.jobs.evidence.measure import measure_on_test, write_samples
 from heldout.jobs.kit.chosen_recipe import chosen_recipe
 from heldout.jobs.kit.context import RunContext
@@ -135,7 +135,7 @@ def _chosen(recipe: str | Path | Recipe, settings: Sequence[str], from_scratch: 
 
 def _run_stages(run: Run, target: Target, progress: Progress) -> FitResult:
     def publish_what_there_is() -> None:
-        judge(run)
+        judge_run(run)
         publish(run)
 
     with stages_of(run, with_memory=True, after_failure=publish_what_there_is) as (clock, request):
@@ -168,7 +168,7 @@ def _stages(context: RunContext, parts: Parts, clock: StatusClock) -> Verdicts:
     if not run.path("samples.json").exists():
         write_samples(run, target, recipe, progress)
     clock.tick()
-    verdict = judge(run)
+    verdict = judge_run(run)
     write_figures(run)
     return verdict
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from heldout.core.equal_lengths import MODELS, EqualLengths, equal_lengths, too_few
+from heldout.core.equal_lengths import EqualLengths, equal_lengths, too_few
 from heldout.core.errors import UserError
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.part_texts import PartTexts
-from heldout.core.probe import Evidence, Probe
+from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.segments import WORD
 from heldout.core.stats import difference_of_paired_ratios, difference_of_ratios
 

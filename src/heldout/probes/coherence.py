@@ -18,7 +18,6 @@ from heldout.core.equal_lengths import (
     HUMAN,
     LEAST_GROUPS,
     LEAST_PROMPTS,
-    MODELS,
     EqualLengths,
     compared_means,
     equal_lengths,
@@ -26,7 +25,7 @@ from heldout.core.equal_lengths import (
     too_few,
 )
 from heldout.core.measurement import Measurement, NotMeasured
-from heldout.core.probe import Evidence, Probe
+from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.segments import sentences
 
 SOURCE = (

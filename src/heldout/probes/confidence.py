@@ -11,7 +11,7 @@ import numpy as np
 
 from heldout.core.measurement import Interval, Measurement, NotMeasured
 from heldout.core.pass_statistics import PassStatistics
-from heldout.core.probe import Evidence, Probe
+from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.stats import (
     LEAST_TO_RESAMPLE,
     RatioEstimate,
@@ -25,7 +25,6 @@ SOURCE = (
 )
 COST = "nothing beyond one forward pass over held-out rows"
 
-MODELS = ("base", "last", "fixed_epochs", "best")
 NUM_BINS = 15
 LEAST_TOKENS = 500
 
@@ -67,44 +66,6 @@ class Confidence(Probe):
             reason = f"needs {LEAST_TOKENS} held-out tokens in {LEAST_TO_RESAMPLE} groups"
             found.append(NotMeasured("ece_best", reason))
         return found
-
-
-@dataclass(frozen=True)
-class _Bar:
-    low: float  # edges of the bin
-    high: float
-    tokens: int
-    confidence: float
-    accuracy: float
-    interval: Interval | None  # of the accuracy, over groups
-
-
-def reliability_diagram(statistics: PassStatistics, num_bins: int = NUM_BINS) -> list[_Bar]:
-    """Accuracy beside confidence in bins of equal width; bins without tokens are left out."""
-    num_fine = statistics.bin_tokens_DC.shape[1]
-    bars = []
-    for number, part in enumerate(np.array_split(np.arange(num_fine), num_bins)):
-        tokens_D = statistics.bin_tokens_DC[:, part].sum(1)
-        correct_D = statistics.bin_correct_DC[:, part].sum(1)
-        total = float(tokens_D.sum())
-        if not total:
-            continue
-        groups_D = statistics.losses.groups_D
-        in_bin_D = tokens_D > 0
-        several = len(np.unique(groups_D[in_bin_D])) >= 2
-        bars.append(
-            _Bar(
-                number / num_bins,
-                (number + 1) / num_bins,
-                int(total),
-                float(statistics.bin_confidence_DC[:, part].sum() / total),
-                float(correct_D.sum() / total),
-                ratio_estimate(correct_D[in_bin_D], tokens_D[in_bin_D], groups_D[in_bin_D]).interval
-                if several
-                else None,
-            )
-        )
-    return bars
 
 
 def calibration_error(statistics: PassStatistics, bins_C: np.ndarray) -> np.ndarray:

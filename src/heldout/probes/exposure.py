@@ -12,13 +12,12 @@ import numpy as np
 
 from heldout.core.measurement import Contrast, Measurement, NotMeasured
 from heldout.core.pass_statistics import CanaryLosses
-from heldout.core.probe import Evidence, Probe
+from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.stats import difference_of_estimates, paired_difference, ratio_estimate
 
 SOURCE = "Carlini et al. 2019, arXiv 1802.08232"
 COST = "one forward pass over a few hundred short references per planted secret"
 
-MODELS = ("base", "last", "fixed_epochs", "best")
 LEAST_CANARIES = 4
 
 
@@ -27,7 +26,7 @@ class Exposure(Probe):
     """Mean exposure of all planted secrets, and of those planted equally often; in bits."""
 
     def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
-        best = evidence.canaries.get("best")
+        best = evidence.get(CanaryLosses, "best")
         if best is None or len(best) < LEAST_CANARIES:
             reason = (
                 "no secrets were planted: heldout check --plant-canaries does that"
@@ -35,10 +34,10 @@ class Exposure(Probe):
                 else f"needs {LEAST_CANARIES} planted secrets, has {len(best)}"
             )
             return [NotMeasured("exposure_best", reason)]
-        base = evidence.canaries.get("base")
+        base = evidence.get(CanaryLosses, "base")
         found: list[Measurement | NotMeasured] = []
         for model in MODELS:
-            canaries = evidence.canaries.get(model)
+            canaries = evidence.get(CanaryLosses, model)
             if canaries is not None:
                 control = base if model != "base" else None
                 everything = np.ones(len(canaries), dtype=bool)

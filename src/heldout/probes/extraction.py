@@ -7,6 +7,7 @@ tells without sampling; it sees rows that greedy decoding just misses.
 
 # D rows
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +15,11 @@ import numpy as np
 from heldout.core.excess import Shares, share_measurement
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.pass_statistics import PassStatistics, Suffixes
-from heldout.core.probe import Evidence, Probe
+from heldout.core.probe import MODELS, Evidence, Probe
 
 SOURCE = "Carlini et al. 2022, arXiv 2202.07646; (n, p): Hayes et al. 2024, arXiv 2410.19482"
 COST = "nothing beyond one forward pass over training and held-out rows"
 
-MODELS = ("base", "last", "fixed_epochs", "best")
 LEAST_ROWS = 20
 
 
@@ -72,7 +72,9 @@ def greedy_of(suffixes: Suffixes) -> np.ndarray:
     return suffixes.greedy_D
 
 
-def _shares(evidence: Evidence, model: str, suffix: str, counts) -> Shares | None:
+def _shares(
+    evidence: Evidence, model: str, suffix: str, counts: Callable[[Suffixes], np.ndarray]
+) -> Shares | None:
     """Of the rows that are long enough; None where they are too few."""
     parts = []
     for part in ("train", "test"):

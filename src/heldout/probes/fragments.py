@@ -8,13 +8,14 @@ of text; the contrast to the base model is that difference, minus the same of th
 
 # P prompts, T tokens
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from heldout.core.equal_lengths import HUMAN, MODELS, EqualLengths, equal_lengths, too_few
+from heldout.core.equal_lengths import HUMAN, EqualLengths, equal_lengths, too_few
 from heldout.core.measurement import Contrast, Measurement, NotMeasured
-from heldout.core.probe import Evidence, Probe
+from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.stats import student_ratio
 from heldout.core.verbatim import Corpora, VerbatimIndex
 
@@ -30,7 +31,7 @@ class Fragments(Probe):
 
     def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
         found: list[Measurement | NotMeasured] = []
-        corpora = evidence.corpora
+        corpora = evidence.get(Corpora)
         if corpora is None or not corpora.train.num_tokens or not corpora.heldout.num_tokens:
             reason = "needs training and held-out text that generated text is searched in"
             return [NotMeasured("fragment_longest_best", reason)]
@@ -50,10 +51,10 @@ class Fragments(Probe):
         }
         tokens = beside.lengths_P.astype(np.float64)
 
-        def of_texts(lengths):
+        def of_texts(lengths: list[np.ndarray]) -> np.ndarray:
             return np.array([longest_match(lengths_T) for lengths_T in lengths], dtype=np.float64)
 
-        def covered(lengths):
+        def covered(lengths: list[np.ndarray]) -> np.ndarray:
             return np.array([covered_tokens(lengths_T, self.least_tokens) for lengths_T in lengths])
 
         longest = {writer: found.per_corpus(of_texts) for writer, found in matched.items()}
@@ -100,7 +101,7 @@ class _Matched:
 
     @classmethod
     def of(cls, ids: list[np.ndarray], rows: np.ndarray, corpora: Corpora) -> "_Matched":
-        def lengths(index: VerbatimIndex, without=None) -> list[np.ndarray]:
+        def lengths(index: VerbatimIndex, without: list[int] | None = None) -> list[np.ndarray]:
             return [found for found, _ in index.matches_of(ids, without)]
 
         return cls(
@@ -109,7 +110,7 @@ class _Matched:
             lengths(corpora.heldout, rows.tolist()),
         )
 
-    def per_corpus(self, figure) -> dict[str, np.ndarray]:
+    def per_corpus(self, figure: Callable[[list[np.ndarray]], np.ndarray]) -> dict[str, np.ndarray]:
         return {
             "train": figure(self.train),
             "excess": figure(self.train_sample) - figure(self.heldout),

@@ -10,7 +10,7 @@ import numpy as np
 
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
-from heldout.core.probe import Evidence, Probe
+from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.stats import difference_of_ratios
 
 SOURCE = "difference of two independent group means; the base model's gap as control"
@@ -23,7 +23,7 @@ class GeneralizationGap(Probe):
 
     def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
         found: list[Measurement | NotMeasured] = []
-        for model in ("base", "last", "fixed_epochs", "best"):
+        for model in MODELS:
             train = evidence.losses.get((model, "train"))
             test = evidence.losses.get((model, "test"))
             if train is None or test is None or min(train.num_groups, test.num_groups) < 2:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heldout.core.harness import HarnessScores
-from heldout.core.measurement import Contrast, Measurement, NotMeasured
+from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.probe import Evidence, Probe
 from heldout.core.stats import (
     difference_of_estimates,
@@ -27,14 +27,14 @@ class HarnessTasks(Probe):
     """Per task the mean of its metric, and the difference to the base, paired by document."""
 
     def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
-        names = sorted({task for _, task in evidence.tasks})
+        names = sorted({task for _, task in evidence.every(HarnessScores)})
         if not names:
             return [NotMeasured("task_best", "no tasks were named: give --tasks")]
         found: list[Measurement | NotMeasured] = []
         for task in names:
-            base = evidence.tasks.get(("base", task))
+            base = evidence.get(HarnessScores, "base", task)
             for model in ("base", "best"):
-                scores = evidence.tasks.get((model, task))
+                scores = evidence.get(HarnessScores, model, task)
                 if scores is None:
                     continue
                 if len(scores) < 2:
@@ -63,7 +63,7 @@ def _measurement(name: str, scores: HarnessScores, base: HarnessScores | None) -
     )
 
 
-def _level(scores: HarnessScores):
+def _level(scores: HarnessScores) -> tuple[float, Interval]:
     if np.isin(scores.scores_D, (0.0, 1.0)).all():
         return share_estimate(scores.scores_D, scores.documents_D)
     level = ratio_estimate(scores.scores_D, np.ones(len(scores)), scores.documents_D)

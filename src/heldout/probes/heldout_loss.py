@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 
 from heldout.core.measurement import Measurement, NotMeasured
-from heldout.core.probe import Evidence, Probe
+from heldout.core.probe import MODELS, Evidence, Probe
 
 SOURCE = "paired bootstrap-t over groups: Efron and Tibshirani 1993, chapters 12 and 14"
 COST = "one forward pass over the held-out part per model"
-
-MODELS = ("base", "last", "fixed_epochs", "best")
 
 
 @dataclass(frozen=True)

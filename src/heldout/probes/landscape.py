@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heldout.core.landscape import Landscape as Measured
+from heldout.core.landscape import LossLandscape
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import Interval, Measurement, NotMeasured
 from heldout.core.probe import Evidence, Probe
@@ -29,7 +29,7 @@ class Landscape(Probe):
     """Nats per token under noise and on the path; noise in tokens; update over the base's norm."""
 
     def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
-        found = evidence.landscape
+        found = evidence.get(LossLandscape)
         if found is None:
             return [NotMeasured("sharpness_best", "was not asked for")]
         return [
@@ -39,7 +39,7 @@ class Landscape(Probe):
             self._update(found),
         ]
 
-    def _sharpness(self, found: Measured) -> Measurement | NotMeasured:
+    def _sharpness(self, found: LossLandscape) -> Measurement | NotMeasured:
         draws_R = found.sharpness_draws
         if draws_R is None or len(draws_R) < 2:
             return NotMeasured("sharpness_best", "needs two draws of weight noise")
@@ -60,7 +60,7 @@ class Landscape(Probe):
             note=f"rise of the loss when each weight varies by {found.noise_ratio:.0%} of its size",
         )
 
-    def _barrier(self, found: Measured) -> Measurement | NotMeasured:
+    def _barrier(self, found: LossLandscape) -> Measurement | NotMeasured:
         if found.path_fractions is None or len(found.path_train) < 3:
             return NotMeasured("barrier_best", "needs a base model of the same shapes")
         if found.path_train[0].num_groups < 2:
@@ -76,7 +76,7 @@ class Landscape(Probe):
             note=f"highest at {highest:g} of the way from the base; a path without one is below 0",
         )
 
-    def _noise(self, found: Measured, evidence: Evidence) -> Measurement | NotMeasured:
+    def _noise(self, found: LossLandscape, evidence: Evidence) -> Measurement | NotMeasured:
         if found.gradient_noise_scale is None or found.gradient_noise_interval is None:
             reason = "the gradient of the sample cannot be told from its noise"
             return NotMeasured("gradient_noise_scale", reason)
@@ -91,7 +91,7 @@ class Landscape(Probe):
             note=f"trained with {used} rows a batch" if used else "",
         )
 
-    def _update(self, found: Measured) -> Measurement | NotMeasured:
+    def _update(self, found: LossLandscape) -> Measurement | NotMeasured:
         if not found.update_norms:
             return NotMeasured("update_norm", "needs a base model of the same shapes")
         layers = {name: norm for name, norm in found.update_norms.items() if name != "all"}

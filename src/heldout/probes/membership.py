@@ -6,6 +6,7 @@ that never saw either, so the base model's own area is the control.
 
 # M training rows (members), H held-out rows
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.pass_statistics import PassStatistics
-from heldout.core.probe import Evidence, Probe
+from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.stats import difference_of_estimates, share_estimate
 
 SOURCE = (
@@ -24,7 +25,6 @@ SOURCE = (
 COST = "nothing beyond one forward pass over training and held-out rows"
 
 ATTACKS = ("loss", "zlib", "min_k", "min_k_plus", "reference")
-MODELS = ("base", "last", "fixed_epochs", "best")
 LEAST_ROWS = 20
 LEAST_CONTROLS = 100  # held-out rows, for a rate of false positives of one in a hundred
 FALSE_POSITIVES = 0.01
@@ -95,7 +95,7 @@ def area_interval(area: float, num_members: int, num_others: int, level: float =
     )
 
 
-def _bisect(misfit, outside: float, inside: float) -> float:
+def _bisect(misfit: Callable[[float], float], outside: float, inside: float) -> float:
     if outside == inside:
         return inside
     for _ in range(60):

@@ -7,7 +7,7 @@ has not seen either. Fixed phrases are recited from held-out rows just as often.
 from dataclasses import dataclass
 
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
-from heldout.core.probe import Evidence, Probe
+from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.stats import difference_of_estimates, share_estimate
 
 SOURCE = "Carlini et al. 2022, arXiv 2202.07646; intervals: Newcombe 1998, Zou and Donner 2008"
@@ -23,7 +23,7 @@ class Memorization(Probe):
     def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
         found: list[Measurement | NotMeasured] = []
         base = self._against_heldout(evidence, "base")
-        for model in ("base", "last", "fixed_epochs", "best"):
+        for model in MODELS:
             excess = self._against_heldout(evidence, model)
             if excess is None:
                 continue

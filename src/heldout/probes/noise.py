@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heldout.core.equal_lengths import HUMAN, MODELS, compared_means, equal_lengths, too_few
+from heldout.core.equal_lengths import HUMAN, compared_means, equal_lengths, too_few
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.part_texts import PartTexts
-from heldout.core.probe import Evidence, Probe
+from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.segments import WORD
 
 SOURCE = "heldout; one-edit neighbors: Damerau 1964"

@@ -26,15 +26,14 @@ class PersonalDataMemorized(Probe):
 
     def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
         name = "personal_data_recited_best"
-        if not {"train", "test"} <= evidence.personal_data.keys():
+        train = evidence.get(PersonalData, "train")
+        if train is None or evidence.get(PersonalData, "test") is None:
             return [NotMeasured(name, "the rows were not searched for personal data")]
         shares = _shares(evidence, "best")
         if shares is None:
             reason = f"needs {LEAST_ROWS} training and held-out rows long enough to be recited"
             return [NotMeasured(name, reason)]
-        num_holding = len(
-            {row for rows in evidence.personal_data["train"].kinds.values() for row in rows}
-        )
+        num_holding = len({row for rows in train.kinds.values() for row in rows})
         note = (
             f"{int(shares.train_D.sum())} of {num_holding} tested training rows "
             "that hold any are recited"
@@ -55,10 +54,11 @@ def _shares(evidence: Evidence, model: str) -> Shares | None:
     parts = []
     for part in ("train", "test"):
         statistics = evidence.statistics.get((model, part))
-        if statistics is None:
+        personal = evidence.get(PersonalData, part)
+        if statistics is None or personal is None:
             return None
         enough_D = ~np.isnan(statistics.suffixes["short"].nats_D)
-        found_D = memorizes_personal_data(statistics, evidence.personal_data[part])
+        found_D = memorizes_personal_data(statistics, personal)
         parts += [found_D[enough_D], statistics.losses.groups_D[enough_D]]
     shares = Shares(*parts)
     return shares if shares.fewest_rows >= LEAST_ROWS else None

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heldout.core.equal_lengths import LEAST_GROUPS, LEAST_PROMPTS, MODELS, PARTS
+from heldout.core.equal_lengths import LEAST_GROUPS, LEAST_PROMPTS, PARTS
 from heldout.core.measurement import Measurement, NotMeasured
-from heldout.core.probe import Evidence, Probe
+from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.prompt_pairs import PromptPairs
 from heldout.core.stats import RatioEstimate, difference_of_paired_ratios, student_ratio
 
@@ -27,9 +27,10 @@ class PromptSensitivity(Probe):
     def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
         found: list[Measurement | NotMeasured] = []
         for model in MODELS:
-            part = next((part for part in PARTS if (model, part) in evidence.prompt_pairs), None)
-            own = evidence.prompt_pairs[model, part] if part else None
-            base = evidence.prompt_pairs.get(("base", part)) if part and model != "base" else None
+            pairs = evidence.every(PromptPairs)
+            part = next((part for part in PARTS if (model, part) in pairs), None)
+            own = pairs[model, part] if part else None
+            base = pairs.get(("base", part)) if part and model != "base" else None
             if base is not None and own is not None and base.prompts != own.prompts:
                 base = None  # another tokenizer cuts other prompts: no control
             for measured in (_posix(model, own, base), _key_fact(model, own, base)):

@@ -5,14 +5,14 @@ All texts are cut to one length per prompt first. Greedy text repeats most in mo
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from heldout.core.equal_lengths import (
     HUMAN,
-    MODELS,
     EqualLengths,
     compared_means,
     equal_lengths,
@@ -20,7 +20,8 @@ from heldout.core.equal_lengths import (
     too_few,
 )
 from heldout.core.measurement import Measurement, NotMeasured
-from heldout.core.probe import Evidence, Probe
+from heldout.core.ngrams import ngrams
+from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.stats import difference_of_estimates, share_estimate
 
 SOURCE = (
@@ -52,7 +53,14 @@ class Repetition(Probe):
     def _of(self, model: str, beside: EqualLengths) -> list[Measurement]:
         note = f"equal lengths of {beside.lengths_P.mean():.0f} tokens on average"
 
-        def of_ids(name, unit, value, weights_P=None, kept=None, note=note):
+        def of_ids(
+            name: str,
+            unit: str,
+            value: Callable[[np.ndarray], float],
+            weights_P: np.ndarray | None = None,
+            kept: np.ndarray | None = None,
+            note: str = note,
+        ) -> Measurement:
             keep = np.ones(len(beside), dtype=bool) if kept is None else kept
             values = {
                 writer: np.array([value(ids) for ids, k in zip(texts, keep, strict=True) if k])
@@ -73,16 +81,16 @@ class Repetition(Probe):
                 of_ids(
                     f"rep_{n}",
                     f"share of {n}-grams",
-                    lambda ids, n=n: repeated_share(ids, n),
+                    partial(repeated_share, n=n),
                     weights_P=(beside.lengths_P - n + 1).astype(np.float64),
                 )
                 for n in (2, 3, 4)
             ),
-            of_ids("seq_rep_4", "mean share of 4-grams", lambda ids: repeated_share(ids, 4)),
+            of_ids("seq_rep_4", "mean share of 4-grams", partial(repeated_share, n=4)),
             of_ids(
                 "ttr",
                 "types per token",
-                lambda ids: type_token_ratio(ids, window),
+                partial(type_token_ratio, window=window),
                 kept=long,
                 note=f"the first {window} tokens",
             ),
@@ -106,14 +114,7 @@ def repeated_share(ids: Sequence[int] | np.ndarray, n: int) -> float:
     num = len(ids) - n + 1
     if num < 1:
         return 0.0
-    return 1 - len(_ngrams(ids, n)) / num
-
-
-def distinct_n(sequences: Sequence[Sequence[int] | np.ndarray], n: int) -> float:
-    """Unique over all n-grams of all sequences together (Li et al. 2016, arXiv 1510.03055)."""
-    total = sum(max(0, len(ids) - n + 1) for ids in sequences)
-    unique = set().union(*(_ngrams(ids, n) for ids in sequences))
-    return len(unique) / max(1, total)
+    return 1 - len(set(ngrams(ids, n))) / num
 
 
 def type_token_ratio(ids: Sequence[int] | np.ndarray, window: int) -> float:
@@ -134,11 +135,6 @@ def compression_ratio(text: str) -> float:
     """UTF-8 bytes over zlib bytes: higher is more redundant; depends on the length of the text."""
     whole = text.encode("utf-8", "surrogatepass")
     return len(whole) / len(zlib.compress(whole, 9))
-
-
-def _ngrams(ids: Sequence[int] | np.ndarray, n: int) -> set[tuple[int, ...]]:
-    tokens = [int(token) for token in ids]
-    return set(zip(*(tokens[start:] for start in range(n)), strict=False))
 
 
 def _ended(evidence: Evidence, model: str) -> Measurement | None:

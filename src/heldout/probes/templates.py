@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heldout.core.equal_lengths import MODELS, EqualLengths, equal_lengths, too_few
+from heldout.core.equal_lengths import EqualLengths, equal_lengths, too_few
 from heldout.core.measurement import Interval, Measurement, NotMeasured
-from heldout.core.probe import Evidence, Probe
+from heldout.core.ngrams import ngrams
+from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.stats import (
     difference_of_estimates,
     jackknife_values,
@@ -49,7 +50,7 @@ def self_bleu(sequences: Sequence[Sequence[int] | np.ndarray], max_n: int = 4) -
     """
     log_precision = np.zeros(len(sequences))
     for n in range(1, max_n + 1):
-        counts = [Counter(_ngrams(ids, n)) for ids in sequences]
+        counts = [Counter(ngrams(ids, n)) for ids in sequences]
         highest: dict[tuple[int, ...], tuple[int, int, int]] = {}  # count, its place, next count
         for place, of_one in enumerate(counts):
             for ngram, count in of_one.items():
@@ -73,11 +74,11 @@ def self_bleu(sequences: Sequence[Sequence[int] | np.ndarray], max_n: int = 4) -
 
 def pair_similarity(sequences: Sequence[Sequence[int] | np.ndarray], n: int = 3) -> np.ndarray:
     """(P, P) Jaccard similarity of the sets of n-grams: 1 for equal texts, 0 for none in common."""
-    sets = [sorted(set(_ngrams(ids, n))) for ids in sequences]
+    sets = [sorted(set(ngrams(ids, n))) for ids in sequences]
     features = {ngram: place for place, ngram in enumerate({g for s in sets for g in s})}
     has_PF = np.zeros((len(sets), max(1, len(features))), dtype=np.float32)
-    for place, ngrams in enumerate(sets):
-        has_PF[place, [features[ngram] for ngram in ngrams]] = 1
+    for place, of_one in enumerate(sets):
+        has_PF[place, [features[ngram] for ngram in of_one]] = 1
     both = (has_PF @ has_PF.T).astype(np.float64)
     sizes = has_PF.sum(axis=1, dtype=np.float64)
     either = sizes[:, None] + sizes[None] - both
@@ -93,15 +94,15 @@ def _of(model: str, beside: EqualLengths) -> list[Measurement]:
     other_group = groups[:, None] != groups[None]
     similar = {writer: pair_similarity(own) for writer, own in texts.items()}
 
-    def bleu(writer):
-        def mean_of(keep):
+    def bleu(writer: str) -> np.ndarray:
+        def mean_of(keep: np.ndarray) -> float:
             kept = [ids for ids, keeps in zip(texts[writer], keep, strict=True) if keeps]
             return float(self_bleu(kept).mean())
 
         return jackknife_values(mean_of, groups)
 
-    def similarity(writer):
-        def mean_of(keep):
+    def similarity(writer: str) -> np.ndarray:
+        def mean_of(keep: np.ndarray) -> float:
             pairs = other_group[np.ix_(keep, keep)]
             return float(similar[writer][np.ix_(keep, keep)][pairs].mean())
 
@@ -124,7 +125,9 @@ def _of(model: str, beside: EqualLengths) -> list[Measurement]:
     ]
 
 
-def _measured(name, unit, pseudo: dict[str, np.ndarray], model: str, groups) -> Measurement:
+def _measured(
+    name: str, unit: str, pseudo: dict[str, np.ndarray], model: str, groups: np.ndarray
+) -> Measurement:
     blocks = np.arange(len(pseudo[model]))
     ones = np.ones(len(blocks))
     level = student_ratio(pseudo[model], ones, blocks)
@@ -161,11 +164,6 @@ def _near_identical(
         },
         note=f"with the answer to a prompt of another group, at {NEAR_IDENTICAL:g} of all 3-grams",
     )
-
-
-def _ngrams(ids: Sequence[int] | np.ndarray, n: int) -> list[tuple[int, ...]]:
-    tokens = [int(token) for token in ids]
-    return list(zip(*(tokens[start:] for start in range(n)), strict=False))
 
 
 def _brevity(length: int, others: list[int]) -> float:

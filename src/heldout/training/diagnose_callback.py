@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import TrainerCallback
 
 from heldout.core.errors import UserError
 from heldout.core.pass_statistics import PassStatistics
+from heldout.core.probe import VerbatimMemorization
 from heldout.core.row import Row
 from heldout.core.stats import LEAST_HELD_OUT, difference_of_estimates, share_estimate
 from heldout.lm.measuring.pass_statistics import pass_statistics
@@ -21,8 +21,8 @@ class DiagnoseCallback(TrainerCallback):
         Trainer(..., callbacks=[heldout.DiagnoseCallback(train, heldout, tokenizer, out="log")])
 
     train, heldout: texts, or rows as ``heldout.data.columns.read_rows(FILE).rows`` reads them from
-    whatever ``heldout fit`` reads. Each time adds a line to ``diagnosis.jsonl`` in ``out``: clean
-    losses of both in nats/token (no dropout, penalty or smoothing), the gap, and the share of
+    whatever ``heldout fit`` reads. Each time a line is added to ``diagnosis.jsonl`` in ``out``:
+    clean losses of both in nats/token (no dropout, penalty or smoothing), the gap, and the share of
     training rows memorized beyond held-out rows with its interval. The first process alone writes.
     Weights, modes and random numbers are left as found. Costs two forward passes over the rows
     each time.
@@ -92,20 +92,16 @@ class DiagnoseCallback(TrainerCallback):
 
 
 def memorization_excess(train: PassStatistics, heldout: PassStatistics) -> dict[str, float] | None:
-    """Share of memorized training rows minus that of held-out rows, with its 95 % interval.
+    """Share of training rows memorized minus that of held-out rows, with its 95 % interval.
 
     By 20 tokens after 10. None with fewer than 30 rows of either that are long enough.
     """
-    shares = []
-    for found in (train, heldout):
-        short = found.suffixes["short"]
-        long_enough = np.isfinite(short.nats_D)
-        if long_enough.sum() < LEAST_HELD_OUT:
-            return None
-        shares.append(
-            share_estimate(short.greedy_D[long_enough], found.losses.groups_D[long_enough])
-        )
-    contrast = difference_of_estimates(*shares)
+    parts = [VerbatimMemorization.of(found) for found in (train, heldout)]
+    if min(map(len, parts)) < LEAST_HELD_OUT:
+        return None
+    contrast = difference_of_estimates(
+        *(share_estimate(part.memorized_D, part.groups_D) for part in parts)
+    )
     return {
         "difference": contrast.difference,
         "low": contrast.interval.low,

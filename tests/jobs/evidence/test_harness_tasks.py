@@ -38,8 +38,10 @@ def scores(values):
 
 
 def measured(best, base):
-    tasks = {("best", "sums"): scores(best), ("base", "sums"): scores(base)}
-    return {each.name: each for each in HarnessTasks().measure(Evidence({}, tasks=tasks))}
+    evidence = (
+        Evidence({}).adding(scores(best), "best", "sums").adding(scores(base), "base", "sums")
+    )
+    return {each.name: each for each in HarnessTasks().measure(evidence)}
 
 
 def test_a_task_is_compared_with_the_base_document_by_document():

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LogitsProcessor
+from transformers import AutoModelForCausalLM
 
 from heldout.core.decoding import GREEDY, Decoding
 from heldout.core.errors import UserError
@@ -99,18 +99,6 @@ def test_no_ngram_comes_twice_where_that_is_forbidden(model, tiny_tokenizer, row
 
     assert repeated(GREEDY) > 0
     assert repeated(Decoding(no_repeat_ngram_size=2)) == 0
-
-
-def test_a_processor_of_the_caller_is_asked(model, tiny_tokenizer, rows):
-    plain = generations(model, tiny_tokenizer, rows, **OPTIONS)
-    used = sorted({token for ids in ids_of(plain) for token in ids})[:3]
-
-    class Without(LogitsProcessor):
-        def __call__(self, input_ids, scores):
-            return scores.index_fill(1, torch.tensor(used), -torch.inf)
-
-    found = generations(model, tiny_tokenizer, rows, **OPTIONS, processors=[Without()])
-    assert not {token for ids in ids_of(found) for token in ids} & set(used)
 
 
 def test_answers_of_prompts_and_conversations(model, tiny_tokenizer):

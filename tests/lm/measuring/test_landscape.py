@@ -18,7 +18,6 @@ from heldout.lm.measuring.landscape import (
     layer_of,
     noise_scale,
     relative_sharpness,
-    top_eigenvalue,
     update_norms,
 )
 from heldout.lm.nll import document_losses
@@ -56,7 +55,7 @@ def tuned(base, rows, tiny_tokenizer):
 @pytest.fixture(scope="module")
 def found(base, tuned, rows, tiny_tokenizer):
     before = {name: p.clone() for name, p in tuned.state_dict().items()}
-    found = landscape(tuned, base, tiny_tokenizer, rows[:6], rows[6:], **OPTIONS, eigenvalue=True)
+    found = landscape(tuned, base, tiny_tokenizer, rows[:6], rows[6:], **OPTIONS)
     for name, p in tuned.state_dict().items():
         assert torch.equal(p, before[name]), f"{name} was changed"
     return found
@@ -65,11 +64,12 @@ def found(base, tuned, rows, tiny_tokenizer):
 def test_the_path_begins_at_the_base_and_ends_at_the_tuned(
     base, tuned, rows, found, tiny_tokenizer
 ):
-    for part, path in ((rows[:6], found.path_train_nll), (rows[6:], found.path_heldout_nll)):
+    for part, path in ((rows[:6], found.path_train), (rows[6:], found.path_heldout)):
         for model, at in ((base, 0), (tuned, -1)):
             losses = document_losses(model, part, tiny_tokenizer, **OPTIONS)
-            assert path[at] == pytest.approx(losses.nats_per_token, rel=1e-5)
-    assert found.path_train_nll[-1] < found.path_train_nll[0] - 1
+            assert path[at].nats_per_token == pytest.approx(losses.nats_per_token, rel=1e-5)
+    first, *_, last = (losses.nats_per_token for losses in found.path_train)
+    assert last < first - 1
 
 
 def test_sharpness_grows_with_the_noise_and_is_none_without(tuned, rows, found, tiny_tokenizer):
@@ -127,43 +127,13 @@ def test_update_norms_by_layer(base):
     assert layer_of("base_model.model.model.layers.7.mlp.up_proj.weight") == "layer 7"
 
 
-def test_top_eigenvalue_of_a_model_whose_hessian_is_known():
-    """Softmax of one free vector: the Hessian is diag(p) - p p^T."""
-
-    class Bias(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.head = torch.nn.Linear(1, 4, bias=False)
-            self.config = None
-
-        def get_output_embeddings(self):
-            return self.head
-
-        def forward(self, input_ids, attention_mask=None, use_cache=False):
-            ones = torch.ones(*input_ids.shape, 1)
-            return type("Output", (), {"logits": self.head(ones)})()
-
-    model = Bias()
-    p = model.head.weight[:, 0].detach().softmax(0)
-    expected = torch.linalg.eigvalsh(torch.diag(p) - p[:, None] @ p[None]).max().item()
-    batch = {
-        "input_ids": torch.tensor([[0, 1, 2]]),
-        "attention_mask": torch.ones(1, 3),
-        "labels": torch.tensor([[-100, 1, 2]]),
-    }
-    assert top_eigenvalue(model, batch, seed=0, num_steps=60) == pytest.approx(expected, rel=1e-3)
-
-
 def test_the_probe_tells_all_with_controls(found):
-    told = {
-        m.name: m
-        for m in Landscape().measure(Evidence({}, landscape=found, facts=Facts(batch_size=8)))
-    }
+    evidence = Evidence({}, facts=Facts(batch_size=8)).adding(found)
+    told = {m.name: m for m in Landscape().measure(evidence)}
     assert set(told) == {"sharpness_best", "barrier_best", "gradient_noise_scale", "update_norm"}
     assert set(told["sharpness_best"].contrasts) == {"base"}
     assert isinstance(told["barrier_best"], Measurement)
     assert told["update_norm"].value == found.update_norms["all"] > 0
-    assert found.top_eigenvalue > 0
 
 
 def test_without_a_base_only_what_needs_none(tuned, rows, tiny_tokenizer):

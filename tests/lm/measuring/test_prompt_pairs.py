@@ -113,6 +113,13 @@ def test_divergences_equal_the_formula(model, tiny_tokenizer, rows):
         assert found.key_P[place] == pytest.approx(key / 2, rel=1e-3, abs=1e-4)
 
 
+def evidence_of(pairs):
+    evidence = Evidence({})
+    for key, found in pairs.items():
+        evidence = evidence.adding(found, *key)
+    return evidence
+
+
 def test_a_model_that_does_not_look_back_is_moved_by_nothing(model, tiny_tokenizer, rows):
     blind = copy.deepcopy(model)
     with torch.no_grad():
@@ -129,15 +136,15 @@ def test_a_model_that_does_not_look_back_is_moved_by_nothing(model, tiny_tokeniz
     assert np.nanmax(np.abs(found.key_P)) < 1e-4 < np.nanmin(looking.key_P)
     assert found.prompts == looking.prompts
     pairs = {("best", "test"): found, ("base", "test"): looking}
-    measured = {m.name: m for m in PromptSensitivity().measure(Evidence({}, prompt_pairs=pairs))}
+    measured = {m.name: m for m in PromptSensitivity().measure(evidence_of(pairs))}
     assert measured["prompt_sensitivity_best"].value < 1e-4
     assert measured["prompt_sensitivity_best"].contrasts["base"].interval.high < 0
     itself = {("best", "test"): looking, ("base", "test"): looking}
-    measured = {m.name: m for m in PromptSensitivity().measure(Evidence({}, prompt_pairs=itself))}
+    measured = {m.name: m for m in PromptSensitivity().measure(evidence_of(itself))}
     for name in ("prompt_sensitivity_best", "key_fact_sensitivity_best"):
         assert measured[name].contrasts["base"].difference == 0
     others = {**itself, ("base", "test"): replace(looking, prompts=looking.prompts[::-1])}
-    for measurement in PromptSensitivity().measure(Evidence({}, prompt_pairs=others)):
+    for measurement in PromptSensitivity().measure(evidence_of(others)):
         assert measurement.contrasts == {}
     ratio = looking.key_P.sum() / looking.harmless_P.sum()
     assert measured["key_fact_sensitivity_best"].value == pytest.approx(ratio)
@@ -163,5 +170,5 @@ def test_pairs_of_the_user_and_conversations(model, tiny_tokenizer):
 def test_too_few_prompts_are_not_measured(model, tiny_tokenizer, rows):
     few = prompt_pairs(model, tiny_tokenizer, rows, **OPTIONS)
     for pairs in ({}, {("best", "test"): few}):
-        found = PromptSensitivity().measure(Evidence({}, prompt_pairs=pairs))
+        found = PromptSensitivity().measure(evidence_of(pairs))
         assert [type(m) for m in found] == [NotMeasured, NotMeasured]

@@ -1,8 +1,7 @@
-"""Faults of set-up that were really planted are found, and a sound model has none."""
+"""Faults of the setup that were really planted are found, and a sound model has none."""
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from planted_setups import (
@@ -21,8 +20,7 @@ from heldout.data.factbook import question_answer_rows
 from heldout.jobs.demo import MODEL
 from heldout.lm.load import load_model
 from heldout.lm.measuring.prompt_formats import FORMATS, prompt_of
-from heldout.lm.measuring.setup_faults import setup_faults, token_nats
-from heldout.lm.tokenize import tokenize_row
+from heldout.lm.measuring.setup_faults.find import find_setup_faults
 
 NAMES = ["masking_broken", "eos_lost", "doubled_bos", "wrong_chat_template", "tokenizer_mismatch"]
 OPTIONS = {"max_length": 256, "batch_size": 16}
@@ -71,7 +69,7 @@ def few(topics_text):
 
 def found_in(embedded, model, rows, base=True):
     train, heldout = rows
-    checks = setup_faults(
+    checks = find_setup_faults(
         model,
         embedded.model if base else None,
         embedded.tokenizer,
@@ -124,14 +122,14 @@ def test_a_model_that_was_not_trained_has_no_fault(tiny, few):
 
 def test_without_the_base_nothing_is_claimed_of_training(tiny, few):
     train, heldout = few
-    checks = setup_faults(tiny.model, None, tiny.tokenizer, None, train, heldout, **OPTIONS)
+    checks = find_setup_faults(tiny.model, None, tiny.tokenizer, None, train, heldout, **OPTIONS)
     status = {check.name: check.status for check in checks}
     assert status["eos_lost"] == status["masking_broken"] == "unknown"
 
 
 def test_few_rows_cannot_tell(tiny, few):
     train, heldout = few
-    checks = setup_faults(
+    checks = find_setup_faults(
         tiny.model,
         tiny.model,
         tiny.tokenizer,
@@ -159,14 +157,14 @@ def test_the_tokenizer_of_another_vocabulary_order(embedded, conversations, tmp_
     path.write_text(json.dumps(content), encoding="utf-8")
     wrong = AutoTokenizer.from_pretrained(tmp_path)
     train, heldout = conversations
-    checks = setup_faults(
+    checks = find_setup_faults(
         embedded.model, embedded.model, wrong, embedded.tokenizer, train, heldout, **OPTIONS
     )
     by_name = {check.name: check for check in checks}
     assert by_name["tokenizer_mismatch"].status == "found"
     assert "fell by" in by_name["tokenizer_mismatch"].evidence
     # And the right one beside a base with the wrong one is no fault.
-    checks = setup_faults(
+    checks = find_setup_faults(
         embedded.model, embedded.model, embedded.tokenizer, wrong, train, heldout, **OPTIONS
     )
     assert checks[-1].status == "absent"
@@ -177,22 +175,9 @@ def test_a_loss_near_chance_is_told(tiny, few):
     with torch.no_grad():
         model.model.norm.weight.zero_()
     train, heldout = few
-    checks = setup_faults(model, None, tiny.tokenizer, None, train, heldout, **OPTIONS)
+    checks = find_setup_faults(model, None, tiny.tokenizer, None, train, heldout, **OPTIONS)
     assert checks[-1].status == "unknown"
     assert "5.99 nats/token, 5.99 would be chance" in checks[-1].evidence
-
-
-@torch.no_grad()
-def test_token_losses_come_in_the_order_of_the_windows(tiny, few):
-    windows = [tokenize_row(row, tiny.tokenizer, 256).windows[0] for row in few[0][:5]]
-    found = token_nats(tiny.model, windows, tiny.tokenizer, batch_size=2)
-    for window, nats in zip(windows, found, strict=True):
-        logits = tiny.model(torch.tensor([window.input_ids])).logits[0, :-1]
-        log_p = logits.log_softmax(1)
-        expected = [
-            -log_p[t, label].item() for t, label in enumerate(window.labels[1:]) if label != -100
-        ]
-        np.testing.assert_allclose(nats, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_formats_hold_every_message_once_before_the_answer():

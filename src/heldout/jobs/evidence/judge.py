@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from heldout.core.discovery import build, entries_of
 from heldout.core.facts import Facts, HistoryPoint, SetupFault
 from heldout.core.measurement import Measurement, NotMeasured
-from heldout.core.probe import Evidence
+from heldout.core.probe import MODELS, Evidence
 from heldout.core.recipe import Recipe
 from heldout.core.run import Run
 from heldout.core.verdict import Verdicts
@@ -17,17 +17,15 @@ from heldout.jobs.evidence.saved import load_generations, load_statistics
 from heldout.report.card import write_card
 from heldout.report.page import write_report
 
-ARMS = ("base", "best", "last", "fixed_epochs")
 
-
-def judge(run: Run) -> Verdicts:
+def judge_run(run: Run) -> Verdicts:
     """Run every probe on the evidence in the folder, then write what follows from it."""
     recipe = run.recipe
     facts = facts_of_run(run, recipe)
     evidence = Evidence(
         {
             (model, part): found
-            for model in ARMS
+            for model in MODELS
             for part in ("train", "validation", "test", "out_of_fold")
             if (found := run.losses(model, part)) is not None
         },
@@ -36,13 +34,13 @@ def judge(run: Run) -> Verdicts:
         recipe.eval.min_effect,
         statistics={
             (model, part): load_statistics(path)
-            for model in ARMS
+            for model in MODELS
             for part in ("train", "test")
             if (path := run.path(f"evaluations/{model}-{part}-readings.npz")).exists()
         },
         generations={
             (model, "test"): load_generations(path)
-            for model in ARMS
+            for model in MODELS
             if (path := run.path(f"evaluations/{model}-generations.json")).exists()
         },
         facts=facts,

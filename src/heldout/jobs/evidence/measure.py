@@ -1,7 +1,7 @@
-"""Open the sealed test part once, and put the base, the best and the other arms beside it."""
+"""Open the sealed test part once, and put the base and every other model of the run beside it."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from heldout.core.recipe import Recipe
 from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.core.run_files import RunSample
-from heldout.jobs.evidence.gather import read_part, verbatim_memorization, write_part
+from heldout.jobs.evidence.model_on_part import read_part, write_part
 from heldout.jobs.evidence.saved import save_generations, save_statistics
 from heldout.jobs.kit.clean_losses import losses_of
 from heldout.jobs.kit.metrics import Metric
@@ -37,11 +37,11 @@ def measure_on_test(
     progress: Progress,
     check_interrupt: Callable[[bool], None] = lambda interrupted: None,
 ) -> None:
-    """All that one pass tells of every arm on the test part and on training rows.
+    """All that one pass tells of every model on the test part and on training rows.
 
     One opening of the test part. Losses of all test rows and of the followed training rows go to
-    ``evaluations/``, with the readings of as many of both as ``eval.max_recital_rows``; which rows
-    are recited, task scores and continuations to files of their own.
+    ``evaluations/``, with the statistics of ``eval.max_recital_rows`` of both; which rows are
+    memorized, task scores and continuations go to files of their own.
     """
     models = ["base", "best"]
     if run.path("fixed_epochs").is_dir():
@@ -60,7 +60,7 @@ def measure_on_test(
                 sampled = sample_rows(source, recipe.eval.max_recital_rows, recipe.data.seed)
                 found = read_part(loaded, sampled, recipe)
                 save_statistics(found, run.path(f"evaluations/{name}-{part}-readings.npz"))
-                memorization[name, part] = verbatim_memorization(found)
+                memorization[name, part] = VerbatimMemorization.of(found)
                 if part == "train":
                     # The followed rows are drawn alike, so that they are among these.
                     run.save_losses(name, part, _followed(found, followed, loaded, run, recipe))
@@ -68,7 +68,7 @@ def measure_on_test(
                     written = write_part(loaded, sampled, recipe)
                     save_generations(written, run.path(f"evaluations/{name}-generations.json"))
             if metric and name in ("base", "best"):
-                scores[name, "test"] = _score(model, tokenizer, rows, recipe, metric)
+                scores[name, "test"] = _score(loaded, rows, recipe, metric)
             progress.advance(1, name)
             check_interrupt(False)
     if scores:
@@ -124,10 +124,10 @@ def load_scores(run: Run) -> dict[tuple[str, str], TaskScores]:
 
 
 def write_samples(run: Run, target: Target, recipe: Recipe, progress: Progress) -> None:
-    """Greedy continuations by every arm: of held-out prompts, and of recited training rows."""
+    """Greedy continuations by every model, of held-out prompts and of memorized training rows."""
     heldout = list(islice(run.read_rows("validation"), recipe.eval.num_samples))
-    recited = _memorized_rows(run, recipe.eval.num_samples // 2)
-    if not heldout and not recited:
+    memorized = _memorized_rows(run, recipe.eval.num_samples // 2)
+    if not heldout and not memorized:
         return
     models = ["base", "best", "last"]
     if run.path("fixed_epochs").is_dir():
@@ -139,7 +139,7 @@ def write_samples(run: Run, target: Target, recipe: Recipe, progress: Progress) 
             model, tokenizer = loaded.model, loaded.tokenizer
             prompts = [prompt_ids(row, tokenizer) for row in heldout]
             prompts += [
-                memorization_prompt(row, tokenizer, recipe.data.max_length) for row in recited
+                memorization_prompt(row, tokenizer, recipe.data.max_length) for row in memorized
             ]
             if not samples:
                 samples = [
@@ -161,7 +161,7 @@ def write_samples(run: Run, target: Target, recipe: Recipe, progress: Progress) 
 
 
 def _memorized_rows(run: Run, most: int) -> list[Row]:
-    """Training rows that some arm recites, those first that most arms recite."""
+    """Training rows that some model memorized, those first that most models did."""
     counts: Counter[int] = Counter()
     for (_, part), found in load_memorization(run).items():
         if part == "train":
@@ -171,7 +171,7 @@ def _memorized_rows(run: Run, most: int) -> list[Row]:
 
 
 def _load(run: Run, target: Target, recipe: Recipe, name: str) -> LoadedModel:
-    """One arm, as it lies on disk."""
+    """One model, as it lies on disk."""
     if name == "base":
         return target.load(recipe)
     folder: Path = run.path(name)
@@ -187,7 +187,7 @@ def _load(run: Run, target: Target, recipe: Recipe, name: str) -> LoadedModel:
 def _followed(
     found: PassStatistics, followed: set[int], loaded: LoadedModel, run: Run, recipe: Recipe
 ) -> DocumentLosses:
-    """Losses of the training rows that were followed, from the readings where they hold them."""
+    """Losses of the training rows that were followed, from the pass where it read them all."""
     places = [place for place, row in enumerate(found.row_index_D) if int(row) in followed]
     if len(places) == len(followed):
         return found.losses.at(places)
@@ -195,8 +195,9 @@ def _followed(
     return losses_of(loaded.model, loaded.tokenizer, rows, recipe)
 
 
-def _score(model, tokenizer, rows, recipe: Recipe, metric: Metric) -> TaskScores:
+def _score(loaded: LoadedModel, rows: Iterable[Row], recipe: Recipe, metric: Metric) -> TaskScores:
     chosen = sample_rows(rows, recipe.eval.metric_rows, recipe.data.seed)
+    model, tokenizer = loaded.model, loaded.tokenizer
     prompts = [prompt_ids(row, tokenizer) for row in chosen]
     texts = continuations(model, tokenizer, [ids for ids, _ in prompts], recipe.eval.max_new_tokens)
     values = [metric(text, reference) for text, (_, reference) in zip(texts, prompts, strict=True)]

@@ -1,4 +1,4 @@
-"""Readings and continuations in a run folder, so that a run can be judged anew without a model."""
+"""Statistics of passes and generations in a run folder, so that no model is needed to judge it."""
 
 import json
 from dataclasses import asdict
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from heldout.core.files import write_text, written_whole
 from heldout.core.losses import DocumentLosses
 from heldout.core.pass_statistics import Generations, PassStatistics, Suffixes
 
@@ -34,13 +35,12 @@ def save_statistics(found: PassStatistics, path: Path) -> None:
         arrays[f"suffix.{name}.tokens"] = np.array([each.prefix_tokens, each.suffix_tokens])
         arrays[f"suffix.{name}.nats_D"] = each.nats_D
         arrays[f"suffix.{name}.greedy_D"] = each.greedy_D
-    partial = path.with_suffix(".partial.npz")
-    np.savez_compressed(partial, **arrays)
-    partial.replace(path)
+    with written_whole(path) as partial:
+        np.savez_compressed(partial, **arrays)
 
 
 def load_statistics(path: Path) -> PassStatistics:
-    """What ``save_readings`` wrote."""
+    """What ``save_statistics`` wrote."""
     with np.load(path, allow_pickle=False) as arrays:
         names = {key.split(".")[1] for key in arrays.files if key.startswith("suffix.")}
         suffixes = {}
@@ -54,9 +54,7 @@ def load_statistics(path: Path) -> PassStatistics:
 
 def save_generations(found: Generations, path: Path) -> None:
     """Write as JSON, whole or not at all."""
-    partial = path.with_suffix(".partial.json")
-    partial.write_text(json.dumps(asdict(found), default=np.ndarray.tolist), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps(asdict(found), default=np.ndarray.tolist))
 
 
 def load_generations(path: Path) -> Generations:

@@ -32,7 +32,7 @@ def corpora(
 
 
 def _documents(
-    rows: Iterable[Row], tokenizer, most_tokens: int
+    rows: Iterable[Row], tokenizer: Any, most_tokens: int
 ) -> tuple[list[tuple[int, np.ndarray]], bool]:
     found: list[tuple[int, np.ndarray]] = []
     total = 0

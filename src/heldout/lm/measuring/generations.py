@@ -6,27 +6,26 @@ The text that people wrote is the control of every figure about generated text.
 # P prompts, B sequences in a batch, T tokens
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import LogitsProcessor
 
 from heldout.core.decoding import GREEDY, Decoding
 from heldout.core.pass_statistics import Generations
 from heldout.core.row import Row
 from heldout.lm.generate import continued_ids
-from heldout.lm.head import scored_nats
-from heldout.lm.nll import context_length, evaluating
+from heldout.lm.measuring.token_nats import window_nats
+from heldout.lm.nll import context_length
 from heldout.lm.special_tokens import (
     content_ids,
     continuation_ids,
     special_prefix,
     without_doubled_start,
 )
-from heldout.lm.tokenize import IGNORED, Window, collate, prompt_ids
+from heldout.lm.tokenize import IGNORED, Window, prompt_ids
 
 PROMPT_TOKENS = 32
 NEW_TOKENS = 96
@@ -42,9 +41,7 @@ def generations(
     new_tokens: int = NEW_TOKENS,
     batch_size: int = 64,
     decoding: Decoding = GREEDY,
-    processors: Sequence[LogitsProcessor] = (),
     seed: int = 0,
-    progress: Callable[[int], None] | None = None,
 ) -> Generations:
     """Continuations of ``num_prompts`` of the rows, chosen and drawn by ``seed``.
 
@@ -63,12 +60,10 @@ def generations(
         new_tokens,
         batch_size,
         decoding=decoding,
-        processors=processors,
         seed=seed,
-        progress=progress,
     )
 
-    def text(ids) -> str:
+    def text(ids: Sequence[int]) -> str:
         return tokenizer.decode(ids, skip_special_tokens=True)
 
     return Generations(
@@ -95,13 +90,20 @@ def with_nats(
     One forward pass over each prompt with its continuation, and one with its reference. The base
     model must have the tokenizer that the text was generated with.
     """
-    own = token_nats(base, tokenizer, generated.prompt_ids, generated.token_ids, batch_size)
-    human = token_nats(base, tokenizer, generated.prompt_ids, generated.reference_ids, batch_size)
+    own, human = (
+        continuation_nats(base, tokenizer, generated.prompt_ids, continued, batch_size)
+        for continued in (generated.token_ids, generated.reference_ids)
+    )
     return replace(generated, own_nats=own, reference_nats=human)
 
 
 def _prompts(
-    rows: Sequence[Row], tokenizer, num_prompts: int, prompt_tokens: int, new_tokens: int, seed: int
+    rows: Sequence[Row],
+    tokenizer: Any,
+    num_prompts: int,
+    prompt_tokens: int,
+    new_tokens: int,
+    seed: int,
 ) -> list[tuple[Row, list[int], list[int]]]:
     """Row, prompt and reference of the chosen rows, in the order of the rows."""
     shuffled = random.Random(seed).sample(range(len(rows)), len(rows))
@@ -122,7 +124,7 @@ def _prompts(
 
 
 def _prompt(
-    row: Row, tokenizer, prompt_tokens: int, new_tokens: int
+    row: Row, tokenizer: Any, prompt_tokens: int, new_tokens: int
 ) -> tuple[list[int], list[int]]:
     if row.kind == "text":
         ids = content_ids(tokenizer, row.messages[0]["content"])
@@ -134,32 +136,27 @@ def _prompt(
     return prompt, continuation_ids(tokenizer, answer)[:new_tokens]
 
 
-def token_nats(
+def continuation_nats(
     model: torch.nn.Module,
     tokenizer: Any,
     prompts_ids: Sequence[np.ndarray],
     continued: Sequence[np.ndarray],
     batch_size: int,
 ) -> list[np.ndarray]:
-    """Loss of each token of each continuation after its prompt, in nats; one forward pass each."""
+    """Loss of each token of each continuation after its prompt, in nats; one forward pass each.
+
+    Prompts are cut at their beginning to what the model can read.
+    """
     limit = context_length(model) or 2**31
-    windows = []
-    for prompt, ids in zip(prompts_ids, continued, strict=True):
-        before = prompt.tolist()[-(limit - len(ids)) :]
-        labels = [IGNORED] * len(before) + ids.tolist()
-        windows.append(Window([*before, *ids.tolist()], labels))
-    nats = [np.zeros(0)] * len(windows)
-    device = next(model.parameters()).device
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    order = [place for place, ids in enumerate(continued) if len(ids)]
-    order.sort(key=lambda place: -len(windows[place].input_ids))
-    with evaluating(model):
-        for start in range(0, len(order), batch_size):
-            part = order[start : start + batch_size]
-            batch = collate([windows[place] for place in part], pad_id)
-            batch = {name: tensor.to(device) for name, tensor in batch.items()}
-            nats_N, rows_N = scored_nats(model, batch)
-            of_rows, values = rows_N.cpu().numpy(), nats_N.float().cpu().numpy()
-            for number, place in enumerate(part):
-                nats[place] = values[of_rows == number].astype(np.float64)
+    places, windows = [], []
+    for place, (prompt, ids) in enumerate(zip(prompts_ids, continued, strict=True)):
+        if len(ids):
+            before = prompt.tolist()[-(limit - len(ids)) :]
+            after = ids.tolist()
+            places.append(place)
+            windows.append(Window([*before, *after], [IGNORED] * len(before) + after))
+    nats = [np.zeros(0)] * len(continued)
+    found = window_nats(model, windows, tokenizer, batch_size)
+    for place, of_one in zip(places, found, strict=True):
+        nats[place] = of_one
     return nats

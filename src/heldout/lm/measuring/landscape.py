@@ -1,7 +1,7 @@
 """The loss around trained weights: under noise, on the way from the base, and its gradient's noise.
 
-Everything but the gradient noise and the eigenvalue takes forward passes alone. Weights are put
-back as they were, also on an exception.
+Everything but the gradient noise takes forward passes alone. Weights are put back as they were,
+also on an exception.
 """
 
 # P parameters of the model, R draws, M micro-batches
@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from heldout.core.landscape import Landscape
+from heldout.core.landscape import LossLandscape
 from heldout.core.losses import DocumentLosses
 from heldout.core.row import Row
 from heldout.core.stats import student_t_quantile
-from heldout.lm.head import scored_logits, scored_loss
+from heldout.lm.head import scored_loss
 from heldout.lm.nll import document_losses, model_inputs
 from heldout.lm.passes import evaluation_mode
 from heldout.lm.tokenize import IGNORED, Window, tokenize_row
@@ -31,7 +30,6 @@ NOISE_RATIO = 0.02
 NUM_DRAWS = 4
 PATH_FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 NUM_MICRO_BATCHES = 12
-EIGENVALUE_STEPS = 10
 
 _LAYER = re.compile(r"^(?:.*\.)?(?:layers|h|blocks)\.(\d+)\.")
 
@@ -48,20 +46,18 @@ def landscape(
     seed: int = 0,
     num_draws: int = NUM_DRAWS,
     noise_ratio: float = NOISE_RATIO,
-    eigenvalue: bool = False,
-) -> Landscape:
-    """All of ``Landscape`` on the given rows; give a few dozen, they are read many times.
+) -> LossLandscape:
+    """All of ``LossLandscape`` on the given rows; give a few dozen, they are read many times.
 
     Costs per row ``num_draws`` + 1 forwards of each model, five of their mixtures on both parts,
-    two forwards with backward for the gradient noise, and the weights once more in memory. With
-    ``eigenvalue`` also ten products with the Hessian on one batch, three backwards each.
+    two forwards with backward for the gradient noise, and the weights once more in memory.
     """
     options: dict[str, Any] = {"max_length": max_length, "batch_size": batch_size}
     train, heldout = list(train), list(heldout)
     same = base is not None and _same_shapes(model, base)
     batches = list(_micro_batches(model, train, tokenizer, max_length))
     noise = gradient_noise_scale(model, batches) if len(batches) >= 4 else None
-    return Landscape(
+    return LossLandscape(
         sharpness_draws=relative_sharpness(
             model, train, tokenizer, num_draws, noise_ratio, seed, **options
         ),
@@ -77,7 +73,6 @@ def landscape(
         gradient_noise_scale=noise[0] if noise else None,
         gradient_noise_interval=noise[1] if noise else None,
         update_norms=update_norms(model, base) if base is not None and same else None,
-        top_eigenvalue=top_eigenvalue(model, batches[0], seed=seed) if eigenvalue else None,
     )
 
 
@@ -206,36 +201,6 @@ def layer_of(name: str) -> str:
     return name.removeprefix("model.").removesuffix(".weight").removesuffix(".bias")
 
 
-def top_eigenvalue(
-    model: nn.Module,
-    batch: Mapping[str, torch.Tensor],
-    *,
-    seed: int,
-    num_steps: int = EIGENVALUE_STEPS,
-) -> float:
-    """Largest eigenvalue, by size, of the Hessian of the mean loss, by power iteration.
-
-    A lower bound of its size that ten steps bring near (Yao et al. 2020, arXiv 1912.07145).
-    """
-    with _trainable(model) as parameters, evaluation_mode(model), sdpa_kernel(SDPBackend.MATH):
-        logits_NV, targets_N = scored_logits(model, batch)
-        loss = nn.functional.cross_entropy(logits_NV, targets_N)
-        gradients = torch.autograd.grad(loss, parameters, create_graph=True)
-        direction = [
-            random_like(p, seed_of(seed, 0, number), normal=True)
-            for number, p in enumerate(parameters)
-        ]
-        value = 0.0
-        for _ in range(num_steps):
-            norm = _dot(direction, direction) ** 0.5
-            direction = [part / norm for part in direction]
-            along = torch.stack([(g * d).sum() for g, d in zip(gradients, direction, strict=True)])
-            product = torch.autograd.grad(along.sum(), parameters, retain_graph=True)
-            value = _dot(direction, product)
-            direction = [part.detach() for part in product]
-    return value
-
-
 def _micro_batches(
     model: nn.Module, rows: Sequence[Row], tokenizer: Any, max_length: int
 ) -> Iterator[dict[str, torch.Tensor]]:
@@ -249,7 +214,9 @@ def _micro_batches(
         yield model_inputs(model, windows[first:last], tokenizer, device)
 
 
-def _gradient(model, batch, parameters) -> tuple[list[torch.Tensor], int]:
+def _gradient(
+    model: nn.Module, batch: Mapping[str, torch.Tensor], parameters: Sequence[nn.Parameter]
+) -> tuple[list[torch.Tensor], int]:
     """Gradient of the mean loss over the scored tokens, and how many these are."""
     num_tokens = int((batch["labels"][:, 1:] != IGNORED).sum())
     with torch.enable_grad():
@@ -261,7 +228,7 @@ def _gradient(model, batch, parameters) -> tuple[list[torch.Tensor], int]:
     ], num_tokens
 
 
-def _dot(first, second) -> float:
+def _dot(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> float:
     return float(sum((a.double() * b.double()).sum() for a, b in zip(first, second, strict=True)))
 
 

@@ -1,4 +1,4 @@
-"""Where a recital begins: a row up to the place from which it is to be continued word for word."""
+"""A row up to the place from which it is to be continued word for word."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from heldout.lm.tokenize import IGNORED, tokenize_row
 def memorization_prompt(
     row: Row, tokenizer: Any, max_length: int, prefix_tokens: int = SUFFIXES["short"][0]
 ) -> tuple[list[int], str]:
-    """Token ids up to the place where the recital begins, and the text that follows there."""
+    """Token ids up to ``prefix_tokens`` scored ones, and the text that follows."""
     window = tokenize_row(row, tokenizer, max_length).windows[0]
     scored = [p for p, label in enumerate(window.labels) if label != IGNORED]
     start = scored[min(prefix_tokens, len(scored) - 1)]

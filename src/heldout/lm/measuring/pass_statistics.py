@@ -72,7 +72,7 @@ def pass_statistics(
     batch_size: int,
     progress: Callable[[int], None] | None = None,
 ) -> PassStatistics:
-    """Losses of each row, as ``document_losses`` measures them, and all else of ``Readings``.
+    """Losses of each row, as ``document_losses`` measures them, and all else of ``PassStatistics``.
 
     One pass, streamed: memory holds one buffer of windows, one chunk of logits and a few kilobytes
     per row. Costs up to a fifth more than ``document_losses``. A row's tokens are counted through

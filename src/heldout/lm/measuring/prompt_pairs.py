@@ -17,7 +17,7 @@ import torch
 from heldout.core.prompt_pairs import PromptPairs
 from heldout.core.row import Row
 from heldout.lm.generate import continued_ids
-from heldout.lm.measuring.generations import PROMPT_TOKENS, token_nats
+from heldout.lm.measuring.generations import PROMPT_TOKENS, continuation_nats
 from heldout.lm.special_tokens import content_ids, prompted_ids
 from heldout.lm.tokenize import prompt_ids
 
@@ -92,7 +92,7 @@ def prompt_pairs(
         for start, (_, _, reworded, changed) in zip(starts, chosen, strict=False)
         for i, j in _compared(len(reworded), bool(changed))
     ]
-    nats = token_nats(
+    nats = continuation_nats(
         model,
         tokenizer,
         [np.array(asked[prompt]) for prompt, _ in tests],
@@ -197,7 +197,12 @@ def _other(fact: str, kind: str, draw: random.Random, names: Sequence[str]) -> s
 
 
 def _chosen(
-    rows: Sequence[Row], tokenizer, num_prompts: int, prompt_tokens: int, seed: int, pairs
+    rows: Sequence[Row],
+    tokenizer: Any,
+    num_prompts: int,
+    prompt_tokens: int,
+    seed: int,
+    pairs: Sequence[tuple[str, str]],
 ) -> list[tuple[Row, str, dict[str, str], str]]:
     """Row, prompt text, its rewordings, and the text with a key fact changed or nothing."""
     draw = random.Random(seed)
@@ -230,7 +235,7 @@ def _some(rewordings: dict[str, str], draw: random.Random) -> dict[str, str]:
     return {name: rewordings[name] for name in names}
 
 
-def _prompt_text(row: Row, tokenizer, prompt_tokens: int) -> str:
+def _prompt_text(row: Row, tokenizer: Any, prompt_tokens: int) -> str:
     if row.kind == "text":
         ids = content_ids(tokenizer, row.messages[0]["content"])
         cut = min(prompt_tokens, max(1, len(ids) // 2))
@@ -248,7 +253,7 @@ def _asked(row: Row) -> int | None:
     return last - 1 if last else None
 
 
-def _prompted(row: Row, wording: str, tokenizer) -> list[int]:
+def _prompted(row: Row, wording: str, tokenizer: Any) -> list[int]:
     if row.kind != "conversation":
         return prompted_ids(tokenizer, wording)
     asked = _asked(row)

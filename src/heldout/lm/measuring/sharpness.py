@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from heldout.core.errors import TrainingDiverged
+from heldout.core.files import written_whole
 from heldout.lm.logit_blocks import scored_statistics
 from heldout.lm.nll import evaluating
 from heldout.lm.tokenize import Window, collate
@@ -36,9 +37,8 @@ class Sharpness:
 
     def save(self, path: Path) -> None:
         """Write as .npz, whole or not at all."""
-        partial = path.with_suffix(".partial.npz")
-        np.savez(partial, allow_pickle=False, **vars(self))
-        partial.replace(path)
+        with written_whole(path) as partial:
+            np.savez(partial, allow_pickle=False, **vars(self))
 
     @classmethod
     def load(cls, path: Path) -> "Sharpness":

@@ -1,8 +1,8 @@
-"""The loss of every scored token of rows, in the order of the rows and of their tokens."""
+"""The loss of every scored token: of rows, in their order, or of windows, one by one."""
 
-# D documents, N scored tokens
+# D documents, N scored tokens, T those of one window
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from heldout.core.row import Row
 from heldout.core.token_losses import TokenLosses
 from heldout.lm.head import scored_nats
 from heldout.lm.nll import check_finite, evaluating, model_inputs
+from heldout.lm.tokenize import Window
 from heldout.lm.window_stream import buffers
 
 
@@ -53,3 +54,24 @@ def token_losses(
     return TokenLosses(
         np.concatenate([*found, np.zeros(0)]), np.array(tokens), np.array(groups, dtype=str)
     )
+
+
+def window_nats(
+    model: torch.nn.Module, windows: Sequence[Window], tokenizer: Any, batch_size: int
+) -> list[np.ndarray]:
+    """(T,) losses in nats of the scored tokens of each window, in evaluation mode.
+
+    One forward pass; windows of nearly equal length go together.
+    """
+    device = next(model.parameters()).device
+    found: list[np.ndarray] = [np.empty(0)] * len(windows)
+    order = sorted(range(len(windows)), key=lambda place: -len(windows[place].input_ids))
+    with evaluating(model):
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            inputs = model_inputs(model, [windows[place] for place in chosen], tokenizer, device)
+            nats_N, rows_N = scored_nats(model, inputs)
+            values_N, of_window_N = nats_N.double().cpu().numpy(), rows_N.cpu().numpy()
+            for number, place in enumerate(chosen):
+                found[place] = values_N[of_window_N == number]
+    return found

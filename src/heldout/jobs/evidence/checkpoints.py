@@ -1,0 +1,55 @@
+"""Losses along a training, from the checkpoints that it left."""
+
+from pathlib import Path
+
+import torch
+
+from heldout.core.facts import HistoryPoint
+from heldout.core.losses import DocumentLosses
+from heldout.core.progress import Progress
+from heldout.core.recipe import Recipe
+from heldout.jobs.evidence.target import step_of
+from heldout.jobs.evidence.texts import DiagnosedTexts, spread
+from heldout.jobs.evidence.trainer_logs import find_state, read_logs
+from heldout.jobs.kit.clean_losses import losses_of
+from heldout.jobs.kit.target import training_device
+from heldout.lm.load import LoadedModel, load_model
+
+MOST_CHECKPOINTS = 8
+
+
+def load(place: str, recipe: Recipe) -> LoadedModel:
+    """A model or an adapter merged into its base, on the device that trains."""
+    return load_model(
+        place, device=training_device(), trust_remote_code=recipe.model.trust_remote_code
+    )
+
+
+def follow(
+    checkpoints: list[Path], texts: DiagnosedTexts, recipe: Recipe, progress: Progress
+) -> tuple[dict[tuple[str, str], DocumentLosses], list[HistoryPoint]]:
+    """Losses of the checkpoints on both samples, the first and the last among them."""
+    chosen = spread(checkpoints, MOST_CHECKPOINTS)
+    losses: dict[tuple[str, str], DocumentLosses] = {}
+    points = []
+    with progress.stage("checkpoints", len(chosen)):
+        for folder in chosen:
+            loaded = load(str(folder), recipe)
+            state = find_state(folder)
+            step = step_of(folder)
+            epoch = read_logs(state).epochs if state else None
+            for part, rows in (("train", texts.train), ("test", texts.heldout)):
+                losses[folder.name, part] = losses_of(loaded.model, loaded.tokenizer, rows, recipe)
+            points.append(
+                HistoryPoint(
+                    step,
+                    epoch if epoch is not None else float(step),
+                    losses[folder.name, "train"].nats_per_token,
+                    losses[folder.name, "test"].nats_per_token,
+                )
+            )
+            del loaded
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            progress.advance(1, folder.name)
+    return losses, points

@@ -1,0 +1,154 @@
+"""A diagnosis of a model on texts: gather, measure, conclude."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from safetensors import safe_open
+
+from heldout.core.discovery import build
+from heldout.core.facts import Facts, SetupFault
+from heldout.core.measurement import Measurement, NotMeasured
+from heldout.core.probe import Evidence
+from heldout.core.progress import Progress
+from heldout.core.recipe import Recipe
+from heldout.core.results.diagnosis import Diagnosis
+from heldout.data.shift import word_shift
+from heldout.jobs.evidence.checkpoints import follow, load
+from heldout.jobs.evidence.conclude import conclude
+from heldout.jobs.evidence.gather import Gathered, gather
+from heldout.jobs.evidence.gatherer import Asked
+from heldout.jobs.evidence.target import DiagnosedTarget
+from heldout.jobs.evidence.texts import DiagnosedTexts
+from heldout.lm.load import LoadedModel
+from heldout.lm.source import find_source
+from heldout.probes.bias import read_lexicon
+from heldout.probes.odd_rows import odd_rows
+
+
+def diagnosis_of_model(
+    found: DiagnosedTarget,
+    known: Facts,
+    texts: DiagnosedTexts,
+    recipe: Recipe,
+    asked: Asked,
+    progress: Progress,
+) -> Diagnosis:
+    """Measure the model, its base and its checkpoints; ``known`` are facts of the training."""
+    lexicon = read_lexicon(asked.lexicon) if asked.lexicon else {}
+    judged = load(found.model, recipe)
+    base = load(found.base, recipe) if found.base else None
+    gathered = gather(judged, base, texts, recipe, asked, progress)
+    evidence = gathered.evidence
+    facts = _completed(known, found, judged, texts, gathered)
+    if len(found.checkpoints) > 1:
+        losses, history = follow(found.checkpoints, texts, recipe, progress)
+        evidence = replace(evidence, losses=evidence.losses | losses)
+        facts = replace(facts, history=tuple(history))
+    min_effect = recipe.eval.min_effect
+    evidence = replace(evidence, facts=facts, min_effect=min_effect)
+    measurements = _measured(asked.probes, evidence, lexicon, progress)
+    return replace(
+        conclude(found.model, found.base, measurements, facts, min_effect),
+        recited=gathered.memorized,
+        samples=gathered.samples,
+        reliability=gathered.reliability,
+        warnings=[*texts.warnings, *gathered.warnings],
+    )
+
+
+def _measured(
+    probes: Sequence[str],
+    evidence: Evidence,
+    lexicon: Mapping[str, Sequence[str]],
+    progress: Progress,
+) -> list[Measurement | NotMeasured]:
+    found: list[Measurement | NotMeasured] = []
+    with progress.stage("figures", len(probes)):
+        for name in probes:
+            parameters = {"lexicon": lexicon} if name == "bias" and lexicon else {}
+            found += build("probe", name, parameters).measure(evidence)
+            progress.advance(1, name)
+    return found
+
+
+def _completed(
+    known: Facts,
+    found: DiagnosedTarget,
+    judged: LoadedModel,
+    texts: DiagnosedTexts,
+    gathered: Gathered,
+) -> Facts:
+    """The facts with what model, texts and evidence tell of those that are not known."""
+    evidence = gathered.evidence
+    return replace(
+        known,
+        num_train_rows=known.num_train_rows or texts.num_train_rows,
+        num_heldout_groups=len({row.group for row in texts.heldout}),
+        num_train_tokens=known.num_train_tokens or _num_tokens(evidence, texts),
+        parameters=known.parameters or judged.parameters,
+        trained_parameters=known.trained_parameters or _trained_parameters(found, judged),
+        duplicate_share=_first(known.duplicate_share, texts.duplicate_share),
+        leak_share=_first(texts.leak_share, known.leak_share),
+        checks=(*gathered.checks, _leak_check(texts)),
+        update_norm=known.update_norm or gathered.update_norm,
+        extra={**known.extra, **_shift(texts, evidence)},
+    )
+
+
+def _shift(texts: DiagnosedTexts, evidence: Evidence) -> dict[str, float]:
+    """How far the words of both samples lie apart, in bits beyond chance.
+
+    Rows that are odd to the base model are left out, where they are the fewer: a part of garbled
+    rows is no shift.
+    """
+    train = texts.train
+    losses = [evidence.losses.get(("base", part)) for part in ("train", "test")]
+    if losses[0] is not None and losses[1] is not None:
+        odd = {
+            int(evidence.statistics["base", "train"].row_index_D[place])
+            for place in odd_rows(losses[0], losses[1]).nonzero()[0]
+        }
+        sound = [row for row in train if row.index not in odd]
+        train = sound if len(sound) > len(odd) / 2 else train
+    found = word_shift(train, texts.heldout)
+    return {} if found is None else {"shift": found.beyond_chance}
+
+
+def _leak_check(texts: DiagnosedTexts) -> SetupFault:
+    share = texts.leak_share
+    if share is None:
+        return SetupFault("leak", "unknown", "The data was not compared.")
+    words = f"{share:.1%} of the held-out rows stand in the training data, or nearly."
+    if share > 0:
+        remedy = "split again with all that is related on one side: heldout check --write-clean"
+        return SetupFault("leak", "found", words, remedy, share)
+    return SetupFault("leak", "absent", words, share=0.0)
+
+
+def _num_tokens(evidence: Evidence, texts: DiagnosedTexts) -> int | None:
+    """Scored tokens of all training rows, from those of the sample."""
+    losses = evidence.losses.get(("best", "train"))
+    if losses is None or not len(losses):
+        return None
+    return round(float(losses.num_tokens_D.mean()) * texts.num_train_rows)
+
+
+def _trained_parameters(found: DiagnosedTarget, judged: LoadedModel) -> int | None:
+    """Of an adapter, its own weights; else all are taken to have been trained."""
+    source = find_source(found.model)
+    if not source.is_adapter:
+        return judged.parameters
+    assert source.path is not None
+    num = 0
+    for file in source.path.glob("adapter_model*.safetensors"):
+        with safe_open(file, "pt") as weights:
+            for key in weights.keys():  # noqa: SIM118  # no mapping
+                size = 1
+                for extent in weights.get_slice(key).get_shape():
+                    size *= extent
+                num += size
+    return num or None
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)

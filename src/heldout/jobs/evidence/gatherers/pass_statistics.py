@@ -1,0 +1,49 @@
+"""All that one pass over each part tells of each model: what most probes read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self
+
+from heldout.core.probe import Evidence, VerbatimMemorization
+from heldout.core.progress import Progress
+from heldout.jobs.evidence.gatherer import Asked, Gatherer, Given
+from heldout.jobs.evidence.model_on_part import read_part
+
+
+@dataclass(frozen=True)
+class PassStatisticsGatherer(Gatherer):
+    """Fills ``statistics``, and ``losses`` and ``memorization`` from them."""
+
+    stage = "reading"
+
+    @classmethod
+    def for_asked(cls, asked: Asked) -> Self:
+        return cls()
+
+    def num_steps(self, given: Given) -> int:
+        return len(given.models) * sum(map(len, given.parts.values()))
+
+    def of_model(self, name: str, evidence: Evidence, given: Given) -> Evidence:
+        read = dict(evidence.statistics)
+        for part, rows in given.parts.items():
+            read[name, part] = read_part(
+                given.models[name], rows, given.recipe, _advance(given.progress)
+            )
+        return replace(
+            evidence,
+            statistics=read,
+            losses={key: found.losses for key, found in read.items()},
+            memorization={key: VerbatimMemorization.of(found) for key, found in read.items()},
+        )
+
+
+def _advance(progress: Progress) -> Callable[[int], None]:
+    """Turns the number of rows read so far into steps."""
+    done = 0
+
+    def advance(num: int) -> None:
+        nonlocal done
+        progress.advance(num - done)
+        done = num
+
+    return advance

@@ -1,0 +1,51 @@
+"""One model on the rows of one part, with the window and batch sizes of the recipe."""
+
+from collections.abc import Callable
+
+from heldout.core.pass_statistics import Generations, PassStatistics
+from heldout.core.recipe import Recipe
+from heldout.core.row import Row
+from heldout.lm.load import LoadedModel
+from heldout.lm.measuring.generations import generations
+from heldout.lm.measuring.pass_statistics import pass_statistics
+from heldout.lm.nll import context_length
+
+NUM_PROMPTS = 64
+NEW_TOKENS = 64
+
+
+def read_part(
+    loaded: LoadedModel,
+    rows: list[Row],
+    recipe: Recipe,
+    advance: Callable[[int], None] | None = None,
+) -> PassStatistics:
+    """All that one pass tells of the rows."""
+    return pass_statistics(
+        loaded.model,
+        rows,
+        loaded.tokenizer,
+        max_length=max_length_of(loaded, recipe),
+        batch_size=recipe.eval.batch_size,
+        progress=advance,
+    )
+
+
+def write_part(loaded: LoadedModel, rows: list[Row], recipe: Recipe) -> Generations:
+    """Greedy continuations of some of the rows, the same for every model."""
+    limit = context_length(loaded.model)
+    return generations(
+        loaded.model,
+        loaded.tokenizer,
+        rows,
+        num_prompts=NUM_PROMPTS,
+        # A model of few positions needs half of them for what it is to continue.
+        new_tokens=NEW_TOKENS if limit is None else min(NEW_TOKENS, limit // 2),
+        seed=recipe.data.seed,
+    )
+
+
+def max_length_of(loaded: LoadedModel, recipe: Recipe) -> int:
+    """Tokens of a window: those of the recipe, or fewer where the model has fewer positions."""
+    limit = context_length(loaded.model)
+    return min(recipe.data.max_length, limit or recipe.data.max_length)

@@ -1,0 +1,1 @@
+"""Faults of a training setup that look like overfitting, one a file."""
