@@ -1,0 +1,1 @@
+"""A package with a probe that gathers evidence of its own."""
