@@ -8,7 +8,7 @@ from heldout.core.facts import HistoryPoint
 from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
-from heldout.jobs.evidence.target import step_of
+from heldout.jobs.evidence.find_target import step_of
 from heldout.jobs.evidence.texts import DiagnosedTexts, spread
 from heldout.jobs.evidence.trainer_logs import find_state, read_logs
 from heldout.jobs.kit.clean_losses import losses_of
