@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from heldout.core.results.ensemble import EnsembleResult
 
 
 def ensemble(
@@ -41,36 +43,29 @@ def ensemble(
     from heldout.cli.progress import console_progress
     from heldout.jobs.ensembles import ensemble as job
 
+    arguments: dict[str, Any] = {
+        "members": members,
+        "out": out,
+        "recipe": recipe,
+        "settings": settings or [],
+        "from_scratch": from_scratch,
+    }
     if dry_run:
-        plan = job.dry_run_ensemble(
-            model,
-            data,
-            members=members,
-            out=out,
-            recipe=recipe,
-            settings=settings or [],
-            from_scratch=from_scratch,
-        )
         from heldout.cli.show import show_plan
 
-        show_plan(plan, as_json)
+        show_plan(job.dry_run_ensemble(model, data, **arguments), as_json)
         if not as_json:
             print(f"That is one member of {members}.")
         return
     with console_progress() as progress:
-        result = job.ensemble(
-            model,
-            data,
-            members=members,
-            out=out,
-            recipe=recipe,
-            settings=settings or [],
-            from_scratch=from_scratch,
-            progress=progress,
-        )
+        result = job.ensemble(model, data, **arguments, progress=progress)
     if as_json:
         print(json.dumps(result.to_json(), allow_nan=False))
-        return
+    else:
+        _show(result)
+
+
+def _show(result: EnsembleResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
