@@ -54,3 +54,9 @@ def test_a_folder_in_use_keeps_what_it_holds(tmp_path):
         "member-0",
         "report.html",
     ]
+
+
+def test_what_is_no_json_is_refused_before_the_page(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_page_folder(tmp_path, "laws.json", {"loss": float("nan")}, failing)
+    assert not list(tmp_path.iterdir())

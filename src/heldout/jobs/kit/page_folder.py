@@ -16,16 +16,13 @@ def write_page_folder(
     A new folder appears with both. Into one that is there, such as that of trainings that go on, or
     the current one, the page is put first and the JSON last.
     """
+    text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
     if folder.exists():
         with written_whole(folder / "report.html") as page:
             write_page(page)
-        write_text(folder / name, _json(content))
+        write_text(folder / name, text)
         return
     with written_whole(folder) as partial:
         partial.mkdir(parents=True)
         write_page(partial / "report.html")
-        write_text(partial / name, _json(content))
-
-
-def _json(content: dict[str, Any]) -> str:
-    return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+        write_text(partial / name, text)
