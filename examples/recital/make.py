@@ -27,8 +27,8 @@ from drawn import write_drawn
 from heldout.cli.progress import console_progress
 from heldout.core.discovery import entries_of
 from heldout.core.run import Run
-from heldout.jobs.diagnose import diagnose
-from heldout.jobs.fit import fit, resume
+from heldout.jobs.diagnosing.diagnose import diagnose
+from heldout.jobs.fitting.fit import fit, resume
 
 HERE = Path(__file__).parent
 # bfloat16 products; weights and measurements are float32.

@@ -9,7 +9,7 @@ import pytest
 from heldout.core.discovery import entries_of
 from heldout.core.measurement import NotMeasured
 from heldout.core.probe import Evidence
-from heldout.jobs.diagnose import diagnose
+from heldout.jobs.diagnosing.diagnose import diagnose
 
 FOLDER = Path(__file__).parents[2] / "docs" / "docs_src"
 

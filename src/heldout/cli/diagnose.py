@@ -84,7 +84,7 @@ def diagnose(
     """Is this model overfitted, what does it recite, why, and what to change?"""
     gates = _known_gates(fail_on or [])
     from heldout.cli.progress import console_progress
-    from heldout.jobs.diagnose import diagnose as job
+    from heldout.jobs.diagnosing.diagnose import diagnose as job
 
     with console_progress() as progress:
         result = job(

@@ -70,7 +70,7 @@ def fit(
     _refuse_mixed(new, resume, demo, dry_run)
     from heldout.cli.progress import console_progress
     from heldout.cli.show import show_plan, show_result
-    from heldout.jobs import fit as job
+    from heldout.jobs.fitting import fit as job
 
     if dry_run:
         show_plan(job.dry_run(**asdict(new)), as_json)

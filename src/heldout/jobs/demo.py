@@ -8,7 +8,7 @@ from pathlib import Path
 
 from heldout.core.progress import Progress
 from heldout.data.factbook import question_answer_rows
-from heldout.jobs.fit import FitResult, fit
+from heldout.jobs.fitting.fit import FitResult, fit
 from heldout.jobs.kit.run_folder import default_folder
 from heldout.lm.gguf import cache_folder
 

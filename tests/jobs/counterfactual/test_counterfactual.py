@@ -21,7 +21,7 @@ from heldout.jobs.counterfactual.memorized_rows import (
     counterfactual_of,
 )
 from heldout.jobs.counterfactual.models import halves
-from heldout.jobs.fit import fit
+from heldout.jobs.fitting.fit import fit
 
 SETTINGS = (
     "data.max_length=64",

@@ -18,7 +18,7 @@ from heldout.core.run import Run
 from heldout.core.token_losses import TokenLosses
 from heldout.jobs.ensembles.distill import distill, share_kept
 from heldout.jobs.ensembles.ensemble import ensemble
-from heldout.jobs.fit import fit
+from heldout.jobs.fitting.fit import fit
 from heldout.lm.load import load_model
 from heldout.lm.measuring.token_nats import token_losses
 from heldout.lm.nll import document_losses

@@ -9,7 +9,7 @@ import pytest
 from heldout.core.errors import UserError
 from heldout.core.harness import HarnessScores
 from heldout.core.probe import Evidence
-from heldout.jobs.diagnose import diagnose
+from heldout.jobs.diagnosing.diagnose import diagnose
 from heldout.lm.measuring.harness import main_scores
 from heldout.probes.harness_tasks import HarnessTasks
 

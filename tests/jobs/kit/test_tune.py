@@ -12,7 +12,7 @@ from heldout.core.errors import Interrupted, UserError
 from heldout.core.progress import Progress
 from heldout.core.recipe import load_recipe
 from heldout.core.run import Run
-from heldout.jobs.fit import dry_run, fit, resume
+from heldout.jobs.fitting.fit import dry_run, fit, resume
 from heldout.jobs.kit.find_rate import usual_rate
 from heldout.jobs.kit.target import Target
 from heldout.search.recipe_point import with_values

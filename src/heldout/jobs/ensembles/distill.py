@@ -23,7 +23,7 @@ from heldout.core.results.ensemble import SCHEMA, DistillResult
 from heldout.core.run import Run
 from heldout.core.stats import group_sums, paired_difference, ratio_estimate
 from heldout.jobs.ensembles.members import member_runs, read_member, stacked_nats, unfinished
-from heldout.jobs.fit import dry_run, fit, resume
+from heldout.jobs.fitting.fit import dry_run, fit, resume
 from heldout.jobs.kit.dry_run import DryRun
 from heldout.regularizers.distillation import Distillation
 from heldout.scaling.ensemble import mixture_nats

@@ -23,7 +23,7 @@ from heldout.jobs.ensembles.members import (
     refuse_other_data,
     train_member,
 )
-from heldout.jobs.fit import dry_run
+from heldout.jobs.fitting.fit import dry_run
 from heldout.jobs.kit.chosen_recipe import chosen_recipe
 from heldout.jobs.kit.dry_run import DryRun
 from heldout.jobs.kit.page_folder import write_page_folder

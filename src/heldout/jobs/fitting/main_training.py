@@ -5,11 +5,11 @@ from typing import Any
 
 from heldout.core.losses import DocumentLosses
 from heldout.core.regularizer import overrides_hook
+from heldout.jobs.fitting.result_file import write_result
 from heldout.jobs.kit.checkpoints import load_weights, save_model
 from heldout.jobs.kit.clean_losses import losses_of, measurer
 from heldout.jobs.kit.condition import Condition, Trained
 from heldout.jobs.kit.context import RunContext
-from heldout.jobs.kit.result_file import write_result
 from heldout.training.keeper import replace_folder
 from heldout.training.preflight import check_base_loss
 

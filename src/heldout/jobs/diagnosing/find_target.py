@@ -8,8 +8,8 @@ from heldout.core.errors import UserError
 from heldout.core.facts import Facts
 from heldout.core.probe import MODELS
 from heldout.core.run import Run
+from heldout.jobs.diagnosing.trainer_logs import find_state, read_logs
 from heldout.jobs.evidence.judge import facts_of_run
-from heldout.jobs.evidence.trainer_logs import find_state, read_logs
 from heldout.lm.source import adapter_base, find_source
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from heldout.core.facts import Facts
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.results.diagnosis import Diagnosis
-from heldout.jobs.evidence.conclude import conclude
+from heldout.jobs.diagnosing.conclude import conclude
 
 
 def diagnosis_of_log(target: str, facts: Facts) -> Diagnosis:

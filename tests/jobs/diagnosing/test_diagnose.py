@@ -12,8 +12,8 @@ import torch
 from heldout.cli.main import app
 from heldout.core.errors import UserError
 from heldout.core.results.diagnosis import Diagnosis
-from heldout.jobs.diagnose import diagnose
-from heldout.jobs.fit import fit
+from heldout.jobs.diagnosing.diagnose import diagnose
+from heldout.jobs.fitting.fit import fit
 from heldout.lm.load import load_model
 
 SETTINGS = ("data.max_length=64", "eval.batch_size=16")

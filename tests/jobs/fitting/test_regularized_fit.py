@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.progress import Progress
-from heldout.jobs.fit import dry_run, fit, resume
+from heldout.jobs.fitting.fit import dry_run, fit, resume
 from heldout.lm.load import load_model
 from heldout.lm.nll import document_losses
 

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.progress import Progress
 from heldout.core.run import Run
-from heldout.jobs.fit import dry_run, fit, resume
+from heldout.jobs.fitting.fit import dry_run, fit, resume
 from heldout.jobs.kit.checkpoints import save_model
 from heldout.jobs.kit.prepare import tie
 from heldout.lm.load import load_model

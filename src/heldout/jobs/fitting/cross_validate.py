@@ -9,12 +9,12 @@ from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.core.run_files import FoldCurve, FoldPoint
 from heldout.data.split import Fold, folds
+from heldout.jobs.fitting.result_file import write_result
 from heldout.jobs.kit.condition import Condition, Trained
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.find_rate import find_learning_rate
 from heldout.jobs.kit.parts import Parts, Texts
 from heldout.jobs.kit.prepare import load_prepared
-from heldout.jobs.kit.result_file import write_result
 from heldout.training.loop import Outcome
 
 

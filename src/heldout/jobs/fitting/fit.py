@@ -17,17 +17,17 @@ from heldout.core.run import Run
 from heldout.core.verdict import Verdicts
 from heldout.jobs.evidence.judge import judge_run, publish
 from heldout.jobs.evidence.measure import measure_on_test, write_samples
+from heldout.jobs.fitting.control import train_control
+from heldout.jobs.fitting.cross_validate import train_by_folds
+from heldout.jobs.fitting.main_training import train_main
+from heldout.jobs.fitting.result_file import write_figures
 from heldout.jobs.kit.chosen_recipe import chosen_recipe
 from heldout.jobs.kit.context import RunContext
-from heldout.jobs.kit.control import train_control
-from heldout.jobs.kit.cross_validate import train_by_folds
 from heldout.jobs.kit.dry_run import DryRun, dry_run_of
 from heldout.jobs.kit.fidelity import measure_fidelity
 from heldout.jobs.kit.find_rate import find_learning_rate
-from heldout.jobs.kit.main_training import train_main
 from heldout.jobs.kit.metrics import load_metric
 from heldout.jobs.kit.parts import Parts, load_parts, read_parts
-from heldout.jobs.kit.result_file import write_figures
 from heldout.jobs.kit.run_folder import (
     default_folder,
     existing_parent,

@@ -17,9 +17,9 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
 from heldout.core.results.diagnosis import Diagnosis
 from heldout.core.run import Run
-from heldout.jobs.evidence.find_target import DiagnosedTarget, find_target
-from heldout.jobs.evidence.from_log import diagnosis_of_log
-from heldout.jobs.evidence.from_model import diagnosis_of_model
+from heldout.jobs.diagnosing.find_target import DiagnosedTarget, find_target
+from heldout.jobs.diagnosing.from_log import diagnosis_of_log
+from heldout.jobs.diagnosing.from_model import diagnosis_of_model
 from heldout.jobs.evidence.gatherer import Asked
 from heldout.jobs.evidence.texts import DiagnosedTexts, texts_of_files, texts_of_run
 from heldout.jobs.kit.page_folder import write_page_folder

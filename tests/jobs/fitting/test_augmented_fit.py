@@ -11,7 +11,7 @@ from heldout.core.errors import Interrupted, UserError
 from heldout.core.progress import Progress
 from heldout.core.row import Row
 from heldout.jobs.augmented import augmented, write_rows
-from heldout.jobs.fit import dry_run, fit, resume
+from heldout.jobs.fitting.fit import dry_run, fit, resume
 
 RECIPE = """
 name = "augmented"

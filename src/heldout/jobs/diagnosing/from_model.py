@@ -13,9 +13,9 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.results.diagnosis import Diagnosis
 from heldout.data.shift import word_shift
-from heldout.jobs.evidence.conclude import conclude
-from heldout.jobs.evidence.find_target import DiagnosedTarget
-from heldout.jobs.evidence.follow_checkpoints import follow, load
+from heldout.jobs.diagnosing.conclude import conclude
+from heldout.jobs.diagnosing.find_target import DiagnosedTarget
+from heldout.jobs.diagnosing.follow_checkpoints import follow, load
 from heldout.jobs.evidence.gather import Gathered, gather
 from heldout.jobs.evidence.gatherer import Asked
 from heldout.jobs.evidence.texts import DiagnosedTexts

@@ -1,0 +1,1 @@
+"""``heldout diagnose``: is it overfitted, why, and what to change, of a model or of a log."""

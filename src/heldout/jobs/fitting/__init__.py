@@ -1,0 +1,1 @@
+"""``heldout fit``: a better checkpoint, and the report that proves it."""
