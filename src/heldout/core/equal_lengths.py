@@ -99,19 +99,11 @@ def compared_means(
     """Mean over prompts of the model's value, with the paired difference to each other writer."""
     weights = np.ones(len(groups_P)) if weights_P is None else weights_P
     level = student_ratio(values[model] * weights, weights, groups_P)
-    return Measurement(
-        name=name,
-        value=level.value,
-        unit=unit,
-        num_units=level.num_groups,
-        resampled_unit="group of prompts",
-        interval=level.interval,
-        contrasts={
-            control: student_ratio(
-                (values[model] - values[control]) * weights, weights, groups_P
-            ).as_contrast()
-            for control in values
-            if control != model
-        },
-        note=note,
-    )
+    contrasts = {
+        control: student_ratio(
+            (values[model] - values[control]) * weights, weights, groups_P
+        ).as_contrast()
+        for control in values
+        if control != model
+    }
+    return level.as_measurement(name, unit, "group of prompts", contrasts, note)

@@ -1,6 +1,6 @@
 """How a job tells what it is doing; the command line draws it, a library caller may ignore it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -17,3 +17,15 @@ class Progress:
 
     def note(self, text: str) -> None:
         """One line that stays."""
+
+
+def advance_to(progress: Progress) -> Callable[[int], None]:
+    """A callback that takes how many units of the stage are done so far, not how many more."""
+    done = 0
+
+    def advance(num: int) -> None:
+        nonlocal done
+        progress.advance(num - done)
+        done = num
+
+    return advance

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from heldout.core.measurement import Contrast, Interval
+from heldout.core.measurement import Contrast, Interval, Measurement
 
 LEAST_HELD_OUT = 30  # groups in a held-out part; with fewer, no claim rests on it
 NUM_RESAMPLES = 4000
@@ -29,6 +29,25 @@ class RatioEstimate:
 
     def as_contrast(self) -> Contrast:
         return Contrast(self.value, self.interval, self.p_value)
+
+    def as_measurement(
+        self,
+        name: str,
+        unit: str,
+        resampled_unit: str,
+        contrasts: dict[str, Contrast],
+        note: str = "",
+    ) -> Measurement:
+        return Measurement(
+            name=name,
+            value=self.value,
+            unit=unit,
+            num_units=self.num_groups,
+            resampled_unit=resampled_unit,
+            interval=self.interval,
+            contrasts=contrasts,
+            note=note,
+        )
 
 
 def group_sums(values: ArrayLike, groups: ArrayLike) -> np.ndarray:

@@ -134,13 +134,4 @@ def _measured(
         contrasts["base"] = student_ratio(
             own["excess"] - base["excess"], weights, groups
         ).as_contrast()
-    return Measurement(
-        name=name,
-        value=level.value,
-        unit=unit,
-        num_units=level.num_groups,
-        resampled_unit="group of prompts",
-        interval=level.interval,
-        contrasts=contrasts,
-        note=note,
-    )
+    return level.as_measurement(name, unit, "group of prompts", contrasts, note)

@@ -24,21 +24,13 @@ class HeldoutLoss(Probe):
                 if model == "best":
                     controls += ["last", "fixed_epochs"]
                 level = losses.estimate()
-                found.append(
-                    Measurement(
-                        name=f"{part}_nll_{model}",
-                        value=level.value,
-                        unit="nats/token",
-                        num_units=level.num_groups,
-                        resampled_unit="group of rows",
-                        interval=level.interval,
-                        contrasts={
-                            control: losses.minus(evidence.losses[control, part]).as_contrast()
-                            for control in controls
-                            if (control, part) in evidence.losses
-                        },
-                    )
-                )
+                contrasts = {
+                    control: losses.minus(evidence.losses[control, part]).as_contrast()
+                    for control in controls
+                    if (control, part) in evidence.losses
+                }
+                name = f"{part}_nll_{model}"
+                found.append(level.as_measurement(name, "nats/token", "group of rows", contrasts))
                 found.append(
                     Measurement(
                         name=f"{part}_bits_per_byte_{model}",

@@ -42,15 +42,12 @@ class Position(Probe):
                 change = paired_difference(nats_D, base_nats_D, weights_D, kept_D)
                 contrasts["base"] = change.as_contrast()
             found.append(
-                Measurement(
-                    name=f"position_nll_{first}_best",
-                    value=level.value,
-                    unit="nats/token",
-                    num_units=level.num_groups,
-                    resampled_unit="group of rows",
-                    interval=level.interval,
-                    contrasts=contrasts,
-                    note=f"scored tokens from {_range(bucket)}, counted from the start",
+                level.as_measurement(
+                    f"position_nll_{first}_best",
+                    "nats/token",
+                    "group of rows",
+                    contrasts,
+                    f"scored tokens from {_range(bucket)}, counted from the start",
                 )
             )
         return found or [

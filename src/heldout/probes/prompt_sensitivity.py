@@ -14,7 +14,7 @@ from heldout.core.equal_lengths import LEAST_GROUPS, LEAST_PROMPTS, PARTS
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.prompt_pairs import PromptPairs
-from heldout.core.stats import RatioEstimate, difference_of_paired_ratios, student_ratio
+from heldout.core.stats import difference_of_paired_ratios, student_ratio
 
 SOURCE = "POSIX: Chatterjee et al. 2024, arXiv 2410.02185; key facts against rewordings: heldout"
 COST = "about 6 short answers and 28 short forward passes a prompt"
@@ -51,10 +51,10 @@ def _posix(
     contrasts = {}
     if base is not None:
         contrasts["base"] = student_ratio(values - base.posix_P[keep], ones, groups).as_contrast()
-    return _measured(
+    return student_ratio(values, ones, groups).as_measurement(
         f"prompt_sensitivity_{model}",
         "nats/token",
-        student_ratio(values, ones, groups),
+        "group of prompts",
         contrasts,
         "mean over pairs of harmless rewordings",
     )
@@ -79,10 +79,10 @@ def _key_fact(
     if base is not None and base.harmless_P[keep].sum() > 0:
         control = (base.key_P[keep], base.harmless_P[keep])
         contrasts["base"] = difference_of_paired_ratios(ratio, control, groups).as_contrast()
-    return _measured(
+    return student_ratio(*ratio, groups, null=1.0).as_measurement(
         name,
         "times a harmless change",
-        student_ratio(*ratio, groups, null=1.0),
+        "group of prompts",
         contrasts,
         "below the base model: a changed fact changes less",
     )
@@ -101,18 +101,3 @@ def _kept(
     if keep.sum() < LEAST_PROMPTS or len(np.unique(own.groups_P[keep])) < LEAST_GROUPS:
         return None
     return keep
-
-
-def _measured(
-    name: str, unit: str, level: RatioEstimate, contrasts: dict, note: str
-) -> Measurement:
-    return Measurement(
-        name=name,
-        value=level.value,
-        unit=unit,
-        num_units=level.num_groups,
-        resampled_unit="group of prompts",
-        interval=level.interval,
-        contrasts=contrasts,
-        note=note,
-    )

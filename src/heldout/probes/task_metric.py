@@ -31,17 +31,8 @@ class TaskMetric(Probe):
                     scores.scores_D, base.scores_D, ones, scores.groups_D
                 )
                 contrasts["base"] = difference.as_contrast()
-            found.append(
-                Measurement(
-                    name=f"metric_{model}",
-                    value=level.value,
-                    unit=scores.metric,
-                    num_units=level.num_groups,
-                    resampled_unit="group of rows",
-                    interval=level.interval,
-                    contrasts=contrasts,
-                )
-            )
+            name = f"metric_{model}"
+            found.append(level.as_measurement(name, scores.metric, "group of rows", contrasts))
         return found or [
             NotMeasured("metric_best", "no task metric: name one with --set eval.metric=...")
         ]

@@ -37,13 +37,5 @@ class TopFive(Probe):
             change = paired_difference(best.hits_D, base.hits_D, best.tokens_D, best.groups_D)
             contrasts["base"] = change.as_contrast()
         return [
-            Measurement(
-                name="top_five_best",
-                value=level.value,
-                unit="share of tokens",
-                num_units=level.num_groups,
-                resampled_unit="group of rows",
-                interval=level.interval,
-                contrasts=contrasts,
-            )
+            level.as_measurement("top_five_best", "share of tokens", "group of rows", contrasts)
         ]

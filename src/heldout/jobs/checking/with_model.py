@@ -1,6 +1,5 @@
 """What only a model can tell of data: tokens, information, odd rows, how far its domain is."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import Contrast, Measurement, NotMeasured
-from heldout.core.progress import Progress
+from heldout.core.progress import Progress, advance_to
 from heldout.core.recipe import Recipe
 from heldout.core.results.check import Problem
 from heldout.core.row import Row
@@ -81,7 +80,7 @@ def measure_with_model(
             "batch_size": recipe.eval.batch_size,
         }
         losses = document_losses(
-            loaded.model, rows, loaded.tokenizer, progress=_step(progress), **options
+            loaded.model, rows, loaded.tokenizer, progress=advance_to(progress), **options
         )
         _tell_information(losses, sample.num_distinct, seen)
         _tell_far_off(losses, rows, sample.position_of, seen)
@@ -94,17 +93,6 @@ def measure_with_model(
             other = document_losses(loaded.model, known, loaded.tokenizer, **options)
             _tell_distance(losses, other, seen)
     return seen
-
-
-def _step(progress: Progress) -> Callable[[int], None]:
-    done = 0
-
-    def advance(num: int) -> None:
-        nonlocal done
-        progress.advance(num - done)
-        done = num
-
-    return advance
 
 
 def _read_tokens(

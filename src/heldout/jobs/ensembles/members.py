@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from heldout.core.errors import Interrupted, UserError
-from heldout.core.progress import Progress
+from heldout.core.progress import Progress, advance_to
 from heldout.core.recipe import Recipe
 from heldout.core.run import Run
 from heldout.core.token_losses import TokenLosses
@@ -88,20 +88,13 @@ def read_member(run: Run, progress: Progress) -> TokenLosses:
                 device=training_device(),
                 trust_remote_code=recipe.model.trust_remote_code,
             )
-            done = 0
-
-            def count(num_rows: int) -> None:
-                nonlocal done
-                progress.advance(num_rows - done)
-                done = num_rows
-
             found = token_losses(
                 loaded.model,
                 rows,
                 loaded.tokenizer,
                 max_length=recipe.data.max_length,
                 batch_size=recipe.eval.batch_size,
-                progress=count,
+                progress=advance_to(progress),
             )
         found.save(path)
     return TokenLosses.load(path)

@@ -1,11 +1,10 @@
 """All that one pass over each part tells of each model: what most probes read."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
 from heldout.core.probe import Evidence, VerbatimMemorization
-from heldout.core.progress import Progress
+from heldout.core.progress import advance_to
 from heldout.jobs.evidence.gatherer import Asked, Gatherer, Given
 from heldout.jobs.evidence.model_on_part import read_part
 
@@ -27,7 +26,7 @@ class PassStatisticsGatherer(Gatherer):
         read = dict(evidence.statistics)
         for part, rows in given.parts.items():
             read[name, part] = read_part(
-                given.models[name], rows, given.recipe, _advance(given.progress)
+                given.models[name], rows, given.recipe, advance_to(given.progress)
             )
         return replace(
             evidence,
@@ -35,15 +34,3 @@ class PassStatisticsGatherer(Gatherer):
             losses={key: found.losses for key, found in read.items()},
             memorization={key: VerbatimMemorization.of(found) for key, found in read.items()},
         )
-
-
-def _advance(progress: Progress) -> Callable[[int], None]:
-    """Turns the number of rows read so far into steps."""
-    done = 0
-
-    def advance(num: int) -> None:
-        nonlocal done
-        progress.advance(num - done)
-        done = num
-
-    return advance
