@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from heldout.core.verbatim import Copied, Corpora, VerbatimIndex, longest_copies
+from heldout.core.verbatim import Corpora, VerbatimIndex
 
 
 def longest_by_hand(documents, ids, start, without):
@@ -57,7 +57,6 @@ def test_a_spliced_fragment_is_found_at_its_offset():
     assert index.document_of(places_T[100]) == (31, 217)
     assert lengths_T[99] < 5
     assert index.matches(text, without_row=31)[0].max() < 5
-    assert longest_copies(index, [text[:100], text], least=10) == [Copied(1, 100, 60, 31, 31, 217)]
 
 
 def test_repeated_documents_and_runs_are_sorted_out():

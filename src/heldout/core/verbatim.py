@@ -277,32 +277,6 @@ def _sorted(keys_N: np.ndarray, ends_D: np.ndarray, per_key: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Copied:
-    """Tokens of a text that stand word for word in a document."""
-
-    text: int  # which of the texts
-    start: int  # first token in it
-    length: int
-    row: int  # of the document
-    document: int
-    offset: int  # first token in it
-
-
-def longest_copies(
-    index: VerbatimIndex, texts: Sequence[Sequence[int] | np.ndarray], least: int
-) -> list[Copied]:
-    """The longest match of each text that has one of ``least`` tokens or more, longest first."""
-    found = []
-    for number, (lengths_T, places_T) in enumerate(index.matches_of(texts)):
-        if lengths_T.max(initial=0) >= least:
-            start = int(lengths_T.argmax())
-            document, offset = index.document_of(int(places_T[start]))
-            row = int(index.rows_D[document])
-            found.append(Copied(number, start, int(lengths_T[start]), row, document, offset))
-    return sorted(found, key=lambda copy: -copy.length)
-
-
-@dataclass(frozen=True)
 class Corpora:
     """What generated text is searched in: training text, and equal amounts of it and of others.
 

@@ -2,7 +2,6 @@
 
 # n runs
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,13 +77,6 @@ def points(N: ArrayLike, D: ArrayLike, U: ArrayLike | None = None) -> Runs:
     """Where a law shall be evaluated; the losses are placeholders."""
     N, D = np.broadcast_arrays(np.asarray(N, np.float64), np.asarray(D, np.float64))
     return Runs.of(N, D, np.ones_like(N), None if U is None else np.broadcast_to(U, N.shape))
-
-
-def concatenate(parts: Sequence[Runs]) -> Runs:
-    """Several tables as one."""
-    return Runs(
-        *(np.concatenate([getattr(part, key) for part in parts]) for key in ("N", "D", "U", "loss"))
-    )
 
 
 def log_repetitions(D: Numbers, U: Numbers) -> np.ndarray:
