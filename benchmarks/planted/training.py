@@ -228,7 +228,7 @@ def with_wrong_rows(rows: list[Row], share: float, draw: random.Random) -> list[
 
 
 def windows_of(plan: Plan, parts: dict[str, list[Row]], tokenizer: Any) -> list[Window]:
-    """Tokens and labels, with the plan's faults of set-up."""
+    """Tokens and labels, with the plan's setup faults."""
     rows = parts["train"]
     found = [window for row in rows for window in tokenize_row(row, tokenizer, MAX_LENGTH).windows]
     if plan.fault == "eos_lost":

@@ -2,7 +2,7 @@
 
     python experiments/grokking/run.py [--steps 2000] [--seeds 0 1 2]
 
-Full batch, AdamW; the set-up of Power et al. 2022 (arXiv 2201.02177) at the size of Nanda et al.
+Full batch, AdamW; the setup of Power et al. 2022 (arXiv 2201.02177) at the size of Nanda et al.
 2023 (arXiv 2301.05217). A run that is in histories.json already is not repeated.
 """
 

@@ -66,18 +66,18 @@ def word_files(tmp_path_factory):
         "00000002 00 n 03 farm 0 ranch 0 Farm_House 0 000 | land",
         "00000003 00 n 02 bank 0 depository 1 000 | money",
     ]
-    licence = "  1 This is a licence. \n"
-    (folder / "data.noun").write_text(licence + "".join(f"{line}  \n" for line in data))
+    license = "  1 This is a license. \n"
+    (folder / "data.noun").write_text(license + "".join(f"{line}  \n" for line in data))
     (folder / "index.noun").write_text(
-        licence
+        license
         + "".join(
             f"{word} n 1 1 @ 1 1 0000000{number}  \n"
             for number, word in enumerate(("climate", "farm", "bank"), 1)
         )
     )
     for part in ("verb", "adj", "adv"):
-        (folder / f"data.{part}").write_text(licence)
-        (folder / f"index.{part}").write_text(licence)
+        (folder / f"data.{part}").write_text(license)
+        (folder / f"index.{part}").write_text(license)
     return folder
 
 

@@ -87,7 +87,7 @@ def read_wordnet(folder: Path) -> dict[str, tuple[str, ...]]:
 
 def _lines(path: Path) -> Iterable[str]:
     with path.open(encoding="utf-8", errors="replace") as file:
-        yield from (line for line in file if not line.startswith("  "))  # the licence
+        yield from (line for line in file if not line.startswith("  "))  # the license
 
 
 def read_thesaurus(path: str) -> dict[str, tuple[str, ...]]:

@@ -29,7 +29,7 @@ MOST_NEIGHBORS = 64  # rows of one band that a row is compared with; 16 where th
 BOILERPLATE_SHARE = 0.5
 BOILERPLATE_ROWS = 20
 BOILERPLATE_SAMPLE = 2000  # texts that tell what more than half of all texts hold
-BOILERPLATE_SPAN_ROWS = 10  # different texts with the same span: a frame, a licence, a quotation
+BOILERPLATE_SPAN_ROWS = 10  # different texts with the same span: a frame, a license, a quotation
 MOST_SPAN = 4000  # tokens on each side that a shared span is followed
 _PAIRS_AT_ONCE = 50_000
 

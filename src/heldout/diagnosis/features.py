@@ -269,7 +269,7 @@ FEATURES: dict[str, Feature] = {
 
 
 def feature_of(name: str) -> Feature:
-    """A feature by its name; ``check:NAME`` is 1 where that set-up check found it, 0 where not."""
+    """A feature by its name; ``check:NAME`` is 1 where that setup check found it, 0 where not."""
     if name.startswith("check:"):
         return lambda measured, facts: _found(facts, name.removeprefix("check:"))
     return FEATURES[name]

@@ -1,4 +1,4 @@
-"""Short fine-tunes of the embedded model with a fault of set-up planted into their batches."""
+"""Short fine-tunes of the embedded model with a setup fault planted into their batches."""
 
 import copy
 import random

@@ -50,7 +50,7 @@ class GroupLeak:
 
 @dataclass(frozen=True)
 class BoilerplateText:
-    """Text that many different rows hold: a frame, a licence, a quotation; never a leak."""
+    """Text that many different rows hold: a frame, a license, a quotation; never a leak."""
 
     text: str
     num_rows: int
