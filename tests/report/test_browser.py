@@ -10,7 +10,7 @@ import pytest
 
 from heldout.jobs.demo import demo
 from heldout.report.check_page import write_check
-from heldout.report.page import write_comparison, write_report
+from heldout.report.page import write_comparison, write_run_report
 
 pytestmark = [pytest.mark.browser]
 
@@ -64,7 +64,7 @@ def pages(tmp_path_factory):
     list(hostile.open_test(LONG))
     cross_validated = made_up_run.made_up_cross_validation(folder / "letters")
     interrupted = made_up_run.made_up_interrupted(folder / "cut-short")
-    written = [write_report(each) for each in (run, cross_validated, interrupted, hostile)]
+    written = [write_run_report(each) for each in (run, cross_validated, interrupted, hostile)]
     everything = [run, cross_validated, interrupted, hostile]
     written.append(write_comparison(everything, folder / "comparison.html"))
     small = ("data.max_rows=64", "train.max_epochs=2", "control.fixed_epochs=2")

@@ -12,7 +12,7 @@ import pytest
 
 from heldout.core.recipe import Recipe
 from heldout.core.run import Run
-from heldout.report.page import plotly_source, render_report, write_comparison, write_report
+from heldout.report.page import plotly_source, render_report, write_comparison, write_run_report
 
 SECTIONS = [
     "causes",
@@ -161,7 +161,7 @@ def test_certificate_tells_of_a_test_part_that_was_changed(run):
 
 def test_writing_a_report_opens_no_seal(run):
     before = run.test_openings
-    write_report(run)
+    write_run_report(run)
     assert run.test_openings == before
     list(run.open_test("a second look"))
     assert "was opened twice" in page_text.visible(render_report([run]))
@@ -339,7 +339,7 @@ def test_a_report_needs_a_run():
 
 
 def test_written_pages_are_those_rendered(run, interrupted, tmp_path):
-    assert write_report(run) == run.path("report.html")
+    assert write_run_report(run) == run.path("report.html")
     assert run.path("report.html").read_text(encoding="utf-8") == render_report([run])
     path = write_comparison([run, interrupted], tmp_path / "both.html")
     assert path.read_text(encoding="utf-8") == render_report([run, interrupted])

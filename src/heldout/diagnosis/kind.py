@@ -107,7 +107,7 @@ class Sentence:
 
 
 @dataclass(frozen=True)
-class Question:
+class FurtherMeasurement:
     """A measurement that tells more; one that is open leaves the kind likely at best."""
 
     premises: Premises
@@ -123,7 +123,7 @@ class KindRule:
     name: Name
     premises: Premises
     sentences: tuple[Sentence, ...]
-    questions: tuple[Question, ...]
+    questions: tuple[FurtherMeasurement, ...]
     doubted: bool  # evidence against it makes it likely instead of clear
 
 
@@ -225,9 +225,9 @@ def _read() -> tuple[dict[str, Bound], tuple[KindRule, ...]]:
     table = tomllib.loads(source.read_text(encoding="utf-8"))
     bounds = {name: Bound(**entry) for name, entry in table["bounds"].items()}
 
-    def question(entry: dict[str, Any]) -> Question:
+    def question(entry: dict[str, Any]) -> FurtherMeasurement:
         measurement = table["measurements"][entry["measurement"]]
-        return Question(
+        return FurtherMeasurement(
             _premises(entry, bounds),
             measurement["figure"],
             measurement["missing"],

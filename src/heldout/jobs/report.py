@@ -5,8 +5,7 @@ from pathlib import Path
 
 from heldout.core.errors import UserError
 from heldout.core.run import Run
-from heldout.report.page import write_comparison
-from heldout.report.page import write_report as write_page
+from heldout.report.page import write_comparison, write_run_report
 
 
 def write_report(runs: Sequence[str | Path], *, out: str | Path | None = None) -> Path:
@@ -20,7 +19,7 @@ def write_report(runs: Sequence[str | Path], *, out: str | Path | None = None) -
     if out is None:
         if len(opened) > 1:
             raise UserError("report of several runs needs --out FILE.html.")
-        write_page(opened[0])
+        write_run_report(opened[0])
         return opened[0].path("report.html")
     target = Path(out)
     if target.is_dir():
@@ -45,6 +44,6 @@ def _rewritten(run: Run, opened: Sequence[Run], out: str | Path | None) -> Path:
         raise UserError(
             f"{run.folder} has not ended: use `heldout hyperfit --resume {run.folder}`."
         )
-    from heldout.jobs.hyperfitting.result import conclude
+    from heldout.jobs.hyperfitting.result import conclude_hyperfit
 
-    return conclude(run).report
+    return conclude_hyperfit(run).report

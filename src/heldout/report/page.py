@@ -29,7 +29,7 @@ class Section:
     title: str
 
 
-def write_report(run: Run) -> Path:
+def write_run_report(run: Run) -> Path:
     """Write ``report.html`` into the run, from what lies in the folder; returns its path."""
     run.write_text("report.html", render_report([run]))
     return run.path("report.html")

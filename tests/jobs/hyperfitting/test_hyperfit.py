@@ -20,7 +20,7 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
 from heldout.jobs.hyperfitting.hyperfit import hyperfit, hyperfit_dry_run, resume_hyperfit
 from heldout.jobs.hyperfitting.measure import TextFigures, block_edges, new_types, repeats
-from heldout.jobs.hyperfitting.train import Checkpoint, WindowSample, choose
+from heldout.jobs.hyperfitting.train import Checkpoint, WindowSample, chosen_checkpoint
 from heldout.jobs.kit.parts import load_parts
 from heldout.jobs.report import write_report
 from heldout.lm.load import load_tokenizer
@@ -283,11 +283,11 @@ def test_the_last_checkpoints_are_chosen_by_their_text():
     recipe = Recipe().replace(hyperfit={"keep_last": 3, "max_repetition": 0.15})
     early_but_near = checkpoint(1, 0.0, 0.0)
     history = [early_but_near, *(checkpoint(n, d, 0.05) for n, d in ((2, 0.5), (3, 0.2), (4, 0.9)))]
-    assert choose(history, recipe).step == 3
+    assert chosen_checkpoint(history, recipe).step == 3
     nearest_repeats = [*history[:2], checkpoint(3, 0.2, 0.4), history[3]]
-    assert choose(nearest_repeats, recipe).step == 2
+    assert chosen_checkpoint(nearest_repeats, recipe).step == 2
     all_repeat = [checkpoint(n, 0.1, r) for n, r in ((1, 0.5), (2, 0.3), (3, 0.4))]
-    assert choose(all_repeat, recipe).step == 2
+    assert chosen_checkpoint(all_repeat, recipe).step == 2
 
 
 def test_blocks_of_positions_add_up_to_the_whole():

@@ -5,7 +5,7 @@ import torch
 
 from heldout.core.row import Row
 from heldout.lm.load import load_model
-from heldout.lm.measuring.token_nats import window_nats
+from heldout.lm.measuring.token_nats import token_nats_of
 from heldout.lm.tokenize import tokenize_row
 
 
@@ -15,7 +15,7 @@ def test_losses_come_in_the_order_of_the_windows(tiny_model_dir, topics_text):
     texts = [topics_text[at : at + length] for at, length in ((0, 80), (200, 160), (400, 40))]
     rows = [Row(i, ({"role": "text", "content": text},), str(i)) for i, text in enumerate(texts)]
     windows = [tokenize_row(row, tiny.tokenizer, 256).windows[0] for row in rows]
-    found = window_nats(tiny.model, windows, tiny.tokenizer, batch_size=2)
+    found = token_nats_of(tiny.model, windows, tiny.tokenizer, batch_size=2)
     for window, nats in zip(windows, found, strict=True):
         logits = tiny.model(torch.tensor([window.input_ids])).logits[0, :-1]
         log_p = logits.log_softmax(1)

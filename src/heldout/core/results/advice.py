@@ -23,7 +23,7 @@ class Guess:
 
 
 @dataclass(frozen=True)
-class Training:
+class PredictedTraining:
     """One training with the loss that the law predicts; the interval holds one new run.
 
     ``low`` and ``high`` are None where nothing tells them. ``guesses`` names what lies outside
@@ -46,7 +46,7 @@ class Doubling:
     """Twice of one thing, all else equal: new loss minus that of the plan; None if unknown."""
 
     what: Doubled
-    training: Training | None
+    training: PredictedTraining | None
     change: float | None
     low: float | None
     high: float | None
@@ -58,7 +58,7 @@ class Serving:
     """The cheapest training of the same loss when ``tokens`` are to be served, and its cost."""
 
     tokens: float
-    training: Training
+    training: PredictedTraining
     training_flops: float
     serving_flops: float
     saved_share: float  # of the plan's own training and serving
@@ -109,9 +109,9 @@ class Advice:
     flops: float | None
     loss_unit: str
     law: LawUsed | None
-    plan: Training | None
-    best_size: Training | None
-    other: Training | None
+    plan: PredictedTraining | None
+    best_size: PredictedTraining | None
+    other: PredictedTraining | None
     settings: tuple[AdvisedSetting, ...]
     doublings: tuple[Doubling, ...]
     serving: Serving | None

@@ -15,7 +15,7 @@ from heldout.diagnosis.verdicts import verdicts_of
 from heldout.jobs.evidence.measure import load_memorization, load_scores
 from heldout.jobs.evidence.saved import load_generations, load_statistics
 from heldout.report.card import write_card
-from heldout.report.page import write_report
+from heldout.report.page import write_run_report
 
 
 def judge_run(run: Run) -> Verdicts:
@@ -111,7 +111,7 @@ def facts_of_run(run: Run, recipe: Recipe, condition: str = "best") -> Facts:
 def publish(run: Run) -> None:
     """The report and the model card, from what lies in the folder."""
     write_card(run)
-    write_report(run)
+    write_run_report(run)
 
 
 def _peak(run: Run) -> str:

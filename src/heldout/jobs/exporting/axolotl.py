@@ -4,16 +4,16 @@ from typing import Any
 
 from heldout.jobs.exporting.settings import (
     RecipeToExport,
+    exported_arguments,
     header,
     place_regularizers,
-    trainer_arguments,
 )
 from heldout.jobs.exporting.yaml_lines import yaml_lines
 
 
 def snippet(source: RecipeToExport) -> str:
     """YAML for axolotl."""
-    found = trainer_arguments(source)
+    found = exported_arguments(source)
     place_regularizers(source, found, attaches=False)
     train, recipe = found.train, source.recipe
     table: dict[str, Any] = {

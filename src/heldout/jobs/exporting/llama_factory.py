@@ -5,16 +5,16 @@ from typing import Any
 from heldout.jobs.exporting.settings import (
     RecipeToExport,
     evaluation_arguments,
+    exported_arguments,
     header,
     place_regularizers,
-    trainer_arguments,
 )
 from heldout.jobs.exporting.yaml_lines import yaml_lines
 
 
 def snippet(source: RecipeToExport) -> str:
     """YAML for LLaMA-Factory."""
-    found = trainer_arguments(source)
+    found = exported_arguments(source)
     place_regularizers(source, found, attaches=False, smooths_labels=True)
     recipe = source.recipe
     train = {k: v for k, v in found.train.items() if k != "early_stopping_patience"}

@@ -35,7 +35,7 @@ class TrainerSettings:
     notes: list[str] = field(default_factory=list)
 
 
-def trainer_arguments(source: RecipeToExport) -> TrainerSettings:
+def exported_arguments(source: RecipeToExport) -> TrainerSettings:
     """Under the names of ``TrainingArguments``; regularizers are not in it."""
     recipe, train = source.recipe, source.recipe.train
     found = TrainerSettings()

@@ -6,14 +6,14 @@ from heldout.jobs.exporting.settings import (
     RecipeToExport,
     TrainerSettings,
     evaluation_arguments,
+    exported_arguments,
     place_regularizers,
-    trainer_arguments,
 )
 
 
 def script_settings(source: RecipeToExport) -> TrainerSettings:
     """All arguments of ``SFTConfig``, with what is attached."""
-    found = trainer_arguments(source)
+    found = exported_arguments(source)
     place_regularizers(source, found, attaches=True)
     if found.train.pop("early_stopping_patience", None) is not None:
         found.train |= evaluation_arguments(source)

@@ -20,7 +20,7 @@ from heldout.core.recipe import Recipe
 from heldout.core.run import Run
 from heldout.core.run_files import PreflightCheck
 from heldout.jobs.hyperfitting.evaluate import evaluate
-from heldout.jobs.hyperfitting.result import HyperfitResult, conclude
+from heldout.jobs.hyperfitting.result import HyperfitResult, conclude_hyperfit
 from heldout.jobs.hyperfitting.texts import Contexts, contexts_of
 from heldout.jobs.hyperfitting.train import WindowSample, train_hyperfit
 from heldout.jobs.kit.chosen_recipe import chosen_recipe
@@ -211,7 +211,7 @@ def _run_stages(run: Run, target: Target, progress: Progress) -> HyperfitResult:
         raise Interrupted(
             "Stopped. What there is has been kept; go on with `heldout hyperfit --resume RUN`."
         ) from None
-    result = conclude(run)
+    result = conclude_hyperfit(run)
     shutil.rmtree(run.path("checkpoints"), ignore_errors=True)
     return result
 

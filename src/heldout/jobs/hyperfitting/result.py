@@ -73,7 +73,7 @@ class HyperfitResult:
         }
 
 
-def conclude(run: Run) -> HyperfitResult:
+def conclude_hyperfit(run: Run) -> HyperfitResult:
     """Measure, judge and write ``hyperfit.json``, ``judgements.jsonl`` and ``report.html``."""
     figures = TextFigures.of(run)
     measured = figures.measurements()

@@ -193,11 +193,11 @@ def train_hyperfit(context: RunContext, contexts: Callable[[Any], Contexts]) -> 
     training = Training(model, sample, recipe, [], rate, schedule, run.path("checkpoints"))
     outcome = train_or_resume(training, watch, context, "training")
     if not outcome.interrupted:
-        _keep(run, choose(watch.history, recipe))
+        _keep(run, chosen_checkpoint(watch.history, recipe))
     return outcome
 
 
-def choose(history: Sequence[Checkpoint], recipe: Recipe) -> Checkpoint:
+def chosen_checkpoint(history: Sequence[Checkpoint], recipe: Recipe) -> Checkpoint:
     """Among the last checkpoints the one whose greedy text is nearest to human text.
 
     Those that repeat more than ``hyperfit.max_repetition`` have no say while others are left;

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from heldout.core.progress import Progress
-from heldout.core.results.advice import Advice, Training
+from heldout.core.results.advice import Advice, PredictedTraining
 from heldout.jobs.kit.page_folder import write_page_folder
 from heldout.jobs.planning.advised_settings import settings_by_law, settings_without_law
 from heldout.jobs.planning.counting import count
@@ -130,7 +130,7 @@ def _with_law(result: Advice, known: KnownLaw, question: Question) -> tuple[Advi
     return advice, _picture(known, plan, limits)
 
 
-def _caveats(known: KnownLaw, plan: Training, is_pretrained: bool) -> list[str]:
+def _caveats(known: KnownLaw, plan: PredictedTraining, is_pretrained: bool) -> list[str]:
     """What the law and the plan take for granted."""
     notes = []
     if known.draws is None:
@@ -162,7 +162,9 @@ def _without_law(result: Advice) -> Advice:
     return replace(result, settings=settings_without_law(reason, way), notes=notes)
 
 
-def _picture(known: KnownLaw, plan: Training, limits: Limits, num: int = 41) -> page.Picture:
+def _picture(
+    known: KnownLaw, plan: PredictedTraining, limits: Limits, num: int = 41
+) -> page.Picture:
     """Loss over sizes and tokens around the plan and the runs, with the runs' range."""
     (low_N, high_N), (low_D, high_D) = known.within["N"], known.within["D"]
     N = np.geomspace(min(low_N, plan.N / 3), max(high_N, plan.N * 3), num)

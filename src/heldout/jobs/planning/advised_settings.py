@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from heldout.core.results.advice import AdvisedSetting, Basis, Training
+from heldout.core.results.advice import AdvisedSetting, Basis, PredictedTraining
 from heldout.jobs.planning.known_law import SLACK, KnownLaw
 from heldout.jobs.planning.sentences import as_guess, in_interval
 from heldout.scaling import published
@@ -16,8 +16,8 @@ MOST_MEMBERS = 8  # of an ensemble: the largest that was published
 def settings_by_law(
     known: KnownLaw,
     limits: Limits,
-    plan: Training,
-    best_size: Training | None,
+    plan: PredictedTraining,
+    best_size: PredictedTraining | None,
     *,
     epochs: float | None,
     is_pretrained: bool,
@@ -52,7 +52,7 @@ def _unknown(name: str, unit: str, reason: str) -> AdvisedSetting:
 
 
 def _size(
-    known: KnownLaw, limits: Limits, best: Training | None, epochs: float | None
+    known: KnownLaw, limits: Limits, best: PredictedTraining | None, epochs: float | None
 ) -> AdvisedSetting:
     name, unit = "parameters", "parameters"
     if best is None:
@@ -65,7 +65,7 @@ def _size(
 
 
 def _length(
-    known: KnownLaw, limits: Limits, plan: Training, epochs: float | None
+    known: KnownLaw, limits: Limits, plan: PredictedTraining, epochs: float | None
 ) -> list[AdvisedSetting]:
     bounds = known.best_ranges(limits, plan.N, plan)
     if epochs is not None:
@@ -83,7 +83,7 @@ def _length(
     ]
 
 
-def _turning_point(known: KnownLaw, plan: Training, U: float) -> AdvisedSetting:
+def _turning_point(known: KnownLaw, plan: PredictedTraining, U: float) -> AdvisedSetting:
     """The epoch at which the loss of the plan's size would turn up, were compute no limit."""
     name, unit = "overfits beyond", "epochs"
     if not known.law.RISES_WITH_EPOCHS:
@@ -143,7 +143,7 @@ def _tuned_rules(load: float, is_pretrained: bool) -> list[AdvisedSetting]:
     return made
 
 
-def _ensemble(plan: Training, budget: float, is_pretrained: bool) -> AdvisedSetting:
+def _ensemble(plan: PredictedTraining, budget: float, is_pretrained: bool) -> AdvisedSetting:
     """How many models the compute that is left over could train; what they bring is not known."""
     name, unit = "ensemble size", "models"
     if math.isinf(budget):

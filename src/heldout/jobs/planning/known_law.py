@@ -9,7 +9,7 @@ import numpy as np
 
 from heldout.core.errors import UserError
 from heldout.core.progress import Progress
-from heldout.core.results.advice import Guess, LawUsed, Training
+from heldout.core.results.advice import Guess, LawUsed, PredictedTraining
 from heldout.jobs.planning.fitted_law import OwnRuns, all_laws, fitted_law
 from heldout.scaling import published
 from heldout.scaling.fit import Fit, fit
@@ -39,7 +39,7 @@ class KnownLaw:
     within: dict[str, tuple[float, float]]
     used: LawUsed
 
-    def training(self, N: float, D: float, U: float) -> Training:
+    def training(self, N: float, D: float, U: float) -> PredictedTraining:
         """The loss of one training, with the interval of one new run where there are draws."""
         runs = trained([N], [D], U)
         loss = float(self.law.loss(runs, self.values)[0])
@@ -52,9 +52,9 @@ class KnownLaw:
         guesses = tuple(
             Guess(**asdict(each), words=each.words) for each in outside(at, self.within, SLACK)
         )
-        return Training(N, D, at["U"], at["epochs"], at["flops"], loss, low, high, guesses)
+        return PredictedTraining(N, D, at["U"], at["epochs"], at["flops"], loss, low, high, guesses)
 
-    def best(self, limits: Limits, N: float | None, epochs: float | None) -> Training:
+    def best(self, limits: Limits, N: float | None, epochs: float | None) -> PredictedTraining:
         """The lowest loss within ``limits``, of a size or of any, for so many epochs or any."""
         if epochs is None:
             size, D = best_point(self.law, self.values, limits, N)
@@ -76,7 +76,7 @@ class KnownLaw:
         return self.training(size, D, limits.U)
 
     def best_ranges(
-        self, limits: Limits, N: float | None, best: Training
+        self, limits: Limits, N: float | None, best: PredictedTraining
     ) -> dict[str, tuple[float | None, float | None]]:
         """Intervals of the best N, D and epochs over the draws; open where there are none."""
         if self.draws is None:
@@ -89,7 +89,9 @@ class KnownLaw:
             "epochs": ends(epochs_R, best.epochs),
         }
 
-    def change(self, before: Training, after: Training) -> tuple[float, float | None, float | None]:
+    def change(
+        self, before: PredictedTraining, after: PredictedTraining
+    ) -> tuple[float, float | None, float | None]:
         """Loss of ``after`` minus that of ``before``, with its interval where there are draws."""
         value = after.loss - before.loss
         if self.draws is None:

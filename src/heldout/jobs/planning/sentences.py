@@ -1,6 +1,6 @@
 """Endings that sentences of an advice share."""
 
-from heldout.core.results.advice import Training
+from heldout.core.results.advice import PredictedTraining
 
 
 def in_interval(low: float | None, high: float | None, form: str = ".3g") -> str:
@@ -8,7 +8,7 @@ def in_interval(low: float | None, high: float | None, form: str = ".3g") -> str
     return "" if low is None or high is None else f" (95 %: {low:{form}} to {high:{form}})"
 
 
-def as_guess(training: Training) -> str:
+def as_guess(training: PredictedTraining) -> str:
     """A sentence on what lies outside the runs, nothing where all is inside."""
     if not training.guesses:
         return ""

@@ -1,13 +1,13 @@
 """What else the compute could buy: twice of one thing, or a smaller model to serve."""
 
-from heldout.core.results.advice import Doubled, Doubling, Serving, Training
+from heldout.core.results.advice import Doubled, Doubling, PredictedTraining, Serving
 from heldout.jobs.planning.known_law import KnownLaw
 from heldout.jobs.planning.sentences import as_guess, in_interval
 from heldout.scaling.optimum import Limits
 from heldout.scaling.serving import FLOPS_PER_SERVED_TOKEN, Served, cheapest
 
 
-def doublings(known: KnownLaw, plan: Training) -> list[Doubling]:
+def doublings(known: KnownLaw, plan: PredictedTraining) -> list[Doubling]:
     """Twice the unique tokens, the parameters, the epochs: each doubles the compute."""
     made = []
     trainings: tuple[tuple[Doubled, float, float, float], ...] = (
@@ -32,7 +32,9 @@ def doublings(known: KnownLaw, plan: Training) -> list[Doubling]:
     return made
 
 
-def cheapest_serving(known: KnownLaw, limits: Limits, plan: Training, tokens: float) -> Serving:
+def cheapest_serving(
+    known: KnownLaw, limits: Limits, plan: PredictedTraining, tokens: float
+) -> Serving:
     """The cheapest training of the plan's loss when ``tokens`` are to be served."""
     # A hair above, so that the plan's own size reaches it in spite of rounding.
     found = cheapest(known.law, known.values, limits, plan.loss * (1 + 1e-9), tokens)

@@ -17,7 +17,7 @@ from heldout.core.decoding import GREEDY, Decoding
 from heldout.core.pass_statistics import Generations
 from heldout.core.row import Row
 from heldout.lm.generate import continued_ids
-from heldout.lm.measuring.token_nats import window_nats
+from heldout.lm.measuring.token_nats import token_nats_of
 from heldout.lm.nll import context_length
 from heldout.lm.special_tokens import (
     content_ids,
@@ -156,7 +156,7 @@ def continuation_nats(
             places.append(place)
             windows.append(Window([*before, *after], [IGNORED] * len(before) + after))
     nats = [np.zeros(0)] * len(continued)
-    found = window_nats(model, windows, tokenizer, batch_size)
+    found = token_nats_of(model, windows, tokenizer, batch_size)
     for place, of_one in zip(places, found, strict=True):
         nats[place] = of_one
     return nats

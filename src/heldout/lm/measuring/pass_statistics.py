@@ -124,7 +124,9 @@ def _document(row: Row, found: Mapping[str, np.ndarray]) -> _Document:
     bin_t = np.minimum((top_t * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
     position_t = np.searchsorted(POSITION_EDGES, np.arange(len(nats_t)), side="right") - 1
     return _Document(
-        suffixes={name: suffix_of(nats_t, right_t, *lengths) for name, lengths in SUFFIXES.items()},
+        suffixes={
+            name: suffix_nats_of(nats_t, right_t, *lengths) for name, lengths in SUFFIXES.items()
+        },
         zlib_bytes=len(zlib.compress(scored_text(row).encode("utf-8", "surrogatepass"))),
         min_k=lowest_mean(-nats_t),
         min_k_plus=lowest_mean(found["surprise"]),
@@ -145,7 +147,7 @@ def _document(row: Row, found: Mapping[str, np.ndarray]) -> _Document:
     )
 
 
-def suffix_of(
+def suffix_nats_of(
     nats_t: np.ndarray, right_t: np.ndarray, prefix_tokens: int, suffix_tokens: int
 ) -> tuple[float, bool]:
     """Nats of the suffix, and whether greedy decoding returns it; NaN where too short to tell."""

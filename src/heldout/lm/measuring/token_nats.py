@@ -56,7 +56,7 @@ def token_losses(
     )
 
 
-def window_nats(
+def token_nats_of(
     model: torch.nn.Module, windows: Sequence[Window], tokenizer: Any, batch_size: int
 ) -> list[np.ndarray]:
     """(T,) losses in nats of the scored tokens of each window, in evaluation mode.

@@ -12,7 +12,7 @@ import torch
 
 from heldout.core.row import Row
 from heldout.core.stats import RatioEstimate, ratio_estimate
-from heldout.lm.measuring.token_nats import window_nats
+from heldout.lm.measuring.token_nats import token_nats_of
 from heldout.lm.tokenize import Window
 
 SAMPLE_ROWS = 32
@@ -33,7 +33,7 @@ class ModelPair:
 
     def nats(self, model: torch.nn.Module, windows: Sequence[Window]) -> list[np.ndarray]:
         """(T,) loss of every scored token, window by window."""
-        return window_nats(model, windows, self.tokenizer, self.batch_size)
+        return token_nats_of(model, windows, self.tokenizer, self.batch_size)
 
 
 def sampled(rows: Sequence[Row]) -> list[Row]:

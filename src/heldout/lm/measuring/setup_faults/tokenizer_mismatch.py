@@ -9,7 +9,7 @@ from heldout.core.row import Row
 from heldout.core.stats import LEAST_TO_RESAMPLE, ratio_estimate
 from heldout.lm.head import unwrapped
 from heldout.lm.measuring.setup_faults.model_pair import ModelPair, change_in_words
-from heldout.lm.measuring.token_nats import window_nats
+from heldout.lm.measuring.token_nats import token_nats_of
 from heldout.lm.special_tokens import content_ids, prompted_ids, with_end
 from heldout.lm.tokenize import IGNORED, Window, tokenize_row
 
@@ -72,7 +72,7 @@ def _nats_of(pair: ModelPair, texts: list[str], tokenizer: Any) -> np.ndarray:
         for text in texts
         for ids in [with_end(tokenizer, prompted_ids(tokenizer, text))]
     ]
-    found = window_nats(pair.model, windows, tokenizer, pair.batch_size)
+    found = token_nats_of(pair.model, windows, tokenizer, pair.batch_size)
     return np.array([nats_T.sum() for nats_T in found])
 
 
