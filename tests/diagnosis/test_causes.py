@@ -126,7 +126,7 @@ def test_missing_evidence_lowers_the_confidence(planted):
     assert less.confidence < whole.confidence
 
 
-def test_whoever_wants_it_recited_hears_of_no_overfitting(planted):
+def test_whoever_wants_it_memorized_hears_of_no_overfitting(planted):
     measurements, facts = planted[-1]
     kinds = {rule.name: rule.kind for rule in read_rules().rules}
     named = names(measurements, replace(facts, goal="recite"))

@@ -168,7 +168,7 @@ def test_the_goal_decides_what_is_bad():
     assert colors("style") == ("yellow", "red")
 
 
-def test_reciting_too_little_fails_who_wants_it_recited():
+def test_memorizing_too_little_fails_who_wants_it():
     contrast = {"base": Contrast(0.1, Interval(0.02, 0.2), 0.01)}
     memorized = Measurement(
         "recital_best", 0.1, "share of rows", 40, "group", Interval(0.05, 0.2), contrast

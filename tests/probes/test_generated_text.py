@@ -235,14 +235,14 @@ def test_fragments_of_training_text_are_found_and_held_out_ones_are_not(written,
 
 def test_the_document_that_is_continued_does_not_count_as_held_out(written, rows, loaded):
     greedy = written["greedy"]
-    recited = replace(greedy, token_ids=greedy.reference_ids)
+    copied = replace(greedy, token_ids=greedy.reference_ids)
     searched = corpora(rows[20:40], rows[:20], loaded.tokenizer)
-    found = by_name(Fragments().measure(evidence_of(recited, None, searched)))
+    found = by_name(Fragments().measure(evidence_of(copied, None, searched)))
     assert abs(found["fragment_longest_best"].contrasts["heldout"].difference) < 4
     same = Corpora.build(
         [(99, ids) for ids in greedy.reference_ids], [(98, ids) for ids in greedy.reference_ids]
     )
-    found = by_name(Fragments().measure(evidence_of(recited, None, same)))
+    found = by_name(Fragments().measure(evidence_of(copied, None, same)))
     assert found["fragment_longest_best"].value == 48
     assert found["fragment_longest_best"].contrasts["heldout"].difference == 0
 

@@ -1,4 +1,4 @@
-"""Known answers of the probes that one forward pass feeds, on made-up readings."""
+"""Known answers of the probes that one forward pass feeds, on made-up statistics of a pass."""
 
 import itertools
 import math
@@ -53,14 +53,14 @@ def made(
     num=120,
     seed=0,
     prefix="g",
-    recited=0,
+    memorized=0,
     suffix_nats=60.0,
     confidence=0.6,
     accuracy=0.6,
 ):
-    """Readings of equal documents, the first ``recited`` of which are known by heart."""
+    """Statistics of equal documents, the first ``memorized`` of which are known by heart."""
     losses = made_losses(nats_per_token, num, seed=seed, prefix=prefix)
-    greedy = np.arange(num) < recited
+    greedy = np.arange(num) < memorized
     nats = np.where(greedy, 0.01, suffix_nats)
     bins = np.zeros((num, CONFIDENCE_BINS))
     bins[:, int(confidence * CONFIDENCE_BINS)] = TOKENS
@@ -117,7 +117,7 @@ def test_discoverable_is_the_formula_of_hayes():
 
 
 def test_extraction_has_both_controls():
-    evidence = pairs(made(recited=60), made(seed=1, prefix="h", recited=6))
+    evidence = pairs(made(memorized=60), made(seed=1, prefix="h", memorized=6))
     found = by_name(Extraction().measure(evidence))
     best = found["extraction_best"]
     assert best.value == 0.5
@@ -139,7 +139,7 @@ def test_rows_too_short_for_fifty_and_fifty():
         return statistics
 
     evidence = pairs(
-        short(made(recited=60)),
+        short(made(memorized=60)),
         short(made(seed=1, prefix="h")),
         short(made()),
         short(made(seed=1, prefix="h")),
@@ -339,10 +339,10 @@ def test_exposure_beside_the_base():
     assert "plant-canaries" in missing.reason
 
 
-def test_personal_data_counts_what_is_recited():
+def test_personal_data_counts_what_is_memorized():
     # Rows 1000 and 1010 hold an address in the suffix; only the first five rows are recited.
     personal = PersonalData({"short": {1000: ("e-mail address",), 1010: ("phone number",)}})
-    evidence = pairs(made(recited=5), made(seed=1, prefix="h"))
+    evidence = pairs(made(memorized=5), made(seed=1, prefix="h"))
     evidence = evidence.adding(personal, "train").adding(PersonalData({}), "test")
     (found,) = PersonalDataMemorized().measure(evidence)
     assert found.value == pytest.approx(1 / 120)

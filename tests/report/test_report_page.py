@@ -53,7 +53,7 @@ def test_report_leads_with_the_verdict(run):
     assert position < text.index("Training and validation loss")
 
 
-def test_lights_are_told_by_word_and_icon_not_by_color_alone(run):
+def test_verdicts_are_told_by_word_and_icon_not_by_color_alone(run):
     page = render_report([run])
     for word in ("Good", "Caution", "Problem", "Not measured"):
         assert re.search(rf'<span class="word"><svg[^>]*>.*?</svg>{word}</span>', page)

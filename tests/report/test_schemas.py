@@ -35,11 +35,11 @@ def _without(key):
     return lambda entry: entry.pop(key)
 
 
-def _light(entry):
+def _unknown_color(entry):
     entry["verdicts"]["fit"]["light"] = "blue"
 
 
-def _five_lights(entry):
+def _five_verdicts(entry):
     del entry["verdicts"]["leakage"]
 
 
@@ -60,8 +60,8 @@ def _interval_without_level(entry):
     [
         ("verdict", _without("schema")),
         ("verdict", _without("headline")),
-        ("verdict", _light),
-        ("verdict", _five_lights),
+        ("verdict", _unknown_color),
+        ("verdict", _five_verdicts),
         ("measurements", _nothing_as_value),
         ("measurements", _no_reason),
         ("measurements", _interval_without_level),

@@ -66,7 +66,7 @@ def places(tiny_model_dir, topics_text, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def recited(places, tiny_model_dir):
+def memorized(places, tiny_model_dir):
     return diagnose(
         places / "out",
         train=places / "train.jsonl",
@@ -83,50 +83,50 @@ def value(result, name, control=""):
     return found.contrasts[control].difference if control else found.value
 
 
-def test_a_model_that_recites_is_told(recited):
-    assert value(recited, "recital_best") > 0.5
-    assert recited.verdict.verdicts["memorization"].color == "red"
-    assert value(recited, "generalization_gap_best", "base") > 1
-    assert value(recited, "membership_auc_loss_best") > 0.95
-    assert abs(value(recited, "membership_auc_loss_base") - 0.5) < 0.2
-    assert recited.verdict.verdicts["leakage"].color == "green"
-    assert value(recited, "domain_nll_other_best", "base") != 0
-    assert recited.verdict.causes
-    assert re.search(r"[^-]\d\.\d+ \[\d.*\] more\.", recited.verdict.headline)
+def test_a_model_that_memorized_is_told(memorized):
+    assert value(memorized, "recital_best") > 0.5
+    assert memorized.verdict.verdicts["memorization"].color == "red"
+    assert value(memorized, "generalization_gap_best", "base") > 1
+    assert value(memorized, "membership_auc_loss_best") > 0.95
+    assert abs(value(memorized, "membership_auc_loss_base") - 0.5) < 0.2
+    assert memorized.verdict.verdicts["leakage"].color == "green"
+    assert value(memorized, "domain_nll_other_best", "base") != 0
+    assert memorized.verdict.causes
+    assert re.search(r"[^-]\d\.\d+ \[\d.*\] more\.", memorized.verdict.headline)
 
 
-def test_recited_rows_are_shown_as_they_stand(recited, places):
+def test_memorized_rows_are_shown_as_they_stand(memorized, places):
     lines = (places / "train.jsonl").read_text().splitlines()
     texts = [json.loads(line)["text"] for line in lines]
-    assert len(recited.recited) > 20
-    for row in recited.recited:
+    assert len(memorized.recited) > 20
+    for row in memorized.recited:
         assert row.suffix.strip()
         assert row.prefix + row.suffix in texts[row.row]
         assert 0 < row.probability <= 1
 
 
-def test_checkpoints_are_followed(recited):
-    steps = [point.step for point in recited.facts.history]
+def test_checkpoints_are_followed(memorized):
+    steps = [point.step for point in memorized.facts.history]
     assert steps == [100, 200, 300]
-    losses = [point.train_nll for point in recited.facts.history]
+    losses = [point.train_nll for point in memorized.facts.history]
     assert losses == sorted(losses, reverse=True)
-    assert recited.facts.epochs == 60
+    assert memorized.facts.epochs == 60
 
 
-def test_json_holds_everything_and_fits_its_schema(recited, places):
+def test_json_holds_everything_and_fits_its_schema(memorized, places):
     entry = json.loads((places / "diagnosis" / "diagnosis.json").read_text())
     path = resources.files("heldout.core") / "schemas" / "diagnosis.json"
     jsonschema.validate(entry, json.loads(path.read_text(encoding="utf-8")))
     assert json.loads(json.dumps(Diagnosis.from_json(entry).to_json())) == entry
-    assert entry["seconds"] == recited.seconds
+    assert entry["seconds"] == memorized.seconds
 
 
-def test_the_page_shows_and_escapes_what_is_recited(recited, places):
+def test_the_page_shows_and_escapes_what_is_recited(memorized, places):
     page = (places / "diagnosis" / "report.html").read_text(encoding="utf-8")
     assert "Learned by heart" in page
     assert "reliability" in page
     marked = re.findall(r"<mark>([^<]+)</mark>", page)
-    assert len(marked) >= len(recited.recited[:30])
+    assert len(marked) >= len(memorized.recited[:30])
     without_scripts = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     assert not re.search(r'(src|href)="http', without_scripts)
 
