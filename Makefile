@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/heldout fit --demo
 
 test: setup
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: setup
 	$(ONE_THREAD) $(BIN)/python -m pytest -m "not gpu"

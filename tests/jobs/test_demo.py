@@ -1,5 +1,6 @@
 """The embedded model and the embedded data, as package data that a newcomer gets."""
 
+import json
 import zlib
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from heldout.core.row import Row
+from heldout.data.factbook import question_answer_rows
 from heldout.jobs.demo import MODEL, demo
 from heldout.lm.generate import continuations
 from heldout.lm.load import load_model
@@ -47,9 +49,14 @@ def test_it_writes_words(loaded):
 
 
 def test_the_demo_on_a_part_of_its_rows(tmp_path):
+    for part, rows in question_answer_rows().items():
+        lines = [json.dumps(row) for row in rows[:36]]
+        (tmp_path / f"{part}.jsonl").write_text("\n".join(lines))
     result = demo(
         out=tmp_path / "demo",
         settings=(
+            f"data.validation={tmp_path}/validation.jsonl",
+            f"data.test={tmp_path}/test.jsonl",
             "data.max_rows=64",
             "train.max_epochs=2",
             "control.fixed_epochs=1",
