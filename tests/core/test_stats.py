@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -8,6 +11,7 @@ from heldout.core.stats import (
     holm,
     paired_difference,
     ratio_estimate,
+    student_t_p_value,
     student_t_quantile,
 )
 
@@ -91,6 +95,38 @@ def test_difference_of_independent_means_matches_welch():
 )
 def test_student_t_quantiles_of_the_tables(freedom, expected):
     assert student_t_quantile(0.975, freedom) == pytest.approx(expected, rel=2e-3)
+
+
+def test_student_t_quantile_between_whole_degrees_of_freedom():
+    # By the series of the incomplete beta function; 2 degrees of freedom have 4.303.
+    assert student_t_quantile(0.975, 1.05) == pytest.approx(11.36, abs=0.005)
+    assert student_t_quantile(0.975, 1) == pytest.approx(12.706, abs=0.0005)
+    assert student_t_quantile(0.975, 2) == pytest.approx(4.3027, abs=0.00005)
+
+
+def test_far_tail_of_student_t():
+    assert student_t_p_value(50, 3) == pytest.approx(1.76e-5, rel=0.01)
+    # The quantile and the tail are each other's inverse, far out too.
+    for freedom in (1.05, 3, 7.5, 200):
+        for p_value in (1e-12, 1e-6, 0.05, 0.9):
+            distance = student_t_quantile(1 - p_value / 2, freedom)
+            assert student_t_p_value(distance, freedom) == pytest.approx(p_value, rel=1e-3)
+
+
+def test_the_command_line_loads_no_scipy():
+    code = "import sys, heldout.cli.main, heldout.core.stats; print('scipy' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "False"
+
+
+def test_holm_against_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    rng = np.random.default_rng(0)
+    for num in (1, 2, 6, 25):
+        p_values = dict(enumerate(rng.random(num) ** 3))
+        expected = multipletests(list(p_values.values()), method="holm")[1]
+        assert list(dict(sorted(holm(p_values).items())).values()) == pytest.approx(expected)
 
 
 def test_holm_against_a_worked_example():

@@ -4,13 +4,14 @@ The base model on the same documents is the control; a positive contrast is wors
 """
 
 from dataclasses import dataclass
-from statistics import NormalDist
 
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.probe import Evidence, Probe
 from heldout.core.stats import (
     LEAST_TO_RESAMPLE,
     RatioEstimate,
+    normal_p_value,
+    normal_quantile,
     ratio_estimate,
 )
 
@@ -79,12 +80,8 @@ def _forgetting(
     else:
         nearer = change_interval.low if difference > 0 else change_interval.high
         reach = abs(difference - nearer)
-        z = NormalDist().inv_cdf((1 + change_interval.level) / 2)
-        p_value = (
-            2 * (1 - NormalDist().cdf(z * abs(difference) / reach))
-            if reach
-            else float(difference == 0)
-        )
+        z = normal_quantile((1 + change_interval.level) / 2)
+        p_value = normal_p_value(z * difference / reach) if reach else float(difference == 0)
     return Measurement(
         name="forgetting_best",
         value=value,

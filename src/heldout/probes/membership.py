@@ -8,14 +8,18 @@ that never saw either, so the base model's own area is the control.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.pass_statistics import PassStatistics
 from heldout.core.probe import MODELS, Evidence, Probe
-from heldout.core.stats import difference_of_estimates, share_estimate
+from heldout.core.stats import (
+    difference_of_estimates,
+    normal_p_value,
+    normal_quantile,
+    share_estimate,
+)
 
 SOURCE = (
     "loss: Yeom et al. 2018; zlib, reference: Carlini et al. 2021, arXiv 2012.07805; Min-K%: Shi "
@@ -80,7 +84,7 @@ def area_interval(area: float, num_members: int, num_others: int, level: float =
     Newcombe 2006 (Statistics in Medicine 25, 559), method 5: the areas that are ``z`` standard
     errors away, with the error of Hanley and McNeil at that area and both sizes as their mean.
     """
-    z = NormalDist().inv_cdf((1 + level) / 2)
+    z = normal_quantile((1 + level) / 2)
     mean_size = (num_members + num_others) / 2
 
     def misfit(candidate: float) -> float:
@@ -173,8 +177,8 @@ def _difference(scores: _Scores, control: _Scores) -> Contrast:
         sizes = [len(np.unique(groups_D)) for groups_D in groups]
         first, second = ((area, area_interval(area, *sizes)) for area in areas)
         return difference_of_estimates(first, second)
-    z = NormalDist().inv_cdf(0.975)
-    p_value = 2 * (1 - NormalDist().cdf(abs(difference) / error))
+    z = normal_quantile(0.975)
+    p_value = normal_p_value(difference / error)
     interval = Interval(difference - z * error, difference + z * error, 0.95, "DeLong over groups")
     return Contrast(difference, interval, p_value)
 
