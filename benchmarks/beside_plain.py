@@ -241,7 +241,7 @@ def over_documents(
         np.mean([run[which][name] for run in several], axis=0) for several in (runs, controls)
     )
     place = runs[0][which]
-    return ratio_estimate(first - second, place["tokens"], place["groups"])
+    return ratio_estimate(first - second, place["tokens"], place["groups"], signed=True)
 
 
 def losses_in(run: Run, which: str) -> DocumentLosses:

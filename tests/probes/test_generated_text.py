@@ -10,7 +10,7 @@ from heldout.core.equal_lengths import equal_lengths
 from heldout.core.measurement import NotMeasured
 from heldout.core.probe import Evidence
 from heldout.core.row import Row
-from heldout.core.stats import difference_of_paired_ratios, jackknife_values, student_ratio
+from heldout.core.stats import difference_of_paired_ratios, jackknife_values, ratio_estimate
 from heldout.core.verbatim import Corpora
 from heldout.lm.load import load_model
 from heldout.lm.measuring.corpora import corpora
@@ -264,12 +264,12 @@ def test_pseudo_values_of_a_mean_are_the_values():
 
 
 def test_student_intervals_cover():
-    """Also where a tenth of the groups stands apart, which is where bootstrap-t intervals burst."""
+    """Also where a tenth of the groups stands apart."""
     rng = np.random.default_rng(0)
     inside, widths = 0, []
     for _ in range(300):
         values = np.where(rng.random(40) < 0.1, 5.0, 45.0) + rng.normal(0, 1, 40)
-        found = student_ratio(values, np.ones(40), np.arange(40))
+        found = ratio_estimate(values, np.ones(40), np.arange(40))
         inside += found.interval.low <= 41 <= found.interval.high
         widths.append(found.interval.high - found.interval.low)
     assert 0.88 <= inside / 300 <= 0.98
@@ -280,7 +280,7 @@ def test_difference_of_paired_ratios_is_that_of_one_ratio_to_nothing():
     rng = np.random.default_rng(0)
     numerators, denominators = rng.normal(3, 1, 60), rng.integers(4, 9, 60)
     groups = np.arange(60) // 2
-    alone = student_ratio(numerators, denominators, groups)
+    alone = ratio_estimate(numerators, denominators, groups, signed=True)
     against = difference_of_paired_ratios(
         (numerators, denominators), (np.zeros(60), denominators), groups
     )

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from transformers import AutoModelForCausalLM
 
+from heldout.core.measurement import Interval
 from heldout.core.probe import Evidence, VerbatimMemorization
 from heldout.core.row import Row
-from heldout.core.stats import difference_of_estimates, share_estimate
+from heldout.core.stats import difference_of_shares
 from heldout.diagnosis.verdicts import verdicts_of
 from heldout.lm.generate import continuations
 from heldout.lm.measuring.memorization_prompt import memorization_prompt
@@ -98,9 +100,10 @@ def test_newcombes_published_examples():
     """Newcombe 1998, table II, method 10: 56/70 - 48/80 and 10/10 - 0/20."""
 
     def share(hits, num):
-        return share_estimate(np.arange(num) < hits, np.arange(num))
+        found = scipy.stats.binomtest(hits, num).proportion_ci(method="wilson")
+        return hits / num, Interval(found.low, found.high)
 
-    first = difference_of_estimates(share(56, 70), share(48, 80)).interval
+    first = difference_of_shares(share(56, 70), share(48, 80)).interval
     assert (first.low, first.high) == pytest.approx((0.0524, 0.3339), abs=2e-4)
-    second = difference_of_estimates(share(10, 10), share(0, 20)).interval
+    second = difference_of_shares(share(10, 10), share(0, 20)).interval
     assert (second.low, second.high) == pytest.approx((0.6791, 1.0), abs=2e-4)

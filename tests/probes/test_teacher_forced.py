@@ -325,10 +325,10 @@ def test_exposure_is_that_of_tensorflow_privacy():
 
 def test_exposure_beside_the_base():
     rng = np.random.default_rng(0)
-    copies = np.repeat([1, 2, 4, 8], 4)
-    references = rng.normal(20, 1, (16, 256))
+    copies = np.repeat([1, 2, 4, 8], 8)
+    references = rng.normal(20, 1, (32, 256))
     learned = CanaryLosses(copies, np.where(copies < 8, 20.0, 1.0), references)
-    base = CanaryLosses(copies, rng.normal(20, 1, 16), references)
+    base = CanaryLosses(copies, rng.normal(20, 1, 32), references)
     evidence = Evidence({}).adding(learned, "best").adding(base, "base")
     found = by_name(Exposure().measure(evidence))
     assert found["exposure_8_copies_best"].value == pytest.approx(8.0)

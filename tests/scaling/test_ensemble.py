@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from heldout.core.measurement import NotMeasured
-from heldout.core.stats import ratio_estimate, student_ratio
+from heldout.core.stats import ratio_estimate
 from heldout.scaling.ensemble import (
     Asymptote,
     EnsembleLosses,
@@ -133,7 +133,7 @@ def test_the_interval_holds_the_limit_as_often_as_it_says():
         losses = ensemble_losses(nats_KN, np.repeat(np.arange(G), T))
         bounds = asymptote(losses).limit.interval
         covered += bounds.low <= limit <= bounds.high
-        only = student_ratio(losses.fitted_nats_G(), losses.num_tokens_G, range(G)).interval
+        only = ratio_estimate(losses.fitted_nats_G(), losses.num_tokens_G, range(G)).interval
         given_members += only.low <= limit <= only.high
     assert 0.9 <= covered / 200 <= 0.99
     assert given_members / 200 < 0.75

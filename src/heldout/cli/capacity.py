@@ -62,7 +62,8 @@ def capacity(
         table.add_column(column, justify="left" if column in ("configuration", "text") else "right")
     for each in result.filled:
         bounds = each.memorized.interval
-        ends = (f"{bounds.low:.3f}", f"{bounds.high:.3f}") if bounds else ("", "")
+        is_given = bounds is not None and not bounds.is_withheld
+        ends = (f"{bounds.low:.3f}", f"{bounds.high:.3f}") if bounds and is_given else ("", "")
         table.add_row(
             each.config, each.text, f"{each.load:.2f}", f"{each.memorized.value:.3f}", *ends
         )

@@ -71,7 +71,7 @@ def compress(
             table.add_row(each["name"], f"not measured: {each['reason']}", "", "")
             continue
         bounds = each["interval"] or {}
-        ends = (f"{bounds[end]:.3f}" if bounds else "" for end in ("low", "high"))
+        ends = ("" if bounds.get(end) is None else f"{bounds[end]:.3f}" for end in ("low", "high"))
         table.add_row(each["name"], f"{each['value']:.3f}", *ends)
     for part in entry["two_part"]:
         table.add_row(f"two-part, {part['prior']}", f"{part['bits_per_byte']:.3f}", "", "")

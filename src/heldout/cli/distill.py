@@ -50,15 +50,16 @@ def distill(
         return
     from rich.console import Console
 
+    from heldout.core.measurement import Interval
+
     console = Console(highlight=False)
     console.print(result.headline, markup=False)
     student = result.measurement("student").to_json()
     console.print(f"student  {student['value']:.4f} nats per token on the sealed test")
     for control, contrast in student["contrasts"].items():
-        bounds = contrast["interval"]
         console.print(
             f"         {contrast['difference']:+.4f} against {control} "
-            f"(95 %: {bounds['low']:+.4f} to {bounds['high']:+.4f})",
+            f"(95 %: {Interval.from_json(contrast['interval']).words('+.4f')})",
             markup=False,
         )
     for note in result.notes:

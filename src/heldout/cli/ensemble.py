@@ -84,11 +84,11 @@ def _show(result: EnsembleResult) -> None:
             each.gain_interval.low,
             each.gain_interval.high,
         )
-        table.add_row(str(each.size), *(f"{number:.4f}" for number in numbers))
+        table.add_row(str(each.size), *(_ends(number) for number in numbers))
     if result.limit is not None:
         bounds = result.limit.limit.interval
         ends = (result.limit.limit.value, bounds.low, bounds.high)
-        table.add_row("without end", *(f"{number:.4f}" for number in ends))
+        table.add_row("without end", *(_ends(number) for number in ends))
     console.print(table)
     cost = result.cost
     console.print(
@@ -99,3 +99,7 @@ def _show(result: EnsembleResult) -> None:
     for note in result.notes:
         console.print(f"- {note}", markup=False)
     console.print(f"report  {result.report}", markup=False, soft_wrap=True)
+
+
+def _ends(number: float) -> str:
+    return f"{number:.4f}" if abs(number) < float("inf") else "–"

@@ -140,4 +140,4 @@ def _show_judgements(folder: Path, answered: Path, as_json: bool) -> None:
                 continue
             bounds = measured.interval
             assert bounds is not None
-            print(f"{measured.name}: {measured.value:.2f} [{bounds.low:.2f}, {bounds.high:.2f}]")
+            print(f"{measured.name}: {measured.value:.2f} {bounds.brackets('.2f')}")

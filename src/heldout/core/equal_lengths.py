@@ -11,7 +11,7 @@ import numpy as np
 
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.probe import Evidence
-from heldout.core.stats import student_ratio
+from heldout.core.stats import paired_difference, ratio_estimate
 
 LEAST_PROMPTS = 16
 LEAST_GROUPS = 3
@@ -98,10 +98,10 @@ def compared_means(
 ) -> Measurement:
     """Mean over prompts of the model's value, with the paired difference to each other writer."""
     weights = np.ones(len(groups_P)) if weights_P is None else weights_P
-    level = student_ratio(values[model] * weights, weights, groups_P)
+    level = ratio_estimate(values[model] * weights, weights, groups_P)
     contrasts = {
-        control: student_ratio(
-            (values[model] - values[control]) * weights, weights, groups_P
+        control: paired_difference(
+            values[model] * weights, values[control] * weights, weights, groups_P
         ).as_contrast()
         for control in values
         if control != model

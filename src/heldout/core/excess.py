@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from heldout.core.measurement import Contrast, Measurement
-from heldout.core.stats import difference_of_estimates, share_estimate
+from heldout.core.stats import difference_of_shares, share_estimate
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Shares:
 
     def excess(self) -> Contrast:
         """Training minus held-out share; Newcombe's interval over groups."""
-        return difference_of_estimates(
+        return difference_of_shares(
             share_estimate(self.train_D, self.train_groups_D),
             share_estimate(self.heldout_D, self.heldout_groups_D),
         )
@@ -45,7 +45,7 @@ def share_measurement(
     contrasts = {"heldout": excess}
     if base is not None:
         base_excess = base.excess()
-        contrasts["base"] = difference_of_estimates(_pair(excess), _pair(base_excess))
+        contrasts["base"] = difference_of_shares(_pair(excess), _pair(base_excess))
     return Measurement(
         name=name,
         value=share,

@@ -7,7 +7,7 @@ None, fields it does not know are left out. It raises KeyError for what no run c
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from heldout.core.finite import finite
+from heldout.core.finite import finite, without_infinity
 from heldout.core.measurement import Interval
 
 Compared = Literal["worse", "not surely better", "diverged"]
@@ -52,7 +52,7 @@ class HistoryEntry:
     rolled_back: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return without_infinity(asdict(self))
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> "HistoryEntry":
@@ -128,7 +128,7 @@ class Neighbor:
             float(entry["value"]),
             finite(entry.get("loss")),
             finite(entry["difference"]),
-            None if bounds is None else Interval(**bounds),
+            None if bounds is None else Interval.from_json(bounds),
             entry.get("verdict", "not surely better"),
         )
 
@@ -152,7 +152,7 @@ class FoldCurve:
     best_epoch: float | None
 
     def to_json(self) -> dict[str, Any]:
-        curve = [asdict(point) for point in self.curve]
+        curve = [without_infinity(asdict(point)) for point in self.curve]
         return {"folds": self.folds, "curve": curve, "best_epoch": self.best_epoch}
 
     @classmethod

@@ -1,19 +1,39 @@
-"""Intervals and tests that resample whole groups, because rows of one group are not independent."""
+"""Intervals and tests over whole groups, because rows of one group are not independent.
 
-# G groups, R resamples
+One design for all: a standard error over groups that is unbiased where groups are few or unequal,
+Student's t at the degrees of freedom of that error, and a longer reach on the side to which the
+groups are skewed. Where that cannot cover, the interval is withheld: ``Interval.is_withheld``.
+docs/decisions/012-intervals.md has the reasons, benchmarks/coverage.py the coverage.
+"""
 
-from collections.abc import Callable, Iterator, Sequence
+# G groups
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from heldout.core.distributions import (
+    exact_bounds,
+    normal_p_value,
+    normal_quantile,
+    student_t_p_value,
+    student_t_quantile,
+)
 from heldout.core.measurement import Contrast, Interval, Measurement
 
 LEAST_HELD_OUT = 30  # groups in a held-out part; with fewer, no claim rests on it
-NUM_RESAMPLES = 4000
-LEAST_TO_RESAMPLE = 8  # groups; below, too few resamples differ, and Student's t is used
+LEAST_TO_RESAMPLE = 8  # groups; with fewer, no interval is given
+LEAST_FREEDOM = 3.0  # degrees of freedom; fewer where one group holds nearly half of the weight
+LOG_SKEW = 4.7  # the reach away from 0 grows by so many standard errors of the mean logarithm
+LEAST_LOG_SPREAD = 0.5  # below, logarithms are as good as normal and the growth fades
+SAMPLE_SKEW = 0.7  # the reach to the skewed side grows by so much of skewness over sqrt(groups)
+SHARE_EASE = 0.1  # of one row a group: 0 is Clopper and Pearson's interval, .5 Jeffreys'
+MOST_SKEW = 2.1  # growth of a reach; beyond, the interval of a positive figure is withheld
+OF_SHARES = "difference of shares, recovered from two intervals"
+OVER_GROUPS = "Student t over groups, longer where they are skewed"
 
 
 @dataclass(frozen=True)
@@ -61,78 +81,153 @@ def ratio_estimate(
     *,
     level: float = 0.95,
     null: float = 0.0,
-    seed: int = 0,
+    signed: bool = False,
 ) -> RatioEstimate:
-    """``sum(numerators) / sum(denominators)`` with a bootstrap-t interval over groups.
+    """``sum(numerators) / sum(denominators)`` with its interval over groups.
 
     For a mean negative log-likelihood: numerators in nats per document, denominators in tokens.
-    For a paired difference: numerators are the documents' differences. The studentized bootstrap
-    keeps its coverage with a few dozen groups, where the percentile interval is too narrow
-    (Efron and Tibshirani 1993, chapter 12); the standard error is the linearized one of a ratio.
+    ``signed``: the figure could as well be negative, as a difference can, so that its sign is in
+    question; otherwise figures that are all positive get a positive interval.
 
-    Needs two groups; cost is 3 products of an (R, G) count matrix with a vector.
+    ValueError with fewer than two groups. With fewer than ``LEAST_TO_RESAMPLE``, or where one
+    holds nearly half of the denominators, the interval is withheld and the p-value is 1.
     """
-    y_G = group_sums(numerators, groups)
-    x_G = group_sums(denominators, groups)
-    num_groups = len(y_G)
-    if num_groups < 2:
-        raise ValueError(f"An interval needs at least 2 groups, got {num_groups}.")
-    if x_G.sum() <= 0:
-        raise ValueError("The denominators of a ratio must have a positive sum.")
+    return _estimate(_spread_of_ratio(numerators, denominators, groups, signed), level, null)
 
-    value = y_G.sum() / x_G.sum()
-    error = _standard_error(
-        value, x_G.sum(), (y_G**2).sum(), (x_G * y_G).sum(), (x_G**2).sum(), num_groups
-    )
-    if error <= 1e-12 * max(1.0, abs(value)):
-        same = Interval(value, value, level)
-        return RatioEstimate(value, same, 1.0 if value == null else 0.0, num_groups)
 
-    if num_groups < LEAST_TO_RESAMPLE:
-        return _student_estimate(float(value), float(error), num_groups, level, null)
-    rng = np.random.default_rng(seed)
-    t_parts = []
-    # In slices, so that memory does not grow with the number of groups.
-    for num in _slices(NUM_RESAMPLES, max(1, 4_000_000 // num_groups)):
-        counts_RG = rng.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=num)
-        y_R, x_R = counts_RG @ y_G, counts_RG @ x_G
-        keep = x_R > 0
-        value_R = y_R[keep] / x_R[keep]
-        error_R = _standard_error(
-            value_R,
-            x_R[keep],
-            (counts_RG @ y_G**2)[keep],
-            (counts_RG @ (x_G * y_G))[keep],
-            (counts_RG @ x_G**2)[keep],
-            num_groups,
+@dataclass(frozen=True)
+class _Spread:
+    """How far an estimate may lie from the truth: ``below`` and ``above`` stretch its error."""
+
+    value: float
+    error: float
+    freedom: float
+    below: float
+    above: float
+    num_groups: int
+    is_positive: bool = False
+    can_cover: bool = True
+
+    @classmethod
+    def over(
+        cls,
+        value: float,
+        parts_G: np.ndarray,
+        weights_G: np.ndarray,
+        log_spread: float = 0.0,
+        sign: int = 0,
+        is_positive: bool = False,
+    ) -> Self:
+        """From what each group adds to the estimate's error, and its weight in the estimate.
+
+        ``log_spread`` is the standard deviation of the groups' logarithms where all have the
+        ``sign``, else 0.
+        """
+        error, freedom = _error_over_groups(parts_G, weights_G)
+        root = float(np.sqrt((weights_G**2).sum()))
+        skewness = SAMPLE_SKEW * root * _skewness(parts_G)
+        growth = {side: max(0.0, side * skewness) for side in (-1, 1)}
+        if sign:  # few groups hide their skewness; the spread of their logarithms tells it
+            fade = min(1.0, log_spread / LEAST_LOG_SPREAD)
+            growth[sign] = LOG_SKEW * root * log_spread * fade
+        most = max(growth.values())
+        return cls(
+            float(value),
+            0.0 if error <= 1e-12 * max(1.0, abs(value)) else error,
+            freedom,
+            1 + min(growth[-1], MOST_SKEW),
+            1 + min(growth[1], MOST_SKEW),
+            len(parts_G),
+            is_positive,
+            _is_enough(len(parts_G), freedom) and not (is_positive and most > MOST_SKEW),
         )
-        steady = error_R > 1e-3 * error
-        t_parts.append((value_R[steady] - value) / error_R[steady])
-    t_R = np.concatenate(t_parts)
-    tail = (1 - level) / 2
-    low, high = np.quantile(t_R, [tail, 1 - tail])
-    observed = (value - null) / error
-    exceed = min((t_R >= observed).mean(), (t_R <= observed).mean())
-    p_value = min(1.0, 2 * max(float(exceed), 1 / (len(t_R) + 1)))
-    return RatioEstimate(
-        float(value),
-        Interval(float(value - high * error), float(value - low * error), level),
-        p_value,
-        num_groups,
+
+    def reach(self, distance: float) -> tuple[float, float]:
+        """How far below and above the value an interval of so many standard errors ends."""
+        below = distance * self.error * self.below
+        if self.is_positive:  # on the scale of logarithms, so that it ends above 0
+            below = self.value * -float(np.expm1(-below / self.value))
+        return below, distance * self.error * self.above
+
+    def distance(self, null: float) -> float:
+        """The number of standard errors at which the interval just touches ``null``."""
+        gap = self.value - null
+        if gap < 0:
+            return -gap / self.error / self.above
+        if self.is_positive and null > 0:
+            gap = self.value * float(np.log(self.value / null))
+        return gap / self.error / self.below
+
+
+def _spread_of_ratio(
+    numerators: ArrayLike, denominators: ArrayLike, groups: ArrayLike, signed: bool = False
+) -> _Spread:
+    y_G, x_G = group_sums(numerators, groups), group_sums(denominators, groups)
+    if len(y_G) < 2:
+        raise ValueError(f"An interval needs at least 2 groups, got {len(y_G)}.")
+    total = x_G.sum()
+    if total <= 0:
+        raise ValueError("The denominators of a ratio must have a positive sum.")
+    if not y_G.any():
+        # A difference that is nowhere any is none, however few groups there are.
+        can_cover = signed or len(y_G) >= LEAST_TO_RESAMPLE
+        return _Spread(0.0, 0.0, len(y_G) - 1.0, 1.0, 1.0, len(y_G), can_cover=can_cover)
+    value = y_G.sum() / total
+    sign, log_spread = 0, 0.0
+    if value and (x_G >= 0).all() and (y_G * np.sign(value) >= 0).all():
+        sign = int(np.sign(value))
+        # Not below a tenth: a group near zero says nothing of the skewness away from it.
+        ratios = (y_G[x_G > 0] / x_G[x_G > 0]) / value
+        log_spread = float(np.log(np.maximum(ratios, 0.1)).std(ddof=1)) if len(ratios) > 1 else 0.0
+    is_positive = sign == 1 and not signed
+    return _Spread.over(
+        value, (y_G - value * x_G) / total, x_G / total, log_spread, sign, is_positive
     )
 
 
-def _student_estimate(
-    value: float, error: float, num_groups: int, level: float, null: float
-) -> RatioEstimate:
-    freedom = num_groups - 1
-    reach = student_t_quantile((1 + level) / 2, freedom) * error
-    return RatioEstimate(
-        value,
-        Interval(value - reach, value + reach, level, "Student t over groups"),
-        student_t_p_value((value - null) / error, freedom),
-        num_groups,
+def _error_over_groups(parts_G: np.ndarray, weights_G: np.ndarray) -> tuple[float, float]:
+    """Standard error of the sum of ``parts_G``, which sum to 0, and its degrees of freedom.
+
+    Unbiased if groups vary alike whatever their weight; degrees of freedom by Satterthwaite (Bell
+    and McCaffrey 2002; Imbens and Kolesar 2016). With equal weights both are Student's.
+    """
+    second, third, fourth = ((weights_G**power).sum() for power in (2, 3, 4))
+    # Of A = (I - 1w')' diag(w^2) (I - 1w'), whose quadratic form is the sum of squared parts.
+    trace = second + second**2 - 2 * third
+    trace_of_square = (
+        (weights_G**4 * (1 + 2 * second - 4 * weights_G)).sum()
+        + second**4
+        + 2 * second * fourth
+        + 2 * third**2
+        - 4 * second**2 * third
     )
+    error = np.sqrt((parts_G**2).sum() * second / trace)
+    return float(error), float(trace**2 / trace_of_square)
+
+
+def _is_enough(num_groups: int, freedom: float) -> bool:
+    return num_groups >= LEAST_TO_RESAMPLE and freedom >= LEAST_FREEDOM
+
+
+def _skewness(parts_G: np.ndarray) -> float:
+    """Of a sample with mean 0, without bias for normal ones; 0 where there is no spread."""
+    num, variance = len(parts_G), (parts_G**2).mean()
+    if num < 3 or variance <= 1e-24:
+        return 0.0
+    return float((parts_G**3).mean() / variance**1.5 * np.sqrt(num * (num - 1)) / (num - 2))
+
+
+def _estimate(spread: _Spread, level: float, null: float) -> RatioEstimate:
+    value, num_groups = spread.value, spread.num_groups
+    if not spread.can_cover:
+        return RatioEstimate(value, Interval.withheld(level), 1.0, num_groups)
+    if spread.error == 0:
+        same = Interval(value, value, level, OVER_GROUPS)
+        return RatioEstimate(value, same, 1.0 if value == null else 0.0, num_groups)
+    below, above = spread.reach(student_t_quantile((1 + level) / 2, spread.freedom))
+    p_value = student_t_p_value(spread.distance(null), spread.freedom)
+    interval = Interval(value - below, value + above, level, OVER_GROUPS)
+    return RatioEstimate(value, interval, p_value, num_groups)
 
 
 def paired_difference(
@@ -147,7 +242,7 @@ def paired_difference(
     ``options`` are those of ``ratio_estimate``.
     """
     difference = np.asarray(values, dtype=np.float64) - np.asarray(control_values, np.float64)
-    return ratio_estimate(difference, weights, groups, **options)
+    return ratio_estimate(difference, weights, groups, signed=True, **options)
 
 
 def holm(p_values: dict[str, float]) -> dict[str, float]:
@@ -161,90 +256,79 @@ def holm(p_values: dict[str, float]) -> dict[str, float]:
     return adjusted
 
 
-def _standard_error(ratio: Any, x_sum: Any, yy: Any, xy: Any, xx: Any, num_groups: int) -> Any:
-    """Linearized error of a ratio of sums, from sums of squares: numbers, or arrays of them."""
-    residual = np.maximum(yy - 2 * ratio * xy + ratio**2 * xx, 0.0)
-    return np.sqrt(residual * num_groups / (num_groups - 1)) / x_sum
-
-
-def _slices(total: int, size: int) -> Iterator[int]:
-    while total > 0:
-        yield min(total, size)
-        total -= size
-
-
 def difference_of_ratios(
     first: Sequence[ArrayLike], second: Sequence[ArrayLike], *, level: float = 0.95
 ) -> tuple[float, Interval]:
     """Ratio of ``first`` minus ratio of ``second``, two independent samples of groups.
 
-    Each is ``(numerators, denominators, groups)``. Welch's t interval on the linearized errors.
+    Each is ``(numerators, denominators, groups)``. Both reaches at Welch's degrees of freedom,
+    squared and added. Withheld where one side's would be.
     """
-    parts = []
-    for numerators, denominators, groups in (first, second):
-        y_G, x_G = group_sums(numerators, groups), group_sums(denominators, groups)
-        ratio = y_G.sum() / x_G.sum()
-        error = _standard_error(
-            ratio, x_G.sum(), (y_G**2).sum(), (x_G * y_G).sum(), (x_G**2).sum(), len(y_G)
-        )
-        parts.append((ratio, error**2, len(y_G)))
-    (a, var_a, n_a), (b, var_b, n_b) = parts
-    if min(n_a, n_b) < 2:
-        raise ValueError(f"An interval needs at least 2 groups on both sides, got {n_a} and {n_b}.")
-    variance = var_a + var_b
-    if variance == 0:
-        return float(a - b), Interval(float(a - b), float(a - b), level, "Welch t over groups")
-    freedom = variance**2 / (var_a**2 / (n_a - 1) + var_b**2 / (n_b - 1))
-    reach = student_t_quantile((1 + level) / 2, freedom) * np.sqrt(variance)
-    return float(a - b), Interval(
-        float(a - b - reach), float(a - b + reach), level, "Welch t over groups"
+    sides = [_spread_of_ratio(y, x, groups) for y, x, groups in (first, second)]
+    found = _combined(sides, (1.0, -1.0), level)
+    return found.value, found.interval
+
+
+def mean_of_ratios(
+    samples: Sequence[Sequence[ArrayLike]], *, level: float = 0.95, signed: bool = False
+) -> RatioEstimate:
+    """Mean of the ratios of independent samples, each ``(numerators, denominators, groups)``.
+
+    The interval is made as that of ``difference_of_ratios``, the p-value that of a mean of 0.
+    """
+    spreads = [_spread_of_ratio(y, x, groups, signed) for y, x, groups in samples]
+    return _combined(spreads, [1 / len(spreads)] * len(spreads), level)
+
+
+def _combined(spreads: Sequence[_Spread], factors: Sequence[float], level: float) -> RatioEstimate:
+    """A weighted sum of independent estimates: their reaches, squared, add up (Zou and Donner)."""
+    value = sum(factor * each.value for factor, each in zip(factors, spreads, strict=True))
+    num_groups = sum(each.num_groups for each in spreads)
+    if not all(each.can_cover for each in spreads):
+        return RatioEstimate(value, Interval.withheld(level), 1.0, num_groups)
+    parts = [(f * each.error) ** 2 for f, each in zip(factors, spreads, strict=True)]
+    if not sum(parts):
+        same = Interval(value, value, level, OVER_GROUPS)
+        return RatioEstimate(value, same, 1.0 if value == 0 else 0.0, num_groups)
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / each.freedom for part, each in zip(parts, spreads, strict=True)
     )
-
-
-def student_t_quantile(probability: float, freedom: float) -> float:
-    """Quantile of Student's t at any positive, also fractional, number of degrees of freedom."""
-    from scipy.special import stdtrit  # late: --help imports no scipy
-
-    return float(stdtrit(freedom, probability))
-
-
-def student_t_p_value(distance: float, freedom: float) -> float:
-    """Two-sided: how often Student's t lies ``distance`` standard errors or more from 0."""
-    from scipy.special import stdtr
-
-    return float(2 * stdtr(freedom, -abs(distance)))
-
-
-def normal_quantile(probability: float) -> float:
-    """Quantile of the standard normal distribution."""
-    from scipy.special import ndtri
-
-    return float(ndtri(probability))
-
-
-def normal_p_value(distance: float) -> float:
-    """Two-sided: how often a standard normal lies ``distance`` or more from 0."""
-    from scipy.special import ndtr
-
-    return float(2 * ndtr(-abs(distance)))
+    distance = student_t_quantile((1 + level) / 2, freedom)
+    below = above = 0.0
+    for factor, each in zip(factors, spreads, strict=True):
+        ends = each.reach(distance) if factor > 0 else each.reach(distance)[::-1]
+        below, above = np.hypot((below, above), factor * np.array(ends)).tolist()
+    toward_zero = below if value > 0 else above
+    p_value = student_t_p_value(distance * value / toward_zero, freedom) if value else 1.0
+    interval = Interval(value - below, value + above, level, OVER_GROUPS)
+    return RatioEstimate(value, interval, p_value, num_groups)
 
 
 def share_estimate(
     values: ArrayLike, groups: ArrayLike, *, level: float = 0.95
 ) -> tuple[float, Interval]:
-    """A share of rows with its Wilson interval, counting groups, not rows, as the sample size.
+    """A share of rows, or a mean of values in [0, 1], with its interval over groups in [0, 1].
 
-    Stays honest at 0 and 1, where a bootstrap has no width (Wilson 1927; Newcombe 1998). Taking
-    the groups as the sample size is conservative unless rows of a group always agree.
+    Clopper and Pearson's interval, eased a little, at the number of independent rows that would
+    have the standard error over groups, less for its degrees of freedom (Korn and Graubard 1998).
+    No fewer than the groups, counted by their size (Kish 1965): all that is known at 0 and 1.
     """
-    share = float(np.mean(np.asarray(values, dtype=np.float64)))
-    num_groups = len(np.unique(np.asarray(groups)))
-    z = normal_quantile((1 + level) / 2)
-    center = (share + z**2 / (2 * num_groups)) / (1 + z**2 / num_groups)
-    variance = share * (1 - share) / num_groups + z**2 / (4 * num_groups**2)
-    reach = z * variance**0.5 / (1 + z**2 / num_groups)
-    low, high = max(0.0, center - reach), min(1.0, center + reach)
-    return share, Interval(min(low, share), max(high, share), level, "Wilson over groups")
+    values_D = np.asarray(values, dtype=np.float64)
+    share, num_rows = float(values_D.mean()), len(values_D)
+    sizes_G = group_sums(np.ones(num_rows), groups)
+    if len(sizes_G) < 2:
+        return share, Interval.withheld(level)
+    parts_G = (group_sums(values_D, groups) - share * sizes_G) / num_rows
+    error, freedom = _error_over_groups(parts_G, sizes_G / num_rows)
+    if not _is_enough(len(sizes_G), freedom):
+        return share, Interval.withheld(level)
+    num, ease = num_rows**2 / float((sizes_G**2).sum()), SHARE_EASE
+    if 0 < share < 1 and num_rows > len(sizes_G):
+        tail, ease = (1 + level) / 2, 0.0  # the number is estimated, too
+        penalty = student_t_quantile(tail, num_rows - 1) / student_t_quantile(tail, freedom)
+        num = max(num, penalty**2 * min(num_rows, share * (1 - share) / max(error**2, 1e-300)))
+    low, high = exact_bounds(share * num, num, level, ease)
+    return share, Interval(min(low, share), max(high, share), level, "exact, over groups")
 
 
 def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> Interval:
@@ -254,71 +338,29 @@ def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> Inte
     """
     if not 0 <= successes <= trials or trials < 1:
         raise ValueError(f"A share needs trials, and successes among them: {successes}/{trials}.")
-    from scipy.special import betaincinv
-
-    tail = (1 - level) / 2
-    low, high = 0.0, 1.0
-    if successes > 0:
-        low = float(betaincinv(successes, trials - successes + 1, tail))
-    if successes < trials:
-        high = float(betaincinv(successes + 1, trials - successes, 1 - tail))
-    return Interval(low, high, level, "Clopper-Pearson")
+    return Interval(*exact_bounds(successes, trials, level), level, "Clopper-Pearson")
 
 
-def difference_of_estimates(
-    first: tuple[float, Interval], second: tuple[float, Interval]
-) -> Contrast:
-    """Difference of two independent estimates, each ``(value, interval)``, from their intervals.
+def difference_of_shares(first: tuple[float, Interval], second: tuple[float, Interval]) -> Contrast:
+    """Difference of two independent shares, or of two such differences, within [-1, 1].
 
-    The method of variance estimates recovery (Zou and Donner 2008), which turns Wilson intervals
-    into Newcombe's; intervals may be one-sided. The p-value comes from the nearer end.
+    Each is ``(value, interval)``. The method of variance estimates recovery (Zou and Donner 2008);
+    intervals may be one-sided. The p-value comes from the end nearer to 0. Withheld where one of
+    the two intervals is.
     """
     (a, interval_a), (b, interval_b) = first, second
-    difference = a - b
-    below = ((a - interval_a.low) ** 2 + (interval_b.high - b) ** 2) ** 0.5
-    above = ((interval_a.high - a) ** 2 + (b - interval_b.low) ** 2) ** 0.5
-    z = normal_quantile((1 + interval_a.level) / 2)
+    difference, level = a - b, interval_a.level
+    if interval_a.is_withheld or interval_b.is_withheld:
+        return Contrast(difference, Interval.withheld(level), 1.0)
+    below = float(np.hypot(a - interval_a.low, interval_b.high - b))
+    above = float(np.hypot(interval_a.high - a, b - interval_b.low))
     toward_zero = below if difference > 0 else above
     p_value = 1.0
     if difference and toward_zero:
-        p_value = normal_p_value(z * difference / toward_zero)
-    return Contrast(
-        difference,
-        Interval(
-            difference - below, difference + above, interval_a.level, "recovered from two intervals"
-        ),
-        p_value,
-    )
-
-
-def student_ratio(
-    numerators: ArrayLike,
-    denominators: ArrayLike,
-    groups: ArrayLike,
-    *,
-    level: float = 0.95,
-    null: float = 0.0,
-) -> RatioEstimate:
-    """``sum(numerators) / sum(denominators)`` with Student's t interval over groups.
-
-    For bounded figures that most groups share and a few do not, such as the length of a copied
-    fragment: resamples without the few have next to no spread, so that bootstrap-t intervals
-    become many times as wide as the range of the figure. Symmetric: it needs some twenty groups.
-    """
-    y_G, x_G = group_sums(numerators, groups), group_sums(denominators, groups)
-    num_groups = len(y_G)
-    if num_groups < 2:
-        raise ValueError(f"An interval needs at least 2 groups, got {num_groups}.")
-    if x_G.sum() <= 0:
-        raise ValueError("The denominators of a ratio must have a positive sum.")
-    value = float(y_G.sum() / x_G.sum())
-    error = _standard_error(
-        value, x_G.sum(), (y_G**2).sum(), (x_G * y_G).sum(), (x_G**2).sum(), num_groups
-    )
-    if error <= 1e-12 * max(1.0, abs(value)):
-        same = Interval(value, value, level, "Student t over groups")
-        return RatioEstimate(value, same, 1.0 if value == null else 0.0, num_groups)
-    return _student_estimate(value, float(error), num_groups, level, null)
+        p_value = normal_p_value(normal_quantile((1 + level) / 2) * difference / toward_zero)
+    low, high = max(-1.0, difference - below), min(1.0, difference + above)
+    ends = Interval(min(low, difference), max(high, difference), level, OF_SHARES)
+    return Contrast(difference, ends, p_value)
 
 
 def jackknife_values(
@@ -349,17 +391,17 @@ def difference_of_paired_ratios(
 ) -> RatioEstimate:
     """Ratio of sums of ``first`` minus that of ``second``, both of the same rows.
 
-    Each is ``(numerators, denominators)``. Student's t interval on each group's linearized part in
-    the difference.
+    Each is ``(numerators, denominators)``. The interval is over each group's linearized part in
+    the difference; its weight is the mean of its two weights.
     """
-    value, parts_G = 0.0, 0.0
+    value, parts_G, weights_G = 0.0, 0.0, 0.0
     for sign, (numerators, denominators) in ((1, first), (-1, second)):
         y_G, x_G = group_sums(numerators, groups), group_sums(denominators, groups)
         if x_G.sum() <= 0:
             raise ValueError("The denominators of a ratio must have a positive sum.")
         ratio = y_G.sum() / x_G.sum()
         value += sign * ratio
-        parts_G = parts_G + sign * len(y_G) * (y_G - ratio * x_G) / x_G.sum()
-    values_G = value + np.asarray(parts_G)
-    names_G = np.arange(len(values_G))
-    return student_ratio(values_G, np.ones(len(values_G)), names_G, level=level, null=null)
+        parts_G = parts_G + sign * (y_G - ratio * x_G) / x_G.sum()
+        weights_G = weights_G + x_G / x_G.sum() / 2
+    spread = _Spread.over(value, np.asarray(parts_G), np.asarray(weights_G))
+    return _estimate(spread, level, null)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 from heldout.core.facts import Facts, HistoryPoint
+from heldout.core.finite import finite
 from heldout.core.measurement import Contrast, Measurement
 
 MeasuredByName = Mapping[str, Measurement]
@@ -25,6 +26,11 @@ def _contrast(measured: MeasuredByName, name: str, control: str) -> Contrast | N
     return found.contrasts.get(control) if found else None
 
 
+def _low(contrast: Contrast | None) -> float | None:
+    """The lower end of the interval; None where it was withheld."""
+    return finite(contrast.interval.low) if contrast else None
+
+
 def heldout_change(measured: MeasuredByName, facts: Facts) -> float | None:
     """Held-out loss minus the base model's, nats/token; negative is better."""
     contrast = _contrast(measured, "test_nll_best", "base")
@@ -40,7 +46,7 @@ def gap(measured: MeasuredByName, facts: Facts) -> float | None:
 def gap_surely(measured: MeasuredByName, facts: Facts) -> float | None:
     """The lower end of the interval of ``gap``."""
     contrast = _contrast(measured, "generalization_gap_best", "base")
-    return contrast.interval.low if contrast else None
+    return _low(contrast)
 
 
 def train_gain(measured: MeasuredByName, facts: Facts) -> float | None:
@@ -76,7 +82,7 @@ def forgetting(measured: MeasuredByName, facts: Facts) -> float | None:
 def forgetting_surely(measured: MeasuredByName, facts: Facts) -> float | None:
     """The lower end of the interval of ``forgetting``."""
     contrast = _contrast(measured, "forgetting_best", "base")
-    return contrast.interval.low if contrast else None
+    return _low(contrast)
 
 
 # How training went
@@ -203,7 +209,7 @@ def odd_surely(measured: MeasuredByName, facts: Facts) -> float | None:
     if facts.noise_share is not None:
         return facts.noise_share
     contrast = _contrast(measured, "odd_rows_base", "heldout")
-    return contrast.interval.low if contrast else None
+    return _low(contrast)
 
 
 def num_distinct_rows(measured: MeasuredByName, facts: Facts) -> float | None:

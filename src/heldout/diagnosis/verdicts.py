@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from heldout.core.facts import Facts
-from heldout.core.measurement import Contrast, Measurement, NotMeasured
+from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.stats import LEAST_HELD_OUT, holm
 from heldout.core.verdict import VERDICTS, Verdict, Verdicts
 from heldout.diagnosis.features import rise, rise_surely
@@ -122,7 +122,7 @@ def _decide(
     low, high = sorted(
         (primary.sign * contrast.interval.low, primary.sign * contrast.interval.high)
     )
-    figure = f"{_number(gain)} {measured.unit} [{_number(low)}, {_number(high)}]"
+    figure = f"{_number(gain)} {measured.unit} {_ends(low, high)}"
     names = (measured.name,)
     if measured.num_units < LEAST_HELD_OUT and gain > 0:
         few = f"but {measured.num_units} held-out groups are too few for a claim"
@@ -130,9 +130,9 @@ def _decide(
     if p_value < SIGNIFICANCE and low > 0 and gain >= min_effect:
         return Verdict("green", f"Better than the base model by {figure}.", names)
     if p_value < SIGNIFICANCE and high < 0 and -gain >= min_effect:
-        worse = f"{_number(-gain)} {measured.unit} [{_number(-high)}, {_number(-low)}]"
+        worse = f"{_number(-gain)} {measured.unit} {_ends(-high, -low)}"
         return Verdict("red", f"Worse than the base model by {worse}.", names)
-    figure = f"a gain of {_number(gain)} {measured.unit} [{_number(low)}, {_number(high)}]"
+    figure = f"a gain of {_number(gain)} {measured.unit} {_ends(low, high)}"
     if -min_effect < low and high < min_effect:
         return Verdict("yellow", f"No difference to the base model that matters: {figure}.", names)
     return Verdict("yellow", f"Cannot tell it from the base model: {figure}.", names)
@@ -160,12 +160,12 @@ def _harm(
         low, high = (low, high) if contrast.difference > 0 else (-high, -low)
         return (
             f"{words} than the base model on other text by {_number(abs(contrast.difference))} "
-            f"{measured.unit} [{_number(low)}, {_number(high)}]."
+            f"{measured.unit} {_ends(low, high)}."
         )
     if verdict == "confidence":
         sentence = (
             f"Its confidence misses its accuracy by {measured.value:.1%} on average; "
-            f"{contrast.difference:+.1%} [{low:+.1%}, {high:+.1%}] against the base model."
+            f"{contrast.difference:+.1%} {_ends(low, high, '+.1%')} against the base model."
         )
         over = by_name.get("overconfidence_best")
         if over is not None and abs(over.value) > measured.value / 2:
@@ -173,7 +173,7 @@ def _harm(
         return sentence
     sentence = (
         f"Recites {measured.value:.0%} of the training rows word for word; "
-        f"{contrast.difference:.0%} [{low:.0%}, {high:.0%}] beyond held-out rows and the base "
+        f"{contrast.difference:.0%} {_ends(low, high, '.0%')} beyond held-out rows and the base "
         "model."
     )
     plain = by_name.get("recital_fixed_epochs")
@@ -221,7 +221,7 @@ def _as_wanted(
         low, high = memorized.value, memorized.value
         if memorized.interval is not None:
             low, high = memorized.interval.low, memorized.interval.high
-        words = f"Recites {memorized.value:.0%} [{low:.0%}, {high:.0%}] of the training rows"
+        words = f"Recites {memorized.value:.0%} {_ends(low, high, '.0%')} of the training rows"
         if low >= MEMORIZED_WANTED:
             wanted = Verdict("green", f"{words}, as wanted.", (memorized.name,))
         elif high < MEMORIZED_WANTED:
@@ -240,7 +240,7 @@ def _fit_without_test(by_name: dict[str, Measurement]) -> Verdict:
         return Verdict("unknown", "Not measured: the sealed test part was not opened.")
     contrast = folds.contrasts["base"]
     low, high = -contrast.interval.high, -contrast.interval.low
-    figure = f"{_number(-contrast.difference)} nats/token [{_number(low)}, {_number(high)}]"
+    figure = f"{_number(-contrast.difference)} nats/token {_ends(low, high)}"
     if high < 0:
         return Verdict(
             "red", f"Worse than the base model by cross-validation: {figure}.", (folds.name,)
@@ -264,9 +264,9 @@ def _headline(by_name: dict[str, Measurement], fit: Verdict, peak: str) -> str:
         "green": "Better than the base model on text it has never seen",
         "red": "Worse than the base model on text it has never seen",
     }.get(fit.color, "Not clearly different from the base model on text it has never seen")
-    change = f"{-gain.difference:.3f} [{low:.3f}, {high:.3f}] less"
+    change = f"{-gain.difference:.3f} {_ends(low, high)} less"
     if gain.difference > 0:
-        change = f"{gain.difference:.3f} [{-high:.3f}, {-low:.3f}] more"
+        change = f"{gain.difference:.3f} {_ends(-high, -low)} more"
     sentences = [
         f"{words}: the loss is {best.value:.3f} instead of {base.value:.3f} nats/token, {change}."
     ]
@@ -280,9 +280,13 @@ def _headline(by_name: dict[str, Measurement], fit: Verdict, peak: str) -> str:
         if contrast and contrast.interval.high < 0:
             sentences.append(
                 f"It is better {words} by {-contrast.difference:.3f} "
-                f"[{-contrast.interval.high:.3f}, {-contrast.interval.low:.3f}]."
+                f"{_ends(-contrast.interval.high, -contrast.interval.low)}."
             )
     return " ".join(sentences)
+
+
+def _ends(low: float, high: float, form: str = ".3f") -> str:
+    return Interval(low, high).brackets(form)
 
 
 def _number(value: float) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from heldout.core.equal_lengths import EqualLengths, equal_lengths, too_few
 from heldout.core.errors import UserError
-from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
+from heldout.core.measurement import Contrast, Measurement, NotMeasured
 from heldout.core.part_texts import PartTexts
 from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.segments import WORD
@@ -188,7 +188,7 @@ def _amplified(
             against = (counts_PA[:, place], counts_PA.sum(axis=1))
             paired = difference_of_paired_ratios(ratio, against, beside.groups_P)
             contrasts[control] = Contrast(
-                sign * paired.value, _signed(paired.interval, sign), paired.p_value
+                sign * paired.value, paired.interval.moved(times=sign), paired.p_value
             )
     return Measurement(
         name=name,
@@ -196,12 +196,7 @@ def _amplified(
         unit="share of mentions",
         num_units=len(np.unique(beside.groups_P)),
         resampled_unit="group of prompts",
-        interval=_signed(interval, sign),
+        interval=interval.moved(times=sign),
         contrasts=contrasts,
         note=f"{share:.0%} of the mentions in training text; above 0 is further that way",
     )
-
-
-def _signed(interval: Interval, sign: int) -> Interval:
-    low, high = sorted((sign * interval.low, sign * interval.high))
-    return Interval(low, high, interval.level, interval.method)

@@ -150,15 +150,8 @@ def _measurement(
     note: str = "",
     heldout: bool = False,
 ) -> Measurement:
-    scaled = Interval(
-        max(0.0, interval.low * scale),
-        max(0.0, interval.high * scale),
-        interval.level,
-        interval.method,
-    )
-    difference = Interval(
-        interval.low * scale, interval.high * scale, interval.level, interval.method
-    )
+    difference = interval.moved(times=scale)
+    scaled = difference.within(0.0)
     return Measurement(
         name=name,
         value=max(0.0, value * scale),

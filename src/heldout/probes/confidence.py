@@ -131,11 +131,8 @@ def _per_token(values_D: np.ndarray, statistics: PassStatistics) -> RatioEstimat
 
 
 def _in_range(estimate: RatioEstimate, figure: str) -> Interval:
-    """Errors and entropies are never below zero, which the bootstrap does not know."""
-    interval = estimate.interval
-    if figure == "overconfidence" or interval.low >= 0:
-        return interval
-    return Interval(0.0, interval.high, interval.level, interval.method)
+    """Errors and entropies are never below zero, which the interval does not know."""
+    return estimate.interval if figure == "overconfidence" else estimate.interval.within(0.0)
 
 
 def _enough(statistics: PassStatistics) -> bool:

@@ -5,13 +5,13 @@ The base model on the same documents is the control; a positive contrast is wors
 
 from dataclasses import dataclass
 
-from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
+from heldout.core.losses import DocumentLosses
+from heldout.core.measurement import Contrast, Measurement, NotMeasured
 from heldout.core.probe import Evidence, Probe
 from heldout.core.stats import (
     LEAST_TO_RESAMPLE,
     RatioEstimate,
-    normal_p_value,
-    normal_quantile,
+    mean_of_ratios,
     ratio_estimate,
 )
 
@@ -27,8 +27,7 @@ class Domains(Probe):
 
     def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
         found: list[Measurement | NotMeasured] = []
-        levels: list[RatioEstimate] = []
-        changes: list[RatioEstimate] = []
+        domains: list[tuple[DocumentLosses, DocumentLosses]] = []
         for key, losses in sorted(evidence.losses.items()):
             model, part = key
             if model != "best" or not part.startswith(PREFIX):
@@ -44,17 +43,11 @@ class Domains(Probe):
             if base is not None:
                 change = losses.minus(base)
                 contrasts["base"] = change.as_contrast()
-                levels.append(level)
-                changes.append(change)
+                domains.append((losses, base))
                 ratio = ratio_estimate(
                     losses.nll_nats_D, base.nll_nats_D, losses.groups_D, null=1.0
                 )
-                less_one = Interval(
-                    ratio.interval.low - 1,
-                    ratio.interval.high - 1,
-                    ratio.interval.level,
-                    ratio.interval.method,
-                )
+                less_one = ratio.interval.moved(plus=-1)
                 found.append(
                     _measurement(
                         f"domain_nll_ratio_{name}_best",
@@ -64,48 +57,33 @@ class Domains(Probe):
                     )
                 )
             found.append(_measurement(f"domain_nll_{name}_best", level, "nats/token", contrasts))
-        return [*found, _forgetting(levels, changes)]
+        return [*found, _forgetting(domains)]
 
 
 def _forgetting(
-    levels: list[RatioEstimate], changes: list[RatioEstimate]
+    domains: list[tuple[DocumentLosses, DocumentLosses]],
 ) -> Measurement | NotMeasured:
-    if not changes:
+    if not domains:
         reason = "needs text of other domains, measured with the base model too"
         return NotMeasured("forgetting_best", reason)
-    value, interval = mean_of_independent(levels)
-    difference, change_interval = mean_of_independent(changes)
-    if len(changes) == 1:
-        p_value = changes[0].p_value
-    else:
-        nearer = change_interval.low if difference > 0 else change_interval.high
-        reach = abs(difference - nearer)
-        z = normal_quantile((1 + change_interval.level) / 2)
-        p_value = normal_p_value(z * difference / reach) if reach else float(difference == 0)
+    level = mean_of_ratios([(own.nll_nats_D, own.num_tokens_D, own.groups_D) for own, _ in domains])
+    change = mean_of_ratios(
+        [
+            (own.nll_nats_D - base.nll_nats_D, own.num_tokens_D, own.groups_D)
+            for own, base in domains
+        ],
+        signed=True,
+    )
     return Measurement(
         name="forgetting_best",
-        value=value,
+        value=level.value,
         unit="nats/token",
-        num_units=sum(change.num_groups for change in changes),
+        num_units=change.num_groups,
         resampled_unit="group of rows",
-        interval=interval,
-        contrasts={"base": Contrast(difference, change_interval, p_value)},
-        note=f"mean over {len(changes)} domain{'s' * (len(changes) > 1)}",
+        interval=level.interval,
+        contrasts={"base": change.as_contrast()},
+        note=f"mean over {len(domains)} domain{'s' * (len(domains) > 1)}",
     )
-
-
-def mean_of_independent(estimates: list[RatioEstimate]) -> tuple[float, Interval]:
-    """Mean of independent estimates, each end of its interval recovered from theirs.
-
-    The method of variance estimates recovery (Zou and Donner 2008): squared distances add up.
-    """
-    num = len(estimates)
-    value = sum(e.value for e in estimates) / num
-    below = sum((e.value - e.interval.low) ** 2 for e in estimates) ** 0.5 / num
-    above = sum((e.interval.high - e.value) ** 2 for e in estimates) ** 0.5 / num
-    first = estimates[0].interval
-    method = first.method if num == 1 else "recovered from several intervals"
-    return value, Interval(value - below, value + above, first.level, method)
 
 
 def _measurement(

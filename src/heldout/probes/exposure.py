@@ -13,7 +13,7 @@ import numpy as np
 from heldout.core.measurement import Contrast, Measurement, NotMeasured
 from heldout.core.pass_statistics import CanaryLosses
 from heldout.core.probe import MODELS, Evidence, Probe
-from heldout.core.stats import difference_of_estimates, paired_difference, ratio_estimate
+from heldout.core.stats import paired_difference, ratio_estimate
 
 SOURCE = "Carlini et al. 2019, arXiv 1802.08232"
 COST = "one forward pass over a few hundred short references per planted secret"
@@ -69,14 +69,8 @@ def _mean(
     contrasts: dict[str, Contrast] = {}
     if base is not None:
         base_bits_K = exposure(base.nats_K, base.reference_nats_KR)[chosen_K]
-        if np.ptp(bits_K) > 0:
-            change = paired_difference(bits_K, base_bits_K, ones_K, number_K)
-            contrasts["base"] = change.as_contrast()
-        else:  # all as exposed as can be seen: only the base varies
-            control = ratio_estimate(base_bits_K, ones_K, number_K)
-            contrasts["base"] = difference_of_estimates(
-                (level.value, level.interval), (control.value, control.interval)
-            )
+        change = paired_difference(bits_K, base_bits_K, ones_K, number_K)
+        contrasts["base"] = change.as_contrast()
     most = np.log2(canaries.reference_nats_KR.shape[1])
     return Measurement(
         name=name,

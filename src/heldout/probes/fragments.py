@@ -16,7 +16,7 @@ import numpy as np
 from heldout.core.equal_lengths import HUMAN, EqualLengths, equal_lengths, too_few
 from heldout.core.measurement import Contrast, Measurement, NotMeasured
 from heldout.core.probe import MODELS, Evidence, Probe
-from heldout.core.stats import student_ratio
+from heldout.core.stats import paired_difference, ratio_estimate
 from heldout.core.verbatim import Corpora, VerbatimIndex
 
 SOURCE = "Aerni et al. 2024, arXiv 2411.10242; matches by suffix array: Manber and Myers 1993"
@@ -126,12 +126,12 @@ def _measured(
     note: str,
 ) -> Measurement:
     own, *others = figures.values()
-    level = student_ratio(own["train"], weights, groups)
+    level = ratio_estimate(own["train"], weights, groups)
     contrasts: dict[str, Contrast] = {
-        "heldout": student_ratio(own["excess"], weights, groups).as_contrast()
+        "heldout": ratio_estimate(own["excess"], weights, groups, signed=True).as_contrast()
     }
     for base in others:
-        contrasts["base"] = student_ratio(
-            own["excess"] - base["excess"], weights, groups
+        contrasts["base"] = paired_difference(
+            own["excess"], base["excess"], weights, groups
         ).as_contrast()
     return level.as_measurement(name, unit, "group of prompts", contrasts, note)

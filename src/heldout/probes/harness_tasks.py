@@ -12,7 +12,8 @@ from heldout.core.harness import HarnessScores
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.probe import Evidence, Probe
 from heldout.core.stats import (
-    difference_of_estimates,
+    difference_of_ratios,
+    difference_of_shares,
     paired_difference,
     ratio_estimate,
     share_estimate,
@@ -63,8 +64,12 @@ def _measurement(name: str, scores: HarnessScores, base: HarnessScores | None) -
     )
 
 
+def _is_share(scores: HarnessScores) -> bool:
+    return bool(np.isin(scores.scores_D, (0.0, 1.0)).all())
+
+
 def _level(scores: HarnessScores) -> tuple[float, Interval]:
-    if np.isin(scores.scores_D, (0.0, 1.0)).all():
+    if _is_share(scores):
         return share_estimate(scores.scores_D, scores.documents_D)
     level = ratio_estimate(scores.scores_D, np.ones(len(scores)), scores.documents_D)
     return level.value, level.interval
@@ -72,7 +77,10 @@ def _level(scores: HarnessScores) -> tuple[float, Interval]:
 
 def _contrast(scores: HarnessScores, base: HarnessScores) -> Contrast:
     """Paired by document; as of two samples where no document differs, which has no spread."""
-    if np.array_equal(scores.scores_D, base.scores_D):
-        return difference_of_estimates(_level(scores), _level(base))
     ones = np.ones(len(scores))
+    if np.array_equal(scores.scores_D, base.scores_D):
+        if _is_share(scores):
+            return difference_of_shares(_level(scores), _level(base))
+        sides = [(each.scores_D, ones, each.documents_D) for each in (scores, base)]
+        return Contrast(*difference_of_ratios(*sides), 1.0)
     return paired_difference(scores.scores_D, base.scores_D, ones, scores.documents_D).as_contrast()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.probe import MODELS, Evidence, Probe
 
-SOURCE = "paired bootstrap-t over groups: Efron and Tibshirani 1993, chapters 12 and 14"
+SOURCE = "paired differences over groups; intervals: docs/decisions/012-intervals.md"
 COST = "one forward pass over the held-out part per model"
 
 

@@ -11,15 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from heldout.core.distributions import normal_p_value, normal_quantile
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.pass_statistics import PassStatistics
 from heldout.core.probe import MODELS, Evidence, Probe
-from heldout.core.stats import (
-    difference_of_estimates,
-    normal_p_value,
-    normal_quantile,
-    share_estimate,
-)
+from heldout.core.stats import difference_of_shares, share_estimate
 
 SOURCE = (
     "loss: Yeom et al. 2018; zlib, reference: Carlini et al. 2021, arXiv 2012.07805; Min-K%: Shi "
@@ -176,7 +172,7 @@ def _difference(scores: _Scores, control: _Scores) -> Contrast:
         # Placements that cannot vary have no error; the sizes of the sample still do.
         sizes = [len(np.unique(groups_D)) for groups_D in groups]
         first, second = ((area, area_interval(area, *sizes)) for area in areas)
-        return difference_of_estimates(first, second)
+        return difference_of_shares(first, second)
     z = normal_quantile(0.975)
     p_value = normal_p_value(difference / error)
     interval = Interval(difference - z * error, difference + z * error, 0.95, "DeLong over groups")
@@ -219,6 +215,6 @@ def _true_positives(evidence: Evidence) -> Measurement | NotMeasured:
         num_units=len(np.unique(scores.member_groups_M)),
         resampled_unit="group of rows",
         interval=interval,
-        contrasts={"heldout": difference_of_estimates((share, interval), false)},
+        contrasts={"heldout": difference_of_shares((share, interval), false)},
         note=f"{attack} attack, at most 1 % of {num_others} held-out rows above the threshold",
     )

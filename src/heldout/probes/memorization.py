@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.probe import MODELS, Evidence, Probe
-from heldout.core.stats import difference_of_estimates, share_estimate
+from heldout.core.stats import difference_of_shares, share_estimate
 
 SOURCE = "Carlini et al. 2022, arXiv 2202.07646; intervals: Newcombe 1998, Zou and Donner 2008"
 COST = "one forward pass over as many held-out as training rows"
@@ -31,7 +31,7 @@ class Memorization(Probe):
             share, interval = share_estimate(train.memorized_D, train.groups_D)
             contrasts = {"heldout": excess}
             if model != "base" and base is not None:
-                contrasts["base"] = difference_of_estimates(
+                contrasts["base"] = difference_of_shares(
                     (excess.difference, excess.interval), (base.difference, base.interval)
                 )
             found.append(
@@ -58,4 +58,4 @@ class Memorization(Probe):
         if train is None or test is None or min(len(train), len(test)) < LEAST_ROWS:
             return None
         first: tuple[float, Interval] = share_estimate(train.memorized_D, train.groups_D)
-        return difference_of_estimates(first, share_estimate(test.memorized_D, test.groups_D))
+        return difference_of_shares(first, share_estimate(test.memorized_D, test.groups_D))

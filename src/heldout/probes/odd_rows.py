@@ -14,7 +14,7 @@ import numpy as np
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.probe import Evidence, Probe
-from heldout.core.stats import LEAST_TO_RESAMPLE, difference_of_estimates, share_estimate
+from heldout.core.stats import LEAST_TO_RESAMPLE, difference_of_shares, share_estimate
 
 SOURCE = "wrong labels stand out by their loss: Northcutt et al. 2021, arXiv 1911.00068"
 COST = "nothing beyond one forward pass of the base model over both parts"
@@ -51,7 +51,7 @@ class OddRows(Probe):
                 num_units=num_groups,
                 resampled_unit="group of rows",
                 interval=interval,
-                contrasts={"heldout": difference_of_estimates((share, interval), control)},
+                contrasts={"heldout": difference_of_shares((share, interval), control)},
                 note="by bits per byte under the base model",
             )
         ]

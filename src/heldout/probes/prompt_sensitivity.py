@@ -14,7 +14,11 @@ from heldout.core.equal_lengths import LEAST_GROUPS, LEAST_PROMPTS, PARTS
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.prompt_pairs import PromptPairs
-from heldout.core.stats import difference_of_paired_ratios, student_ratio
+from heldout.core.stats import (
+    difference_of_paired_ratios,
+    paired_difference,
+    ratio_estimate,
+)
 
 SOURCE = "POSIX: Chatterjee et al. 2024, arXiv 2410.02185; key facts against rewordings: heldout"
 COST = "about 6 short answers and 28 short forward passes a prompt"
@@ -50,8 +54,10 @@ def _posix(
     ones = np.ones(len(groups))
     contrasts = {}
     if base is not None:
-        contrasts["base"] = student_ratio(values - base.posix_P[keep], ones, groups).as_contrast()
-    return student_ratio(values, ones, groups).as_measurement(
+        contrasts["base"] = paired_difference(
+            values, base.posix_P[keep], ones, groups
+        ).as_contrast()
+    return ratio_estimate(values, ones, groups).as_measurement(
         f"prompt_sensitivity_{model}",
         "nats/token",
         "group of prompts",
@@ -79,7 +85,7 @@ def _key_fact(
     if base is not None and base.harmless_P[keep].sum() > 0:
         control = (base.key_P[keep], base.harmless_P[keep])
         contrasts["base"] = difference_of_paired_ratios(ratio, control, groups).as_contrast()
-    return student_ratio(*ratio, groups, null=1.0).as_measurement(
+    return ratio_estimate(*ratio, groups, null=1.0).as_measurement(
         name,
         "times a harmless change",
         "group of prompts",

@@ -13,10 +13,11 @@ from heldout.core.measurement import Interval, Measurement, NotMeasured
 from heldout.core.ngrams import ngrams
 from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.stats import (
-    difference_of_estimates,
+    difference_of_shares,
     jackknife_values,
+    paired_difference,
+    ratio_estimate,
     share_estimate,
-    student_ratio,
 )
 
 SOURCE = "self-BLEU: Zhu et al. 2018, arXiv 1802.01886; intervals: jackknife over blocks of groups"
@@ -130,7 +131,7 @@ def _measured(
 ) -> Measurement:
     blocks = np.arange(len(pseudo[model]))
     ones = np.ones(len(blocks))
-    level = student_ratio(pseudo[model], ones, blocks)
+    level = ratio_estimate(pseudo[model], ones, blocks)
     return Measurement(
         name=name,
         value=level.value,
@@ -139,7 +140,7 @@ def _measured(
         resampled_unit="group of prompts",
         interval=level.interval,
         contrasts={
-            control: student_ratio(pseudo[model] - values, ones, blocks).as_contrast()
+            control: paired_difference(pseudo[model], values, ones, blocks).as_contrast()
             for control, values in pseudo.items()
             if control != model
         },
@@ -158,7 +159,7 @@ def _near_identical(
         resampled_unit="group of prompts",
         interval=interval,
         contrasts={
-            control: difference_of_estimates((share, interval), estimate)
+            control: difference_of_shares((share, interval), estimate)
             for control, estimate in twins.items()
             if control != model
         },

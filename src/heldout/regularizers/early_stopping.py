@@ -43,6 +43,6 @@ class EarlyStopping(Regularizer):
             if rise.interval.low > self.certain_rise:
                 return Stop(
                     f"the held-out loss has certainly risen, by {rise.value:.3f} "
-                    f"[{rise.interval.low:.3f}, {rise.interval.high:.3f}] nats/token"
+                    f"{rise.interval.brackets()} nats/token"
                 )
         return Continue()

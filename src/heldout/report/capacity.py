@@ -6,6 +6,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from heldout.core.files import write_text
+from heldout.core.finite import finite
 from heldout.core.results.capacity import CapacityResult, Filled
 from heldout.report import palette, words
 from heldout.report.chart import Chart, Key, blank, horizontal, line, marker, plain
@@ -62,6 +63,7 @@ def filling(filled: Sequence[Filled]) -> Chart:
         )
         bounds = [each.memorized.interval for each in own]
         values = [each.memorized.value for each in own]
+        ends = list(zip(bounds, values, strict=True))
         figure.add_trace(
             go.Scatter(
                 x=[each.load for each in own],
@@ -72,8 +74,8 @@ def filling(filled: Sequence[Filled]) -> Chart:
                 error_y={
                     "type": "data",
                     "symmetric": False,
-                    "array": [b.high - v for b, v in zip(bounds, values, strict=True) if b],
-                    "arrayminus": [v - b.low for b, v in zip(bounds, values, strict=True) if b],
+                    "array": [finite(b.high - v) for b, v in ends if b],
+                    "arrayminus": [finite(v - b.low) for b, v in ends if b],
                     "color": palette.light(token),
                     "thickness": 1.4,
                 },

@@ -1,6 +1,7 @@
 """The model card of a run: a README.md in Hugging Face form."""
 
 from heldout.core.errors import UserError
+from heldout.core.measurement import Interval
 from heldout.core.run import Run
 
 
@@ -50,7 +51,7 @@ def model_card(run: Run) -> str:
         for measured in run.read_json("measurements.json")["measurements"]:
             if measured["status"] == "measured":
                 interval = measured["interval"]
-                words = f"{interval['low']:.3f} to {interval['high']:.3f}" if interval else ""
+                words = Interval.from_json(interval).words() if interval else ""
                 lines.append(
                     f"| {measured['name']} | {measured['value']:.4f} | {words} "
                     f"| {_line(measured['unit'])} |"

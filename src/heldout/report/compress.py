@@ -53,7 +53,11 @@ def learning(result: CompressResult) -> Chart:
     figure = blank(height)
     blocks = result.blocks
     xs = list(range(len(blocks)))
-    sure = [(x, each.interval) for x, each in zip(xs, blocks, strict=True) if each.interval]
+    sure = [
+        (x, each.interval)
+        for x, each in zip(xs, blocks, strict=True)
+        if each.interval and not each.interval.is_withheld
+    ]
     if len(sure) > 1:
         figure.add_trace(
             band(

@@ -120,12 +120,13 @@ def diagnosis_tiles(result: Diagnosis, measured: dict[str, Measurement]) -> list
             else f"{words.signed(contrast.difference)} {unit}"
         )
         bounds = contrast.interval
-        shown = (
-            f"{words.signed_percent(bounds.low)} to {words.signed_percent(bounds.high)}"
-            if is_share
-            else words.interval(bounds, sign=True)
-        )
-        found.append(Tile(label, value, (f"{words.level(bounds)} interval {shown}",)))
+        shown = words.with_level(bounds, sign=True)
+        if is_share and not bounds.is_withheld:
+            shown = (
+                f"{words.level(bounds)} interval {words.signed_percent(bounds.low)} to "
+                f"{words.signed_percent(bounds.high)}"
+            )
+        found.append(Tile(label, value, (shown,)))
     return found
 
 

@@ -76,13 +76,11 @@ def members_curve(result: EnsembleResult) -> Chart:
         go.Scatter(
             x=[each.size for each in sizes],
             y=[round(each.nats_per_token, 5) for each in sizes],
-            customdata=[
-                (each.num_ensembles, each.interval.low, each.interval.high) for each in sizes
-            ],
+            customdata=[(each.num_ensembles, words.interval(each.interval)) for each in sizes],
             mode="markers",
             marker=marker("heldout_dots", size=9),
             hovertemplate="%{x} members (%{customdata[0]} ensembles): %{y:.4f} "
-            "(%{customdata[1]:.4f} to %{customdata[2]:.4f})<extra></extra>",
+            "(%{customdata[1]})<extra></extra>",
         )
     )
     figure.update_xaxes(title_text="members", dtick=max(1, most // 10), range=[0.5, most + 0.5])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from heldout.core.measurement import Interval
+from heldout.core.measurement import TOO_FEW, Interval
 from heldout.core.run_files import FoldCurve, HistoryEntry, RateSearch
 from heldout.report import palette, words
 from heldout.report.chart import (
@@ -131,6 +131,8 @@ def forest(
         value = words.signed(row.value) if is_signed else words.number(row.value)
         limits = words.interval(bounds, sign=is_signed).replace(" to ", ", ")
         limits = f" [{limits}]" if limits else ""
+        if bounds is not None and bounds.is_withheld:
+            limits, bounds = f" ({TOO_FEW})", None
         label = plain(row.label)
         add_label(figure, place, f"{f'<b>{label}</b>' if row.strong else label}<br>{value}{limits}")
         if bounds is not None:
@@ -343,7 +345,9 @@ def _curves_in_words(history: Sequence[HistoryEntry], kept: HistoryEntry | None)
 
 
 def _ends(row: ForestRow) -> tuple[float, ...]:
-    return (row.interval.low, row.value, row.interval.high) if row.interval else (row.value,)
+    if row.interval is None or row.interval.is_withheld:
+        return (row.value,)
+    return (row.interval.low, row.value, row.interval.high)
 
 
 def _row_in_words(row: ForestRow, is_signed: bool) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from heldout.core.files import write_text
-from heldout.core.measurement import Interval, Measurement, NotMeasured
+from heldout.core.measurement import TOO_FEW, Interval, Measurement, NotMeasured
 from heldout.report import words
 from heldout.report.chart import (
     Chart,
@@ -85,8 +85,8 @@ class PositionPoint:
     start: int
     end: int
     value: float
-    low: float
-    high: float
+    low: float | None  # None where contexts are too few for an interval
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -281,9 +281,7 @@ def by_position(shown: HyperfitPage, name: str, title: str, unit: str) -> Chart:
                 mode="lines+markers",
                 line=line(token, dash=dash),
                 marker=marker(token, size=6),
-                customdata=[
-                    [f"{p.start + 1} to {p.end}", f"{p.low:.2f} to {p.high:.2f}"] for p in points
-                ],
+                customdata=[[f"{p.start + 1} to {p.end}", _between(p.low, p.high)] for p in points],
                 hovertemplate=f"{plain(label)}, tokens %{{customdata[0]}}<br>%{{y:.3f}} "
                 "(%{customdata[1]})<extra></extra>",
             )
@@ -345,6 +343,10 @@ def _cell(shown: HyperfitPage, name: str, digits: int) -> tuple[str, str]:
     measured = shown.numbers[name]
     bounds: Interval | None = measured.interval
     value = words.number(measured.value, digits)
-    if bounds is None:
-        return value, ""
+    if bounds is None or bounds.is_withheld:
+        return value, words.interval(bounds)
     return value, f"{words.number(bounds.low, digits)} to {words.number(bounds.high, digits)}"
+
+
+def _between(low: float | None, high: float | None) -> str:
+    return TOO_FEW if low is None or high is None else f"{low:.2f} to {high:.2f}"

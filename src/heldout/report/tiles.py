@@ -35,7 +35,7 @@ def _gain(summary: RunSummary) -> Tile | None:
             f"{unseen}, against base",
             f"{words.signed(contrast.difference)} nats/token",
             (
-                f"{words.level(bounds)} interval {words.interval(bounds, sign=True)}",
+                words.with_level(bounds, sign=True),
                 f"perplexity {words.perplexity(before)} → {words.perplexity(best.value)}",
             ),
         )
@@ -117,7 +117,7 @@ def _cost(summary: RunSummary) -> Tile | None:
 
 def _turned(bounds: Interval) -> str:
     """The interval of the control minus the kept one."""
-    return f"{words.number(-bounds.high)} to {words.number(-bounds.low)}"
+    return words.interval(bounds.moved(times=-1))
 
 
 def _fixed_epochs(summary: RunSummary) -> str:

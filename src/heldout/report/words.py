@@ -3,7 +3,7 @@
 import math
 from datetime import datetime
 
-from heldout.core.measurement import Contrast, Interval
+from heldout.core.measurement import TOO_FEW, Contrast, Interval
 
 MODELS = {
     "base": "Base model",
@@ -72,11 +72,19 @@ def short(value: float) -> str:
 
 
 def interval(bounds: Interval | None, *, sign: bool = False) -> str:
-    """``1.210 to 1.340``; empty where there is none."""
+    """``1.210 to 1.340``; empty where there is none, and said where it is withheld."""
     if bounds is None:
         return ""
+    if bounds.is_withheld:
+        return TOO_FEW
     show = signed if sign else number
     return f"{show(bounds.low)} to {show(bounds.high)}"
+
+
+def with_level(bounds: Interval, *, sign: bool = False) -> str:
+    """``95 % interval 1.210 to 1.340``, or that groups are too few for one."""
+    ends = interval(bounds, sign=sign)
+    return ends if bounds.is_withheld else f"{level(bounds)} interval {ends}"
 
 
 def level(bounds: Interval) -> str:
@@ -182,7 +190,10 @@ def quantity(name: str) -> str:
 def contrast_line(contrast: Contrast) -> str:
     """``−0.312 (95 %: −0.351 to −0.274)``."""
     bounds = contrast.interval
-    return f"{signed(contrast.difference)} ({level(bounds)}: {interval(bounds, sign=True)})"
+    ends = interval(bounds, sign=True)
+    if not bounds.is_withheld:
+        ends = f"{level(bounds)}: {ends}"
+    return f"{signed(contrast.difference)} ({ends})"
 
 
 def _lower_first(words: str) -> str:

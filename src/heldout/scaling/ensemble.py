@@ -18,15 +18,10 @@ from math import comb, inf
 import numpy as np
 from numpy.typing import ArrayLike
 
+from heldout.core.distributions import student_t_quantile
 from heldout.core.measurement import Interval, NotMeasured
 from heldout.core.results.ensemble import Asymptote, FittedLoss
-from heldout.core.stats import (
-    RatioEstimate,
-    group_sums,
-    paired_difference,
-    ratio_estimate,
-    student_t_quantile,
-)
+from heldout.core.stats import RatioEstimate, group_sums, paired_difference, ratio_estimate
 
 LEAST_MEMBERS = 3  # for the asymptote: two sizes give a line, with nothing left to test it
 MAX_SUBSETS = 128  # of one size: all of them up to 9 members

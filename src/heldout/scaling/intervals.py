@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heldout.core.stats import student_t_quantile
+from heldout.core.distributions import student_t_quantile
 from heldout.scaling.fit import Fit
 from heldout.scaling.huber import coordinates, from_coordinates, minimize
 from heldout.scaling.law import Law

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from heldout.core.errors import UserError
+from heldout.core.finite import without_infinity
 from heldout.core.losses import DocumentLosses
 from heldout.core.run_files import Compared, Neighbor
 
@@ -87,7 +88,7 @@ class CoordinateSearch:
             "is_certified": self.is_certified,
             "sentence": self.sentence,
             "edges": self.edges,
-            "neighbors": [asdict(neighbor) for neighbor in self.neighbors],
+            "neighbors": [without_infinity(asdict(neighbor)) for neighbor in self.neighbors],
             "trials": [
                 {"point": t.point, "loss": t.losses and t.loss, "cost": t.cost} for t in self.trials
             ],

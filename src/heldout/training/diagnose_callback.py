@@ -8,10 +8,11 @@ from typing import Any
 from transformers import TrainerCallback
 
 from heldout.core.errors import UserError
+from heldout.core.finite import finite
 from heldout.core.pass_statistics import PassStatistics
 from heldout.core.probe import VerbatimMemorization
 from heldout.core.row import Row
-from heldout.core.stats import LEAST_HELD_OUT, difference_of_estimates, share_estimate
+from heldout.core.stats import LEAST_HELD_OUT, difference_of_shares, share_estimate
 from heldout.lm.measuring.pass_statistics import pass_statistics
 
 
@@ -91,7 +92,9 @@ class DiagnoseCallback(TrainerCallback):
         return entry
 
 
-def memorization_excess(train: PassStatistics, heldout: PassStatistics) -> dict[str, float] | None:
+def memorization_excess(
+    train: PassStatistics, heldout: PassStatistics
+) -> dict[str, float | None] | None:
     """Share of training rows memorized minus that of held-out rows, with its 95 % interval.
 
     By 20 tokens after 10. None with fewer than 30 rows of either that are long enough.
@@ -99,13 +102,13 @@ def memorization_excess(train: PassStatistics, heldout: PassStatistics) -> dict[
     parts = [VerbatimMemorization.of(found) for found in (train, heldout)]
     if min(map(len, parts)) < LEAST_HELD_OUT:
         return None
-    contrast = difference_of_estimates(
+    contrast = difference_of_shares(
         *(share_estimate(part.memorized_D, part.groups_D) for part in parts)
     )
     return {
         "difference": contrast.difference,
-        "low": contrast.interval.low,
-        "high": contrast.interval.high,
+        "low": finite(contrast.interval.low),
+        "high": finite(contrast.interval.high),
     }
 
 

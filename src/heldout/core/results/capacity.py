@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from heldout.core.finite import without_infinity
 from heldout.core.measurement import Measurement, measurement_from_json
 
 SCHEMA = "heldout.capacity/1"
@@ -78,7 +79,7 @@ class CapacityResult:
         return {
             "schema": SCHEMA,
             "filled": [each.to_json() for each in self.filled],
-            "plateaus": [asdict(each) for each in self.plateaus],
+            "plateaus": [without_infinity(asdict(each)) for each in self.plateaus],
             "settings": self.settings,
             "notes": self.notes,
             "report": self.report,

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from heldout.core.finite import without_infinity
 from heldout.core.measurement import Interval, Measurement, NotMeasured
 
 SCHEMA = "heldout.compress/1"
@@ -74,7 +75,10 @@ class CompressResult:
         """The object of ``heldout.compress/1``."""
 
         def blocks(part: list[Block]) -> list[dict[str, Any]]:
-            return [{**asdict(each), "bits_per_byte": each.bits_per_byte} for each in part]
+            return [
+                without_infinity({**asdict(each), "bits_per_byte": each.bits_per_byte})
+                for each in part
+            ]
 
         return {
             "schema": SCHEMA,

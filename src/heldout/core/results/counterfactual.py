@@ -102,7 +102,7 @@ class Counterfactual:
             CounterfactualRow(
                 **{
                     **{key: value for key, value in row.items() if key not in derived},
-                    "interval": Interval(**row["interval"]),
+                    "interval": Interval.from_json(row["interval"]),
                 }
             )
             for row in entry["rows"]

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from heldout.core.finite import without_infinity
 from heldout.core.measurement import Interval, Measurement, NotMeasured
 
 SCHEMA = "heldout.ensemble/1"
@@ -107,7 +108,7 @@ class EnsembleResult:
         if self.limit is not None:
             limit = asdict(self.limit)
             limit["limit"].pop("size")  # infinity, which JSON does not know
-        return {
+        entry = {
             "schema": SCHEMA,
             "headline": self.headline,
             "model": self.model,
@@ -126,6 +127,7 @@ class EnsembleResult:
             "notes": list(self.notes),
             "report": self.report,
         }
+        return without_infinity(entry)
 
 
 @dataclass(frozen=True)

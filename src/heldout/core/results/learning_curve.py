@@ -83,8 +83,8 @@ def learning_curve_from_json(entry: dict[str, Any]) -> LearningCurve:
     points = tuple(CurvePoint(**point) for point in entry.pop("points"))
     forecasts = []
     for forecast in entry.pop("forecasts"):
-        forecast["interval"] = Interval(**forecast["interval"])
-        forecast["gain_interval"] = Interval(**forecast["gain_interval"])
+        forecast["interval"] = Interval.from_json(forecast["interval"])
+        forecast["gain_interval"] = Interval.from_json(forecast["gain_interval"])
         forecasts.append(Forecast(**forecast))
     return LearningCurve(
         points=points, forecasts=tuple(forecasts), **{**entry, "notes": tuple(entry["notes"])}

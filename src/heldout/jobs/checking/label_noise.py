@@ -27,7 +27,12 @@ from heldout.core.recipe import Recipe
 from heldout.core.results.label_noise import DoubtfulAnswer, LabelNoise
 from heldout.core.row import Row
 from heldout.core.run import Run
-from heldout.core.stats import LEAST_HELD_OUT, paired_difference, ratio_estimate
+from heldout.core.stats import (
+    LEAST_HELD_OUT,
+    paired_difference,
+    ratio_estimate,
+    share_estimate,
+)
 from heldout.data.split import folds
 from heldout.data.surprise import robust_z
 from heldout.jobs.kit.condition import Condition
@@ -216,11 +221,11 @@ def find_doubtful(
     excess_D = _excess(losses.out_of_fold_DF[kept]) / bits_D
     swapped_D = _excess(losses.out_of_fold_DF[kept, 1:]) / bits_D
     tokens_D = losses.num_tokens_D[kept]
-    told = ratio_estimate(-excess_D * tokens_D, tokens_D, groups)
+    told = ratio_estimate(-excess_D * tokens_D, tokens_D, groups, signed=True)
     gained = paired_difference(-excess_D * tokens_D, -base_D * tokens_D, tokens_D, groups)
     looks_D, swapped_looks_D = excess_D > 0, swapped_D > 0
     ones = np.ones(len(kept))
-    share = ratio_estimate(looks_D, ones, groups)
+    share, bounds = share_estimate(looks_D, groups)
     fewer = paired_difference(looks_D, swapped_looks_D, ones, groups)
     caught = float(swapped_looks_D.mean())
     measurements: list[Measurement | NotMeasured] = [
@@ -239,19 +244,19 @@ def find_doubtful(
     lists = [np.round(each, 4).tolist() for each in (excess_D, swapped_D)]
     if fewer.interval.high >= 0:
         reason = (
-            f"the prompts tell too little: {share.value:.0%} of the answers are no likelier after "
+            f"the prompts tell too little: {share:.0%} of the answers are no likelier after "
             f"their own prompt, and {caught:.0%} of answers swapped on purpose"
         )
         return [], *lists, [*measurements, NotMeasured("doubtful_answers", reason)]
-    most = min(1.0, share.interval.high / caught) if caught else 1.0
+    most = min(1.0, bounds.high / caught) if caught else 1.0
     measurements.append(
         Measurement(
             "doubtful_answers",
-            share.value,
+            share,
             "share of answers",
-            share.num_groups,
+            told.num_groups,
             "group",
-            share.interval,
+            bounds,
             {"answers swapped on purpose": Contrast(fewer.value, fewer.interval, fewer.p_value)},
             f"no likelier after their own prompt; of answers swapped on purpose {caught:.0%} are, "
             f"so at most about {most:.0%} of the answers are swapped",

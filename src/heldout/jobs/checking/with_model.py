@@ -160,10 +160,6 @@ def _tell_information(losses: DocumentLosses, num_distinct: int, seen: SeenByMod
     per_byte = ratio_estimate(bits_D, losses.num_bytes_D, losses.groups_D)
     per_row = ratio_estimate(bits_D, np.ones(len(losses)), losses.groups_D)
     note = f"estimated from {len(losses):,} rows, for {num_distinct:,} rows without duplicates"
-    interval = per_row.interval
-    total = type(interval)(
-        interval.low * num_distinct, interval.high * num_distinct, interval.level, interval.method
-    )
     seen.measurements += [
         Measurement(
             "bits_per_byte",
@@ -180,7 +176,7 @@ def _tell_information(losses: DocumentLosses, num_distinct: int, seen: SeenByMod
             "bits",
             per_row.num_groups,
             "group",
-            total,
+            per_row.interval.moved(times=num_distinct),
             note=note,
         ),
     ]

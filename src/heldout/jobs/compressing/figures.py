@@ -99,7 +99,7 @@ def _in_words(found: Mapping[str, Measurement | NotMeasured], start_code: str) -
 
 
 def _shown(bounds: Interval | None) -> str:
-    return f"{bounds.low:.3f} to {bounds.high:.3f}" if bounds else "no interval"
+    return bounds.words() if bounds else "no interval"
 
 
 def _blocks(documents: Documents, coded: Coded, compressors: dict[str, list[float]]) -> list[Block]:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from heldout.core.distributions import student_t_quantile
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.results.counterfactual import Counterfactual, CounterfactualRow, Influence
 from heldout.core.row import Row
 from heldout.core.stats import (
-    difference_of_estimates,
     difference_of_ratios,
+    difference_of_shares,
     ratio_estimate,
     share_estimate,
-    student_t_quantile,
 )
 
 CHANCE = 0.01  # of the rows nobody trained on lie beyond the threshold
@@ -180,7 +180,7 @@ def _measurements(
     contrasts = {}
     if heldout is not None:
         control = share_estimate(_memorized_share(heldout)[0] > threshold, heldout.groups)
-        contrasts["heldout"] = difference_of_estimates((share, bounds), control)
+        contrasts["heldout"] = difference_of_shares((share, bounds), control)
     found.append(
         Measurement(
             "memorized_rows",

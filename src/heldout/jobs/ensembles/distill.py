@@ -208,7 +208,7 @@ def _distill_result(
     if isinstance(kept, Measurement):
         bounds = kept.interval
         assert bounds is not None
-        share = f"{kept.value:.0%} (95 %: {bounds.low:.0%} to {bounds.high:.0%})"
+        share = f"{kept.value:.0%} (95 %: {bounds.words('.0%')})"
         headline = (
             f"One distilled model keeps {share} of what {num} members gain over one."
             if bounds.low > 0
@@ -251,9 +251,9 @@ def share_kept(
         return NotMeasured(
             "distilled_share",
             f"the ensemble's gain over one member, {gain.value:.4f} nats per token (95 %: "
-            f"{gain.interval.low:.4f} to {gain.interval.high:.4f}), is not surely above 0",
+            f"{gain.interval.words('.4f')}), is not surely above 0",
         )
-    found = ratio_estimate(one_G - student_G, one_G - ensemble_G, groups)
+    found = ratio_estimate(one_G - student_G, one_G - ensemble_G, groups, signed=True)
     return Measurement(
         "distilled_share",
         found.value,

@@ -165,19 +165,18 @@ def _in_words(whole: SizeLoss, limit: Asymptote | NotMeasured) -> str:
     bounds = whole.gain_interval
     words = (
         f"Averaging {whole.size} members lowers the test loss by {whole.gain:.3f} nats per token "
-        f"(95 %: {bounds.low:.3f} to {bounds.high:.3f})"
+        f"(95 %: {bounds.words()})"
     )
     if bounds.low <= 0:
         words = (
             f"Averaging {whole.size} members does not surely lower the test loss: by "
-            f"{whole.gain:.3f} nats per token (95 %: {bounds.low:.3f} to {bounds.high:.3f})"
+            f"{whole.gain:.3f} nats per token (95 %: {bounds.words()})"
         )
     if isinstance(limit, NotMeasured):
         return f"{words}."
     ends = limit.limit.interval
     return (
-        f"{words}; members without end would reach {limit.limit.value:.3f} "
-        f"(95 %: {ends.low:.3f} to {ends.high:.3f})."
+        f"{words}; members without end would reach {limit.limit.value:.3f} (95 %: {ends.words()})."
     )
 
 

@@ -46,8 +46,9 @@ def write_figures(run: Run) -> None:
         figures[measured["name"]] = measured["value"]
         for control, contrast in measured["contrasts"].items():
             figures[f"{measured['name']}_minus_{control}"] = contrast["difference"]
-            figures[f"{measured['name']}_minus_{control}_low"] = contrast["interval"]["low"]
-            figures[f"{measured['name']}_minus_{control}_high"] = contrast["interval"]["high"]
+            for end in ("low", "high"):  # None where the interval is withheld
+                if contrast["interval"][end] is not None:
+                    figures[f"{measured['name']}_minus_{control}_{end}"] = contrast["interval"][end]
     found = run.read_json("result.json")
     run.write_json(
         "result.json",

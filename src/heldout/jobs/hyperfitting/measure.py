@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from heldout.core.finite import finite
 from heldout.core.human_band import HumanBand
 from heldout.core.measurement import Contrast, Measurement, NotMeasured
 from heldout.core.run import Run
@@ -193,8 +194,8 @@ class TextFigures:
                             "from": int(edges[place]),
                             "to": int(edges[place + 1]),
                             "value": estimate.value,
-                            "low": estimate.interval.low,
-                            "high": estimate.interval.high,
+                            "low": finite(estimate.interval.low),
+                            "high": finite(estimate.interval.high),
                         }
                     )
         return found

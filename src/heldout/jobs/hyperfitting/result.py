@@ -129,9 +129,13 @@ def sentences(numbers: Numbers, outcome: Outcome, num_tokens: int) -> list[str]:
     against = numbers["ttr_hyperfitted_greedy"].contrasts["base_top_p"]
     low, high = against.interval.low, against.interval.high
     than = "as varied as" if low <= 0 <= high else f"{'more' if low > 0 else 'less'} varied than"
+    if against.interval.is_withheld:
+        than = "not surely more or less varied than"
     distance = numbers["distance_hyperfitted_greedy"].contrasts["base_top_p"]
     low, high = distance.interval.low, distance.interval.high
     far = "as far from" if low <= 0 <= high else "farther from" if low > 0 else "nearer to"
+    if distance.interval.is_withheld:
+        far = "not surely nearer to or farther from"
     said.append(
         f"Its greedy text is {than} top-p sampling from the base model "
         f"({value('ttr_hyperfitted_greedy'):.2f} against {value('ttr_base_top_p'):.2f}), and {far} "
@@ -141,7 +145,7 @@ def sentences(numbers: Numbers, outcome: Outcome, num_tokens: int) -> list[str]:
     said.append(
         f"Stopping at the lowest validation loss gives {value('ttr_early_stopped_greedy'):.2f}: "
         f"a difference of {early.difference:+.2f} "
-        f"[{early.interval.low:+.2f}, {early.interval.high:+.2f}]."
+        f"{early.interval.brackets('+.2f')}."
     )
     excess = numbers["overlap_excess_hyperfitted_greedy"]
     assert excess.interval is not None
@@ -150,6 +154,11 @@ def sentences(numbers: Numbers, outcome: Outcome, num_tokens: int) -> list[str]:
         if excess.interval.low > 0
         else "No more of the sample is copied than stands by chance in other text of its kind"
     )
+    if excess.interval.is_withheld:
+        copies = (
+            "Too few groups tell whether more of the sample is copied than stands by chance in "
+            "other text of its kind"
+        )
     said.append(
         f"{copies}: the longest match has {value('overlap_train_hyperfitted_greedy'):.1f} tokens "
         f"on average against {value('overlap_heldout_hyperfitted_greedy'):.1f}, at most "

@@ -15,7 +15,7 @@ from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.core.run_files import PreflightCheck
 from heldout.core.segments import WORD
-from heldout.core.stats import ratio_estimate, share_estimate
+from heldout.core.stats import paired_difference, ratio_estimate, share_estimate
 from heldout.jobs.kit.augmentations import augmentations_of
 from heldout.jobs.kit.clean_losses import losses_of
 from heldout.jobs.kit.parts import sample_rows
@@ -146,7 +146,7 @@ def _loss(
     groups = [row.group for row in rows]
     ones = np.ones(len(rows))
     level = ratio_estimate(after_D, ones, groups)
-    rise = ratio_estimate(after_D - before_D, ones, groups)
+    rise = paired_difference(after_D, before_D, ones, groups)
     return Measurement(
         "variant_nll",
         level.value,

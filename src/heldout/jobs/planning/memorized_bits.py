@@ -3,11 +3,10 @@
 # D rows
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from heldout.core.measurement import Contrast, Interval, Measurement
+from heldout.core.measurement import Contrast, Measurement
 from heldout.core.stats import difference_of_ratios, ratio_estimate
 
 
@@ -48,11 +47,7 @@ def measure_memorized(
         "bits per parameter",
         own.num_groups,
         "group" if clipped else "sequence",
-        _scaled(own.interval, load),
-        {"heldout": Contrast(difference * load, _scaled(bounds, load))},
+        own.interval.moved(times=load),
+        {"heldout": Contrast(difference * load, bounds.moved(times=load))},
         note="conditional on the seed; a lower bound, as training was finite",
     )
-
-
-def _scaled(bounds: Interval, factor: float) -> Interval:
-    return replace(bounds, low=bounds.low * factor, high=bounds.high * factor)

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from heldout.core.distributions import student_t_quantile
 from heldout.core.landscape import LossLandscape
 from heldout.core.losses import DocumentLosses
 from heldout.core.row import Row
-from heldout.core.stats import student_t_quantile
 from heldout.lm.head import scored_loss
 from heldout.lm.nll import document_losses, model_inputs
 from heldout.lm.passes import evaluation_mode

@@ -59,14 +59,14 @@ def minus(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> list[np.
 def mean_per_token(rows: Sequence[Row], values: Sequence[np.ndarray]) -> RatioEstimate:
     """Mean over the tokens of all rows, with its interval over groups."""
     sums, sizes = [float(v.sum()) for v in values], [len(v) for v in values]
-    return ratio_estimate(sums, sizes, [row.group for row in rows])
+    return ratio_estimate(sums, sizes, [row.group for row in rows], signed=True)
 
 
 def change_in_words(saved: RatioEstimate) -> str:
     """From what was saved: ``fell by .5 [.4, .6]``."""
     low, high = saved.interval.low, saved.interval.high
     if low <= 0 <= high:
-        return f"changed by {-saved.value:+.3f} [{-high:+.3f}, {-low:+.3f}]"
+        return f"changed by {-saved.value:+.3f} {saved.interval.moved(times=-1).brackets('+.3f')}"
     low, high = sorted((abs(low), abs(high)))
     verb = "fell" if saved.value > 0 else "rose"
     return f"{verb} by {abs(saved.value):.3f} [{low:.3f}, {high:.3f}]"

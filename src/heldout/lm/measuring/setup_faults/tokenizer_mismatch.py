@@ -55,7 +55,9 @@ def _beside_other(pair: ModelPair, rows: list[Row], other_tokenizer: Any) -> Set
         return SetupFault(NAME, "unknown", "Too few groups of rows to compare two tokenizers.")
     texts = [row.text[:NUM_CHARACTERS] for row in rows]
     change = _nats_of(pair, texts, pair.tokenizer) - _nats_of(pair, texts, other_tokenizer)
-    saved = ratio_estimate(change, np.array([float(len(text)) for text in texts]), groups)
+    saved = ratio_estimate(
+        change, np.array([float(len(text)) for text in texts]), groups, signed=True
+    )
     evidence = (
         f"Through the base's tokenizer, which splits text differently, the loss of {len(rows)} "
         f"rows {change_in_words(saved)} nats/character."

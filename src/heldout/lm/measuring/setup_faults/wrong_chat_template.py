@@ -77,7 +77,8 @@ def _saved(
     """Loss of the answers in the format in use minus that in another, per token of the former."""
     own, other = _answer_nats(pair, model, rows), _answer_nats(pair, model, rows, format_name)
     sums = [own_T.sum() - other_T.sum() for own_T, other_T in zip(own, other, strict=True)]
-    return ratio_estimate(sums, [len(own_T) for own_T in own], [row.group for row in rows])
+    sizes = [len(own_T) for own_T in own]
+    return ratio_estimate(sums, sizes, [row.group for row in rows], signed=True)
 
 
 def _answer_nats(
