@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,13 +22,14 @@ from heldout.core.probe import Evidence
 from heldout.probes.capacity import Capacity
 from heldout.probes.confidence import Confidence, equal_mass_bins
 from heldout.probes.domains import Domains
-from heldout.probes.exposure import Exposure, exposure
+from heldout.probes.exposure import UNSEEN_MEAN, UNSEEN_MEDIAN, Exposure, exposure
 from heldout.probes.extraction import Extraction, discoverable
 from heldout.probes.generalization_gap import GeneralizationGap
 from heldout.probes.membership import (
     Membership,
     area_interval,
     area_under_curve,
+    membership_scores,
     true_positive_rate,
 )
 from heldout.probes.personal_data import PersonalDataMemorized
@@ -208,13 +210,36 @@ def test_membership_is_measured_beside_the_base():
     # Learned by heart: all attacks see it, and the base does not.
     known = made(0.1)
     found = by_name(Membership().measure(pairs(known, hard, made(2.0), hard)))
-    for attack in ("loss", "zlib", "min_k", "min_k_plus", "reference"):
+    for attack in ("loss", "zlib", "zlib_total", "min_k", "min_k_plus", "reference"):
         auc = found[f"membership_auc_{attack}_best"]
         assert auc.value == 1
         assert auc.contrasts["base"].interval.low > 0.3
         assert auc.contrasts["base"].p_value < 1e-6
     assert found["membership_tpr_best"].value == 1
     assert found["membership_tpr_best"].contrasts["heldout"].difference > 0.97
+
+
+def test_zlib_scores_are_the_authors_and_the_whole_loss():
+    rng = np.random.default_rng(3)
+    statistics = replace(made(seed=3), zlib_bytes_D=rng.integers(50, 500, 120))
+    statistics.losses.num_tokens_D[:] = rng.integers(10, 200, 120)
+    losses = statistics.losses
+    log_perplexity = losses.nll_nats_D / losses.num_tokens_D
+    authors = membership_scores(statistics, "zlib", None)
+    # Theirs is compressed bytes over log perplexity, the larger the likelier: the same order.
+    theirs = statistics.zlib_bytes_D / log_perplexity
+    assert (np.argsort(authors) == np.argsort(theirs)).all()
+    total = membership_scores(statistics, "zlib_total", None)
+    np.testing.assert_allclose(total, -losses.nll_nats_D / statistics.zlib_bytes_D)
+
+
+def test_few_groups_give_no_interval_of_an_area():
+    crowded = made(1.7)
+    crowded.losses.groups_D[:] = np.repeat([f"g{i}" for i in range(4)], 30)
+    found = by_name(Membership().measure(pairs(crowded, made(seed=1, prefix="h"))))
+    area = found["membership_auc_loss_best"]
+    assert area.interval.is_withheld
+    assert area.contrasts["base"].interval.is_withheld
 
 
 def test_true_positives_need_a_hundred_controls():
@@ -321,6 +346,19 @@ def test_exposure_is_that_of_tensorflow_privacy():
     """Their fixture: references 1 to 16; loss 0 and .1 give 4, 20 gives -.0875, 3.5 gives 2."""
     found = exposure(np.array([0, 0.1, 20, 3.5]), np.arange(1.0, 17))
     assert found == pytest.approx([4, 4, -0.0875, 2], abs=5e-5)
+
+
+def test_exposure_of_what_was_never_seen_is_not_zero():
+    rng = np.random.default_rng(0)
+    references = rng.normal(size=(4000, 256))
+    bits = exposure(rng.normal(size=4000), references)
+    assert bits.mean() == pytest.approx(UNSEEN_MEAN, abs=0.07)
+    assert pytest.approx(1.4427, abs=1e-4) == UNSEEN_MEAN
+    assert np.median(bits) == pytest.approx(UNSEEN_MEDIAN, abs=0.05)
+    unseen = CanaryLosses(np.ones(40), rng.normal(size=40), rng.normal(size=(40, 256)))
+    level = by_name(Exposure().measure(Evidence({}).adding(unseen, "best")))["exposure_best"]
+    assert level.interval.low <= UNSEEN_MEAN <= level.interval.high
+    assert "unseen secrets have 1.44 on average (1 in the median)" in level.note
 
 
 def test_exposure_beside_the_base():

@@ -349,7 +349,7 @@ def difference_of_shares(first: tuple[float, Interval], second: tuple[float, Int
     the two intervals is.
     """
     (a, interval_a), (b, interval_b) = first, second
-    difference, level = a - b, interval_a.level
+    difference, level = max(-1.0, min(1.0, a - b)), interval_a.level
     if interval_a.is_withheld or interval_b.is_withheld:
         return Contrast(difference, Interval.withheld(level), 1.0)
     below = float(np.hypot(a - interval_a.low, interval_b.high - b))
@@ -358,8 +358,7 @@ def difference_of_shares(first: tuple[float, Interval], second: tuple[float, Int
     p_value = 1.0
     if difference and toward_zero:
         p_value = normal_p_value(normal_quantile((1 + level) / 2) * difference / toward_zero)
-    low, high = max(-1.0, difference - below), min(1.0, difference + above)
-    ends = Interval(min(low, difference), max(high, difference), level, OF_SHARES)
+    ends = Interval(difference - below, difference + above, level, OF_SHARES).within(-1.0, 1.0)
     return Contrast(difference, ends, p_value)
 
 

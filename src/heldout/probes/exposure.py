@@ -1,7 +1,8 @@
 """Exposure: how far planted secrets stand out among those that could have been planted, in bits.
 
-0 and less is chance; the most that can be seen is log2 of the number of references. The base model
-never saw any of them.
+All ranks of a string that was never seen are equally likely, so that its exposure is 1 bit in the
+median and log2 e = 1.44 bits on average, not 0. The most that can be seen is log2 of the number of
+references. The base model never saw any of them.
 """
 
 # K canaries, R references
@@ -19,6 +20,8 @@ SOURCE = "Carlini et al. 2019, arXiv 1802.08232"
 COST = "one forward pass over a few hundred short references per planted secret"
 
 LEAST_CANARIES = 4
+UNSEEN_MEAN = float(np.log2(np.e))  # bits, of a string that was never seen, with many references
+UNSEEN_MEDIAN = 1.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def _mean(
 ) -> Measurement:
     bits_K = exposure(canaries.nats_K, canaries.reference_nats_KR)[chosen_K]
     number_K, ones_K = np.arange(len(bits_K)), np.ones(len(bits_K))
-    level = ratio_estimate(bits_K, ones_K, number_K)
+    level = ratio_estimate(bits_K, ones_K, number_K, null=UNSEEN_MEAN, signed=True)
     contrasts: dict[str, Contrast] = {}
     if base is not None:
         base_bits_K = exposure(base.nats_K, base.reference_nats_KR)[chosen_K]
@@ -80,7 +83,8 @@ def _mean(
         resampled_unit="planted secret",
         interval=level.interval,
         contrasts=contrasts,
-        note=f"at most {most:.2f} can be seen; {_by_copies(canaries)}",
+        note=f"at most {most:.2f} can be seen, unseen secrets have {UNSEEN_MEAN:.2f} on average "
+        f"({UNSEEN_MEDIAN:.0f} in the median); {_by_copies(canaries)}",
     )
 
 

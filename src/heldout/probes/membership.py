@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heldout.core.distributions import normal_p_value, normal_quantile
+from heldout.core.distributions import normal_quantile, student_t_p_value, student_t_quantile
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.pass_statistics import PassStatistics
 from heldout.core.probe import MODELS, Evidence, Probe
-from heldout.core.stats import difference_of_shares, share_estimate
+from heldout.core.stats import LEAST_TO_RESAMPLE, difference_of_shares, share_estimate
 
 SOURCE = (
     "loss: Yeom et al. 2018; zlib, reference: Carlini et al. 2021, arXiv 2012.07805; Min-K%: Shi "
@@ -24,7 +24,7 @@ SOURCE = (
 )
 COST = "nothing beyond one forward pass over training and held-out rows"
 
-ATTACKS = ("loss", "zlib", "min_k", "min_k_plus", "reference")
+ATTACKS = ("loss", "zlib", "zlib_total", "min_k", "min_k_plus", "reference")
 LEAST_ROWS = 20
 LEAST_CONTROLS = 100  # held-out rows, for a rate of false positives of one in a hundred
 FALSE_POSITIVES = 0.01
@@ -64,8 +64,12 @@ def membership_scores(
     tokens_D = np.where(losses.num_tokens_D > 0, losses.num_tokens_D, np.nan)
     if attack == "loss":
         return -losses.nll_nats_D / tokens_D
-    if attack == "zlib":
-        return -losses.nll_nats_D / np.where(np.isnan(tokens_D), np.nan, statistics.zlib_bytes_D)
+    if attack.startswith("zlib"):
+        # As the authors' code has it (github.com/ftramer/LM_Memorization): the logarithm of the
+        # perplexity, which is the mean loss of a token, over the bytes of the compressed text.
+        # ``zlib_total``: the loss of the whole text over them, which does not depend on its length.
+        nats_D = losses.nll_nats_D / (tokens_D if attack == "zlib" else 1)
+        return -nats_D / np.where(np.isnan(tokens_D), np.nan, statistics.zlib_bytes_D)
     if attack == "min_k":
         return statistics.min_k_D
     if attack == "min_k_plus":
@@ -147,9 +151,15 @@ def _area(name: str, scores: _Scores, control: _Scores | None) -> Measurement:
         unit="area under the curve",
         num_units=min(num_groups),
         resampled_unit="group of rows",
-        interval=area_interval(area, *num_groups),
+        interval=_area_interval(area, *num_groups),
         contrasts=contrasts,
     )
+
+
+def _area_interval(area: float, *num_groups: int) -> Interval:
+    """Withheld where either side has too few groups."""
+    is_enough = min(num_groups) >= LEAST_TO_RESAMPLE
+    return area_interval(area, *num_groups) if is_enough else Interval.withheld()
 
 
 def _difference(scores: _Scores, control: _Scores) -> Contrast:
@@ -158,7 +168,7 @@ def _difference(scores: _Scores, control: _Scores) -> Contrast:
     The reference attack's control is one half: against itself the base saves nothing anywhere.
     """
     areas = [area_under_curve(s.members_M, s.others_H) for s in (scores, control)]
-    difference, variance = areas[0] - areas[1], 0.0
+    difference, variances, freedoms = areas[0] - areas[1], [], []
     sides = zip(scores.placements(), control.placements(), strict=True)
     groups = (scores.member_groups_M, scores.other_groups_H)
     for (placed_D, control_D), groups_D in zip(sides, groups, strict=True):
@@ -166,16 +176,20 @@ def _difference(scores: _Scores, control: _Scores) -> Contrast:
         _, index_D = np.unique(groups_D, return_inverse=True)
         sums_G = np.bincount(index_D, change_D - difference)
         num_groups = len(sums_G)
-        variance += (sums_G**2).sum() * num_groups / max(1, num_groups - 1) / len(change_D) ** 2
-    error = variance**0.5
+        freedoms.append(max(1, num_groups - 1))
+        variances.append((sums_G**2).sum() * num_groups / freedoms[-1] / len(change_D) ** 2)
+    if min(freedoms) + 1 < LEAST_TO_RESAMPLE:
+        return Contrast(difference, Interval.withheld(), 1.0)
+    error = sum(variances) ** 0.5
     if error == 0 or areas[0] in (0.0, 1.0):
         # Placements that cannot vary have no error; the sizes of the sample still do.
         sizes = [len(np.unique(groups_D)) for groups_D in groups]
-        first, second = ((area, area_interval(area, *sizes)) for area in areas)
+        first, second = ((area, _area_interval(area, *sizes)) for area in areas)
         return difference_of_shares(first, second)
-    z = normal_quantile(0.975)
-    p_value = normal_p_value(difference / error)
-    interval = Interval(difference - z * error, difference + z * error, 0.95, "DeLong over groups")
+    freedom = error**4 / sum(v**2 / f for v, f in zip(variances, freedoms, strict=True))
+    reach = student_t_quantile(0.975, freedom) * error
+    p_value = student_t_p_value(difference / error, freedom)
+    interval = Interval(difference - reach, difference + reach, 0.95, "DeLong over groups")
     return Contrast(difference, interval, p_value)
 
 

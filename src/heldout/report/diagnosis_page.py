@@ -169,7 +169,8 @@ def memory_charts(measured: dict[str, Measurement]) -> list[Chart]:
         ForestRow(label, measured[name].value, measured[name].interval, False, "ink")
         for name, label in (
             ("membership_auc_loss_best", "Loss"),
-            ("membership_auc_zlib_best", "Loss over compressed size"),
+            ("membership_auc_zlib_best", "Mean loss over compressed size"),
+            ("membership_auc_zlib_total_best", "Whole loss over compressed size"),
             ("membership_auc_min_k_best", "Min-K %"),
             ("membership_auc_min_k_plus_best", "Min-K %++"),
             ("membership_auc_reference_best", "Loss against the base model"),

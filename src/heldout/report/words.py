@@ -23,6 +23,7 @@ _QUANTITIES = {
     "extraction": "Training rows extracted",
     "discoverable": "Training rows found by sampling",
     "membership_auc_loss": "Membership by loss",
+    "membership_auc_zlib_total": "Membership by whole loss over zlib",
     "membership_auc_zlib": "Membership by zlib",
     "membership_auc_min_k": "Membership by Min-K %",
     "membership_auc_min_k_plus": "Membership by Min-K %++",

@@ -9,8 +9,9 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
 from heldout.core.run import Run
-from heldout.data.columns import read_rows
+from heldout.data.columns import read_rows, rows_from_table
 from heldout.data.overlap import find_overlap, unrelated
+from heldout.data.read import read_table
 from heldout.data.stream import RowStream
 from heldout.jobs.kit.parts import sample_rows
 
@@ -40,9 +41,10 @@ def texts_of_run(
     about = run.read_json("data.json")
     rows = about["rows"]
     unseen: Iterable[Row]
+    group = recipe.data.group or run.recipe.data.group
     leak_share, warnings = 0.0, []  # by the split, which keeps all that is related together
     if heldout:
-        found = read_rows(heldout, recipe.data.columns, recipe.data.group or run.recipe.data.group)
+        found = read_rows(heldout, recipe.data.columns, group)
         if found.kind != about["kind"]:
             raise UserError(
                 f"--heldout {heldout} holds rows of kind {found.kind}, the run was trained on rows "
@@ -61,6 +63,7 @@ def texts_of_run(
             f"{run.folder} has no sealed test part (its data was too small to hold one out): give "
             "unseen rows with --heldout."
         )
+    other, more = _read_domains(domains, group, recipe.data.seed, most)
     sampled = sample_rows(unseen, most, recipe.data.seed)
     if not sampled:
         raise UserError(f"--heldout {heldout}: all its rows stand in the training data.")
@@ -69,10 +72,10 @@ def texts_of_run(
         sampled,
         lambda: run.read_rows("train"),
         rows["train"],
-        _read_domains(domains, recipe, most),
+        other,
         duplicate_share=about["duplicates"] / max(1, rows["train"]),
         leak_share=leak_share,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *more),
     )
 
 
@@ -119,26 +122,35 @@ def texts_of_files(
             warnings.append(_left_out(out))
         else:
             warnings.append("All held-out rows stand in the training data: there is no control.")
+    other, more = _read_domains(domains, data.group, data.seed, most)
     return DiagnosedTexts(
         train_rows,
         heldout_rows,
         trained.rows,
         overlap.num_train_rows,
-        _read_domains(domains, recipe, most),
+        other,
         duplicate_share=overlap.duplicate_share,
         leak_share=overlap.leaked_share,
         copies=overlap.copies,
-        warnings=(*warnings, *overlap.warnings),
+        warnings=(*warnings, *overlap.warnings, *more),
     )
 
 
-def _read_domains(domains: Mapping[str, str], recipe: Recipe, most: int) -> dict[str, list[Row]]:
-    """Other text by name."""
-    found = {}
+def _read_domains(
+    domains: Mapping[str, str], group: str, seed: int, most: int
+) -> tuple[dict[str, list[Row]], list[str]]:
+    """Other text by name, in groups by the column ``group`` where it has one, and warnings."""
+    found, warnings = {}, []
     for name, source in domains.items():
-        rows = read_rows(source, {}, "").rows
-        found[name] = sample_rows(rows, most, recipe.data.seed)
-    return found
+        table = read_table(source)
+        own = group if group in table.columns else ""
+        if group and not own:
+            warnings.append(
+                f"--domain {name}: {source} has no column {group!r}, so each of its rows counts as "
+                "a group of its own."
+            )
+        found[name] = sample_rows(rows_from_table(table, {}, own).rows, most, seed)
+    return found, warnings
 
 
 def spread(items: list[Path], most: int) -> list[Path]:

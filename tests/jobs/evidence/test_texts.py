@@ -1,0 +1,36 @@
+"""Which rows a diagnosis samples, and in which groups."""
+
+import json
+
+from heldout.core.progress import Progress
+from heldout.core.recipe import load_recipe
+from heldout.jobs.evidence.texts import texts_of_files
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def rows_of(prefix, num, **fields):
+    return [
+        {"text": f"{prefix} number {n} of {prefix * (n % 7 + 1)} tells {n * n}.", **fields}
+        for n in range(num)
+    ]
+
+
+def test_rows_of_a_domain_are_in_the_groups_of_their_column(tmp_path):
+    train = write(tmp_path / "train.jsonl", rows_of("apple", 12, book="a"))
+    heldout = write(tmp_path / "heldout.jsonl", rows_of("river", 12, book="r"))
+    news = rows_of("news", 12)
+    grouped = [{**row, "book": f"paper {place // 4}"} for place, row in enumerate(news)]
+    domains = {
+        "news": write(tmp_path / "news.jsonl", grouped),
+        "plain": write(tmp_path / "plain.jsonl", news),
+    }
+    recipe = load_recipe("default", ["data.group=book"])
+    found = texts_of_files(train, heldout, domains, recipe, 100, Progress())
+    assert {row.group for row in found.domains["news"]} == {"paper 0", "paper 1", "paper 2"}
+    assert len({row.group for row in found.domains["plain"]}) == 12
+    assert any("plain.jsonl has no column 'book'" in warning for warning in found.warnings)
+    assert not any("news.jsonl" in warning for warning in found.warnings)
