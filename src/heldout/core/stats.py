@@ -26,12 +26,12 @@ from heldout.core.measurement import Contrast, Interval, Measurement
 
 LEAST_HELD_OUT = 30  # groups in a held-out part; with fewer, no claim rests on it
 LEAST_TO_RESAMPLE = 8  # groups; with fewer, no interval is given
-LEAST_FREEDOM = 3.0  # degrees of freedom; fewer where one group holds nearly half of the weight
+LEAST_FREEDOM = 3.2  # degrees of freedom; fewer where one group holds nearly half of the weight
 LOG_SKEW = 4.7  # the reach away from 0 grows by so many standard errors of the mean logarithm
 LEAST_LOG_SPREAD = 0.5  # below, logarithms are as good as normal and the growth fades
 SAMPLE_SKEW = 0.7  # the reach to the skewed side grows by so much of skewness over sqrt(groups)
 SHARE_EASE = 0.1  # of one row a group: 0 is Clopper and Pearson's interval, .5 Jeffreys'
-MOST_SKEW = 2.1  # growth of a reach; beyond, the interval of a positive figure is withheld
+MOST_SKEW = 2.05  # growth of a reach; beyond, the interval of a positive figure is withheld
 OF_SHARES = "difference of shares, recovered from two intervals"
 OVER_GROUPS = "Student t over groups, longer where they are skewed"
 
