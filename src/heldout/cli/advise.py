@@ -49,7 +49,9 @@ def advise(
     counted: Annotated[
         str, typer.Option(help="How N of --runs was counted: total or non-embedding.")
     ] = "",
-    loss_unit: Annotated[str, typer.Option(help="nats-per-token or bits-per-byte.")] = "",
+    loss_unit: Annotated[
+        str, typer.Option(help="nats-per-token, bits-per-byte or perplexity.")
+    ] = "",
     uniform_loss: Annotated[
         float | None, typer.Option(help="Loss of a uniform guess, for laws that saturate.")
     ] = None,

@@ -24,7 +24,9 @@ def laws(
     parameters: Annotated[
         str, typer.Option(help="How N was counted: total or non-embedding.")
     ] = "",
-    loss_unit: Annotated[str, typer.Option(help="nats-per-token or bits-per-byte.")] = "",
+    loss_unit: Annotated[
+        str, typer.Option(help="nats-per-token, bits-per-byte or perplexity.")
+    ] = "",
     uniform_loss: Annotated[
         float | None,
         typer.Option(

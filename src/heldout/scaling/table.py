@@ -9,12 +9,14 @@ import numpy as np
 
 from heldout.core.csv_rows import BrokenCsv, csv_rows
 from heldout.core.errors import UserError, did_you_mean
+from heldout.scaling import table_faults as faults
 from heldout.scaling.runs import Runs
 
 TOTAL, NON_EMBEDDING = "total", "non-embedding"
 COUNTS = (TOTAL, NON_EMBEDDING)
 NATS, BITS_PER_BYTE = "nats-per-token", "bits-per-byte"
-LOSS_UNITS = (NATS, BITS_PER_BYTE)
+PERPLEXITY = "perplexity"  # of a token; its logarithm is taken
+LOSS_UNITS = (NATS, BITS_PER_BYTE, PERPLEXITY)
 
 _NON_EMBEDDING = (
     "non_embedding_parameters",
@@ -102,6 +104,10 @@ def read_runs(
         if role in mapped
     }
     notes: list[str] = []
+    if loss_unit == PERPLEXITY:
+        numbers["loss"] = _logarithms(path, names["loss"], numbers["loss"], notes)
+        loss_unit = NATS
+        names["loss"] = f"ln {names['loss']}"
     D = _tokens_seen(numbers, names, notes)
     U = _unique_tokens(numbers, D, notes)
     unit = loss_unit or (BITS_PER_BYTE if _says_bits(names["loss"]) else NATS)
@@ -115,6 +121,12 @@ def read_runs(
             "per parameter depend on it. Say --parameters total or --parameters non-embedding."
         )
     runs = Runs(numbers["N"], D, U, numbers["loss"], groups)
+    faults.refuse_units(str(path), names, runs, unit)
+    notes += faults.unit_notes(names, runs, unit)
+    if groups is None:
+        used = [name for role, name in names.items() if role != "group"]
+        notes += faults.mixed_notes(str(path), [row for _, row in rows], used, runs)
+    notes += faults.diverged_notes([line for line, _ in rows], runs)
     return RunTable(str(path), runs, names, counted, unit, tuple(notes))
 
 
@@ -135,6 +147,15 @@ def _unique_tokens(numbers: dict[str, np.ndarray], D: np.ndarray, notes: list[st
         return D / np.maximum(numbers["epochs"], 1)
     notes.append("No column of unique tokens or epochs: every token counts as new.")
     return D
+
+
+def _logarithms(path: Path, name: str, values: np.ndarray, notes: list[str]) -> np.ndarray:
+    if values.min() <= 1:
+        raise UserError(
+            f"{path}: column {name!r} holds {values.min():.4g}, and a perplexity is above 1."
+        )
+    notes.append(f"The loss is the logarithm of the perplexity, column {name!r}.")
+    return np.log(values)
 
 
 def _groups(rows: Sequence[_Line], name: str, notes: list[str]) -> np.ndarray | None:
