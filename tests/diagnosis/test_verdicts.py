@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from heldout.core.facts import Facts, HistoryPoint
 from heldout.core.measurement import Contrast, Interval, Measurement
 from heldout.core.verdict import VERDICTS, Verdicts
@@ -176,3 +178,39 @@ def test_memorizing_too_little_fails_who_wants_it():
     verdict = verdict_of("memorization", memorized, goal="recite")
     assert verdict.color == "red"
     assert "less than was wanted" in verdict.sentence
+
+
+def test_no_claim_rests_on_a_withheld_interval():
+    """Too few groups: yellow, whatever the value, and said so."""
+    withheld = Interval.withheld()
+    for difference in (-2.0, 2.0):
+        figures = nll(difference, -3.0, 3.0)
+        contrast = Contrast(difference, withheld, 1.0)
+        best = replace(figures[1], interval=withheld, contrasts={"base": contrast}, num_units=5)
+        found = verdicts_of([figures[0], best], min_effect=0.01)
+        assert found.verdicts["fit"].color == "yellow"
+        assert "(too few groups for an interval)" in found.verdicts["fit"].sentence
+        assert "inf" not in found.headline
+    for goal in ("generalize", "recite"):
+        memorized = Measurement(
+            "recital_best",
+            0.9,
+            "share of rows",
+            5,
+            "group",
+            withheld,
+            {"base": Contrast(0.9, withheld, 1.0)},
+        )
+        found = verdicts_of([memorized], min_effect=0.01, facts=Facts(goal=goal))
+        assert found.verdicts["memorization"].color == "yellow"
+        assert "(too few groups for an interval)" in found.verdicts["memorization"].sentence
+    harm = Measurement(
+        "forgetting_best",
+        2.0,
+        "nats/token",
+        5,
+        "group",
+        withheld,
+        {"base": Contrast(1.5, withheld, 1.0)},
+    )
+    assert verdicts_of([harm], min_effect=0.01).verdicts["forgetting"].color == "yellow"

@@ -4,14 +4,17 @@ import base64
 import hashlib
 import json
 import re
+from importlib import resources
 
 import made_up_run
 import numpy as np
 import page_text
 import pytest
+from jsonschema import Draft202012Validator
 
 from heldout.core.recipe import Recipe
 from heldout.core.run import Run
+from heldout.report.card import model_card
 from heldout.report.page import plotly_source, render_report, write_comparison, write_run_report
 
 SECTIONS = [
@@ -376,3 +379,23 @@ def test_figures_have_text_alternatives(run):
     assert tags.count("h1") == 1
     ids = [attrs["id"] for _, attrs in reader.elements if "id" in attrs]
     assert len(ids) == len(set(ids))
+
+
+def test_withheld_intervals_are_told_and_break_nothing(run):
+    measured = run.read_json("measurements.json")
+    for entry in measured["measurements"]:
+        if entry["status"] == "measured":
+            for bounds in (
+                entry["interval"],
+                *(c["interval"] for c in entry["contrasts"].values()),
+            ):
+                if bounds:
+                    bounds.update(low=None, high=None, method="too few groups for an interval")
+    run.write_json("measurements.json", measured)
+    text = page_text.visible(render_report([run]))
+    assert "too few groups for an interval" in text
+    assert "inf" not in text.replace("information", "").replace("inferred", "").split()
+    assert "nan" not in text.split()
+    assert "too few groups" in model_card(run)
+    schema = resources.files("heldout.core") / "schemas" / "measurements.json"
+    Draft202012Validator(json.loads(schema.read_text(encoding="utf-8"))).validate(measured)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from heldout.core.measurement import Contrast, Interval
 from heldout.report import words
 
 
@@ -65,3 +66,13 @@ def test_perplexity_of_a_hopeless_model_is_a_number():
 def test_last_name_of_a_path():
     assert words.last_name("/home/me/data/train.jsonl") == "train.jsonl"
     assert words.last_name("org/model") == "org/model"
+
+
+def test_a_withheld_interval_in_words():
+    withheld = Interval.withheld()
+    assert words.interval(withheld) == "too few groups for an interval"
+    assert words.with_level(withheld) == "too few groups for an interval"
+    assert words.with_level(Interval(1, 2)) == "95\u00a0% interval 1.000 to 2.000"
+    assert words.contrast_line(Contrast(-0.3, withheld, 1.0)) == (
+        "−0.300 (too few groups for an interval)"
+    )

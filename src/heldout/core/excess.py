@@ -29,7 +29,7 @@ class Shares:
         return min(len(self.train_D), len(self.heldout_D))
 
     def excess(self) -> Contrast:
-        """Training minus held-out share; Newcombe's interval over groups."""
+        """Training minus held-out share, with its interval over groups."""
         return difference_of_shares(
             share_estimate(self.train_D, self.train_groups_D),
             share_estimate(self.heldout_D, self.heldout_groups_D),

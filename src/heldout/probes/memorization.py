@@ -10,7 +10,9 @@ from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasure
 from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.stats import difference_of_shares, share_estimate
 
-SOURCE = "Carlini et al. 2022, arXiv 2202.07646; intervals: Newcombe 1998, Zou and Donner 2008"
+SOURCE = (
+    "Carlini et al. 2022, arXiv 2202.07646; intervals: Korn and Graubard 1998, Zou and Donner 2008"
+)
 COST = "one forward pass over as many held-out as training rows"
 
 LEAST_ROWS = 20

@@ -315,13 +315,15 @@ def measurement_rows(measurements: Iterable[Measurement]) -> list[MeasurementRow
     rows = []
     for measurement in measurements:
         rows.append(_measured_row(measurement))
+        is_share = measurement.unit.startswith("share of")
+        unit = "difference of shares" if is_share else measurement.unit
         for control, contrast in measurement.contrasts.items():
             rows.append(
                 MeasurementRow(
                     f"minus {words.model(control)[:1].lower()}{words.model(control)[1:]}",
                     words.signed(contrast.difference),
                     words.interval(contrast.interval, sign=True),
-                    measurement.unit,
+                    unit,
                     words.p_value(contrast.p_value),
                     True,
                 )

@@ -142,7 +142,7 @@ def test_order_that_says_everything_is_found(family, tmp_path):
 
 def test_uniform_random_words_gain_nothing(family, tmp_path):
     rng = np.random.default_rng(2)
-    texts = [" ".join(rng.choice(WORDS, size=24)) for _ in range(16)]
+    texts = [" ".join(rng.choice(WORDS, size=24)) for _ in range(48)]
     data = write(tmp_path / "uniform.jsonl", texts)
     settings = (*SETTINGS, "train.max_epochs=8", "regularizers.early_stopping=false")
     result = compress(data, **family, settings=settings, blocks=3)
