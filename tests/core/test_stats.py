@@ -7,13 +7,13 @@ import pytest
 import scipy.stats
 
 from heldout.core.distributions import student_t_p_value, student_t_quantile
+from heldout.core.holm import holm
 from heldout.core.measurement import Interval, Measurement, NotMeasured, measurement_from_json
 from heldout.core.stats import (
     _error_over_groups,
     clopper_pearson,
     difference_of_ratios,
     difference_of_shares,
-    holm,
     paired_difference,
     ratio_estimate,
     share_estimate,

@@ -245,17 +245,6 @@ def paired_difference(
     return ratio_estimate(difference, weights, groups, signed=True, **options)
 
 
-def holm(p_values: dict[str, float]) -> dict[str, float]:
-    """Holm's step-down adjustment (Holm 1979): family-wise error over all the given tests."""
-    adjusted: dict[str, float] = {}
-    running = 0.0
-    ordered = sorted(p_values.items(), key=lambda item: item[1])
-    for rank, (name, p_value) in enumerate(ordered):
-        running = max(running, min(1.0, (len(ordered) - rank) * p_value))
-        adjusted[name] = running
-    return adjusted
-
-
 def difference_of_ratios(
     first: Sequence[ArrayLike], second: Sequence[ArrayLike], *, level: float = 0.95
 ) -> tuple[float, Interval]:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 
 from heldout.core.facts import Facts
+from heldout.core.holm import holm
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
-from heldout.core.stats import LEAST_HELD_OUT, holm
+from heldout.core.stats import LEAST_HELD_OUT
 from heldout.core.verdict import VERDICTS, Verdict, Verdicts
 from heldout.diagnosis.features import rise, rise_surely
 
