@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from heldout.core.environment import hardware, versions
+from heldout.core.finite import without_infinity
 
 RESULTS = Path(__file__).parent / "results"
 MAKERS = {"nvidia", "amd", "geforce", "tesla", "quadro", "radeon", "instinct"}
@@ -51,7 +52,7 @@ def write_record(
         "command": command or " ".join(["python", *sys.argv]),
         "note": note,
     }
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(without_infinity(record), indent=2) + "\n", encoding="utf-8")
     return path
 
 

@@ -44,7 +44,7 @@ class Landscape(Probe):
         if draws_R is None or len(draws_R) < 2:
             return NotMeasured("sharpness_best", "needs two draws of weight noise")
         number_R, ones_R = np.arange(len(draws_R)), np.ones(len(draws_R))
-        level = ratio_estimate(draws_R, ones_R, number_R)
+        level = ratio_estimate(draws_R, ones_R, number_R, signed=True)
         contrasts = {}
         if found.base_sharpness_draws is not None:
             change = paired_difference(draws_R, found.base_sharpness_draws, ones_R, number_R)

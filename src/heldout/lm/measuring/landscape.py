@@ -27,7 +27,7 @@ from heldout.lm.tokenize import IGNORED, Window, tokenize_row
 from heldout.lm.weights import global_norm, random_like, seed_of, weights_replaced
 
 NOISE_RATIO = 0.02
-NUM_DRAWS = 4
+NUM_DRAWS = 8  # of weight noise: fewer give no interval
 PATH_FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 NUM_MICRO_BATCHES = 12
 
