@@ -19,11 +19,11 @@ START = {"epochs": 2, "rate": 8e-4, "decay": 0.1}
 
 
 def losses_of(nats_per_token, noise=0.0, seed=0):
-    """Twelve documents in six groups; the noise is of single documents and sums to zero."""
-    tokens = np.arange(10, 130, 10)
-    shares = np.random.default_rng(seed).normal(size=12)
+    """24 documents in twelve groups; the noise is of single documents and sums to zero."""
+    tokens = np.arange(10, 250, 10)
+    shares = np.random.default_rng(seed).normal(size=24)
     shares -= shares.mean()
-    groups = np.repeat([f"speech {i}" for i in range(6)], 2)
+    groups = np.repeat([f"speech {i}" for i in range(12)], 2)
     return DocumentLosses(nats_per_token * tokens + noise * shares, tokens, 4 * tokens, groups)
 
 
