@@ -12,6 +12,7 @@ from heldout.core.measurement import Interval, Measurement, NotMeasured, measure
 from heldout.core.stats import (
     _error_over_groups,
     clopper_pearson,
+    difference_of_paired_ratios,
     difference_of_ratios,
     difference_of_shares,
     paired_difference,
@@ -165,6 +166,14 @@ def test_one_group_that_holds_half_gives_no_interval():
         values = rng.normal(3, 1, len(groups))
         assert ratio_estimate(values, np.ones(len(groups)), groups).interval.is_withheld
         assert share_estimate(values > 3, groups)[1].is_withheld
+
+
+def test_all_weight_in_one_group_gives_no_interval():
+    weights = np.array([5.0] + [0.0] * 11)
+    found = ratio_estimate(np.arange(12.0), weights, np.arange(12))
+    assert found.interval.is_withheld
+    same = (np.arange(12.0), weights)
+    assert difference_of_paired_ratios(same, same, np.arange(12)).interval.is_withheld
 
 
 def test_withheld_intervals_spread_and_survive_json():

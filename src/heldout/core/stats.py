@@ -194,6 +194,8 @@ def _error_over_groups(parts_G: np.ndarray, weights_G: np.ndarray) -> tuple[floa
     second, third, fourth = ((weights_G**power).sum() for power in (2, 3, 4))
     # Of A = (I - 1w')' diag(w^2) (I - 1w'), whose quadratic form is the sum of squared parts.
     trace = second + second**2 - 2 * third
+    if trace <= 1e-12 * second:  # all weight is one group's
+        return 0.0, 0.0
     trace_of_square = (
         (weights_G**4 * (1 + 2 * second - 4 * weights_G)).sum()
         + second**4
@@ -391,5 +393,7 @@ def difference_of_paired_ratios(
         value += sign * ratio
         parts_G = parts_G + sign * (y_G - ratio * x_G) / x_G.sum()
         weights_G = weights_G + x_G / x_G.sum() / 2
+    if np.size(parts_G) < 2:
+        raise ValueError(f"An interval needs at least 2 groups, got {np.size(parts_G)}.")
     spread = _Spread.over(value, np.asarray(parts_G), np.asarray(weights_G))
     return _estimate(spread, level, null)
