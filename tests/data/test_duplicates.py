@@ -2,9 +2,9 @@
 
 import itertools
 import random
-import unicodedata
 from pydoc_data.topics import topics
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from heldout.core.row import Row
 from heldout.data.duplicates import Duplicate, find_duplicates
 from heldout.data.pairs import Components
+from heldout.data.pieces import letters_of
+from heldout.data.shingles import mix
 
 WORDS = " ".join(topics[name] for name in sorted(topics)).split()
 
@@ -44,10 +46,13 @@ def edited(words, share, rng):
     return words
 
 
-def shingles(text):
-    """The definition, without any hashing."""
-    words = unicodedata.normalize("NFKC", text).casefold().split()
-    return {tuple(words[i : i + 5]) for i in range(len(words) - 4)}
+def pieces(text):
+    """The definition, without any hashing but that which keeps half of the pieces."""
+    letters = letters_of(text)
+    found = {letters[i : i + 7] for i in range(len(letters) - 6)}
+    numbers = np.array([int.from_bytes(piece.encode(), "little") for piece in found], np.uint64)
+    kept = mix(numbers) & np.uint64(1) == 0
+    return {piece for piece, keep in zip(found, kept.tolist(), strict=True) if keep}
 
 
 def slow_jaccard(a, b):
@@ -100,7 +105,7 @@ def test_all_pairs_at_the_threshold_are_found_and_no_others(num_words, threshold
     copies = [edited(words, rng.choice([0.02, 0.05, 0.08]), rng) for words in originals]
     texts = [" ".join(words) for words in originals + copies]
     found = find_duplicates(rows_of(texts), threshold)
-    sets = [shingles(text) for text in texts]
+    sets = [pieces(text) for text in texts]
     expected = {
         (a, b): similarity
         for a, b in itertools.combinations(range(len(texts)), 2)
@@ -145,7 +150,7 @@ def test_a_frame_around_every_row_is_no_duplicate():
     frame = " ".join(WORDS[:60])
     bodies = [" ".join(words) for words in passages(60, 15, 100)]
     texts = [f"{frame} {body}" for body in bodies]
-    assert slow_jaccard(shingles(texts[0]), shingles(texts[1])) > 0.6
+    assert slow_jaccard(pieces(texts[0]), pieces(texts[1])) > 0.6
     assert find_duplicates(rows_of(texts)) == []
     again = [*texts, f"{frame} {bodies[7]} indeed"]
     assert [(p.row_a, p.row_b) for p in find_duplicates(rows_of(again))] == [(7, 60)]

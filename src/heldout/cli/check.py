@@ -150,6 +150,8 @@ def _show(result: CheckResult, folder: Path) -> None:
         )
     console.print(table)
     lines = [
+        ("leaks by their prompt", counts["leaks_prompt"]),
+        ("leaks by a long answer", counts["leaks_answer"]),
         ("groups on both sides", counts["leaks_group"]),
         ("test rows in training", counts["contaminated_rows"]),
         ("boilerplate spans", counts["boilerplate"]),

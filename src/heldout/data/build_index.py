@@ -16,6 +16,7 @@ import numpy as np
 
 from heldout.core.progress import Progress
 from heldout.data.index import Index, IndexedRow, write_index
+from heldout.data.near import near_pairs
 from heldout.data.pairs import (
     BOILERPLATE_SPAN_ROWS,
     Boilerplate,
@@ -23,11 +24,11 @@ from heldout.data.pairs import (
     Engine,
     Span,
     contained_spans,
-    near_pairs,
     shared_spans,
 )
 from heldout.data.shingles import token_places
-from heldout.data.sketch import Sketch, sketch_texts, span_entries
+from heldout.data.sketch import Sketch, frame_texts, sketch_texts, span_entries
+from heldout.data.turns import shared_turns
 
 
 def build_index(
@@ -37,6 +38,7 @@ def build_index(
     threshold: float,
     engine: Engine,
     progress: Progress | None = None,
+    look_for_faults: bool = True,
 ) -> Index:
     """Index and compare; ``folder`` must exist and be empty, and is the caller's to delete.
 
@@ -44,14 +46,26 @@ def build_index(
     """
     progress = progress or Progress()
     with progress.stage("reading"):
-        index = write_index(rows, folder, engine, progress)
+        index = write_index(rows, folder, engine, progress, look_for_faults)
+    compare(index, threshold, engine, progress)
+    return index
+
+
+def compare(index: Index, threshold: float, engine: Engine, progress: Progress) -> None:
+    """Fill in what texts have in common; the files of the comparison go to the index's folder."""
     originals = np.flatnonzero(index.first_R == np.arange(len(index)))
     clusters = Components(len(index))
     with progress.stage("comparing", total=len(originals)):
         sketch = sketch_texts(index, originals, threshold, engine, progress)
     with progress.stage("near duplicates"):
-        pairs = near_pairs(
-            index.codes, sketch.signatures, sketch.texts, threshold, sketch.boilerplate, engine
+        pairs, was_framed = near_pairs(
+            index.pieces,
+            sketch.signatures,
+            sketch.texts,
+            threshold,
+            sketch.boilerplate,
+            frame_texts(index),
+            engine,
         )
         for a, b, similarity in pairs:
             clusters.join(a, b)
@@ -66,11 +80,14 @@ def build_index(
             lambda a, b: _wanted(index.part_R[a], index.part_R[b]),
         )
         _add_contained(index, sketch, clusters)
+    index.shared, index.usual_turns = shared_turns(index.turns, index.first_R, clusters.label)
+    index.was_excused = bool(
+        was_framed or len(sketch.boilerplate) or index.boilerplate or index.usual_turns
+    )
     copies = np.flatnonzero(index.first_R != np.arange(len(index)))
     for copy in copies.tolist():
         clusters.join(int(index.first_R[copy]), copy)
     index.label_R = clusters.label
-    return index
 
 
 def _wanted(part_a: Any, part_b: Any) -> Any:
@@ -78,7 +95,7 @@ def _wanted(part_a: Any, part_b: Any) -> Any:
 
 
 def _add_contained(index: Index, sketch: Sketch, clusters: Components) -> None:
-    """Short rows of the other parts that stand whole in training rows, but not in many of them."""
+    """Short rows that stand whole in other rows, but not in many of them."""
     hits = sketch.hits
     start = np.searchsorted(sketch.short_hashes, hits["hash"], side="left")
     stop = np.searchsorted(sketch.short_hashes, hits["hash"], side="right")
@@ -91,26 +108,22 @@ def _add_contained(index: Index, sketch: Sketch, clusters: Components) -> None:
         sketch.short_positions[owner],
     ]
     found = np.stack(columns, axis=1)
-    found = found[clusters.label[found[:, 0]] != clusters.label[found[:, 2]]]
-    spans = contained_spans(index.codes, found)
+    apart = clusters.label[found[:, 0]] != clusters.label[found[:, 2]]
+    found = found[apart & _wanted(index.part_R[found[:, 0]], index.part_R[found[:, 2]])]
     holders: dict[int, set[int]] = {}
-    examples: dict[int, Span] = {}
-    for span in spans:
-        short = _short_of(index, span)
+    spans: dict[int, list[Span]] = {}
+    for span, short in contained_spans(index.codes, found):
         holder = span.text_a + span.text_b - short
         holders.setdefault(short, set()).add(int(clusters.label[holder]))
-        examples.setdefault(short, span)
-    for span in spans:
-        short = _short_of(index, span)
-        if len(holders[short]) < BOILERPLATE_SPAN_ROWS:
-            index.spans.append(span)
+        spans.setdefault(short, []).append(span)
+    known = {(span.text_a, span.text_b) for span in index.spans}
     for short, labels in holders.items():
-        if len(labels) >= BOILERPLATE_SPAN_ROWS:
-            length = examples[short].length
+        if len(labels) < BOILERPLATE_SPAN_ROWS:
+            index.spans += [
+                span for span in spans[short] if (span.text_a, span.text_b) not in known
+            ]
+        else:
+            length = spans[short][0].length
             index.boilerplate.append(Boilerplate(short, 0, length, len(labels)))
     index.spans.sort(key=lambda span: (span.text_a, span.text_b))
     index.boilerplate.sort(key=lambda each: (-each.num_texts, each.text, each.start))
-
-
-def _short_of(index: Index, span: Span) -> int:
-    return span.text_a if index.part_R[span.text_a] > 0 else span.text_b

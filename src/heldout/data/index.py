@@ -13,8 +13,10 @@ import numpy as np
 
 from heldout.core.progress import Progress
 from heldout.data.pairs import Boilerplate, Engine, Span
+from heldout.data.pieces import piece_codes
 from heldout.data.quality import TextFinding, examine
 from heldout.data.shingles import Codes, normalized, text_key, token_codes
+from heldout.data.turns import SharedTurn, Turn, TurnKeys, turn_keys
 
 BATCH_CHARACTERS = 1_000_000
 MOST_FINDINGS = 10_000  # of one sort that are kept
@@ -29,6 +31,7 @@ class IndexedRow:
     where: str
     group: str
     text: str
+    turns: tuple[Turn, ...] = ()  # of rows with a prompt
 
 
 @dataclass
@@ -40,7 +43,9 @@ class Index:
     index_R: np.ndarray
     group_R: np.ndarray  # a number for each group
     num_characters_R: np.ndarray
-    codes: Codes  # the codes lie in a file
+    codes: Codes  # of words; they lie in a file
+    pieces: Codes  # of letters, as near copies are compared; in a file
+    turns: TurnKeys
     text_ends_R: np.ndarray
     about_ends_R: np.ndarray
     key_R: np.ndarray  # a hash of each text
@@ -50,7 +55,31 @@ class Index:
     near: list[tuple[int, int, float]] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     boilerplate: list[Boilerplate] = field(default_factory=list)
+    shared: list[SharedTurn] = field(default_factory=list)
+    usual_turns: list[SharedTurn] = field(default_factory=list)  # of many rows: they do not join
+    was_excused: bool = False  # whether anything was boilerplate, so that it did not join rows
     label_R: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def chosen(self, rows: np.ndarray, parts: np.ndarray, folder: Path) -> "Index":
+        """Some of the rows as an index of its own, in other parts; its texts are not to be read."""
+        place_R = np.full(len(self), -1)
+        place_R[rows] = np.arange(len(rows))
+        return Index(
+            folder,
+            parts.astype(np.uint8),
+            self.index_R[rows],
+            self.group_R[rows],
+            self.num_characters_R[rows],
+            self.codes.chosen(rows),
+            self.pieces.chosen(rows),
+            self.turns.of_rows(place_R),
+            np.zeros(0, dtype=np.int64),
+            np.zeros(0, dtype=np.int64),
+            self.key_R[rows],
+            _first_equal(self.first_R[rows]),
+            [],
+            Counter(),
+        )
 
     def text(self, position: int) -> str:
         """Read from disk."""
@@ -73,32 +102,51 @@ def _piece(path: Path, ends_R: np.ndarray, position: int) -> str:
         return file.read(int(ends_R[position]) - start).decode("utf-8", "surrogatepass")
 
 
-def _prepare(
-    texts: list[str],
-) -> tuple[bytes, np.ndarray, np.ndarray, list[tuple[int, TextFinding]]]:
-    """Keys, codes, lengths and findings of a batch of texts."""
+@dataclass(frozen=True)
+class _Batch:
+    keys: bytes
+    codes: Codes
+    pieces: Codes
+    turns: list[tuple[int, int, int]]  # place, kind, hash
+    findings: list[tuple[int, TextFinding]]
+
+
+def _prepare(texts: list[str], turns: list[tuple[Turn, ...]], look_for_faults: bool) -> _Batch:
+    """What is kept of a batch of texts."""
     plain = [normalized(text) for text in texts]
-    keys = b"".join(text_key(text) for text, _ in plain)
-    codes = token_codes(plain)
-    findings = [(place, found) for place, text in enumerate(texts) for found in examine(text)]
-    return keys, codes.codes_T, codes.lengths_R, findings
+    return _Batch(
+        b"".join(text_key(text) for text, _ in plain),
+        token_codes(plain),
+        piece_codes(texts),
+        [(place, *key) for place, each in enumerate(turns) for key in turn_keys(each)],
+        [(place, found) for place, text in enumerate(texts) for found in examine(text)]
+        if look_for_faults
+        else [],
+    )
 
 
 def write_index(
-    rows: Iterable[IndexedRow], folder: Path, engine: Engine, progress: Progress
+    rows: Iterable[IndexedRow],
+    folder: Path,
+    engine: Engine,
+    progress: Progress,
+    look_for_faults: bool = True,
 ) -> Index:
     """Write texts and codes, and find equal texts by their keys; nothing is compared yet."""
     part, number, group = array("B"), array("L"), array("L")
     characters, text_ends, about_ends = array("L"), array("Q"), array("Q")
     groups: dict[tuple[bool, str], int] = {}
     lengths: list[np.ndarray] = []
+    piece_counts: list[np.ndarray] = []
     keys: list[np.ndarray] = []
+    turns: list[np.ndarray] = [np.zeros((0, 3), dtype=np.uint64)]
     findings: list[tuple[int, TextFinding]] = []
     finding_counts: Counter[tuple[str, str]] = Counter()
 
-    def batches() -> Iterator[tuple[list[str]]]:
+    def batches() -> Iterator[tuple[list[str], list[tuple[Turn, ...]], bool]]:
         text_end = about_end = size = 0
         texts: list[str] = []
+        asked: list[tuple[Turn, ...]] = []
         with (folder / "texts").open("wb") as text_file, (folder / "about").open("wb") as abouts:
             for row in rows:
                 text_end += text_file.write(row.text.encode("utf-8", "surrogatepass"))
@@ -113,29 +161,36 @@ def write_index(
                 name = row.group if row.group != f"row-{row.index}" else ""
                 group.append(groups.setdefault((True, name), len(groups)) if name else 0)
                 texts.append(row.text)
+                asked.append(row.turns)
                 size += len(row.text)
                 if size >= BATCH_CHARACTERS:
-                    yield (texts,)
-                    texts, size = [], 0
+                    yield texts, asked, look_for_faults
+                    texts, asked, size = [], [], 0
             if texts:
-                yield (texts,)
+                yield texts, asked, look_for_faults
 
     groups[(False, "")] = 0
     done = 0
-    with (folder / "codes").open("wb") as code_file:
-        for batch_keys, codes_T, lengths_R, found in engine.map(_prepare, batches()):
-            code_file.write(codes_T.tobytes())
-            keys.append(np.frombuffer(batch_keys, dtype=">u8").reshape(-1, 2).astype(np.uint64))
-            lengths.append(lengths_R)
-            for place, finding in found:
+    with (folder / "codes").open("wb") as code_file, (folder / "pieces").open("wb") as piece_file:
+        for batch in engine.map(_prepare, batches()):
+            code_file.write(batch.codes.codes_T.tobytes())
+            piece_file.write(batch.pieces.codes_T.tobytes())
+            keys.append(np.frombuffer(batch.keys, dtype=">u8").reshape(-1, 2).astype(np.uint64))
+            lengths.append(batch.codes.lengths_R)
+            piece_counts.append(batch.pieces.lengths_R)
+            if batch.turns:
+                own = np.array(batch.turns, dtype=np.uint64)
+                own[:, 0] += np.uint64(done)
+                turns.append(own)
+            for place, finding in batch.findings:
                 if part[done + place] < 2:
                     sort = (finding.kind, finding.what)
                     finding_counts[sort] += 1
                     if finding_counts[sort] <= MOST_FINDINGS:
                         findings.append((done + place, finding))
-            done += len(lengths_R)
-            progress.advance(len(lengths_R))
-    ends_R = np.cumsum(np.concatenate([np.zeros(0, dtype=np.int64), *lengths]))
+            done += len(batch.codes.lengths_R)
+            progress.advance(len(batch.codes.lengths_R))
+    all_turns = np.concatenate(turns)
     both_keys = np.concatenate([np.zeros((0, 2), dtype=np.uint64), *keys])
     return Index(
         folder,
@@ -143,7 +198,11 @@ def write_index(
         np.array(number, dtype=np.int64),
         np.array(group, dtype=np.int64),
         np.array(characters, dtype=np.int64),
-        Codes(_memory_map(folder / "codes", np.uint32), ends_R),
+        Codes(_memory_map(folder / "codes", np.uint32), _ends(lengths)),
+        Codes(_memory_map(folder / "pieces", np.uint32), _ends(piece_counts)),
+        TurnKeys(
+            all_turns[:, 2], all_turns[:, 0].astype(np.int64), all_turns[:, 1].astype(np.int64)
+        ),
         np.array(text_ends, dtype=np.int64),
         np.array(about_ends, dtype=np.int64),
         both_keys[:, 0].copy(),
@@ -151,6 +210,10 @@ def write_index(
         findings,
         finding_counts,
     )
+
+
+def _ends(lengths: list[np.ndarray]) -> np.ndarray:
+    return np.cumsum(np.concatenate([np.zeros(0, dtype=np.int64), *lengths]))
 
 
 def _memory_map(path: Path, kind: Any) -> np.ndarray:
@@ -167,3 +230,9 @@ def _first_of(keys: np.ndarray) -> np.ndarray:
     first = np.empty(len(keys), dtype=np.int64)
     first[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(keys)), 0))]
     return first
+
+
+def _first_equal(first_R: np.ndarray) -> np.ndarray:
+    """The same for rows that were chosen, from the first rows among all."""
+    _, place, number = np.unique(first_R, return_index=True, return_inverse=True)
+    return place[number]

@@ -19,6 +19,7 @@ from heldout.data.index import IndexedRow
 from heldout.data.pairs import Here
 from heldout.data.relations import Relation, relations
 from heldout.data.stream import RowStream, nothing_to_train_on
+from heldout.data.turns import turns_of
 
 MOST_PAIRS = 10_000  # of each kind that are told row by row; the counts are of all
 PARTS = ("train", "heldout")
@@ -48,11 +49,17 @@ class Overlap:
 
 
 def find_overlap(
-    train: RowStream, heldout: RowStream, *, threshold: float, progress: Progress | None = None
+    train: RowStream,
+    heldout: RowStream,
+    *,
+    threshold: float,
+    by_turns: bool = True,
+    progress: Progress | None = None,
 ) -> Overlap:
     """Compare two sources, of which no row is held in memory.
 
-    ``threshold`` is the Jaccard similarity of near duplicates. Raises UserError where no row of
+    ``threshold`` is the Jaccard similarity of near duplicates, ``by_turns`` whether a prompt or a
+    long answer in common relates rows. Raises UserError where no row of
     ``train`` can be trained on.
     """
     progress = progress or Progress()
@@ -65,7 +72,8 @@ def find_overlap(
                 num_rows[name] += 1
                 if item.row is not None:
                     row = item.row
-                    yield IndexedRow(part, item.index, item.where, row.group, row.text)
+                    turns = turns_of(row) if by_turns else ()
+                    yield IndexedRow(part, item.index, item.where, row.group, row.text, turns)
                 elif part == 0 and item.fault is not None and not faults:
                     faults.append((item.where, item.fault.message))
 
@@ -80,7 +88,10 @@ def find_overlap(
         with progress.stage("what the rows tell"):
             for found in relations(index):
                 same_part = index.part_R[found.first] == index.part_R[found.second]
-                (inside if same_part else across).append(found)
+                if not same_part:
+                    across.append(found)
+                elif found.kind not in ("prompt", "answer"):
+                    inside.append(found)
     place_R = index.index_R
     cuts = [
         cut_rows(name, index.num_characters_R[index.part_R == part])[1]

@@ -1,10 +1,10 @@
-"""Which texts say the same: near duplicates from MinHash bands, shared spans from winnowed hashes.
+"""Which texts share a long span, from winnowed hashes; and sets of texts that are joined.
 
 Works on token codes that lie in memory or in a file. What is returned was verified on the codes.
 Texts are given by position; ``engine.map`` runs the parts that do not depend on one another.
 """
 
-# R texts, T tokens of all texts, B bands of K hash functions, N pairs or entries
+# R texts, T tokens of all texts, N pairs or entries
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,24 +14,15 @@ import numpy as np
 
 from heldout.data.shingles import (
     GRAM,
-    NUM_HASHES,
     SPAN,
     WINDOW,
     Codes,
     gram_hashes,
-    jaccard,
-    shingle_set,
-    signatures,
 )
 
-MISS_RATE = 5e-3  # of pairs whose similarity is the threshold; fewer above it
-MOST_NEIGHBORS = 64  # rows of one band that a row is compared with; 16 where there are more
-BOILERPLATE_SHARE = 0.5
-BOILERPLATE_ROWS = 20
-BOILERPLATE_SAMPLE = 2000  # texts that tell what more than half of all texts hold
 BOILERPLATE_SPAN_ROWS = 10  # different texts with the same span: a frame, a license, a quotation
 MOST_SPAN = 4000  # tokens on each side that a shared span is followed
-_PAIRS_AT_ONCE = 50_000
+PAIRS_AT_ONCE = 50_000
 
 Entries = np.dtype(
     [("hash", "u8"), ("text", "u4"), ("position", "u4"), ("label", "u4"), ("part", "u4")]
@@ -79,99 +70,9 @@ class Components:
         return len(self.members.get(label, (label,)))
 
 
-# Near duplicates
-
-
-def boilerplate_shingles(sample: Codes) -> np.ndarray:
-    """Sorted shingles that stand in more than half of at least 20 different texts."""
-    num = len(sample.ends_R)
-    if num < BOILERPLATE_ROWS:
-        return np.zeros(0, dtype=np.uint64)
-    empty = np.zeros(0, dtype=np.uint64)
-    sets = [shingle_set(sample.of(text), empty) for text in range(num)]
-    found, num_texts = np.unique(np.concatenate(sets), return_counts=True)
-    return found[num_texts > BOILERPLATE_SHARE * num]
-
-
-def hashes_per_band(threshold: float) -> int:
-    """The most hashes per band with which MISS_RATE of the pairs at the threshold are missed."""
-    fitting = [
-        per_band
-        for per_band in range(1, 5)
-        if (1 - threshold**per_band) ** (NUM_HASHES // per_band) <= MISS_RATE
-    ]
-    return max(fitting, default=1)
-
-
-def in_bands(codes: Codes, boilerplate: np.ndarray, per_band: int) -> np.ndarray:
-    """Signatures as (B, R, K)."""
-    num_bands = NUM_HASHES // per_band
-    signature_RH = signatures(codes, boilerplate)[:, : num_bands * per_band]
-    return signature_RH.reshape(-1, num_bands, per_band).transpose(1, 0, 2)
-
-
-def near_pairs(
-    codes: Codes,
-    signatures_BRK: np.ndarray,
-    texts: np.ndarray,
-    threshold: float,
-    usual: np.ndarray,
-    engine: Engine,
-) -> Iterator[tuple[int, int, float]]:
-    """Pairs of ``texts`` (positions in ``codes``, as in the signatures) above the threshold.
-
-    ``usual`` are the shingles that do not count. Every cluster is connected, but not every pair of
-    a cluster of more than 64 is listed.
-    """
-    clusters = Components(len(texts))
-    num_bands = len(signatures_BRK)
-    shared = engine.share(signatures_BRK)
-    todo = ((shared, band, threshold) for band in range(num_bands))
-    for left, right in engine.map(_likely_pairs, todo):
-        together = clusters.label[left] == clusters.label[right]
-        if together.any():  # no need to compare what a large cluster holds already
-            sizes = [clusters.size_of(int(label)) for label in clusters.label[left[together]]]
-            together[together] = np.array(sizes) > MOST_NEIGHBORS
-            left, right = left[~together], right[~together]
-        batches = (
-            (*_codes_of_pairs(codes, texts[left[i : i + 2000]], texts[right[i : i + 2000]]), usual)
-            for i in range(0, len(left), 2000)
-        )
-        at = 0
-        for similarities in engine.map(_similarities, batches):
-            for similarity in similarities:
-                a, b = int(left[at]), int(right[at])
-                at += 1
-                if similarity >= threshold:
-                    clusters.join(a, b)
-                    yield int(texts[a]), int(texts[b]), similarity
-
-
-def _likely_pairs(
-    signatures_BRK: np.ndarray, band: int, threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs that agree in this band and in none before it, and in enough hashes altogether."""
-    least = threshold - 4 * 0.5 / NUM_HASHES**0.5  # four standard errors
-    keys = np.zeros(signatures_BRK.shape[1], dtype=np.uint64)
-    for column in np.asarray(signatures_BRK[band]).T:
-        keys = (keys << np.uint64(16)) | column
-    order = np.argsort(keys, kind="stable")
-    found = [(np.zeros(0, dtype=np.int64),) * 2]
-    for at, after in neighbors(keys[order], MOST_NEIGHBORS):
-        for start in range(0, len(at), _PAIRS_AT_ONCE):
-            left = order[at[start : start + _PAIRS_AT_ONCE]]
-            right = order[after[start : start + _PAIRS_AT_ONCE]]
-            equal_BNK = signatures_BRK[:, left] == signatures_BRK[:, right]
-            first_band = equal_BNK.all(axis=2).argmax(axis=0)
-            likely = (first_band == band) & (equal_BNK.mean(axis=(0, 2)) >= least)
-            found.append((left[likely], right[likely]))
-    both = [np.concatenate(side) for side in zip(*found, strict=True)]
-    return both[0], both[1]
-
-
 def neighbors(keys: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Places of equal sorted keys at distance 1, 2, ...; a quarter of ``most`` in longer runs."""
-    starts = np.flatnonzero(_changes(keys)) if len(keys) else np.zeros(0, dtype=np.int64)
+    starts = np.flatnonzero(changes(keys)) if len(keys) else np.zeros(0, dtype=np.int64)
     sizes = np.diff(np.append(starts, len(keys)))
     size_of = np.repeat(sizes, sizes)
     at = np.arange(len(keys))
@@ -183,24 +84,6 @@ def neighbors(keys: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndar
         if not len(at):
             return
         yield at, at + distance
-
-
-def _codes_of_pairs(
-    codes: Codes, left: np.ndarray, right: np.ndarray
-) -> tuple[Codes, np.ndarray, np.ndarray]:
-    """Only the texts of some pairs, and the pairs as positions among these."""
-    needed, place = np.unique(np.concatenate([left, right]), return_inverse=True)
-    return codes.chosen(needed), place[: len(left)], place[len(left) :]
-
-
-def _similarities(
-    codes: Codes, left: np.ndarray, right: np.ndarray, boilerplate: np.ndarray
-) -> list[float]:
-    sets = [shingle_set(codes.of(text), boilerplate) for text in range(len(codes.ends_R))]
-    return [jaccard(sets[a], sets[b]) for a, b in zip(left.tolist(), right.tolist(), strict=True)]
-
-
-# Shared spans
 
 
 @dataclass(frozen=True)
@@ -247,10 +130,18 @@ def shared_spans(
     return _longest(_beyond_boilerplate(codes, found, common["hash"])), _joined(common)
 
 
-def contained_spans(codes: Codes, hits: np.ndarray) -> list[Span]:
-    """Of hits (text, position, short text, its position), those that hold all of the short one."""
+def contained_spans(codes: Codes, hits: np.ndarray) -> list[tuple[Span, int]]:
+    """Of hits (text, position, short text, its position), those that hold all of the short one.
+
+    Each span with its short text. Of two equal texts under other white space neither is short.
+    """
     lengths = codes.ends_R[hits[:, 2]] - codes.starts_of(hits[:, 2])
-    return _longest(_verified(codes, hits, lengths))
+    spans = _longest(_verified(codes, hits, lengths))
+    sizes = codes.lengths_R
+    return [
+        (span, min(span.text_a, span.text_b, key=lambda text: (sizes[text], text)))
+        for span in spans
+    ]
 
 
 def _span_hits(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -269,8 +160,8 @@ def _span_hits(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros((0, 4), dtype=np.int64), entries
     order = np.lexsort((entries["text"], entries["part"], entries["label"], entries["hash"]))
     entries = entries[order]
-    new_hash = _changes(entries["hash"])
-    new_label = new_hash | _changes(entries["label"])
+    new_hash = changes(entries["hash"])
+    new_label = new_hash | changes(entries["label"])
     starts = np.flatnonzero(new_hash)
     num_labels = np.add.reduceat(new_label.astype(np.int64), starts)
     sizes = np.diff(np.append(starts, len(entries)))
@@ -278,7 +169,7 @@ def _span_hits(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     common = entries[starts[num_labels >= BOILERPLATE_SPAN_ROWS]].copy()
     common["label"] = num_labels[num_labels >= BOILERPLATE_SPAN_ROWS]
     # Of many texts that are alike, four of each part stand for all.
-    new_part = np.flatnonzero(new_label | _changes(entries["part"]))
+    new_part = np.flatnonzero(new_label | changes(entries["part"]))
     rank = np.arange(len(entries)) - np.repeat(new_part, np.diff(np.append(new_part, len(entries))))
     entries = entries[(labels_of > 1) & (labels_of < BOILERPLATE_SPAN_ROWS) & (rank < 4)]
     pairs = [np.zeros((0, 4), dtype=np.int64)]
@@ -290,22 +181,22 @@ def _span_hits(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(pairs), common
 
 
-def _changes(values: np.ndarray) -> np.ndarray:
+def changes(values: np.ndarray) -> np.ndarray:
     return np.concatenate(([True], values[1:] != values[:-1]))
 
 
 def _verified(codes: Codes, hits: np.ndarray, least: np.ndarray) -> np.ndarray:
     """(text, text, start, start, length) of hits that go on for ``least`` tokens or more."""
     found = [np.zeros((0, 5), dtype=np.int64)]
-    for at in range(0, len(hits), _PAIRS_AT_ONCE):
-        text_a, place_a, text_b, place_b = hits[at : at + _PAIRS_AT_ONCE].T
+    for at in range(0, len(hits), PAIRS_AT_ONCE):
+        text_a, place_a, text_b, place_b = hits[at : at + PAIRS_AT_ONCE].T
         begins = [codes.starts_of(text) for text in (text_a, text_b)]
         ends = [codes.ends_R[text] for text in (text_a, text_b)]
         here = [begins[0] + place_a, begins[1] + place_b]
         back = _run(codes.codes_T, here[0] - 1, here[1] - 1, -1, begins)
         ahead = _run(codes.codes_T, here[0], here[1], 1, ends)
         length = back + ahead
-        keep = length >= least[at : at + _PAIRS_AT_ONCE]
+        keep = length >= least[at : at + PAIRS_AT_ONCE]
         columns = [text_a, text_b, place_a - back, place_b - back, length]
         found.append(np.stack(columns, axis=1)[keep])
     return np.concatenate(found)
@@ -360,7 +251,7 @@ def _longest(hits: np.ndarray) -> list[Span]:
     turned = hits[:, 0] > hits[:, 1]
     hits[turned] = hits[turned][:, [1, 0, 3, 2, 4]]
     hits = hits[np.lexsort((hits[:, 2], -hits[:, 4], hits[:, 1], hits[:, 0]))]
-    first = _changes(hits[:, 0]) | _changes(hits[:, 1]) if len(hits) else np.zeros(0, dtype=bool)
+    first = changes(hits[:, 0]) | changes(hits[:, 1]) if len(hits) else np.zeros(0, dtype=bool)
     return [Span(*row) for row in hits[first].tolist()]
 
 

@@ -14,10 +14,10 @@ from heldout.data.pairs import Span
 class Relation:
     """Two rows by position, training rows first, else in their order."""
 
-    kind: Literal["exact", "near", "span"]
+    kind: Literal["exact", "near", "span", "prompt", "answer"]
     first: int
     second: int
-    similarity: float
+    similarity: float  # 1 for prompt and answer, which are equal; of a span see Duplicate
     span: Span | None = None
 
 
@@ -25,7 +25,8 @@ def relations(index: Index) -> Iterator[Relation]:
     """All rows that are involved, each at least once; not all pairs of them.
 
     Within a part a row is paired with the first row of the other text. Between parts each row is
-    paired with the first one of the other part. Exact relations come first, then near ones, spans.
+    paired with the first one of the other part. Exact relations come first, then near ones, spans,
+    and at last prompts and answers that rows have in common which are no near duplicates.
     """
     order = np.argsort(index.first_R, kind="stable")
     firsts = index.first_R[order]
@@ -54,6 +55,25 @@ def relations(index: Index) -> Iterator[Relation]:
         shorter = min(int(lengths_R[span.text_a]), int(lengths_R[span.text_b]))
         for a, b in _between(rows_by_part(span.text_a), rows_by_part(span.text_b)):
             yield Relation("span", a, b, span.length / shorter, span)
+    for each in index.shared:
+        by_part: dict[int, list[int]] = {}
+        for text in each.texts:
+            for part, rows in rows_by_part(text).items():
+                by_part.setdefault(part, []).extend(rows)
+        for a, b in _joined(by_part):
+            if index.label_R[a] != index.label_R[b]:
+                yield Relation(each.kind, a, b, 1.0)
+
+
+def _joined(by_part: dict[int, list[int]]) -> Iterator[tuple[int, int]]:
+    """All rows of a part with its first, and those of two parts."""
+    for part, rows in by_part.items():
+        rows.sort()
+        if part < 2:
+            yield from ((rows[0], row) for row in rows[1:])
+    for part, rows in by_part.items():
+        if part and 0 in by_part:
+            yield from _crossed(by_part[0], rows)
 
 
 def _between(left: dict[int, list[int]], right: dict[int, list[int]]) -> Iterator[tuple[int, int]]:

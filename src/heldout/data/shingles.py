@@ -1,14 +1,13 @@
-"""Texts as token codes, and what is compared of them: shingle sets, MinHash, winnowed spans.
+"""Texts as token codes, and long spans of them: winnowed hashes, rows that stand whole in others.
 
 A token is a word, or a character in scripts that are written without spaces. Everything works on
 the codes of many texts one after another, without a loop over tokens.
 
-- MinHash: Broder 1997; Leskovec, Rajaraman and Ullman, chapter 3.
-- Winnowing: Schleimer, Wilkerson and Aiken 2003. Of each window of WINDOW hashes of GRAM tokens the
-  least is kept, so that two texts that share SPAN tokens in a row share a kept hash.
+Winnowing: Schleimer, Wilkerson and Aiken 2003. Of each window of WINDOW hashes of GRAM tokens the
+least is kept, so that two texts that share SPAN tokens in a row share a kept hash.
 """
 
-# R texts, T tokens of all texts one after another, H hash functions, N kept hashes
+# R texts, T tokens of all texts one after another, N kept hashes
 
 import hashlib
 import re
@@ -19,13 +18,12 @@ from functools import cache
 
 import numpy as np
 
-SHINGLE = 5  # tokens
-NUM_HASHES = 128
+LEAST_TOKENS = 5  # of a text that can be nearly the same as another
 SPAN = 50  # tokens in a row that two texts share only if one was copied from the other
 GRAM = 25
 WINDOW = SPAN - GRAM + 1
 CONTAINED = 13  # tokens of a text that is searched for as a whole, if it is shorter than SPAN
-_SLICE = 256  # shingles whose hashes fit the cache
+MOST_OWNERS = 50  # short texts with one hash, beyond which it is a frame
 
 
 def normalized(text: str) -> tuple[str, bool]:
@@ -38,9 +36,9 @@ def normalized(text: str) -> tuple[str, bool]:
     if not unicodedata.is_normalized("NFKC", text):
         text = unicodedata.normalize("NFKC", text)
     words = text.casefold().split()
-    if _WITHOUT_SPACES.search(text):
+    if WITHOUT_SPACES.search(text):
         joined = "".join(words)
-        if len(_WITHOUT_SPACES.findall(joined)) > 0.3 * len(joined):
+        if len(WITHOUT_SPACES.findall(joined)) > 0.3 * len(joined):
             return joined, True
     return " ".join(words), False
 
@@ -152,7 +150,7 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 
 # Scripts that do not separate words.
-_WITHOUT_SPACES = re.compile(
+WITHOUT_SPACES = re.compile(
     "["
     "\u0e00-\u0eff"  # Thai, Lao
     "\u1000-\u109f"  # Myanmar
@@ -196,71 +194,6 @@ def token_places(starts_R: np.ndarray, counts_R: np.ndarray) -> np.ndarray:
     total = int(counts_R.sum())
     before = np.cumsum(counts_R) - counts_R
     return np.arange(total) + np.repeat(starts_R - before, counts_R)
-
-
-def shingles(codes: Codes) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes of all shingles of all texts, with repetitions, and their number in each text."""
-    lengths_R = codes.lengths_R
-    counts_R = _gram_counts(lengths_R, SHINGLE)
-    hashes = gram_hashes(codes.codes_T, SHINGLE)
-    places = token_places(codes.ends_R - lengths_R, counts_R)
-    return hashes[places], counts_R
-
-
-def shingle_set(codes_T: np.ndarray, boilerplate: np.ndarray) -> np.ndarray:
-    """The different shingles of one text, sorted, boilerplate left out unless it is all."""
-    found = np.unique(gram_hashes(codes_T, SHINGLE))
-    if len(boilerplate):
-        rest = found[~np.isin(found, boilerplate, assume_unique=True)]
-        return rest if len(rest) else found
-    return found
-
-
-def jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """Size of the intersection over size of the union, of sorted sets."""
-    shared = len(np.intersect1d(a, b, assume_unique=True))
-    return shared / (len(a) + len(b) - shared)
-
-
-# MinHash
-
-
-def signatures(codes: Codes, boilerplate: np.ndarray) -> np.ndarray:
-    """(R, H) the low 16 bits of the least value of each hash function; texts of a shingle or more.
-
-    13 microseconds for a text of 170 words.
-    """
-    hashes, counts_R = shingles(codes)
-    if len(boilerplate) and len(hashes):
-        usual = np.isin(hashes, boilerplate)
-        text_of = np.repeat(np.arange(len(counts_R)), counts_R)
-        rest_R = np.bincount(text_of[~usual], minlength=len(counts_R))
-        keep = ~usual | (rest_R == 0)[text_of]
-        hashes = hashes[keep]
-        counts_R = np.bincount(text_of[keep], minlength=len(counts_R))
-    narrow = (hashes >> _HALF).astype(np.uint32)
-    factors_H = _factors()
-    buffer = np.empty((_SLICE, NUM_HASHES), dtype=np.uint32)
-    least_RH = np.empty((len(counts_R), NUM_HASHES), dtype=np.uint32)
-    start = 0
-    for text, count in enumerate(counts_R.tolist()):
-        stop = start + count
-        assert count, "a signature needs a shingle"
-        for first in range(start, stop, _SLICE):
-            part = narrow[first : min(first + _SLICE, stop)]
-            values = np.multiply.outer(part, factors_H, out=buffer[: len(part)])
-            if first == start:
-                np.minimum.reduce(values, axis=0, out=least_RH[text])
-            else:
-                np.minimum(least_RH[text], values.min(axis=0), out=least_RH[text])
-        start = stop
-    return least_RH.astype(np.uint16)
-
-
-@cache
-def _factors() -> np.ndarray:
-    drawn = np.random.default_rng(1997).integers(0, 2**31, NUM_HASHES, dtype=np.uint32)
-    return drawn * np.uint32(2) + np.uint32(1)
 
 
 # Spans
@@ -316,16 +249,27 @@ def _sliding(values: np.ndarray, width: int, least_or_most: np.ufunc) -> np.ndar
 
 
 def contained_keys(codes: Codes) -> Fingerprints:
-    """The least hash of CONTAINED tokens of each text of CONTAINED to SPAN tokens."""
+    """One hash of CONTAINED tokens of each text of CONTAINED to SPAN tokens: the rarest of them.
+
+    A frame that many of these texts share is no good to look for one of them. Texts whose every
+    hash is in MOST_OWNERS others have none.
+    """
     lengths_R = codes.lengths_R
     texts = np.flatnonzero((lengths_R >= CONTAINED) & (lengths_R < SPAN))
+    if not len(texts):
+        empty = np.zeros(0, dtype=np.int64)
+        return Fingerprints(np.zeros(0, dtype=np.uint64), empty, empty)
     counts = lengths_R[texts] - CONTAINED + 1
     hashes = gram_hashes(codes.codes_T, CONTAINED)
     values = hashes[token_places((codes.ends_R - lengths_R)[texts], counts)]
+    _, number, num_texts = np.unique(values, return_inverse=True, return_counts=True)
+    owner = np.repeat(np.arange(len(texts)), counts)
+    order = np.lexsort((values, num_texts[number], owner))
     stops = np.cumsum(counts)
-    parts = zip((stops - counts).tolist(), stops.tolist(), strict=True)
-    positions = np.array([values[start:stop].argmin() for start, stop in parts], dtype=np.int64)
-    return Fingerprints(values[stops - counts + positions], texts, positions)
+    best = order[stops - counts]  # the first of each text in this order
+    fine = num_texts[number[best]] <= MOST_OWNERS
+    best, texts, begins = best[fine], texts[fine], (stops - counts)[fine]
+    return Fingerprints(values[best], texts, best - begins)
 
 
 def occurrences(codes: Codes, keys: np.ndarray) -> Fingerprints:

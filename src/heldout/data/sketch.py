@@ -15,17 +15,22 @@ import numpy as np
 
 from heldout.core.progress import Progress
 from heldout.data.index import Index
-from heldout.data.pairs import (
+from heldout.data.near import (
     BOILERPLATE_SAMPLE,
-    Components,
-    Engine,
-    Entries,
-    boilerplate_shingles,
+    FrameTexts,
+    boilerplate_pieces,
     hashes_per_band,
     in_bands,
 )
+from heldout.data.pairs import (
+    BOILERPLATE_SPAN_ROWS,
+    Components,
+    Engine,
+    Entries,
+    changes,
+)
 from heldout.data.shingles import (
-    SHINGLE,
+    LEAST_TOKENS,
     Codes,
     contained_keys,
     fingerprints,
@@ -46,18 +51,22 @@ class Sketch:
     texts: np.ndarray  # positions of the rows that have a signature
     signatures: np.ndarray  # (B, R, K), in a file
     boilerplate: np.ndarray
-    short_texts: np.ndarray  # positions of short rows that are looked for in training rows
+    short_texts: np.ndarray  # positions of short rows that are looked for in others
     short_positions: np.ndarray
     short_hashes: np.ndarray  # sorted
     hits: np.ndarray  # _HIT: where they were found
 
 
 def _sketch_batch(
-    codes: Codes, boilerplate: np.ndarray, per_band: int, wanted: np.ndarray
+    codes: Codes, pieces: Codes, boilerplate: np.ndarray, per_band: int, wanted: np.ndarray
 ) -> tuple[np.ndarray, Any, Any]:
-    long = np.flatnonzero(codes.lengths_R >= SHINGLE)
-    bands = in_bands(codes.chosen(long), boilerplate, per_band)
+    long = np.flatnonzero(_can_be_near(codes, pieces))
+    bands = in_bands(pieces.chosen(long), boilerplate, per_band)
     return bands, fingerprints(codes), occurrences(codes, wanted) if len(wanted) else None
+
+
+def _can_be_near(codes: Codes, pieces: Codes) -> np.ndarray:
+    return (codes.lengths_R >= LEAST_TOKENS) & (pieces.lengths_R > 0)
 
 
 def sketch_texts(
@@ -65,8 +74,8 @@ def sketch_texts(
 ) -> Sketch:
     """``originals`` are the positions of different texts, ``threshold`` that of near duplicates."""
     lengths_R = index.codes.lengths_R
-    texts = originals[lengths_R[originals] >= SHINGLE]
-    boilerplate = boilerplate_shingles(index.codes.chosen(_sample(index, texts)))
+    texts = originals[_can_be_near(index.codes, index.pieces)[originals]]
+    boilerplate = boilerplate_pieces(index.pieces.chosen(_sample(index, texts)))
     per_band = hashes_per_band(threshold)
     num_bands = 128 // per_band
     shape = (num_bands, len(texts), per_band)
@@ -74,14 +83,19 @@ def sketch_texts(
     if len(texts):
         signatures = np.memmap(index.folder / "bands", dtype=np.uint16, mode="w+", shape=shape)
         signatures = signatures.view(np.ndarray)
-    others = originals[index.part_R[originals] > 0]
-    short = contained_keys(index.codes.chosen(others))
+    short = contained_keys(index.codes.chosen(originals))
     order = np.argsort(short.hashes_N, kind="stable")
     hashes = short.hashes_N[order]
     wanted = np.unique(hashes)
     runs = list(slices(lengths_R[originals], BATCH_TOKENS))
     todo = (
-        (index.codes.chosen(originals[start:stop]), boilerplate, per_band, wanted)
+        (
+            index.codes.chosen(originals[start:stop]),
+            index.pieces.chosen(originals[start:stop]),
+            boilerplate,
+            per_band,
+            wanted,
+        )
         for start, stop in runs
     )
     hits, written = [np.zeros(0, dtype=_HIT)], 0
@@ -101,7 +115,7 @@ def sketch_texts(
                 hit = np.zeros(len(found.hashes_N), dtype=_HIT)
                 hit["hash"], hit["position"] = found.hashes_N, found.positions_N
                 hit["text"] = originals[start + found.texts_N]
-                hits.append(hit[index.part_R[hit["text"]] == 0])
+                hits.append(hit[index.part_R[hit["text"]] < 2])
             progress.advance(stop - start)
     finally:
         for file in files:
@@ -110,7 +124,7 @@ def sketch_texts(
         texts,
         signatures,
         boilerplate,
-        others[short.texts_N[order]],
+        originals[short.texts_N[order]],
         short.positions_N[order],
         hashes,
         np.concatenate(hits),
@@ -123,7 +137,7 @@ def _sample(index: Index, texts: np.ndarray) -> np.ndarray:
         return texts
     starts = index.codes.starts_of(texts)
     keys = np.zeros(len(texts), dtype=np.uint64)
-    for offset in range(SHINGLE):
+    for offset in range(LEAST_TOKENS):
         keys = keys * np.uint64(0x9E3779B97F4A7C15) + index.codes.codes_T[starts + offset]
     keys = (keys ^ (keys >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
     return texts[np.sort(np.argsort(keys, kind="stable")[:BOILERPLATE_SAMPLE])]
@@ -150,3 +164,17 @@ def span_entries(index: Index, clusters: Components) -> Iterator[np.ndarray]:
         entries["label"] = clusters.label[stored["text"]]
         entries["part"] = index.part_R[stored["text"]]
         yield entries
+
+
+def frame_texts(index: Index) -> FrameTexts:
+    """Texts that hold the same kept hash, where ten or more of them do."""
+    found = [np.zeros(0, dtype=_ENTRY)]
+    for number in range(NUM_RANGES):
+        stored = np.fromfile(index.folder / f"spans-{number:02d}", dtype=_ENTRY)
+        stored = stored[np.argsort(stored["hash"], kind="stable")]
+        starts = np.flatnonzero(changes(stored["hash"])) if len(stored) else found[0]["text"]
+        sizes = np.diff(np.append(starts, len(stored)))
+        found.append(stored[np.repeat(sizes >= BOILERPLATE_SPAN_ROWS, sizes)])
+    entries = np.concatenate(found)
+    entries = entries[np.argsort(entries["text"], kind="stable")]
+    return FrameTexts(entries["text"].astype(np.int64), entries["hash"])

@@ -10,9 +10,12 @@ from heldout.core.errors import UserError
 from heldout.core.recipe import DataSection
 from heldout.core.row import Part, Row
 from heldout.core.stats import LEAST_HELD_OUT
-from heldout.data.duplicates import find_related
+from heldout.data.duplicates import index_of, related
+from heldout.data.index import Index
+from heldout.data.notes import group_notes
 from heldout.data.pairs import Components
 from heldout.data.shingles import text_key
+from heldout.data.straddling import MOST_ROUNDS, straddling
 
 LEAST_TO_SPLIT = 10  # components that cross-validation still makes sense with
 
@@ -36,6 +39,7 @@ class Split:
     dropped: list[Dropped]
     exact_duplicates: int  # rows that repeat an earlier row of their part
     near_duplicates: int  # rows that nearly repeat an earlier row of their part
+    notes: tuple[str, ...] = ()  # what the user should know of the groups
 
     @property
     def units(self) -> dict[Part, int]:
@@ -61,9 +65,10 @@ def split_rows(
     data: DataSection,
     preassigned: Mapping[Part, Sequence[Row]] | None = None,
 ) -> Split:
-    """Split rows so that no group and no pair of exact or near duplicates straddles two parts.
+    """Split rows so that nothing that belongs together straddles two parts.
 
-    Rows of one group and duplicates are joined into components, and components are dealt out whole,
+    Rows of one group, and rows that data/duplicates.py finds to belong together, are joined into
+    components, and components are dealt out whole,
     in an order that depends on the seed and on the texts, not on the order of the rows. With n
     components a held-out part gets its share of the rows, or 30/n of them if that is more, in at
     least 30 components; those that are larger than the part are for training. If 30 components for
@@ -77,6 +82,7 @@ def split_rows(
     to one of the test part. What is not preassigned is split off the training rows; where only the
     validation rows are given and there are too few rows for a test part, there is none.
     data.max_rows leaves a random choice of that many training rows, before everything else.
+    With data.group, prompts and answers join no rows: the user's groups do.
 
     Raises UserError under 10 components, or where nothing is left to train on.
     """
@@ -85,8 +91,6 @@ def split_rows(
     chosen = _choose(list(rows), data)
     if len(chosen) < len(rows):
         dropped.append(Dropped("left out by data.max_rows", len(rows) - len(chosen)))
-    pool = _Pool({**given, "train": chosen}, data)
-    dropped += pool.drop_leaks()
     shares: dict[Part, float] = {"test": data.test_share, "validation": data.validation_share}
     wanted = {part: share for part, share in shares.items() if part not in given}
     if wanted.get("validation") == 0:
@@ -94,20 +98,15 @@ def split_rows(
             "data.validation_share must be above 0, got 0: without validation rows nothing tells "
             "when to stop. Or name a file with data.validation."
         )
-    if not any(wanted.values()):
-        return pool.split("split", dropped)
-    components = pool.train_components()
-    if "validation" in wanted and len(components) < LEAST_TO_SPLIT:
-        raise UserError(
-            f"There are {len(components)} independent groups in {len(chosen)} rows (duplicates and "
-            f"rows of one group count once): a split needs at least {LEAST_TO_SPLIT}. Add rows, or "
-            "name files with data.validation and data.test."
-        )
-    parts = deal(components, wanted, data.seed)
-    if parts is None and "validation" in wanted:
-        return pool.split("cross_validation", dropped)
-    pool.move(parts or {})
-    return pool.split("split", dropped)
+    parts: dict[Part, list[Row]] = {**given, "train": chosen}
+    all_rows = [row for part in parts.values() for row in part]
+    with index_of([all_rows], data.near_duplicate_threshold, by_turns=not data.group) as index:
+        pool = _Pool(parts, data, index)
+        for _ in range(MOST_ROUNDS):
+            mode, leaks = pool.deal_out(wanted, data)
+            if mode == "cross_validation" or not pool.join_straddling(data):
+                break
+        return pool.split(mode, dropped + leaks)
 
 
 def folds(rows: Sequence[Row], num_folds: int, seed: int = 0) -> list[Fold]:
@@ -153,11 +152,13 @@ class Component:
 class _Pool:
     """All rows, the part each is in, and the component each belongs to."""
 
-    def __init__(self, parts: Mapping[Part, Sequence[Row]], data: DataSection):
+    def __init__(self, parts: Mapping[Part, Sequence[Row]], data: DataSection, index: Index):
         self.rows = [row for part in parts.values() for row in part]
+        self.index = index
         own_part = [name for name, part in parts.items() for _ in part]
+        self.own_part = own_part
         self.part_of: list[Part | None] = [*own_part]  # None: dropped
-        self.duplicates = find_related(self.rows, data.near_duplicate_threshold)
+        self.duplicates = related(index)
         self.names = [
             _group_name(row, part, data.group)
             for row, part in zip(self.rows, own_part, strict=True)
@@ -168,7 +169,46 @@ class _Pool:
             components.join(first.setdefault(name, position), position)
         for pair in self.duplicates:
             components.join(pair.row_a, pair.row_b)
+        self.components = components
         self.label = components.label.tolist()
+
+    def deal_out(
+        self, wanted: Mapping[Part, float], data: DataSection
+    ) -> tuple[Literal["split", "cross_validation"], list[Dropped]]:
+        """Each row into its part, from the start; see split_rows."""
+        self.part_of = [*self.own_part]
+        dropped = self.drop_leaks()
+        if not any(wanted.values()):
+            return "split", dropped
+        components = self.train_components()
+        if "validation" in wanted and len(components) < LEAST_TO_SPLIT:
+            num_rows = sum(len(component.positions) for component in components)
+            told = "".join(f" {note}" for note in self.notes("refused"))
+            raise UserError(
+                f"There are {len(components)} independent groups in {num_rows} rows (duplicates "
+                f"and rows of one group count once): a split needs at least {LEAST_TO_SPLIT}. Add "
+                f"rows, or name files with data.validation and data.test.{told}"
+            )
+        parts = deal(components, wanted, data.seed)
+        if parts is None and "validation" in wanted:
+            return "cross_validation", dropped
+        self.move(parts or {})
+        return "split", dropped
+
+    def join_straddling(self, data: DataSection) -> bool:
+        """Join rows of two parts that a check of these parts alone would find; whether any."""
+        names: tuple[Part, ...] = ("train", "validation", "test")
+        parts = [self.positions(name) for name in names]
+        found = list(straddling(self.index, parts, data.near_duplicate_threshold))
+        for a, b in found:
+            self.components.join(a, b)
+        self.label = self.components.label.tolist()
+        return bool(found)
+
+    def notes(self, mode: Literal["split", "cross_validation", "refused"]) -> tuple[str, ...]:
+        pairs = [(p.row_a, p.row_b) for p in self.duplicates if p.kind in ("near", "span")]
+        train = [p for p, part in enumerate(self.own_part) if part == "train"]
+        return group_notes(self.index, self.components, train, pairs, mode)
 
     def positions(self, part: Part) -> list[int]:
         return [position for position, name in enumerate(self.part_of) if name == part]
@@ -237,6 +277,7 @@ class _Pool:
             dropped=dropped,
             exact_duplicates=len(repeats["exact"]),
             near_duplicates=num_near,
+            notes=self.notes(mode),
         )
 
 

@@ -19,8 +19,27 @@ from heldout.report.tiles import Tile
 
 SHOWN_PAIRS = 40
 SHOWN_ROWS = 100
-KINDS = {"exact": "Exact", "near": "Nearly the same", "span": "A long span in common"}
-_LOOKS = {"exact": ("red", "square"), "near": ("heldout", "diamond"), "span": ("train", "circle")}
+KINDS = {
+    "exact": "Exact",
+    "near": "Nearly the same",
+    "span": "A long span in common",
+    "prompt": "One prompt",
+    "answer": "One long answer",
+}
+_LOOKS = {
+    "exact": ("red", "square"),
+    "near": ("heldout", "diamond"),
+    "span": ("train", "circle"),
+    "prompt": ("base", "circle"),
+    "answer": ("base", "square"),
+}
+_PAIRS = (
+    ("exact", "exact"),
+    ("near", "near"),
+    ("span", "by a long span"),
+    ("prompt", "by their prompt"),
+    ("answer", "by a long answer"),
+)
 
 
 @dataclass(frozen=True)
@@ -123,8 +142,9 @@ def check_tiles(result: CheckResult) -> list[Tile]:
     ]
     if result.heldout:
         details = [
-            f"{words.integer(counts[f'leaks_{kind}'])} {text}"
-            for kind, text in (("exact", "exact"), ("near", "near"), ("span", "by a long span"))
+            f"{words.integer(num)} {text}"
+            for kind, text in _PAIRS
+            if (num := counts.get(f"leaks_{kind}", 0)) or kind in ("exact", "near", "span")
         ]
         found.append(
             Tile(
@@ -159,7 +179,11 @@ def shown_pair(pair: Pair, first: str, second: str) -> ShownPair:
         share = words.percent(min(1.0, pair.similarity))
         detail = f"{pair.shared_tokens:,} words in a row, {share} of the shorter row"
     elif pair.kind == "near":
-        detail = f"{words.percent(pair.similarity)} of their five-word pieces in common"
+        detail = f"{words.percent(pair.similarity)} of their pieces in common"
+    elif pair.kind == "prompt":
+        detail = "the same turns before an answer"
+    elif pair.kind == "answer":
+        detail = "the same long answer"
     else:
         detail = "the same but for case and white space"
     return ShownPair(
@@ -271,7 +295,7 @@ def check_facts(result: CheckResult) -> list[tuple[str, str]]:
             )
         )
     threshold = result.settings["near_duplicate_threshold"]
-    found.append(("Near duplicates from", f"{threshold:g} of five-word pieces in common"))
+    found.append(("Near duplicates from", f"{threshold:g} of their pieces in common"))
     found.append(("Time", words.duration(result.seconds)))
     if result.written:
         found.append(("Clean copy", result.written))

@@ -17,6 +17,8 @@ WORDS = " ".join(topics[name] for name in sorted(topics)).split()
 
 
 def passage(number, num_words=60):
+    if num_words == 60 and number >= 80:
+        number += 2  # two passages that repeat earlier ones for the most part
     return " ".join(WORDS[number * num_words : (number + 1) * num_words])
 
 

@@ -9,7 +9,8 @@ from heldout.core.results.label_noise import LabelNoise
 from heldout.core.results.learning_curve import LearningCurve, learning_curve_from_json
 
 SCHEMA = "heldout.check/1"
-Kind = Literal["exact", "near", "span"]
+Kind = Literal["exact", "near", "span", "prompt", "answer"]
+KINDS: tuple[Kind, ...] = ("exact", "near", "span", "prompt", "answer")
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Excerpt:
 class Pair:
     """Two rows that say the same, of which the second should go.
 
-    ``similarity``: Jaccard similarity of 5-shingles, 1 for exact, and of a span its share of the
-    shorter row. ``shared_tokens``: length of the span; 0 for the others.
+    ``similarity``: Jaccard similarity of pieces, of a span its share of the shorter row, else 1.
+     ``shared_tokens``: length of the span; 0 for the others.
     """
 
     kind: Kind
@@ -138,7 +139,7 @@ class CheckResult:
     @property
     def num_leaks(self) -> int:
         """Pairs of a training and a held-out row, and groups on both sides."""
-        return sum(self.counts[f"leaks_{kind}"] for kind in ("exact", "near", "span", "group"))
+        return sum(self.counts[f"leaks_{kind}"] for kind in (*KINDS, "group"))
 
     @property
     def headline(self) -> str:

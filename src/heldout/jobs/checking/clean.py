@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import numpy as np
 
@@ -21,9 +21,11 @@ from heldout.core.row import Part
 from heldout.core.stats import LEAST_HELD_OUT
 from heldout.data.canaries import Canary, canary_fields, make_canaries
 from heldout.data.index import Index
+from heldout.data.notes import giant_note
 from heldout.data.pairs import Components
 from heldout.data.relations import relations
 from heldout.data.split import LEAST_TO_SPLIT, Component, deal
+from heldout.data.straddling import MOST_ROUNDS, straddling
 from heldout.data.stream import RowStream, StreamedRow
 
 
@@ -128,69 +130,103 @@ class _Places:
         return _Fate(self.part_of.get(position, part))
 
 
+_IN_HELDOUT = {
+    "exact": "repeats a held-out row",
+    "near": "nearly repeats a held-out row",
+    "span": "shares a long span with a held-out row",
+    "prompt": "has the prompt of a held-out row",
+    "answer": "has the long answer of a held-out row",
+}
+
+
 def _places(index: Index, data: DataSection) -> _Places:
     place = _Places(index)
     has_heldout = bool((index.part_R == 1).any())
     together = Components(len(index))
-    names = {1: "repeats a held-out row", 0: "repeats an earlier row"}
+    pairs: list[tuple[int, int]] = []
     for found in relations(index):
         a, b = found.first, found.second
-        part_a, part_b = index.part_R[a], index.part_R[b]
-        if part_a == part_b:
-            if found.kind == "span":
-                together.join(a, b)
-            elif a not in place.why:
-                together.join(a, b)
-                reason = names[0] if found.kind == "exact" else "nearly repeats an earlier row"
-                place.leave_out(b, f"{reason}:", a)
-            else:
-                together.join(a, b)
+        part_b = index.part_R[b]
+        if index.part_R[a] == part_b:
+            together.join(a, b)
+            if found.kind in ("near", "span"):
+                pairs.append((a, b))
+            if found.kind in ("exact", "near") and a not in place.why:
+                what = "repeats" if found.kind == "exact" else "nearly repeats"
+                place.leave_out(b, f"{what} an earlier row:", a)
+        elif part_b == 1:
+            place.leave_out(a, f"{_IN_HELDOUT[found.kind]}:", b)
         else:
-            reason = names[1] if part_b == 1 else "stands in a named test set"
-            if found.kind != "exact" and part_b == 1:
-                reason = {
-                    "near": "nearly repeats a held-out row",
-                    "span": "shares a long span with a held-out row",
-                }[found.kind]
-            place.leave_out(a, f"{reason}:", b)
-    named = index.group_R > 0
+            place.leave_out(a, "stands in a named test set:", b)
     if has_heldout:
-        groups = np.intersect1d(
-            index.group_R[named & (index.part_R == 0)], index.group_R[named & (index.part_R == 1)]
-        )
-        for group in groups.tolist():
-            members = np.flatnonzero(index.group_R == group)
-            other = int(members[index.part_R[members] == 1][0])
-            for position in members[index.part_R[members] == 0].tolist():
-                place.leave_out(position, "is of the same group as a held-out row:", other)
-        return place
-    _deal_out(index, place, together, data)
+        _give_way(index, place, data)
+    else:
+        _deal_out(index, place, together, pairs, data)
     return place
 
 
-def _deal_out(index: Index, place: _Places, together: Components, data: DataSection) -> None:
+def _give_way(index: Index, place: _Places, data: DataSection) -> None:
+    """Training rows of the groups and clusters of held-out rows go, and what a check then finds."""
+    is_train_R, is_heldout_R = index.part_R == 0, index.part_R == 1
+    for name_R, among_R, reason in (
+        (index.group_R, index.group_R > 0, "is of the same group as a held-out row:"),
+        (index.label_R, index.label_R >= 0, _IN_HELDOUT["near"] + ":"),
+    ):
+        names = np.intersect1d(name_R[among_R & is_train_R], name_R[among_R & is_heldout_R])
+        for name in names.tolist():
+            members = np.flatnonzero(among_R & (name_R == name))
+            other = int(members[is_heldout_R[members]][0])
+            for position in members[is_train_R[members]].tolist():
+                place.leave_out(position, reason, other)
+    heldout = [row for row in np.flatnonzero(is_heldout_R).tolist() if row not in place.why]
+    for _ in range(MOST_ROUNDS):
+        train = [row for row in np.flatnonzero(is_train_R).tolist() if row not in place.why]
+        found = list(straddling(index, [train, heldout], data.near_duplicate_threshold))
+        for a, b in found:
+            place.leave_out(a, "shares with a held-out row what few rows hold:", b)
+        if not found:
+            break
+
+
+def _deal_out(
+    index: Index,
+    place: _Places,
+    together: Components,
+    pairs: list[tuple[int, int]],
+    data: DataSection,
+) -> None:
     first: dict[int, int] = {}
     rows = np.flatnonzero(index.part_R == 0).tolist()
     for position in rows:
         group = int(index.group_R[position])
         if group:
             together.join(first.setdefault(group, position), position)
-    members: dict[int, list[int]] = {}
-    for position in rows:
-        if position not in place.why:
-            members.setdefault(int(together.label[position]), []).append(position)
-    components = [
-        Component(positions, min(int(index.key_R[p]) for p in positions).to_bytes(8, "big"))
-        for positions in members.values()
-    ]
+    kept = [position for position in rows if position not in place.why]
     shares: dict[Part, float] = {"test": data.test_share, "validation": data.validation_share}
     wanted = {part: share for part, share in shares.items() if share}
     if not wanted:
         return
-    parts = deal(components, wanted, data.seed) if len(components) >= LEAST_TO_SPLIT else None
+    for _ in range(MOST_ROUNDS):
+        components = _components(index, together, kept)
+        enough = len(components) >= LEAST_TO_SPLIT
+        parts = deal(components, wanted, data.seed) if enough else None
+        place.part_of.clear()
+        for part, chosen in (parts or {}).items():
+            for component in chosen:
+                place.part_of.update(dict.fromkeys(component.positions, part))
+        dealt: dict[str, list[int]] = {}
+        for position in kept:
+            dealt.setdefault(place.part_of.get(position, "train"), []).append(position)
+        found = list(straddling(index, list(dealt.values()), data.near_duplicate_threshold))
+        for a, b in found:
+            together.join(a, b)
+        if not found:
+            break
+    mode: Literal["split", "cross_validation", "refused"] = "split"
     if parts is None:
         then = f"fit needs at least {LEAST_TO_SPLIT}"
-        if len(components) >= LEAST_TO_SPLIT:
+        mode = "cross_validation" if enough else "refused"
+        if enough:
             then = "fit cross-validates instead"
         place.notes.append(
             f"No {' or '.join(reversed(wanted))} part was split off, train.jsonl holds all rows: "
@@ -198,9 +234,18 @@ def _deal_out(index: Index, place: _Places, together: Components, data: DataSect
             f"all, and there are {len(components):,} (duplicates and rows of one group count "
             f"once). heldout {then}."
         )
-    for part, chosen in (parts or {}).items():
-        for component in chosen:
-            place.part_of.update(dict.fromkeys(component.positions, part))
+    if giant := giant_note(together, kept, pairs, mode):
+        place.notes.append(giant)
+
+
+def _components(index: Index, together: Components, rows: list[int]) -> list[Component]:
+    members: dict[int, list[int]] = {}
+    for position in rows:
+        members.setdefault(int(together.label[position]), []).append(position)
+    return [
+        Component(positions, min(int(index.key_R[p]) for p in positions).to_bytes(8, "big"))
+        for positions in members.values()
+    ]
 
 
 def _planted(

@@ -9,6 +9,7 @@ import numpy as np
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.results.check import (
+    KINDS,
     BoilerplateText,
     CheckResult,
     Excerpt,
@@ -21,6 +22,7 @@ from heldout.core.results.check import (
 )
 from heldout.data.build_index import build_index
 from heldout.data.index import Index
+from heldout.data.notes import boilerplate_notes
 from heldout.data.overlap import cut_rows
 from heldout.data.pairs import Engine
 from heldout.data.relations import Relation, relations
@@ -47,7 +49,7 @@ def look_through(
 
     Raises UserError where no training row can be trained on.
     """
-    read = SourcePass(sources, rows.max_listed)
+    read = SourcePass(sources, rows.max_listed, bool(rows.recipe.data.group))
     index = build_index(
         read.rows(),
         folder,
@@ -87,6 +89,7 @@ class Findings:
     def collect(self) -> None:
         """Everything that the rows tell without a model."""
         self._relations()
+        self.warnings += boilerplate_notes(self.index)
         self._groups()
         self._texts()
         self._answers()
@@ -110,6 +113,8 @@ class Findings:
         self.contamination = {name: [] for name in self.sources.against}
         for found in relations(index):
             part_a, part_b = int(index.part_R[found.first]), int(index.part_R[found.second])
+            if part_a == part_b and found.kind in ("prompt", "answer"):
+                continue  # no duplicates; different answers to one prompt are told as suspects
             if part_a == part_b:
                 what, pairs = "duplicates", self.duplicates
             elif part_b == 1:
@@ -308,9 +313,10 @@ class Findings:
 
     def _count_all(self) -> None:
         read = self.rows_read
-        for kind in ("exact", "near", "span"):
-            for what in ("duplicates", "leaks"):
-                self.counts[f"{what}_{kind}"] += 0
+        for kind in KINDS:
+            self.counts[f"leaks_{kind}"] += 0
+        for what in ("exact", "near", "span"):
+            self.counts[f"duplicates_{what}"] += 0
         self.counts["unreadable_train"] = read.unreadable["train"]
         self.counts["boilerplate"] = len(self.index.boilerplate)
         self.counts["suspects"] = len(self.suspects)

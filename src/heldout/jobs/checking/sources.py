@@ -12,6 +12,7 @@ from heldout.core.row import Row
 from heldout.data.index import IndexedRow
 from heldout.data.shingles import normalized, text_key
 from heldout.data.stream import RowStream
+from heldout.data.turns import turns_of
 from heldout.jobs.checking.options import RowsToCheck
 
 OWN_PARTS = ("train", "heldout")
@@ -54,6 +55,7 @@ class SourcePass:
 
     sources: Sources
     max_listed: int
+    by_group: bool  # the user named a column, which overrules prompts and answers
     rows_by_part: Counter[str] = field(default_factory=Counter)
     unreadable: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
@@ -85,7 +87,8 @@ class SourcePass:
                 if part == 0 and row.kind != "text":
                     self._note_answer(row, position)
                 group = row.group if row.group != f"row-{item.index}" else f"row-{index}"
-                yield IndexedRow(part, index, item.where, group, row.text)
+                turns = () if self.by_group else turns_of(row)
+                yield IndexedRow(part, index, item.where, group, row.text, turns)
                 position += 1
             offsets[name] = self.rows_by_part[name]
 

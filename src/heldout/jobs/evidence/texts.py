@@ -102,7 +102,11 @@ def texts_of_files(
     trained = RowStream(train, data.columns, data.group)
     unseen = RowStream(heldout, data.columns, data.group)
     overlap = find_overlap(
-        trained, unseen, threshold=data.near_duplicate_threshold, progress=progress
+        trained,
+        unseen,
+        threshold=data.near_duplicate_threshold,
+        by_turns=not data.group,
+        progress=progress,
     )
     train_rows = sample_rows(trained.rows(), most, data.seed)
     heldout_rows = sample_rows(unseen.rows(), most, data.seed)

@@ -89,6 +89,7 @@ def read_parts(source: str, recipe: Recipe) -> Parts:
             "kind": read.kind,
             "columns": read.columns,
             "dropped": [vars(dropped) for dropped in [*split.dropped, *repeats]],
+            "notes": list(split.notes),
             "duplicates": split.exact_duplicates + split.near_duplicates,
         },
         mixed=mixed,
