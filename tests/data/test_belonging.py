@@ -290,7 +290,6 @@ def test_what_a_split_deals_out_passes_a_check(tmp_path):
     assert split.mode == "split"
     assert leaks(tmp_path, split.train, split.validation) == 0
     assert leaks(tmp_path, split.train, split.test) == 0
-    assert leaks(tmp_path, split.validation, split.test) == 0
     few = split_rows(rows[:100], DATA)
     assert few.mode == "cross_validation"
     for fold in folds(few.train, 3):

@@ -20,7 +20,7 @@ import numpy as np
 
 from heldout.data.shingles import WITHOUT_SPACES, Codes, gram_hashes, mix
 
-PIECE = 7  # letters
+PIECE = 6  # letters
 CHARACTER_PIECE = 5  # of scripts without spaces, where a character says more
 FEW_PIECES = 60  # of about 25 words; a shorter text must be more alike to be near
 NUM_HASHES = 128
@@ -28,7 +28,17 @@ _SLICE = 256  # pieces whose hashes fit the cache
 _HALF = np.uint64(32)
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
-_TAG = re.compile(r"</?[a-zA-Z!][^<>]{0,400}>")
+# Tags of HTML by their names: of C++ and generic types the brackets say something.
+_NAMES = (
+    "a|abbr|address|article|aside|audio|b|blockquote|body|br|button|caption|center|cite|code|col|"
+    "dd|del|details|div|dl|dt|em|figcaption|figure|font|footer|form|h[1-6]|head|header|hr|html|i|"
+    "iframe|img|input|ins|kbd|label|li|link|main|mark|meta|nav|ol|option|p|pre|q|s|samp|script|"
+    "section|select|small|source|span|strike|strong|style|sub|summary|sup|svg|table|tbody|td|"
+    "textarea|tfoot|th|thead|time|title|tr|tt|u|ul|var|video|wbr"
+)
+_TAG = re.compile(
+    rf"<(?:!--.{{0,2000}}?--|!doctype[^<>]*|/?(?:{_NAMES})(?:[\s/][^<>]*)?)>", re.I | re.S
+)
 _LINK = re.compile(r"\]\([^()\s]*\)")
 _NUMBERED = re.compile(r"^[ \t]*\d{1,3}[.)][ \t]+", re.MULTILINE)
 _NO_LETTER = re.compile(r"[\W_]+")
@@ -91,16 +101,16 @@ def _points(text: str) -> np.ndarray:
 
 def _pieces_of_words(letters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Hashes of the kept pieces, and the text of each: letters as the bytes of a number."""
-    joined = "".join(letters) + " "
+    joined = "".join(letters) + " " * (8 - PIECE)
     sizes_R = np.array([len(each) for each in letters], dtype=np.int64)
-    if len(joined) <= PIECE:
+    if len(joined) < 8:
         return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
     if joined.isascii():
         value = np.frombuffer(joined.encode(), dtype=np.uint8).astype(np.uint64)
     else:
         value = mix(_points(joined).astype(np.uint64) + _ODD) & np.uint64(255)
     reach = 1
-    while reach < PIECE:  # up to 8 bytes, the last of which is cut off below
+    while reach < PIECE:  # up to 8 bytes, the last of which are cut off below
         value = value[:-reach] | (value[reach:] << np.uint64(8 * reach))
         reach *= 2
     value &= np.uint64(2 ** (8 * PIECE) - 1)

@@ -197,9 +197,9 @@ class _Pool:
 
     def join_straddling(self, data: DataSection) -> bool:
         """Join rows of two parts that a check of these parts alone would find; whether any."""
-        names: tuple[Part, ...] = ("train", "validation", "test")
-        parts = [self.positions(name) for name in names]
-        found = list(straddling(self.index, parts, data.near_duplicate_threshold))
+        train = self.positions("train")
+        others = [self.positions("validation"), self.positions("test")]
+        found = list(straddling(self.index, train, others, data.near_duplicate_threshold))
         for a, b in found:
             self.components.join(a, b)
         self.label = self.components.label.tolist()

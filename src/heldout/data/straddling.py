@@ -4,7 +4,6 @@ What ten rows hold is boilerplate, but a part may hold nine of them. Whoever dea
 again, with the eyes of a check, and joins what is found.
 """
 
-import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,9 +20,9 @@ MOST_ROUNDS = 20  # of dealing out and looking again
 
 
 def straddling(
-    index: Index, parts: Sequence[Sequence[int]], threshold: float
+    index: Index, train: Sequence[int], others: Sequence[Sequence[int]], threshold: float
 ) -> Iterator[tuple[int, int]]:
-    """Pairs of rows by position, each of another part, that two parts alone have in common.
+    """Pairs of a training row and a row of another part that these two parts alone have in common.
 
     ``index`` holds all rows as one part, so that all were compared. Where nothing was excused as
     boilerplate, no two parts can have anything in common that was not found. Cost: two more
@@ -31,9 +30,11 @@ def straddling(
     """
     if not index.was_excused:
         return
-    for one, other in itertools.combinations([part for part in parts if len(part)], 2):
-        rows = np.array([*one, *other], dtype=np.int64)
-        part_R = np.repeat([0, 1], [len(one), len(other)])
+    for other in others:
+        if not len(other):
+            continue
+        rows = np.array([*train, *other], dtype=np.int64)
+        part_R = np.repeat([0, 1], [len(train), len(other)])
         with tempfile.TemporaryDirectory(prefix="heldout-parts-") as folder:
             both = index.chosen(rows, part_R, Path(folder))
             compare(both, threshold, Here(), Progress())

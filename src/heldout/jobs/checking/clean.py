@@ -181,7 +181,7 @@ def _give_way(index: Index, place: _Places, data: DataSection) -> None:
     heldout = [row for row in np.flatnonzero(is_heldout_R).tolist() if row not in place.why]
     for _ in range(MOST_ROUNDS):
         train = [row for row in np.flatnonzero(is_train_R).tolist() if row not in place.why]
-        found = list(straddling(index, [train, heldout], data.near_duplicate_threshold))
+        found = list(straddling(index, train, [heldout], data.near_duplicate_threshold))
         for a, b in found:
             place.leave_out(a, "shares with a held-out row what few rows hold:", b)
         if not found:
@@ -214,10 +214,12 @@ def _deal_out(
         for part, chosen in (parts or {}).items():
             for component in chosen:
                 place.part_of.update(dict.fromkeys(component.positions, part))
-        dealt: dict[str, list[int]] = {}
-        for position in kept:
-            dealt.setdefault(place.part_of.get(position, "train"), []).append(position)
-        found = list(straddling(index, list(dealt.values()), data.near_duplicate_threshold))
+        train = [position for position in kept if position not in place.part_of]
+        others = [
+            [position for component in chosen for position in component.positions]
+            for chosen in (parts or {}).values()
+        ]
+        found = list(straddling(index, train, others, data.near_duplicate_threshold))
         for a, b in found:
             together.join(a, b)
         if not found:
