@@ -307,3 +307,39 @@ def test_wrong_types_name_the_line(tmp_path, row, message):
     path = tmp_path / "train.jsonl"
     path.write_text(filler + json.dumps(row) + "\n", encoding="utf-8")
     assert message_of(path) == f"train.jsonl line 37: {message} Nothing was written."
+
+
+# Dates
+
+
+@pytest.mark.parametrize(
+    ("values", "order"),
+    [
+        (["2024-05-31", "2023-01-01T10:00:00Z", "2023-01-01T09:00:00"], [2, 1, 0]),
+        ([2021, "1999", 2003.5], [1, 2, 0]),
+    ],
+)
+def test_dates_in_order(tmp_path, values, order):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": "a", "day": v}) + "\n" for v in values))
+    dates = read_rows(path, time="day").dates
+    assert sorted(range(3), key=dates.__getitem__) == order
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["2024-05-31", "soon"], "line 2: 'soon' in 'day' is no date: it must be as 2024-05-31"),
+        (["2024-05-31", None], "line 2: None in 'day' is no date"),
+        (["2024-05-31", 2024], "line 2: 2024 in 'day' is a number, and rows before it have a date"),
+    ],
+)
+def test_bad_dates_are_refused_in_one_line(tmp_path, values, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": "a", "day": v}) + "\n" for v in values))
+    with pytest.raises(UserError) as caught:
+        read_rows(path, time="day")
+    assert f"data.time: {path} {message}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"data\.time: .* has no column 'date'"):
+        read_rows(path, time="date")

@@ -331,3 +331,40 @@ def test_more_folds_than_groups():
     assert str(caught.value) == (
         "eval.folds must be at most the number of independent groups (3), got 5."
     )
+
+
+# Order in time
+
+
+def dated(num):
+    """Rows of one day each, in an order of their own."""
+    days = random.Random(0).sample(range(num), num)
+    return rows_of(range(num)), [86400.0 * (19000 + day) for day in days]
+
+
+def test_train_before_validation_before_test():
+    rows, dates = dated(300)
+    split = split_rows(rows, DATA, dates=dates)
+    assert split.units == {"train": 210, "validation": 45, "test": 45}
+    when = {name: [dates[i] for i in indices(part)] for name, part in parts_of(split).items()}
+    assert max(when["train"]) < min(when["validation"])
+    assert max(when["validation"]) < min(when["test"])
+    (note,) = split.notes
+    assert note.startswith("Split in time: train 2022-01-08 to 2022-08-05, validation 2022-08-06 ")
+
+
+def test_a_group_takes_the_place_of_its_latest_row():
+    rows, dates = dated(300)
+    order = sorted(range(300), key=dates.__getitem__)
+    old, new = order[3], order[-2]
+    rows[old] = dataclasses.replace(rows[old], messages=rows[new].messages)
+    split = split_rows(rows, DATA, dates=dates)
+    assert {old, new} <= set(indices(split.test))
+    assert split.notes[0].endswith("1 rows are older than rows of the part before.")
+
+
+def test_too_few_groups_for_an_order_in_time():
+    rows, dates = dated(60)
+    split = split_rows(rows, DATA, dates=dates)
+    assert split.mode == "cross_validation"
+    assert "takes its folds from all dates" in split.notes[0]

@@ -56,6 +56,7 @@ class DataSection:
 
     columns: dict[str, str] = field(default_factory=dict)  # role -> column, e.g. text = "body"
     group: str = ""  # column whose equal values stay together in the split
+    time: str = ""  # column of dates: train before validation before test; empty: at random
     validation: str = ""  # file with the validation rows; empty: split them off
     test: str = ""  # file with the sealed test rows; empty: split them off
     validation_share: Annotated[float, _SHARE] = 0.15

@@ -17,6 +17,7 @@ from typing import Literal
 
 from heldout.core.errors import UserError, did_you_mean
 from heldout.core.row import Row
+from heldout.data.dates import dates_of
 from heldout.data.messages import FORMATS, Faults, Format, messages
 from heldout.data.read import Table, read_table
 
@@ -31,17 +32,18 @@ class ReadRows:
     columns: dict[str, str]  # role -> column, as used
     source: str  # as the user gave it
     sha256: str  # of the source, see Table
+    dates: list[float] | None = None  # of each row, where a column of dates was named
 
 
 def read_rows(
-    source: str | Path, columns: Mapping[str, str] | None = None, group: str = ""
+    source: str | Path, columns: Mapping[str, str] | None = None, group: str = "", time: str = ""
 ) -> ReadRows:
     """Read a source and convert it; arguments and errors as in read_table and rows_from_table."""
-    return rows_from_table(read_table(source), columns, group)
+    return rows_from_table(read_table(source), columns, group, time)
 
 
 def rows_from_table(
-    table: Table, columns: Mapping[str, str] | None = None, group: str = ""
+    table: Table, columns: Mapping[str, str] | None = None, group: str = "", time: str = ""
 ) -> ReadRows:
     """Convert records to rows; text is kept as it stands.
 
@@ -49,7 +51,7 @@ def rows_from_table(
     ({"prompt": "question", "completion": "answer"}). ``group`` names the column whose equal values
     stay together in a split; without it, or where it is empty, a row is its own group ``row-N``,
     and each file of a folder of texts is one. Row.source is the ``source`` column, else the name
-    of the file inside its folder.
+    of the file inside its folder. ``time`` names a column of dates.
 
     Raises UserError where columns fit no format, and for rows with nothing to learn from: an empty
     text, completion or assistant message, with their number and the first line.
@@ -58,6 +60,8 @@ def rows_from_table(
     format_name, used = choose_format(table, columns)
     if group and group not in table.columns:
         raise UserError(f"data.group: {_no_column(table, group)}")
+    if time and time not in table.columns:
+        raise UserError(f"data.time: {_no_column(table, time)}")
     source_column = used.get("source", "")
     faults = Faults(table.name)
     rows = []
@@ -75,7 +79,8 @@ def rows_from_table(
             )
         )
     faults.raise_first()
-    return ReadRows(rows, rows[0].kind, format_name, used, table.name, table.sha256)
+    dates = dates_of(table.records, time) if time else None
+    return ReadRows(rows, rows[0].kind, format_name, used, table.name, table.sha256, dates)
 
 
 # Which format

@@ -1,7 +1,6 @@
 """Train, validation and sealed test without leaks: what belongs together never straddles."""
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +8,8 @@ from typing import Literal
 from heldout.core.errors import UserError
 from heldout.core.recipe import DataSection
 from heldout.core.row import Part, Row
-from heldout.core.stats import LEAST_HELD_OUT
+from heldout.data.dates import shown
+from heldout.data.deal import Component, deal, deal_by_time, digest
 from heldout.data.duplicates import index_of, related
 from heldout.data.index import Index
 from heldout.data.notes import group_notes
@@ -64,6 +64,7 @@ def split_rows(
     rows: Sequence[Row],
     data: DataSection,
     preassigned: Mapping[Part, Sequence[Row]] | None = None,
+    dates: Sequence[float] | None = None,
 ) -> Split:
     """Split rows so that nothing that belongs together straddles two parts.
 
@@ -84,11 +85,15 @@ def split_rows(
     data.max_rows leaves a random choice of that many training rows, before everything else.
     With data.group, prompts and answers join no rows: the user's groups do.
 
+    ``dates`` of the rows (data.time): the latest components are the test part, those before them
+    validation, each at the place of its latest row. Folds know no dates.
+
     Raises UserError under 10 components, or where nothing is left to train on.
     """
     given: dict[Part, list[Row]] = {name: list(part) for name, part in (preassigned or {}).items()}
     dropped = []
-    chosen = _choose(list(rows), data)
+    places = _choose(rows, data)
+    chosen = [rows[place] for place in places]
     if len(chosen) < len(rows):
         dropped.append(Dropped("left out by data.max_rows", len(rows) - len(chosen)))
     shares: dict[Part, float] = {"test": data.test_share, "validation": data.validation_share}
@@ -102,6 +107,8 @@ def split_rows(
     all_rows = [row for part in parts.values() for row in part]
     with index_of([all_rows], data.near_duplicate_threshold, by_turns=not data.group) as index:
         pool = _Pool(parts, data, index)
+        if dates is not None:
+            pool.dates = [dates[place] for place in places]
         for _ in range(MOST_ROUNDS):
             mode, leaks = pool.deal_out(wanted, data)
             if mode == "cross_validation" or not pool.join_straddling(data):
@@ -123,7 +130,7 @@ def folds(rows: Sequence[Row], num_folds: int, seed: int = 0) -> list[Fold]:
             f"{num_folds}."
         )
     keys = {
-        group: _digest(seed, "fold", min(text_key(rows[p].text) for p in positions))
+        group: digest(seed, "fold", min(text_key(rows[p].text) for p in positions))
         for group, positions in members.items()
     }
     fold_of: dict[int, int] = {}
@@ -141,20 +148,13 @@ def folds(rows: Sequence[Row], num_folds: int, seed: int = 0) -> list[Fold]:
     ]
 
 
-@dataclass(frozen=True)
-class Component:
-    """Rows that stay together."""
-
-    positions: list[int]  # of its training rows
-    key: bytes  # from its texts, so that the order of the rows does not matter
-
-
 class _Pool:
     """All rows, the part each is in, and the component each belongs to."""
 
     def __init__(self, parts: Mapping[Part, Sequence[Row]], data: DataSection, index: Index):
         self.rows = [row for part in parts.values() for row in part]
         self.index = index
+        self.dates: list[float] = []  # of the training rows, which are the last
         own_part = [name for name, part in parts.items() for _ in part]
         self.own_part = own_part
         self.part_of: list[Part | None] = [*own_part]  # None: dropped
@@ -189,7 +189,10 @@ class _Pool:
                 f"and rows of one group count once): a split needs at least {LEAST_TO_SPLIT}. Add "
                 f"rows, or name files with data.validation and data.test.{told}"
             )
-        parts = deal(components, wanted, data.seed)
+        if self.dates:
+            parts = deal_by_time(components, wanted)
+        else:
+            parts = deal(components, wanted, data.seed)
         if parts is None and "validation" in wanted:
             return "cross_validation", dropped
         self.move(parts or {})
@@ -208,7 +211,9 @@ class _Pool:
     def notes(self, mode: Literal["split", "cross_validation", "refused"]) -> tuple[str, ...]:
         pairs = [(p.row_a, p.row_b) for p in self.duplicates if p.kind in ("near", "span")]
         train = [p for p, part in enumerate(self.own_part) if part == "train"]
-        return group_notes(self.index, self.components, train, pairs, mode)
+        found = group_notes(self.index, self.components, train, pairs, mode)
+        note = self.time_note(mode)
+        return (*found, note) if note else found
 
     def positions(self, part: Part) -> list[int]:
         return [position for position, name in enumerate(self.part_of) if name == part]
@@ -236,12 +241,49 @@ class _Pool:
                     )
         return dropped
 
+    def date_of(self, position: int) -> float:
+        return self.dates[position - (len(self.rows) - len(self.dates))]
+
+    def time_note(self, mode: str) -> str:
+        """From when to when each part is, and how many rows groups keep from their place."""
+        if not self.dates:
+            return ""
+        if mode != "split":
+            return (
+                "There are too few groups for parts in the order of data.time: cross-validation "
+                "takes its folds from all dates."
+            )
+        first = len(self.rows) - len(self.dates)
+        is_date = max(map(abs, self.dates)) > 100_000
+        told, later = [], 0
+        spans: dict[Part, list[float]] = {}
+        names: tuple[Part, ...] = ("train", "validation", "test")
+        for name in names:
+            found = [self.date_of(p) for p in self.positions(name) if p >= first]
+            if found:
+                spans[name] = found
+                low, high = (shown(value, is_date) for value in (min(found), max(found)))
+                told.append(f"{name} {low} to {high}")
+        for before, after in zip(list(spans), list(spans)[1:], strict=False):
+            latest = max(spans[before])
+            later += sum(value < latest for value in spans[after])
+        note = f"Split in time: {', '.join(told)}. A group takes the place of its latest row"
+        return (
+            f"{note}: {later:,} rows are older than rows of the part before."
+            if later
+            else f"{note}."
+        )
+
     def train_components(self) -> list[Component]:
         members: dict[int, list[int]] = {}
         for position in self.positions("train"):
             members.setdefault(self.label[position], []).append(position)
         return [
-            Component(positions, min(text_key(self.rows[p].text) for p in positions))
+            Component(
+                positions,
+                min(text_key(self.rows[p].text) for p in positions),
+                max(map(self.date_of, positions)) if self.dates else 0.0,
+            )
             for positions in members.values()
         ]
 
@@ -287,54 +329,9 @@ def _group_name(row: Row, part: Part, group_column: str) -> str:
     return row.group if part == "train" or named_by_user else f"{part}:{row.group}"
 
 
-def deal(
-    components: list[Component], shares: Mapping[Part, float], seed: int
-) -> dict[Part, list[Component]] | None:
-    """Components of the held-out parts; None where they would take too many. See split_rows."""
-    num, num_rows = len(components), sum(len(c.positions) for c in components)
-    wanted = {part: max(share, LEAST_HELD_OUT / num) for part, share in shares.items() if share}
-    most = max(0.5, sum(shares.values()))
-    if sum(wanted.values()) > most + 1e-9:
-        return None
-    dealt_rows = sum(
-        len(c.positions)
-        for c in components
-        if len(c.positions) <= max(wanted.values()) * num_rows  # larger ones stay in train
-    )
-    scale = min(num_rows, most * dealt_rows / sum(wanted.values()))
-    left = sorted(components, key=lambda component: _digest(seed, "split", component.key))
-    median = sorted(len(c.positions) for c in components)[num // 2]
-    parts = {}
-    for part, share in wanted.items():
-        part_rows = round(share * scale)
-        taken, filled = [], 0
-        for component in left:
-            if filled + len(component.positions) <= part_rows:
-                taken.append(component)
-                filled += len(component.positions)
-        left = _without(left, taken)
-        # A few large components can fill the part: add small ones, for intervals over components.
-        small = [component for component in left if len(component.positions) <= median]
-        more = small[: max(0, LEAST_HELD_OUT - len(taken))]
-        parts[part] = taken + more
-        left = _without(left, more)
-        if len(parts[part]) < LEAST_HELD_OUT:
-            return None
-    return parts
-
-
-def _without(components: list[Component], taken: list[Component]) -> list[Component]:
-    gone = {component.key for component in taken}
-    return [component for component in components if component.key not in gone]
-
-
-def _choose(rows: list[Row], data: DataSection) -> list[Row]:
+def _choose(rows: Sequence[Row], data: DataSection) -> list[int]:
+    """Places of at most data.max_rows rows."""
     if not data.max_rows or len(rows) <= data.max_rows:
-        return rows
-    keys = [_digest(data.seed, "row", text_key(row.text)) for row in rows]
-    kept = sorted(range(len(rows)), key=lambda position: keys[position])[: data.max_rows]
-    return [rows[position] for position in sorted(kept)]
-
-
-def _digest(seed: int, purpose: str, key: bytes) -> bytes:
-    return hashlib.blake2b(f"{seed} {purpose} ".encode() + key, digest_size=16).digest()
+        return list(range(len(rows)))
+    keys = [digest(data.seed, "row", text_key(row.text)) for row in rows]
+    return sorted(sorted(range(len(rows)), key=lambda position: keys[position])[: data.max_rows])

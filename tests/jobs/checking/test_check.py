@@ -313,6 +313,19 @@ def test_groups_stay_together(tmp_path):
     assert len(set(seen.values())) == 3
 
 
+def test_a_clean_copy_in_order_of_time(tmp_path):
+    days = [f"20{n % 30 + 10}-01-{n // 30 + 1:02d}" for n in range(300)]
+    rows = [{"text": passage(n), "day": day} for n, day in enumerate(days)]
+    path = write(tmp_path / "train.jsonl", rows)
+    check(path, settings=["data.time=day"], write_clean=tmp_path / "clean")
+    train, validation, test = (
+        [row["day"] for row in read(tmp_path / f"clean/{name}.jsonl")]
+        for name in ("train", "validation", "test")
+    )
+    assert max(train) <= min(validation)
+    assert max(validation) <= min(test)
+
+
 @pytest.mark.parametrize("kind", ["text", "prompt_completion", "messages"])
 def test_canaries_are_planted_and_recorded(tmp_path, kind):
     shape = {

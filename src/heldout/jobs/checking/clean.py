@@ -20,11 +20,13 @@ from heldout.core.recipe import DataSection
 from heldout.core.row import Part
 from heldout.core.stats import LEAST_HELD_OUT
 from heldout.data.canaries import Canary, canary_fields, make_canaries
+from heldout.data.dates import dates_of
+from heldout.data.deal import Component, deal, deal_by_time
 from heldout.data.index import Index
 from heldout.data.notes import giant_note
 from heldout.data.pairs import Components
 from heldout.data.relations import relations
-from heldout.data.split import LEAST_TO_SPLIT, Component, deal
+from heldout.data.split import LEAST_TO_SPLIT
 from heldout.data.straddling import MOST_ROUNDS, straddling
 from heldout.data.stream import RowStream, StreamedRow
 
@@ -61,7 +63,9 @@ def write_clean_copy(
     Canaries go into the training rows, and their record into ``canaries.json``.
     """
     refuse_occupied(folder)
-    place = _places(index, data)
+    readable = (item for item in streams[0][1] if item.fault is None)
+    dates = dates_of(readable, data.time) if data.time else []
+    place = _places(index, data, dates)
     canaries = make_canaries(num_canaries, data.seed)
     planted = _planted(canaries, streams[0][1], place.num_train_rows(), data.seed)
     with written_whole(folder) as partial:
@@ -139,7 +143,7 @@ _IN_HELDOUT = {
 }
 
 
-def _places(index: Index, data: DataSection) -> _Places:
+def _places(index: Index, data: DataSection, dates: list[float]) -> _Places:
     place = _Places(index)
     has_heldout = bool((index.part_R == 1).any())
     together = Components(len(index))
@@ -161,7 +165,7 @@ def _places(index: Index, data: DataSection) -> _Places:
     if has_heldout:
         _give_way(index, place, data)
     else:
-        _deal_out(index, place, together, pairs, data)
+        _deal_out(index, place, _Dealing(together, pairs, dates), data)
     return place
 
 
@@ -188,13 +192,17 @@ def _give_way(index: Index, place: _Places, data: DataSection) -> None:
             break
 
 
-def _deal_out(
-    index: Index,
-    place: _Places,
-    together: Components,
-    pairs: list[tuple[int, int]],
-    data: DataSection,
-) -> None:
+@dataclass(frozen=True)
+class _Dealing:
+    """What rows that are dealt out belong to, and when they are of."""
+
+    together: Components
+    pairs: list[tuple[int, int]]  # of rows that are alike
+    dates: list[float]  # of the training rows, which come first; none: at random
+
+
+def _deal_out(index: Index, place: _Places, dealing: _Dealing, data: DataSection) -> None:
+    together, dates = dealing.together, dealing.dates
     first: dict[int, int] = {}
     rows = np.flatnonzero(index.part_R == 0).tolist()
     for position in rows:
@@ -207,9 +215,13 @@ def _deal_out(
     if not wanted:
         return
     for _ in range(MOST_ROUNDS):
-        components = _components(index, together, kept)
+        components = _components(index, dealing, kept)
         enough = len(components) >= LEAST_TO_SPLIT
-        parts = deal(components, wanted, data.seed) if enough else None
+        parts = None
+        if enough and dates:
+            parts = deal_by_time(components, wanted)
+        elif enough:
+            parts = deal(components, wanted, data.seed)
         place.part_of.clear()
         for part, chosen in (parts or {}).items():
             for component in chosen:
@@ -236,16 +248,20 @@ def _deal_out(
             f"all, and there are {len(components):,} (duplicates and rows of one group count "
             f"once). heldout {then}."
         )
-    if giant := giant_note(together, kept, pairs, mode):
+    if giant := giant_note(together, kept, dealing.pairs, mode):
         place.notes.append(giant)
 
 
-def _components(index: Index, together: Components, rows: list[int]) -> list[Component]:
+def _components(index: Index, dealing: _Dealing, rows: list[int]) -> list[Component]:
     members: dict[int, list[int]] = {}
     for position in rows:
-        members.setdefault(int(together.label[position]), []).append(position)
+        members.setdefault(int(dealing.together.label[position]), []).append(position)
     return [
-        Component(positions, min(int(index.key_R[p]) for p in positions).to_bytes(8, "big"))
+        Component(
+            positions,
+            min(int(index.key_R[p]) for p in positions).to_bytes(8, "big"),
+            max((dealing.dates[p] for p in positions), default=0.0) if dealing.dates else 0.0,
+        )
         for positions in members.values()
     ]
 

@@ -57,7 +57,7 @@ class Texts:
 
 def read_parts(source: str, recipe: Recipe) -> Parts:
     """Read and split without leaks; raises UserError, writes nothing."""
-    read = read_rows(source, recipe.data.columns, recipe.data.group)
+    read = read_rows(source, recipe.data.columns, recipe.data.group, recipe.data.time)
     preassigned: dict[Part, list[Row]] = {}
     for part, path in (("validation", recipe.data.validation), ("test", recipe.data.test)):
         if path:
@@ -68,7 +68,7 @@ def read_parts(source: str, recipe: Recipe) -> Parts:
                     f"{read.kind}: they must be the same."
                 )
             preassigned[cast(Part, part)] = given.rows
-    split = split_rows(read.rows, recipe.data, preassigned)
+    split = split_rows(read.rows, recipe.data, preassigned, read.dates)
     # With cross-validation every training row is held out once.
     held_out = split.validation + split.test if split.mode == "split" else split.train
     mixed, repeats = _mixed_rows(recipe, held_out)
