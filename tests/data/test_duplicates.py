@@ -49,7 +49,7 @@ def edited(words, share, rng):
 def pieces(text):
     """The definition, without any hashing but that which keeps half of the pieces."""
     letters = letters_of(text)
-    found = {letters[i : i + 7] for i in range(len(letters) - 6)}
+    found = {letters[i : i + 8] for i in range(len(letters) - 7)}
     numbers = np.array([int.from_bytes(piece.encode(), "little") for piece in found], np.uint64)
     kept = mix(numbers) & np.uint64(1) == 0
     return {piece for piece, keep in zip(found, kept.tolist(), strict=True) if keep}

@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 
-from heldout.core.errors import UserError
+from heldout.cli.gates import GATES, failures, parse_gate, refuse_gates, write_junit
 from heldout.core.measurement import Measurement
 from heldout.core.results.check import CheckResult
 
-GATES = ("leak", "duplicate", "contamination", "personal", "problem")
 ASKED_FOR = ("doubtful_answers", "learning_curve")  # by an option of their own
 
 
@@ -25,8 +24,12 @@ def check(
         typer.Option(help="Rows that must not stand in DATA; may be repeated."),
     ] = None,
     against: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="An evaluation set, for contamination; may be repeated."),
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="An evaluation set, for contamination: a file, a folder, or a name such as gsm8k; "
+            "may be repeated.",
+        ),
     ] = None,
     model: Annotated[
         str, typer.Option("--model", "-m", help="Measure information, tokens and odd rows too.")
@@ -46,7 +49,14 @@ def check(
     ] = False,
     fail_on: Annotated[
         list[str] | None,
-        typer.Option(metavar="WHAT", help=f"Exit code 1 on {', '.join(GATES)}; may be repeated."),
+        typer.Option(
+            metavar="WHAT",
+            help=f"Exit code 1 on {', '.join(GATES)}, or on more than a limit, as in 'leak>1%'; "
+            "may be repeated.",
+        ),
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What was found as JUnit XML.")
     ] = None,
     write_clean: Annotated[
         Path | None,
@@ -71,7 +81,8 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Is this data fit to train on? Duplicates, leaks, faults, personal data, size."""
-    _refuse_gates(fail_on or [], bool(heldout), bool(against))
+    gates = [parse_gate(text) for text in fail_on or ()]
+    refuse_gates(gates, bool(heldout), bool(against))
     from heldout.cli.progress import console_progress
     from heldout.jobs.checking.check import check as job
 
@@ -99,32 +110,11 @@ def check(
         print(json.dumps({**result.to_json(), "report": str(folder / "report.html")}))
     else:
         _show(result, folder)
-    if reasons := _failed_gates(result, fail_on or []):
+    if junit is not None:
+        write_junit(gates, result, junit)
+    if reasons := failures(gates, result):
         print(f"heldout: failed on {', '.join(reasons)}.", file=sys.stderr)
         raise typer.Exit(1)
-
-
-def _refuse_gates(gates: list[str], has_heldout: bool, has_tests: bool) -> None:
-    for gate in gates:
-        if gate not in GATES:
-            raise UserError(f"--fail-on must be one of {', '.join(GATES)}, got {gate!r}.")
-    if "leak" in gates and not has_heldout:
-        raise UserError("--fail-on leak needs --heldout FILE.")
-    if "contamination" in gates and not has_tests:
-        raise UserError("--fail-on contamination needs --against FILE.")
-
-
-def _failed_gates(result: CheckResult, gates: list[str]) -> list[str]:
-    """Those with something found, with how much of it."""
-    counts = result.counts
-    found = {
-        "leak": result.num_leaks,
-        "duplicate": counts["duplicates_exact"] + counts["duplicates_near"],
-        "contamination": counts["contaminated_rows"],
-        "personal": counts.get("personal", 0),
-        "problem": counts["problems"],
-    }
-    return [f"{gate} ({found[gate]:,})" for gate in gates if found[gate]]
 
 
 def _default_folder(data: str) -> Path:

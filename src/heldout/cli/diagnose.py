@@ -2,15 +2,14 @@
 
 import json
 import sys
-import xml.etree.ElementTree as ElementTree
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
+from heldout.cli.junit import Case, write_cases
 from heldout.core.errors import UserError
-from heldout.core.files import written_whole
 from heldout.core.results.diagnosis import Diagnosis
 from heldout.core.verdict import VERDICTS, Verdicts
 
@@ -135,20 +134,16 @@ def failures(verdict: Verdicts, gates: list[str]) -> list[str]:
 
 def write_junit(verdicts: Verdicts, gates: list[str], path: Path) -> None:
     """One test case a verdict: a failure where a gate fails, else what is unknown is skipped."""
-    cases = ElementTree.Element("testsuite", name="heldout diagnose", tests=str(len(VERDICTS)))
-    num_failed = 0
+    cases = []
     for name, verdict in verdicts.verdicts.items():
-        color, sentence = verdict.color, verdict.sentence
-        case = ElementTree.SubElement(cases, "testcase", classname="heldout.lights", name=name)
+        status: Literal["passed", "failed", "skipped"] = "passed"
         if failures(verdicts, [name] if name in gates else []):
-            num_failed += 1
-            ElementTree.SubElement(case, "failure", message=sentence, type=color)
-        elif color == "unknown":
-            ElementTree.SubElement(case, "skipped", message=sentence)
-        ElementTree.SubElement(case, "system-out").text = f"{color}: {sentence}"
-    cases.set("failures", str(num_failed))
-    with written_whole(path) as whole:
-        ElementTree.ElementTree(cases).write(whole, encoding="utf-8", xml_declaration=True)
+            status = "failed"
+        elif verdict.color == "unknown":
+            status = "skipped"
+        told = f"{verdict.color}: {verdict.sentence}"
+        cases.append(Case(name, status, verdict.sentence, verdict.color, told))
+    write_cases(path, "heldout diagnose", "heldout.lights", cases)
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:

@@ -62,8 +62,8 @@ class DataSection:
     validation_share: Annotated[float, _SHARE] = 0.15
     test_share: Annotated[float, _SHARE] = 0.15
     key_facts: tuple[str, ...] = ()  # regular expressions of text that no augmentation changes
-    # Jaccard similarity over 5-word shingles
-    near_duplicate_threshold: Annotated[float, _UP_TO_ONE] = 0.5
+    # Jaccard similarity over pieces of eight letters
+    near_duplicate_threshold: Annotated[float, _UP_TO_ONE] = 0.45
     # tokens per training window; longer rows become several windows
     max_length: Annotated[int, _at_least(8, "tokens")] = 512
     max_rows: Annotated[int, _at_least(0, "(all)")] = 0  # 0: all

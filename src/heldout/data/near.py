@@ -8,6 +8,7 @@ texts that hold hardly anything else: these are copies.
 
 # R texts, B bands of K hash functions
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,13 +25,14 @@ from heldout.data.pairs import (
 from heldout.data.pieces import NUM_HASHES, are_near, jaccard, piece_set, signatures
 from heldout.data.shingles import Codes, token_places
 
-MISS_RATE = 5e-3  # of pairs whose similarity is the threshold; fewer above it
+MISS_RATE = 0.02  # of pairs whose similarity is the threshold; fewer above it
 MOST_NEIGHBORS = 64  # rows of one band that a row is compared with; 16 where there are more
 BOILERPLATE_SHARE = 0.5
 BOILERPLATE_ROWS = 20
 BOILERPLATE_SAMPLE = 2000  # texts that tell what more than half of all texts hold
 COPY = 1 / 8  # of its pieces that a text of a cluster has for itself, under which it is a copy
 _DEEPEST = 3  # frames within frames
+_FEW = 20  # texts that are all compared with one another
 _FRAME_SAMPLE = 20  # texts with a frame that tell its pieces
 
 NearPair = tuple[int, int, float]
@@ -175,8 +177,20 @@ def _without_frames(
 
 
 def _search(codes: Codes, texts: np.ndarray, threshold: float, usual: np.ndarray) -> list[NearPair]:
-    bands = in_bands(codes.chosen(texts), usual, hashes_per_band(threshold))
-    return list(_pairs(codes, bands, texts, threshold, usual, Here()))
+    """Pairs among some texts; all of them are compared where they are few."""
+    if len(texts) > _FEW:
+        bands = in_bands(codes.chosen(texts), usual, hashes_per_band(threshold))
+        return list(_pairs(codes, bands, texts, threshold, usual, Here()))
+    sets = _sets(codes.chosen(texts), usual)
+    found = []
+    for a, b in itertools.combinations(range(len(texts)), 2):
+        sizes = sorted((len(sets[a]), len(sets[b])))
+        if sizes[0] < threshold * sizes[1]:
+            continue  # more than this they cannot have in common
+        similarity = jaccard(sets[a], sets[b])
+        if are_near(sets[a], sets[b], similarity, threshold):
+            found.append((int(texts[a]), int(texts[b]), similarity))
+    return found
 
 
 def _pairs(

@@ -20,9 +20,9 @@ import numpy as np
 
 from heldout.data.shingles import WITHOUT_SPACES, Codes, gram_hashes, mix
 
-PIECE = 6  # letters
+PIECE = 8  # letters; the bytes of a number
 CHARACTER_PIECE = 5  # of scripts without spaces, where a character says more
-FEW_PIECES = 60  # of about 25 words; a shorter text must be more alike to be near
+FEW_PIECES = 75  # of about 32 words; a shorter text must be more alike to be near
 NUM_HASHES = 128
 _SLICE = 256  # pieces whose hashes fit the cache
 _HALF = np.uint64(32)
@@ -101,19 +101,18 @@ def _points(text: str) -> np.ndarray:
 
 def _pieces_of_words(letters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Hashes of the kept pieces, and the text of each: letters as the bytes of a number."""
-    joined = "".join(letters) + " " * (8 - PIECE)
+    joined = "".join(letters)
     sizes_R = np.array([len(each) for each in letters], dtype=np.int64)
-    if len(joined) < 8:
+    if len(joined) < PIECE:
         return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
     if joined.isascii():
         value = np.frombuffer(joined.encode(), dtype=np.uint8).astype(np.uint64)
     else:
         value = mix(_points(joined).astype(np.uint64) + _ODD) & np.uint64(255)
     reach = 1
-    while reach < PIECE:  # up to 8 bytes, the last of which are cut off below
+    while reach < PIECE:
         value = value[:-reach] | (value[reach:] << np.uint64(8 * reach))
         reach *= 2
-    value &= np.uint64(2 ** (8 * PIECE) - 1)
     inside = np.ones(len(joined), dtype=bool)
     for end, size in zip(np.cumsum(sizes_R).tolist(), sizes_R.tolist(), strict=True):
         inside[end - min(size, PIECE - 1) : end] = False
@@ -147,19 +146,18 @@ def are_near(a: np.ndarray, b: np.ndarray, similarity: float, threshold: float) 
     num = min(len(a), len(b))
     if num >= FEW_PIECES or not num or a[0] & 1:
         return similarity >= threshold
-    return similarity >= threshold + (1 - threshold) * (1 - num / FEW_PIECES)
+    return similarity >= 1 - (1 - threshold) * (num / FEW_PIECES) ** 1.5
 
 
 def signatures(codes: Codes, usual: np.ndarray) -> np.ndarray:
-    """(R, H) the low 16 bits of the least value of each hash function; texts of a piece or more."""
+    """(R, H) the low 16 bits of the least value of each hash function; texts of a piece or more.
+
+    Of every other piece, which saves half of the time; of all where that leaves none.
+    """
     narrow, counts_R = codes.codes_T, codes.lengths_R
     if len(usual) and len(narrow):
-        is_usual = np.isin(narrow, usual)
-        text_of = np.repeat(np.arange(len(counts_R)), counts_R)
-        rest_R = np.bincount(text_of[~is_usual], minlength=len(counts_R))
-        keep = ~is_usual | (rest_R == 0)[text_of]
-        narrow = narrow[keep]
-        counts_R = np.bincount(text_of[keep], minlength=len(counts_R))
+        narrow, counts_R = _without(narrow, counts_R, np.isin(narrow, usual))
+    narrow, counts_R = _without(narrow, counts_R, narrow & np.uint32(2) > 0)
     factors_H = _factors()
     buffer = np.empty((_SLICE, NUM_HASHES), dtype=np.uint32)
     least_RH = np.empty((len(counts_R), NUM_HASHES), dtype=np.uint32)
@@ -175,7 +173,17 @@ def signatures(codes: Codes, usual: np.ndarray) -> np.ndarray:
             else:
                 np.minimum(least_RH[text], values.min(axis=0), out=least_RH[text])
         start = stop
-    return (least_RH >> np.uint32(1)).astype(np.uint16)
+    return (least_RH >> np.uint32(2)).astype(np.uint16)
+
+
+def _without(
+    pieces: np.ndarray, counts_R: np.ndarray, is_out: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pieces of some texts without those that are out, except where these are all of a text."""
+    text_of = np.repeat(np.arange(len(counts_R)), counts_R)
+    rest_R = np.bincount(text_of[~is_out], minlength=len(counts_R))
+    keep = ~is_out | (rest_R == 0)[text_of]
+    return pieces[keep], np.bincount(text_of[keep], minlength=len(counts_R))
 
 
 @cache

@@ -9,6 +9,7 @@ from itertools import pairwise
 from heldout.core.errors import UserError
 from heldout.core.results.check import Problem
 from heldout.core.row import Row
+from heldout.data.benchmarks import open_test_set
 from heldout.data.index import IndexedRow
 from heldout.data.shingles import normalized, text_key
 from heldout.data.stream import RowStream
@@ -36,7 +37,7 @@ class Sources:
             streams.append(("heldout", RowStream(path, options.columns, options.group)))
         for path in rows.against:
             # A test set has columns of its own.
-            streams.append((str(path), RowStream(path)))
+            streams.append((str(path), open_test_set(str(path))))
         names = [str(path) for path in rows.against]
         if len(set(names)) < len(names) or set(names) & set(OWN_PARTS):
             raise UserError("--against names each test set once.")
