@@ -10,6 +10,7 @@ from heldout.core.recipe import DataSection
 from heldout.core.row import Row
 from heldout.data.duplicates import find_related
 from heldout.data.pairs import Components
+from heldout.data.pieces import piece_codes
 from heldout.data.split import folds, split_rows
 
 _SYLLABLES = [
@@ -306,3 +307,16 @@ def test_a_clean_copy_passes_a_check(tmp_path):
     check(path, heldout=[held], write_clean=tmp_path / "again")
     again = check(tmp_path / "again/train.jsonl", heldout=[tmp_path / "again/heldout.jsonl"])
     assert again.num_leaks == 0
+
+
+def test_pieces_do_not_depend_on_the_other_texts():
+    texts = [
+        "One text of ASCII letters alone.",
+        "Ein Text mit Umlauten: schön!",
+        "你好世界你好世界",
+    ]
+    together = piece_codes(texts)
+    for place, text in enumerate(texts):
+        alone = piece_codes([text])
+        assert len(alone.of(0)) > 2
+        assert together.of(place).tolist() == alone.of(0).tolist()

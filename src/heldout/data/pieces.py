@@ -108,7 +108,8 @@ def _pieces_of_words(letters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     if joined.isascii():
         value = np.frombuffer(joined.encode(), dtype=np.uint8).astype(np.uint64)
     else:
-        value = mix(_points(joined).astype(np.uint64) + _ODD) & np.uint64(255)
+        points = _points(joined).astype(np.uint64)
+        value = np.where(points < 128, points, mix(points + _ODD) & np.uint64(255))
     reach = 1
     while reach < PIECE:
         value = value[:-reach] | (value[reach:] << np.uint64(8 * reach))
