@@ -143,12 +143,16 @@ def _without_frames(
     """Compare again, in clusters with a frame, what is not part of it."""
     texts = np.unique(np.array([pair[:2] for pair in pairs], dtype=np.int64))
     clusters = Components(len(texts))
-    for a, b in zip(*(np.searchsorted(texts, [p[n] for p in pairs]) for n in (0, 1)), strict=True):
-        clusters.join(int(a), int(b))
+    firsts, seconds = (np.searchsorted(texts, [pair[n] for pair in pairs]) for n in (0, 1))
+    for a, b in zip(firsts.tolist(), seconds.tolist(), strict=True):
+        clusters.join(a, b)
     has_frame = np.isin(texts, frames.frames.texts_N)
     kept: list[NearPair] = []
     is_open = np.zeros(len(texts), dtype=bool)
-    for members in clusters.members.values() if depth < _DEEPEST else ():
+    pairs_of: dict[int, list[NearPair]] = {}
+    for pair, label in zip(pairs, clusters.label[firsts].tolist(), strict=True):
+        pairs_of.setdefault(label, []).append(pair)
+    for label, members in clusters.members.items() if depth < _DEEPEST else ():
         is_large = len(members) >= BOILERPLATE_SPAN_ROWS
         if not is_large and not has_frame[members].any():
             continue
@@ -164,12 +168,13 @@ def _without_frames(
             continue
         is_open[members] = True
         both = np.union1d(usual, frame)
-        for chosen, without in ((own[~framed], usual), (own[framed], both)):
-            if len(chosen) > 1:
-                again = _search(codes, chosen, threshold, without)
-                if without is both and len(chosen) < len(own):
-                    again, _ = _without_frames(codes, again, threshold, both, frames, depth + 1)
-                kept += again
+        copies = set(own[~framed].tolist())
+        kept += [pair for pair in pairs_of[label] if copies.issuperset(pair[:2])]
+        if framed.sum() > 1:
+            again = _search(codes, own[framed], threshold, both)
+            if len(copies):
+                again, _ = _without_frames(codes, again, threshold, both, frames, depth + 1)
+            kept += again
     if not is_open.any():
         return pairs, False
     closed = set(texts[~is_open].tolist())
@@ -244,8 +249,9 @@ def _likely_pairs(
             left = order[at[start : start + PAIRS_AT_ONCE]]
             right = order[after[start : start + PAIRS_AT_ONCE]]
             equal_BNK = signatures_BRK[:, left] == signatures_BRK[:, right]
-            first_band = equal_BNK.all(axis=2).argmax(axis=0)
-            likely = (first_band == band) & (equal_BNK.mean(axis=(0, 2)) >= least)
+            num_equal = np.count_nonzero(equal_BNK, axis=(0, 2))
+            likely = np.flatnonzero(num_equal >= least * len(equal_BNK) * equal_BNK.shape[2])
+            likely = likely[equal_BNK[:, likely].all(axis=2).argmax(axis=0) == band]
             found.append((left[likely], right[likely]))
     both = [np.concatenate(side) for side in zip(*found, strict=True)]
     return both[0], both[1]

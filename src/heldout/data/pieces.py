@@ -26,6 +26,7 @@ FEW_PIECES = 75  # of about 32 words; a shorter text must be more alike to be ne
 NUM_HASHES = 128
 _SLICE = 256  # pieces whose hashes fit the cache
 _HALF = np.uint64(32)
+_EVEN = np.uint64(0xFFFFFFFE)
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 # Tags of HTML by their names: of C++ and generic types the brackets say something.
@@ -64,7 +65,7 @@ def letters_of(text: str) -> str:
 
 
 def piece_codes(texts: Sequence[str]) -> Codes:
-    """Codes of the kept pieces of each text, in their order.
+    """Codes of the kept pieces of each text, each once and sorted.
 
     The lowest bit tells scripts without spaces, whose pieces are all kept.
     """
@@ -72,8 +73,10 @@ def piece_codes(texts: Sequence[str]) -> Codes:
     by_characters = [_is_by_characters(each) for each in letters]
     words = ["" if chars else each for each, chars in zip(letters, by_characters, strict=True)]
     hashes, text_of = _pieces_of_words(words)
-    counts_R = np.bincount(text_of, minlength=len(texts))
-    kept = (hashes >> _HALF).astype(np.uint32) & np.uint32(0xFFFFFFFE)
+    both = np.sort((text_of.astype(np.uint64) << _HALF) | (hashes >> _HALF) & _EVEN)
+    both = both[np.concatenate(([True], both[1:] != both[:-1]))[: len(both)]]
+    counts_R = np.bincount((both >> _HALF).astype(np.int64), minlength=len(texts))
+    kept = both.astype(np.uint32)
     if not any(by_characters):
         return Codes(kept, np.cumsum(counts_R))
     found, ends = [], np.cumsum(counts_R)
@@ -82,6 +85,7 @@ def piece_codes(texts: Sequence[str]) -> Codes:
             points = _points(letters[place]).astype(np.uint64)
             own = (mix(points + _ODD) >> _HALF).astype(np.uint32)
             own = (gram_hashes(own, CHARACTER_PIECE) >> _HALF).astype(np.uint32) | np.uint32(1)
+            own = np.unique(own)
             counts_R[place] = len(own)
             found.append(own)
         else:
@@ -124,12 +128,11 @@ def _pieces_of_words(letters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def piece_set(codes_P: np.ndarray, usual: np.ndarray) -> np.ndarray:
-    """The different pieces of one text, sorted, usual ones left out unless they are all."""
-    found = np.unique(codes_P)
+    """The pieces of one text, usual ones left out unless they are all."""
     if len(usual):
-        rest = found[~np.isin(found, usual, assume_unique=True)]
-        return rest if len(rest) else found
-    return found
+        rest = codes_P[~np.isin(codes_P, usual, assume_unique=True)]
+        return rest if len(rest) else codes_P
+    return codes_P
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:
