@@ -183,14 +183,10 @@ def write_index(
                 own[:, 0] += np.uint64(done)
                 turns.append(own)
             for place, finding in batch.findings:
-                if part[done + place] < 2:
-                    sort = (finding.kind, finding.what)
-                    finding_counts[sort] += 1
-                    if finding_counts[sort] <= MOST_FINDINGS:
-                        findings.append((done + place, finding))
+                if part[done + place] < 2 and _is_kept(finding, finding_counts):
+                    findings.append((done + place, finding))
             done += len(batch.codes.lengths_R)
             progress.advance(len(batch.codes.lengths_R))
-    all_turns = np.concatenate(turns)
     both_keys = np.concatenate([np.zeros((0, 2), dtype=np.uint64), *keys])
     return Index(
         folder,
@@ -200,9 +196,7 @@ def write_index(
         np.array(characters, dtype=np.int64),
         Codes(_memory_map(folder / "codes", np.uint32), _ends(lengths)),
         Codes(_memory_map(folder / "pieces", np.uint32), _ends(piece_counts)),
-        TurnKeys(
-            all_turns[:, 2], all_turns[:, 0].astype(np.int64), all_turns[:, 1].astype(np.int64)
-        ),
+        _turn_keys(np.concatenate(turns)),
         np.array(text_ends, dtype=np.int64),
         np.array(about_ends, dtype=np.int64),
         both_keys[:, 0].copy(),
@@ -210,6 +204,18 @@ def write_index(
         findings,
         finding_counts,
     )
+
+
+def _is_kept(finding: TextFinding, counts: Counter[tuple[str, str]]) -> bool:
+    """Count a finding, and tell whether it is one of the first of its sort."""
+    sort = (finding.kind, finding.what)
+    counts[sort] += 1
+    return counts[sort] <= MOST_FINDINGS
+
+
+def _turn_keys(turns: np.ndarray) -> TurnKeys:
+    """Of (row, kind, hash)."""
+    return TurnKeys(turns[:, 2], turns[:, 0].astype(np.int64), turns[:, 1].astype(np.int64))
 
 
 def _ends(lengths: list[np.ndarray]) -> np.ndarray:

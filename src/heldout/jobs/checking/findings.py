@@ -320,8 +320,8 @@ class Findings:
         self.counts["unreadable_train"] = read.unreadable["train"]
         self.counts["boilerplate"] = len(self.index.boilerplate)
         self.counts["suspects"] = len(self.suspects)
-        for kind, num in read.problem_counts.items():
-            self.counts[f"problems_{kind}"] = num
+        for problem, num in read.problem_counts.items():
+            self.counts[f"problems_{problem}"] = num
         self.counts["problems"] = sum(read.problem_counts.values())
 
     def _suspects(self) -> list[Suspect]:
