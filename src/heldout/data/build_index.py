@@ -1,8 +1,9 @@
 """All rows of some sources on disk, and which of them say the same; memory does not hold the texts.
 
-Pass 1 writes texts, their token codes and pieces of letters, and finds equal texts by their keys. Pass 2 reads the
-codes of different texts again and writes MinHash signatures, a file per band, and winnowed span
-hashes, in files by their remainder. Bands and remainders are then compared one at a time.
+Pass 1 writes texts, their token codes and pieces of letters, and finds equal texts by their keys.
+Pass 2 reads the codes of different texts again and writes MinHash signatures, a file per band, and
+winnowed span hashes, in files by their remainder. Bands and remainders are then compared one at a
+time.
 
 Memory: about 150 bytes a row, 24 for each turn of a conversation, a batch, and the pairs that are
 found. Disk: the text once more, twice its size in codes and pieces, and 500 bytes a row.
