@@ -1,7 +1,7 @@
 """All rows of some sources on disk, and which of them say the same; memory does not hold the texts.
 
 Pass 1 writes texts, their token codes and pieces of letters, and finds equal texts by their keys.
-Pass 2 reads the codes of different texts again and writes MinHash signatures, a file per band, and
+Pass 2 reads the codes of different texts again and writes MinHash signatures in bands, and
 winnowed span hashes, in files by their remainder. Bands and remainders are then compared one at a
 time.
 

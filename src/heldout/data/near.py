@@ -66,10 +66,10 @@ def hashes_per_band(threshold: float) -> int:
 
 
 def in_bands(codes: Codes, usual: np.ndarray, per_band: int) -> np.ndarray:
-    """Signatures as (B, R, K)."""
+    """Signatures as (R, B, K)."""
     num_bands = NUM_HASHES // per_band
     signature_RH = signatures(codes, usual)[:, : num_bands * per_band]
-    return signature_RH.reshape(-1, num_bands, per_band).transpose(1, 0, 2)
+    return signature_RH.reshape(-1, num_bands, per_band)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class FrameTexts:
 
 def near_pairs(
     codes: Codes,
-    signatures_BRK: np.ndarray,
+    signatures_RBK: np.ndarray,
     texts: np.ndarray,
     threshold: float,
     usual: np.ndarray,
@@ -100,7 +100,7 @@ def near_pairs(
     ``usual`` are the pieces that do not count. Every cluster is connected, but not every pair of
     a cluster of more than 64 is listed. Also returns whether a frame kept texts apart.
     """
-    pairs = list(_pairs(codes, signatures_BRK, texts, threshold, usual, engine))
+    pairs = list(_pairs(codes, signatures_RBK, texts, threshold, usual, engine))
     known = _Frames(codes, frames)
     return _without_frames(codes, pairs, threshold, usual, known, 0)
 
@@ -200,15 +200,15 @@ def _search(codes: Codes, texts: np.ndarray, threshold: float, usual: np.ndarray
 
 def _pairs(
     codes: Codes,
-    signatures_BRK: np.ndarray,
+    signatures_RBK: np.ndarray,
     texts: np.ndarray,
     threshold: float,
     usual: np.ndarray,
     engine: Engine,
 ) -> Iterator[NearPair]:
     clusters = Components(len(texts))
-    num_bands = len(signatures_BRK)
-    shared = engine.share(signatures_BRK)
+    num_bands = signatures_RBK.shape[1]
+    shared = engine.share(signatures_RBK)
     todo = ((shared, band, threshold) for band in range(num_bands))
     for left, right in engine.map(_likely_pairs, todo):
         together = clusters.label[left] == clusters.label[right]
@@ -235,12 +235,12 @@ def _pairs(
 
 
 def _likely_pairs(
-    signatures_BRK: np.ndarray, band: int, threshold: float
+    signatures_RBK: np.ndarray, band: int, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs that agree in this band and in none before it, and in enough hashes altogether."""
     least = threshold - 4 * 0.5 / NUM_HASHES**0.5  # four standard errors
-    keys = np.zeros(signatures_BRK.shape[1], dtype=np.uint64)
-    for column in np.asarray(signatures_BRK[band]).T:
+    keys = np.zeros(len(signatures_RBK), dtype=np.uint64)
+    for column in np.asarray(signatures_RBK[:, band]).T:
         keys = (keys << np.uint64(16)) | column
     order = np.argsort(keys, kind="stable")
     found = [(np.zeros(0, dtype=np.int64),) * 2]
@@ -248,10 +248,10 @@ def _likely_pairs(
         for start in range(0, len(at), PAIRS_AT_ONCE):
             left = order[at[start : start + PAIRS_AT_ONCE]]
             right = order[after[start : start + PAIRS_AT_ONCE]]
-            equal_BNK = signatures_BRK[:, left] == signatures_BRK[:, right]
-            num_equal = np.count_nonzero(equal_BNK, axis=(0, 2))
-            likely = np.flatnonzero(num_equal >= least * len(equal_BNK) * equal_BNK.shape[2])
-            likely = likely[equal_BNK[:, likely].all(axis=2).argmax(axis=0) == band]
+            equal_NBK = signatures_RBK[left] == signatures_RBK[right]
+            num_equal = np.count_nonzero(equal_NBK, axis=(1, 2))
+            likely = np.flatnonzero(num_equal >= least * equal_NBK[0].size)
+            likely = likely[equal_NBK[likely].all(axis=2).argmax(axis=1) == band]
             found.append((left[likely], right[likely]))
     both = [np.concatenate(side) for side in zip(*found, strict=True)]
     return both[0], both[1]

@@ -137,8 +137,12 @@ def piece_set(codes_P: np.ndarray, usual: np.ndarray) -> np.ndarray:
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:
     """Size of the intersection over size of the union, of sorted sets."""
-    shared = len(np.intersect1d(a, b, assume_unique=True))
-    return shared / max(1, len(a) + len(b) - shared)
+    if not len(a):
+        return 0.0
+    place = np.searchsorted(a, b)
+    place[place == len(a)] = 0
+    shared = np.count_nonzero(a[place] == b)
+    return shared / (len(a) + len(b) - shared)
 
 
 def are_near(a: np.ndarray, b: np.ndarray, similarity: float, threshold: float) -> bool:

@@ -49,7 +49,7 @@ class Sketch:
     """Of all different texts of an index."""
 
     texts: np.ndarray  # positions of the rows that have a signature
-    signatures: np.ndarray  # (B, R, K), in a file
+    signatures: np.ndarray  # (R, B, K), in a file
     boilerplate: np.ndarray
     short_texts: np.ndarray  # positions of short rows that are looked for in others
     short_positions: np.ndarray
@@ -78,7 +78,7 @@ def sketch_texts(
     boilerplate = boilerplate_pieces(index.pieces.chosen(_sample(index, texts)))
     per_band = hashes_per_band(threshold)
     num_bands = 128 // per_band
-    shape = (num_bands, len(texts), per_band)
+    shape = (len(texts), num_bands, per_band)
     signatures = np.zeros(shape, dtype=np.uint16)
     if len(texts):
         signatures = np.memmap(index.folder / "bands", dtype=np.uint16, mode="w+", shape=shape)
@@ -105,8 +105,8 @@ def sketch_texts(
         for (start, stop), (bands, kept, found) in zip(
             runs, engine.map(_sketch_batch, todo), strict=True
         ):
-            signatures[:, written : written + bands.shape[1]] = bands
-            written += bands.shape[1]
+            signatures[written : written + len(bands)] = bands
+            written += len(bands)
             entries = np.zeros(len(kept.hashes_N), dtype=_ENTRY)
             entries["hash"], entries["position"] = kept.hashes_N, kept.positions_N
             entries["text"] = originals[start + kept.texts_N]
