@@ -87,6 +87,7 @@ def test_a_process_of_its_own_ends_with_2_and_one_line(tmp_path):
     assert shown.stdout == ""
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(tiny_model_dir, topics_text, tmp_path):
     """A real, tiny file system; where mounting is not allowed, a limit on the size of files."""
     rows = [json.dumps({"text": p[:100]}) for p in topics_text.split("\n\n") if len(p) > 90][:120]

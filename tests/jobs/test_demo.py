@@ -48,6 +48,7 @@ def test_it_writes_words(loaded):
     assert text.isascii()
 
 
+@pytest.mark.slow
 def test_the_demo_on_a_part_of_its_rows(tmp_path):
     for part, rows in question_answer_rows().items():
         lines = [json.dumps(row) for row in rows[:36]]

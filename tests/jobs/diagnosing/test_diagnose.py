@@ -28,9 +28,12 @@ def places(tiny_model_dir, topics_text, tmp_path_factory):
     loaded = load_model(str(tiny_model_dir), device="cpu")
     paragraphs = [" ".join(p.split()) for p in topics_text.split("\n\n")]
     long_enough = list(dict.fromkeys(p for p in paragraphs if len(p) > 300))
-    texts = [
-        loaded.tokenizer.decode(loaded.tokenizer(p)["input_ids"][:44]) for p in long_enough[:150]
-    ]
+    beginnings = (
+        loaded.tokenizer.decode(loaded.tokenizer(p)["input_ids"][:44]) for p in long_enough
+    )
+    # One of those that differ in a sign alone: it would be a leak.
+    by_letters = {"".join(filter(str.isalpha, text)): text for text in beginnings}
+    texts = list(by_letters.values())[:150]
     parts = {"train": texts[0:100:2], "heldout": texts[1:100:2], "other": texts[100:]}
     for name, of_part in parts.items():
         lines = [json.dumps({"text": text}) for text in of_part]

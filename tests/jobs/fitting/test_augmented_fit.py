@@ -92,6 +92,7 @@ def test_a_run_measures_mixes_and_reports(tiny_model_dir, files, tmp_path):
     assert "Word dropout" in page
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_after_a_kill_to_the_same_numbers(tiny_model_dir, files, tmp_path):
     data, recipe = files
     fit(str(tiny_model_dir), str(data), recipe=recipe, out=tmp_path / "whole")

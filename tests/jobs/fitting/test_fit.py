@@ -170,6 +170,7 @@ def test_kill_and_resume_give_the_same_history(result, killed_run):
     assert figures[0] == figures[1]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_cleanly_and_can_go_on(result, tiny_model_dir, data, tmp_path):
     folder = tmp_path / "interrupted"
     command = [sys.executable, "-m", "heldout", "fit", "--model", str(tiny_model_dir)]
@@ -300,6 +301,7 @@ class InterruptAt(Progress):
                 os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patience", [2, 99], ids=["at the stop", "at the last step"])
 def test_ctrl_c_at_the_very_end_trains_no_further(patience, tiny_model_dir, few_rows, tmp_path):
     options = [

@@ -72,6 +72,7 @@ def test_rolls_back_and_trains_on_with_a_lower_rate(tiny_model_dir, data, tmp_pa
     assert validation_loss(result.run, result.best) == pytest.approx(best, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_an_average_is_what_is_measured_and_saved(tiny_model_dir, data, tmp_path):
     settings = [*FAST, "train.learning_rate=3e-3", "regularizers.ema.decay=0.9"]
     result = fit(str(tiny_model_dir), data, out=tmp_path / "a", recipe="full", settings=settings)
@@ -93,6 +94,7 @@ def test_an_average_is_what_is_measured_and_saved(tiny_model_dir, data, tmp_path
     assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_an_interrupted_average_goes_on_as_if_nothing_had_been(tiny_model_dir, data, tmp_path):
     settings = [*FAST, "train.learning_rate=3e-3", "regularizers.ema.decay=0.9"]
     whole = fit(str(tiny_model_dir), data, out=tmp_path / "a", recipe="full", settings=settings)

@@ -106,6 +106,7 @@ def test_a_trial_is_what_a_run_with_these_settings_reaches(tiny_model_dir, data,
     assert alone.run.history()[-1]["validation_nll"] == pytest.approx(other["loss"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on_to_the_same_certificate(
     tiny_model_dir, data, tuned, tmp_path
 ):
