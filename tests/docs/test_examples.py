@@ -4,6 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -64,3 +65,24 @@ def test_lower_case():
     }
     assert len(variants) > 2
     assert {variant.lower() for variant in variants} == {text.lower()}
+
+
+@pytest.mark.slow
+def test_hyperfit(topics_text, tmp_path, capsys):
+    pieces = [topics_text[at : at + 900] for at in range(0, 45_000, 900)]
+    for name, part in (
+        ("train", slice(20)),
+        ("validation", slice(20, 32)),
+        ("test", slice(32, 50)),
+    ):
+        lines = (json.dumps({"text": text}) for text in pieces[part])
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    settings = [f"data.{part}={tmp_path / part}.jsonl" for part in ("validation", "test")]
+    settings += ["data.max_length=24", "hyperfit.num_samples=16", "hyperfit.context_tokens=8"]
+    settings += ["hyperfit.new_tokens=16", "hyperfit.num_contexts=8", "train.max_epochs=2"]
+    settings += ["hyperfit.num_validation_contexts=8", "train.learning_rate=2e-3"]
+    result = load("hyperfit").overfit_on_purpose(
+        "package:heldout", str(tmp_path / "train.jsonl"), tmp_path / "run", settings
+    )
+    assert result.outcome in capsys.readouterr().out
+    assert (tmp_path / "run" / "best").is_dir()

@@ -7,7 +7,7 @@ import pytest
 @pytest.fixture(scope="session")
 def scaling_data() -> Path:
     """Measured runs of others; not part of the project."""
-    folder = Path(os.environ.get("HELDOUT_REAL_DATA", "../shared/data"))
-    if not (folder / "gemstones_hot.csv").exists():
+    folder = os.environ.get("HELDOUT_REAL_DATA")
+    if folder is None:
         pytest.skip("no measured runs: name their folder in HELDOUT_REAL_DATA")
-    return folder
+    return Path(folder)

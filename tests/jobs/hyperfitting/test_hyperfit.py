@@ -1,9 +1,7 @@
 """Overfitting on purpose from end to end, on the embedded model and real text."""
 
-import importlib.util
 import json
 from importlib import resources
-from pathlib import Path
 from shutil import copytree
 
 import numpy as np
@@ -70,13 +68,9 @@ def settings(files):
 
 @pytest.fixture(scope="module")
 def result(files, settings, tmp_path_factory):
-    """One complete run, by the example of docs/hyperfit.md."""
-    file = Path(__file__).parents[3] / "docs" / "docs_src" / "hyperfit.py"
-    spec = importlib.util.spec_from_file_location("hyperfit_example", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """One complete run."""
     out = tmp_path_factory.mktemp("runs") / "whole"
-    return module.overfit_on_purpose(MODEL, str(files / "train.jsonl"), out, settings)
+    return hyperfit(MODEL, str(files / "train.jsonl"), out=out, settings=settings)
 
 
 def validate(entry):
