@@ -97,10 +97,9 @@ def show_advice(advice: Advice, as_json: bool) -> None:
     if as_json:
         print(json.dumps(advice.to_json(), allow_nan=False))
         return
-    from rich.console import Console
-    from rich.table import Table
+    from heldout.cli.console import Console, Table
 
-    console = Console(highlight=False)
+    console = Console()
     plan, law = advice.plan, advice.law
     if plan is not None and law is not None:
         bounds = "" if plan.low is None else f" (95 %: {plan.low:.3f} to {plan.high:.3f})"

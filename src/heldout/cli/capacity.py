@@ -53,10 +53,9 @@ def capacity(
     if as_json:
         print(json.dumps(result.to_json(), allow_nan=False))
         return
-    from rich.console import Console
-    from rich.table import Table
+    from heldout.cli.console import Console, Table
 
-    console = Console(highlight=False)
+    console = Console()
     table = Table(box=None, pad_edge=False)
     for column in ("configuration", "text", "bits of text", "memorized", "95 % from", "to"):
         table.add_column(column, justify="left" if column in ("configuration", "text") else "right")

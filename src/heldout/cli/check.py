@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from heldout.cli.gates import GATES, failures, parse_gate, refuse_gates, write_junit
+from heldout.core.language import say
 from heldout.core.measurement import Measurement
 from heldout.core.results.check import CheckResult
 
@@ -113,7 +114,7 @@ def check(
     if junit is not None:
         write_junit(gates, result, junit)
     if reasons := failures(gates, result):
-        print(f"heldout: failed on {', '.join(reasons)}.", file=sys.stderr)
+        print(say(f"heldout: failed on {', '.join(reasons)}."), file=sys.stderr)
         raise typer.Exit(1)
 
 
@@ -123,10 +124,9 @@ def _default_folder(data: str) -> Path:
 
 
 def _show(result: CheckResult, folder: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from heldout.cli.console import Console, Table
 
-    console = Console(highlight=False)
+    console = Console()
     console.print()
     console.print(result.headline, markup=False)
     console.print()

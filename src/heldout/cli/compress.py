@@ -57,10 +57,9 @@ def compress(
     if as_json:
         print(json.dumps(entry, allow_nan=False))
         return
-    from rich.console import Console
-    from rich.table import Table
+    from heldout.cli.console import Console, Table
 
-    console = Console(highlight=False)
+    console = Console()
     console.print(result.headline, markup=False)
     console.print()
     table = Table(box=None, pad_edge=False)

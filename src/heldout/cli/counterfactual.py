@@ -32,10 +32,9 @@ def counterfactual(
 
 
 def _show(result: Any, run: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from heldout.cli.console import Console, Table
 
-    console = Console(highlight=False)
+    console = Console()
     console.print(f"\n{result.sentence}", markup=False)
     if result.threshold is not None:
         console.print(

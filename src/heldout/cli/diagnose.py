@@ -10,6 +10,7 @@ import typer
 
 from heldout.cli.junit import Case, write_cases
 from heldout.core.errors import UserError
+from heldout.core.language import say
 from heldout.core.results.diagnosis import Diagnosis
 from heldout.core.verdict import VERDICTS, Verdicts
 
@@ -114,7 +115,7 @@ def diagnose(
     else:
         show_diagnosis(result, out)
     if failed := failures(result.verdict, gates):
-        print(f"heldout: failed on {', '.join(failed)}.", file=sys.stderr)
+        print(say(f"heldout: failed on {', '.join(failed)}."), file=sys.stderr)
         raise typer.Exit(1)
 
 
@@ -162,11 +163,10 @@ def _value(text: str) -> Any:
 
 def show_diagnosis(result: Diagnosis, out: Path | None) -> None:
     """Verdicts, warnings, causes, remedies and memorized rows, for people."""
-    from rich.console import Console
-
+    from heldout.cli.console import Console
     from heldout.cli.show import verdict_lines
 
-    console = Console(highlight=False)
+    console = Console()
     say = partial(console.print, markup=False)
     say()
     say(result.verdict.headline)

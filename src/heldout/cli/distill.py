@@ -48,11 +48,10 @@ def distill(
     if as_json:
         print(json.dumps(result.to_json(), allow_nan=False))
         return
-    from rich.console import Console
-
+    from heldout.cli.console import Console
     from heldout.core.measurement import Interval
 
-    console = Console(highlight=False)
+    console = Console()
     console.print(result.headline, markup=False)
     student = result.measurement("student").to_json()
     console.print(f"student  {student['value']:.4f} nats per token on the sealed test")

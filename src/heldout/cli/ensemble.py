@@ -66,10 +66,9 @@ def ensemble(
 
 
 def _show(result: EnsembleResult) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from heldout.cli.console import Console, Table
 
-    console = Console(highlight=False)
+    console = Console()
     console.print(result.headline, markup=False)
     console.print()
     table = Table(box=None, pad_edge=False)

@@ -81,10 +81,9 @@ def hyperfit(
 
 
 def _show(result: Any) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from heldout.cli.console import Console, Table
 
-    console = Console(highlight=False)
+    console = Console()
     console.print()
     for sentence in result.sentences:
         console.print(sentence, markup=False)

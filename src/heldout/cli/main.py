@@ -21,6 +21,7 @@ from heldout.cli.list import list_catalog
 from heldout.cli.recipe import recipe
 from heldout.cli.report import report
 from heldout.core.errors import Interrupted, UserError
+from heldout.core.language import languages, using
 
 app = typer.Typer(
     name="heldout",
@@ -56,6 +57,14 @@ plan_app.command()(compress)
 @app.callback(invoke_without_command=True)
 def options(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    lang: Annotated[
+        str,
+        typer.Option(
+            help="Language of reports and of what is printed, also after a command: "
+            f"{', '.join(languages())}. JSON, errors and help stay English.",
+            envvar="HELDOUT_LANG",
+        ),
+    ] = "en",
 ) -> None:
     if version:
         from importlib.metadata import version as installed
@@ -67,7 +76,9 @@ def options(
 def main() -> None:
     """Entry point: 0 done, 1 interrupted or a gate failed, 2 bad input in one clear line."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        chosen, arguments = _language(sys.argv[1:])
+        with using(chosen):
+            sys.exit(app(arguments, standalone_mode=False) or 0)
     except UserError as error:
         _fail(str(error), 2)
     except Interrupted as stopped:
@@ -89,6 +100,22 @@ def main() -> None:
         if "No space left on device" in str(error) or "File too large" in str(error):
             _fail("The disk is full: free some space, then `--resume` the run.", 2)
         raise
+
+
+def _language(arguments: list[str]) -> tuple[str, list[str]]:
+    """What ``--lang`` says, wherever it stands, and the arguments without it."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    rest, chosen = [], ""
+    words = iter(arguments[:end])
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name == "--lang":
+            chosen = value if equals else next(words, "")
+            if not chosen:
+                raise UserError(f"--lang must name a language: {', '.join(languages())}.")
+        else:
+            rest.append(word)
+    return chosen, [*rest, *arguments[end:]]
 
 
 def _at(error: OSError) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,6 +13,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from heldout.cli.console import Console
+from heldout.core.language import say
 from heldout.core.progress import Progress
 
 
@@ -27,10 +28,10 @@ class ConsoleProgress(Progress):
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[None]:
-        task = self.bars.add_task(name, total=total, text="")
+        task = self.bars.add_task(say(name), total=total, text="")
         self.tasks.append(task)
         if not self.console.is_terminal:
-            self.console.print(f"{name} ...", markup=False)
+            self.console.print(f"{say(name)} ...", markup=False)
         try:
             yield
         finally:
@@ -42,10 +43,10 @@ class ConsoleProgress(Progress):
             return
         task = self.tasks[-1]
         if text:
-            self.bars.update(task, advance=num, text=text)
+            self.bars.update(task, advance=num, text=say(text))
             if not self.console.is_terminal:
                 done = next(t.completed for t in self.bars.tasks if t.id == task)
-                self.console.print(f"  {done:.0f}: {text}", markup=False)
+                self.console.print(f"  {done:.0f}: {say(text)}", markup=False)
         else:
             self.bars.update(task, advance=num)
 
@@ -56,14 +57,14 @@ class ConsoleProgress(Progress):
 @contextmanager
 def console_progress() -> Iterator[ConsoleProgress]:
     """Bars while the block runs; plain lines where standard error is no terminal."""
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True)
     bars = Bars(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn(say("left")),
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}", markup=False),
         console=console,

@@ -7,9 +7,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
+from heldout.cli.console import Console, Table
 from heldout.core.discovery import Entry, plugin_class
 from heldout.core.run import Run
 from heldout.core.verdict import Verdicts
@@ -37,7 +35,7 @@ def show_result(run: Run, verdict: Verdicts, as_json: bool) -> None:
             )
         )
         return
-    console = Console(highlight=False)
+    console = Console()
     console.print()
     console.print(verdict.headline, markup=False)
     console.print()
@@ -59,7 +57,7 @@ def show_plan(plan: "DryRun", as_json: bool) -> None:
     if as_json:
         print(json.dumps({"schema": "heldout.plan/1", **asdict(plan)}))
         return
-    console = Console(highlight=False)
+    console = Console()
     parts = ", ".join(
         f"{part} {count:,} ({plan.groups[part]:,} groups)" for part, count in plan.rows.items()
     )
@@ -87,7 +85,7 @@ def show_laws(result: dict, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result, allow_nan=False))
         return
-    console = Console(highlight=False)
+    console = Console()
     console.print(f"{result['law']}: {result['formula']}", markup=False)
     sure = result["certificate"]
     console.print(
@@ -131,7 +129,7 @@ def show_entries(entries: list[Entry], as_json: bool) -> None:
         fields = ("kind", "name", "source", "cost", "summary")
         print(json.dumps([{key: getattr(entry, key) for key in fields} for entry in entries]))
         return
-    console = Console(highlight=False)
+    console = Console()
     wide = console.width >= 140
     for kind in dict.fromkeys(entry.kind for entry in entries):
         console.print(kind, style="bold")
@@ -150,7 +148,7 @@ def show_entries(entries: list[Entry], as_json: bool) -> None:
 
 def show_card(entry: Entry) -> None:
     """All that one plug-in says of itself, with its parameters and their defaults."""
-    console = Console(highlight=False)
+    console = Console()
     console.print(f"{entry.kind} {entry.name}\n", style="bold")
     if entry.module:
         plugin = plugin_class(entry)

@@ -19,6 +19,7 @@ from heldout.report import comparison, palette, sections, single, words
 from heldout.report.chart import Chart
 from heldout.report.summary import RunSummary, summarize
 from heldout.report.tiles import run_tiles
+from heldout.report.translated import translated_figure, translated_page
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def render_page(template: str, charts: Sequence[Chart], **values: Any) -> str:
     scripts = [_asset("report.js")]
     if charts:
         scripts.insert(0, plotly_source())
-    return (
+    page = (
         _environment()
         .get_template(template)
         .render(
@@ -126,7 +127,7 @@ def render_page(template: str, charts: Sequence[Chart], **values: Any) -> str:
             figures=inert_json(
                 {
                     "dark": palette.light_to_dark(),
-                    "charts": {chart.name: chart.to_json() for chart in charts},
+                    "charts": {chart.name: translated_figure(chart.to_json()) for chart in charts},
                 }
             ),
             light_variables=Markup(palette.css_variables(0)),
@@ -134,6 +135,7 @@ def render_page(template: str, charts: Sequence[Chart], **values: Any) -> str:
             **values,
         )
     )
+    return translated_page(page)
 
 
 def inert_json(value: Any) -> Markup:

@@ -1,0 +1,205 @@
+"""The words people see, in another language than English: one table of sentences a language.
+
+Sentences are written in English where they are said, and JSON keeps them so. What is shown on a
+page or in a terminal passes `say`, which looks the finished sentence up in the table of the
+language in use. An entry is ``"English {0}" = "translation {0}"``; ``{0}`` stands for whatever was
+filled in and is looked up itself. What no entry covers stays English. Decision 014 tells why the
+finished sentence is looked up and not its template.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from importlib import resources
+from itertools import pairwise
+
+from heldout.core.errors import UserError, did_you_mean
+
+VARIABLE = "HELDOUT_LANG"
+_FIELD = re.compile(r"\{(\d)\}")
+_WORD = re.compile(r"[A-Za-z]{2}")
+# What joins sentences; then what joins the parts of one, from the weakest tie to the strongest.
+_SENTENCES = re.compile(r"(?<=[.!?…])\s+|\n")
+_PARTS = tuple(re.compile(joint) for joint in (r"\s·\s", r";\s+", r":\s+", r",\s+"))
+_FULL_WIDTH = {";": "；", ":": "：", ",": "，"}
+# A field of a template with fewer letters than this takes a number or a known phrase alone:
+# "{0} of {1}" must not take any sentence with "of" in it apart.
+_FEW_LETTERS = 12
+_LONGEST = 2000
+# Between two full-width characters no space is written.
+_WIDE = "\u3001-\u303f\u3400-\u9fff\uff00-\uffef"
+_SPACES = re.compile(rf"(?<=[{_WIDE}]) +(?=[{_WIDE}])")
+_CLOSING = tuple("。！？；：，、）”")
+_NUMBER = re.compile(r"[\W\d_]*\d[\W\d_]*(?:[eE][-+]?\d+)?[\W\d_]*")
+
+_in_use: ContextVar[str] = ContextVar("language", default="")
+
+
+def languages() -> list[str]:
+    """English, and each language that has a table."""
+    tables = resources.files("heldout.core") / "languages"
+    return ["en", *sorted(entry.name for entry in tables.iterdir() if entry.is_dir())]
+
+
+def language() -> str:
+    """The language in use: the chosen one, else ``HELDOUT_LANG``, else English."""
+    return _in_use.get() or checked(os.environ.get(VARIABLE) or "en", VARIABLE)
+
+
+def checked(name: str, argument: str = "--lang") -> str:
+    """``name``, as a language there is a table for (``zh_CN.UTF-8`` is ``zh``).
+
+    Raises:
+        UserError: no table.
+    """
+    short = re.split(r"[-_.]", name.lower())[0]
+    if short not in languages():
+        raise UserError(
+            f"{argument} must be a language that there is a table for, got {name!r}"
+            f"{did_you_mean(short, languages())}"
+        )
+    return short
+
+
+@contextmanager
+def using(name: str) -> Iterator[None]:
+    """What is shown inside the block is in this language; "" leaves the choice as it is."""
+    if not name:
+        yield
+        return
+    token = _in_use.set(checked(name))
+    try:
+        yield
+    finally:
+        _in_use.reset(token)
+
+
+def say(text: str) -> str:
+    """``text`` in the language in use; what no entry covers stays as it is."""
+    name = language()
+    return text if name == "en" else sentences(name).say(text)
+
+
+@cache
+def sentences(name: str) -> "Sentences":
+    """The table of a language, from all files in its folder."""
+    entries: dict[str, str] = {}
+    folder = resources.files("heldout.core") / "languages" / name
+    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if file.name.endswith(".toml"):
+            entries.update(tomllib.loads(file.read_text(encoding="utf-8")))
+    return Sentences(entries)
+
+
+class Sentences:
+    """English sentences and their translations; finds the one that a finished text came from."""
+
+    def __init__(self, entries: Mapping[str, str]):
+        self.entries = entries
+        self.exact = {english: other for english, other in entries.items() if "{" not in english}
+        self.templates = sorted(
+            (_Template(english, other) for english, other in entries.items() if "{" in english),
+            key=lambda template: -template.num_letters,
+        )
+        self._said: dict[str, str] = {}
+        self.unsaid: set[str] = set()  # sentences that were asked for and no entry covers
+
+    def say(self, text: str) -> str:
+        """The translation; sentence by sentence where no entry has the whole."""
+        if not _WORD.search(text) or len(text) > _LONGEST:
+            return text
+        if text not in self._said:
+            self._said[text] = self._say(text)
+        return self._said[text]
+
+    def _say(self, text: str) -> str:
+        core = text.strip()
+        if core != text:
+            start = text.index(core)
+            return text[:start] + self.say(core) + text[start + len(core) :]
+        whole = self._whole(core)
+        if whole is not None:
+            return whole
+        if joints := list(_SENTENCES.finditer(core)):
+            return self._sentences(core, joints)
+        for joint in _PARTS:
+            if (joints := list(joint.finditer(core))) and (said := self._parts(core, joints)):
+                return said
+        self.unsaid.add(core)
+        return core
+
+    def _sentences(self, text: str, joints: list[re.Match[str]]) -> str:
+        """Runs of sentences as long as an entry covers them; a sentence that none covers stays."""
+        starts, stops = _bounds(text, joints)
+        done, i = "", 0
+        while i < len(starts):
+            for j in range(len(stops), i, -1):
+                part = text[starts[i] : stops[j - 1]]
+                known = self.say(part) if j == i + 1 else self._whole(part)
+                if known is not None:
+                    tie = text[stops[j - 1] : starts[j]] if j < len(starts) else ""
+                    done += known + ("" if tie == " " and known[-1:] in _CLOSING else tie)
+                    i = j
+                    break
+        return done
+
+    def _parts(self, text: str, joints: list[re.Match[str]]) -> str:
+        """All parts of a sentence; "" where one is not known, so that no sentence is half said."""
+        starts, stops = _bounds(text, joints)
+        parts = [text[start:stop] for start, stop in zip(starts, stops, strict=True)]
+        if not all(not _WORD.search(part) or self._is_known(part) for part in parts):
+            return ""
+        ties = [joint[0] for joint in joints]
+        ties = [_FULL_WIDTH.get(tie.strip(), tie) for tie in ties]
+        return "".join(map(str.__add__, map(self.say, parts), [*ties, ""]))
+
+    def _whole(self, text: str) -> str | None:
+        if text in self.exact:
+            return self.exact[text]
+        for template in self.templates:
+            fields = template.fields(text)
+            if fields is None:
+                continue
+            if template.num_letters < _FEW_LETTERS and not all(map(self._is_known, fields)):
+                continue
+            return _SPACES.sub("", template.filled([self.say(field) for field in fields]))
+        return None
+
+    def _is_known(self, field: str) -> bool:
+        return bool(_NUMBER.fullmatch(field)) or self._whole(field) is not None
+
+
+def _bounds(text: str, joints: list[re.Match[str]]) -> tuple[list[int], list[int]]:
+    starts = [0, *(joint.end() for joint in joints)]
+    return starts, [*(joint.start() for joint in joints), len(text)]
+
+
+class _Template:
+    """One entry with fields."""
+
+    def __init__(self, english: str, other: str):
+        parts = _FIELD.split(english)
+        self.literals = [part for part in parts[::2] if part]
+        self.numbers = [int(number) for number in parts[1::2]]
+        self.other = other
+        self.num_letters = sum(character.isalpha() for part in parts[::2] for character in part)
+        pattern = re.escape(parts[0])
+        for _, literal in pairwise(parts[::2]):
+            pattern += "(.*?)" + re.escape(literal)
+        self.pattern = re.compile(pattern, re.DOTALL)
+
+    def fields(self, text: str) -> list[str] | None:
+        if not all(literal in text for literal in self.literals):
+            return None
+        found = self.pattern.fullmatch(text)
+        if not found or any(map(_SENTENCES.search, found.groups())):
+            return None  # a field holds no end of a sentence: that is the next entry's
+        return list(found.groups())
+
+    def filled(self, fields: list[str]) -> str:
+        by_number = dict(zip(self.numbers, fields, strict=True))
+        return _FIELD.sub(lambda field: by_number[int(field[1])], self.other)

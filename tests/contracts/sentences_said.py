@@ -1,0 +1,197 @@
+"""Every English sentence that the code can show, read off its source.
+
+An f-string counts as one sentence whose fields are ``{0}``, ``{1}`` ...; a page template as the
+text between its tags. Left out: docstrings, errors, help texts, and strings without two words.
+"""
+
+import ast
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from heldout.core.language import sentences
+
+SOURCE = Path(__file__).parents[2] / "src" / "heldout"
+# Where what people see is written. Errors are raised everywhere and stay English.
+ROOMS = (
+    "cli",
+    "report",
+    "jobs",
+    "diagnosis",
+    "scaling",
+    "core",
+    "data",
+    "lm",
+    "probes",
+    "search",
+    "training",
+)
+_NOT_SHOWN = {
+    "Option",
+    "Argument",
+    "UserError",
+    "compile",
+    "Typer",
+    "TrainingDiverged",
+    "Interrupted",
+    "ValueError",
+    "warn",
+    "did_you_mean",
+    "getLogger",
+    "_fail",
+    "ImportError",
+    "TypeError",
+    "RuntimeError",
+    "NotImplementedError",
+    "cast",
+}
+_TWO_WORDS = re.compile(r"[A-Za-z]{2,}.*\s.*[A-Za-z]{2,}", re.DOTALL)
+
+
+def sentences_of_python() -> dict[str, list[str]]:
+    """English to the places ``file:line`` that say it."""
+    found: dict[str, list[str]] = {}
+    for room in ROOMS:
+        for file in sorted((SOURCE / room).rglob("*.py")):
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            for node, text in _strings(tree):
+                place = f"{file.relative_to(SOURCE)}:{node.lineno}"
+                found.setdefault(text, []).append(place)
+    return found
+
+
+def _strings(tree: ast.AST) -> Iterator[tuple[ast.expr, str]]:
+    """Strings outside docstrings, errors and help, each with its node."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Raise | ast.Assert):
+            continue
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue
+        if isinstance(node, ast.Call) and _name(node.func) in _NOT_SHOWN:
+            continue
+        if isinstance(node, ast.Constant | ast.JoinedStr):
+            text = _template(node)
+            if text and _TWO_WORDS.search(text):
+                yield node, text
+            if isinstance(node, ast.JoinedStr):
+                for part in node.values:
+                    if isinstance(part, ast.FormattedValue):
+                        yield from _choices(part.value)
+            continue
+        yield from _strings(node)
+
+
+def _choices(node: ast.expr) -> Iterator[tuple[ast.expr, str]]:
+    """What a field of a sentence chooses between: ``"a" if x else "b"``."""
+    if isinstance(node, ast.IfExp):
+        for each in (node.body, node.orelse):
+            if isinstance(each, ast.Constant | ast.JoinedStr):
+                text = _template(each)
+                if text and re.search("[A-Za-z]{2}", text):
+                    yield each, text
+            else:
+                yield from _choices(each)
+    else:
+        yield from _strings(node)
+
+
+def _template(node: ast.Constant | ast.JoinedStr) -> str:
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    parts, number = [], 0
+    for part in node.values:
+        if isinstance(part, ast.Constant):
+            parts.append(part.value)
+        else:
+            parts.append(f"{{{number}}}")
+            number += 1
+    return "".join(parts)
+
+
+def _name(function: ast.expr) -> str:
+    return getattr(function, "id", getattr(function, "attr", ""))
+
+
+def sentences_of_templates() -> dict[str, list[str]]:
+    """English to the page templates that say it."""
+    found: dict[str, list[str]] = {}
+    for file in sorted((SOURCE / "report" / "templates").glob("*.j2")):
+        source = file.read_text(encoding="utf-8")
+        source = re.sub(r"<(style|script)\b.*?</\1>", "", source, flags=re.DOTALL)
+        source = re.sub(r"\{#.*?#\}", "", source, flags=re.DOTALL)
+        source = re.sub(r"\{%.*?%\}", "\x00", source, flags=re.DOTALL)
+        source = re.sub(r"\{\{.*?\}\}", "\x01", source, flags=re.DOTALL)
+        reader = _Text()
+        reader.feed(source)
+        reader.close()
+        for shown in reader.texts:
+            for piece in shown.split("\x00"):
+                first, *rest = " ".join(piece.split()).split("\x01")
+                piece = first + "".join(f"{{{i}}}{text}" for i, text in enumerate(rest))
+                if re.search("[A-Za-z]{2}", re.sub(r"\{\d+\}", "", piece)):
+                    found.setdefault(piece, []).append(f"report/{file.name}")
+    return found
+
+
+class _Text(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in ("aria-label", "alt", "title") and value:
+                self.texts.append(value)
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def sentences_of_rules() -> dict[str, list[str]]:
+    """English to the tables of causes, kinds and remedies that say it."""
+    found: dict[str, list[str]] = {}
+    for file in sorted((SOURCE / "diagnosis").glob("*.toml")):
+        for text in _texts(tomllib.loads(file.read_text(encoding="utf-8"))):
+            if _TWO_WORDS.search(text):
+                first, *rest = re.split(r"\{[^{}]*\}", " ".join(text.split()))
+                text = first + "".join(f"{{{i}}}{more}" for i, more in enumerate(rest))
+                found.setdefault(text, []).append(f"diagnosis/{file.name}")
+    return found
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            if key not in ("settings", "source"):
+                yield from _texts(each)
+
+
+def all_sentences() -> dict[str, list[str]]:
+    """English to the places that say it, ends stripped as `heldout.core.language.say` does."""
+    found: dict[str, list[str]] = {}
+    for part in (sentences_of_python(), sentences_of_templates(), sentences_of_rules()):
+        for english, places in part.items():
+            found.setdefault(english.strip(), []).extend(places)
+    return found
+
+
+def unsaid(name: str) -> dict[str, list[str]]:
+    """Sentences that the table of a language does not cover, with the places that say them."""
+    known = sentences(name).entries
+    return {text: places for text, places in all_sentences().items() if text not in known}
+
+
+if __name__ == "__main__":  # sentences_said.py zh [report/ jobs/ ...]: what is missing, as TOML
+    for text, places in unsaid(sys.argv[1]).items():
+        if len(sys.argv) == 2 or places[0].startswith(tuple(sys.argv[2:])):
+            print(f'{json.dumps(text, ensure_ascii=False)} = ""  # {places[0]}')

@@ -1,0 +1,90 @@
+import pytest
+
+from heldout.core.errors import UserError
+from heldout.core.language import Sentences, checked, language, languages, say, using
+
+TABLE = {
+    "Sealed test": "封存的测试集",
+    "kept": "已保留",
+    "The loss rose by {0} from {1}.": "损失从 {1} 起上升了 {0}。",
+    "Nothing was written.": "没有写入任何内容。",
+    "{0} of {1}": "{1} 中的 {0}",
+    "{0} row": "{0} 行",
+    "{0} rows": "{0} 行",
+    "warning: {0}": "警告：{0}",
+    "the best checkpoint": "最佳检查点",
+    "Choose between {0} and more data.": "请在{0}与更多数据之间选择。",
+}
+
+
+@pytest.fixture
+def table():
+    return Sentences(TABLE)
+
+
+@pytest.mark.parametrize(
+    ("english", "said"),
+    [
+        ("Sealed test", "封存的测试集"),
+        ("  Sealed test\n", "  封存的测试集\n"),
+        ("The loss rose by 0.5 from epoch 3.", "损失从 epoch 3 起上升了 0.5。"),
+        (
+            "The loss rose by 0.5 from 3. Nothing was written.",
+            "损失从 3 起上升了 0.5。没有写入任何内容。",
+        ),
+        (
+            "Nothing was written. No entry has this.",
+            "没有写入任何内容。No entry has this.",
+        ),
+        ("warning: Nothing was written.", "警告：没有写入任何内容。"),
+        ("3 rows; kept", "3 行；已保留"),
+        ("3 of 5", "5 中的 3"),
+        ("Choose between the best checkpoint and more data.", "请在最佳检查点与更多数据之间选择。"),
+        ("0.25", "0.25"),
+        ("–", "–"),
+        ("", ""),
+    ],
+)
+def test_finished_sentences_are_found_by_what_they_came_from(table, english, said):
+    assert table.say(english) == said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The heart of the matter",  # "{0} of {1}" takes numbers and known phrases alone
+        "kept, but not said by us",
+        "train.jsonl: kept",
+        "data/kept, Sealed",
+        "x" * 5000 + " of 3",
+    ],
+)
+def test_what_no_entry_covers_stays_as_it_is(table, text):
+    assert table.say(text) == text
+
+
+def test_sentences_without_an_entry_are_remembered(table):
+    table.say("Nothing was written. No entry has this.")
+    assert table.unsaid == {"No entry has this."}
+
+
+def test_english_is_the_default_and_a_block_ends(monkeypatch):
+    monkeypatch.delenv("HELDOUT_LANG", raising=False)
+    assert say("left") == "left"
+    with using("zh"):
+        assert say("left") != "left"
+    assert language() == "en"
+
+
+def test_the_environment_names_a_language(monkeypatch):
+    monkeypatch.setenv("HELDOUT_LANG", "zh_CN.UTF-8")
+    assert language() == "zh"
+    monkeypatch.setenv("HELDOUT_LANG", "tlh")
+    with pytest.raises(UserError, match=r"HELDOUT_LANG must be a language .* got 'tlh'"):
+        language()
+
+
+def test_a_language_without_a_table_is_refused():
+    assert languages()[0] == "en"
+    with pytest.raises(UserError, match="Known: en, zh"):
+        checked("klingon")
