@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
-from heldout.lm.weights import base_weights, copies, trained_parameters
+from heldout.lm.adapters import base_weights
+from heldout.lm.weights import copies, trained_parameters
 from heldout.regularizers import gradual_unfreezing
 from heldout.regularizers.gradual_unfreezing import GradualUnfreezing, num_learning
 from heldout.training.steps import Steps

@@ -4,7 +4,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from heldout.core.errors import UserError
-from heldout.lm.weights import adapter_products
+from heldout.lm.adapters import AdapterProduct, adapter_products
 from heldout.regularizers.l2_penalty import (
     L2Penalty,
     add_l2_penalty,
@@ -82,7 +82,7 @@ def test_the_closed_form_is_autograd_on_the_product():
     built = sum((scale * b @ a).square().sum() for a, b, scale in products) / 2
     factors = [factor for a, b, _ in products for factor in (a, b)]
     expected = torch.autograd.grad(built, factors)
-    half, found = product_gradients(products)
+    half, found = product_gradients([AdapterProduct(*product) for product in products])
     torch.testing.assert_close(half, built.detach(), rtol=1e-12, atol=0)
     by_factor = {id(factor): gradient for factor, gradient in found}
     for factor, gradient in zip(factors, expected, strict=True):
@@ -93,8 +93,8 @@ def test_the_closed_form_is_autograd_on_the_product():
 
 
 def test_a_frozen_factor_gets_no_gradient(lora):
-    for a, _, _ in adapter_products(lora):
-        a.requires_grad_(False)
+    for product in adapter_products(lora):
+        product.a.requires_grad_(False)
     add_l2_penalty(lora, 0.1)
     assert all((p.grad is None) == ("lora_B" not in n) for n, p in lora.named_parameters())
 

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
-from heldout.lm.weights import adapter_products
+from heldout.lm.adapters import adapter_products
 from heldout.regularizers.l2_sp import L2SP, add_l2_sp_penalty, pull_back
 
 
@@ -58,7 +58,7 @@ def test_the_decoupled_step_is_that_of_each_weight_at_its_own_rate(base):
 
 
 def test_on_lora_both_forms_follow_the_gradient_of_the_product(lora):
-    products = adapter_products(lora)
+    products = [(each.a, each.b, each.scale) for each in adapter_products(lora)]
     factors = [factor for a, b, _ in products for factor in (a, b)]
     built = sum((scale * b @ a).square().sum() for a, b, scale in products) / 2
     expected = torch.autograd.grad(built, factors)

@@ -17,10 +17,11 @@ from torch import nn
 from torch.distributed.tensor import DTensor, Partial
 
 from heldout.core.regularizer import TokenLoss, TokenSum
+from heldout.lm.adapters import base_weights
 from heldout.lm.head import call_with_head, scored, supports_fused_head, unwrapped
 from heldout.lm.linear_cross_entropy import linear_cross_entropy
 from heldout.lm.linear_joint_loss import Head, linear_joint_loss
-from heldout.lm.weights import base_weights, global_norm, weights_replaced
+from heldout.lm.weights import global_norm, weights_replaced
 
 
 @dataclass(frozen=True)

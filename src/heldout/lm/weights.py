@@ -1,11 +1,7 @@
 """Trained weights: copies, swaps and random numbers that are the same however they are sharded."""
 
-# D out, E in, R rank of an adapter
-
-import warnings
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from contextlib import contextmanager
 from zlib import crc32
 
 import torch
@@ -136,59 +132,3 @@ def weights_replaced(model: nn.Module, values: Mapping[str, torch.Tensor]) -> It
                 parameters[name].data.copy_(value)
             else:
                 parameters[name].data = value
-
-
-def is_adapted(model: Any) -> bool:
-    """Whether only adapters on a frozen base are trained, as with LoRA."""
-    return _adapted(model) is not None
-
-
-@contextmanager
-def base_weights(model: nn.Module, anchors: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Within this context ``model`` is the base: adapters off, and ``anchors`` put in.
-
-    ``anchors`` are all trained weights that are not an adapter's, as they were before training.
-    """
-    with weights_replaced(model, anchors), _adapter_off(model):
-        yield
-
-
-@contextmanager
-def _adapter_off(model: nn.Module) -> Iterator[None]:
-    adapted = _adapted(model)
-    if adapted is None:
-        yield
-        return
-    # PEFT marks all adapters as trained when it turns them on again.
-    trained = [(p, p.requires_grad) for p in model.parameters()]
-    try:
-        with ExitStack() as stack:
-            with warnings.catch_warnings():
-                # It warns of trained biases, which the anchors put back.
-                warnings.filterwarnings("ignore", ".*disabling adapter layers with bias")
-                stack.enter_context(adapted.disable_adapter())
-            yield
-    finally:
-        for parameter, required in trained:
-            parameter.requires_grad_(required)
-
-
-def adapter_products(model: nn.Module) -> list[tuple[nn.Parameter, nn.Parameter, float]]:
-    """(A_RE, B_DR, scale) of every trained LoRA layer; its change of the weight is scale * B A."""
-    found = []
-    layer: Any
-    for layer in model.modules():
-        if isinstance(getattr(layer, "lora_A", None), nn.ModuleDict):
-            for name in layer.lora_A:
-                a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
-                if a.requires_grad or b.requires_grad:
-                    found.append((a, b, float(layer.scaling[name])))
-    return found
-
-
-def _adapted(model: Any) -> Any:
-    """The PEFT model inside DDP and compile wrappers, if there is one."""
-    # Read from _modules: a compiled model forwards attributes to the one inside.
-    while inner := model._modules.get("_orig_mod") or model._modules.get("module"):
-        model = inner
-    return model if hasattr(model, "disable_adapter") else None

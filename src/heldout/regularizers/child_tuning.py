@@ -22,8 +22,8 @@ from torch import nn
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import MASK, PUT_BACK, Cost, Gradient, Regularizer
+from heldout.lm.adapters import is_adapted
 from heldout.lm.weights import (
-    is_adapted,
     place_in_own_type,
     random_like,
     seed_of,

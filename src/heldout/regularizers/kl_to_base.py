@@ -6,10 +6,11 @@ possible. ``reverse=True`` takes ``KL(model || base)``, the penalty of reinforce
 feedback, which lets the model give up alternatives and only forbids what the base would not say.
 
 The base is the model without its adapter, also where that was trained before, with copies of all
-other trained weights from before training; it predicts without dropout and without gradient. It
-keeps old skills only on texts like those trained on: for others mix some of their kind into the
-data. The copy is taken again from the base when a run is resumed: build the model from its base,
-then load the checkpoint.
+other trained weights from before training; an adapter that began as a part of the base weights
+(PiSSA, OLoRA) is put back to its beginning instead. The base predicts without dropout and without
+gradient. It keeps old skills only on texts like those trained on: for others mix some of their
+kind into the data. The copy is taken again from the base when a run is resumed: build the model
+from its base, then load the checkpoint.
 """
 
 from collections.abc import Mapping
@@ -17,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from heldout.core.regularizer import Cost, Regularizer, TokenSum
+from heldout.lm.adapters import base_anchors
 from heldout.lm.passes import DivergenceLoss, Passes, ScoredPass
-from heldout.lm.weights import copies, place
-from heldout.regularizers.l2_penalty import not_in_products
+from heldout.lm.weights import place
 
 SOURCE = "Li and Hoiem 2016, arXiv 1606.09282"
 COST = "one more forward; a copy of the trained weights, none of LoRA factors"
@@ -51,7 +52,7 @@ class KLToBase(Regularizer):
 
     def prepare(self, model: Any) -> None:
         self._anchors.clear()
-        self._anchors.update(copies(not_in_products(model)))
+        self._anchors.update(base_anchors(model))
 
     def before_step(self, model: Any, step: int) -> None:
         place(self._anchors, model)

@@ -7,10 +7,11 @@ alike and is the usual choice. This one is for a loss that is to be what the opt
 
 On LoRA it acts on the change of the weights, ``rate/2 * ||scale * B A||^2``, not on the factors:
 the squared norm is ``scale^2 tr((A A^T)(B^T B))``, so the product is never built, and the pull is
-toward the base model.
+toward the base model. Each expert has a product of its own. PiSSA, OLoRA and their like begin at a
+product of B0 A0, and the change is what the product has gained since.
 """
 
-# D out, E in, R rank of an adapter, L layers of one shape
+# D out, E in, R rank of an adapter, L layers of one shape, X experts
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -23,19 +24,17 @@ from torch import nn
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import PENALTY, Gradient, Regularizer
-from heldout.lm.weights import (
+from heldout.lm.adapters import (
+    AdapterProduct,
     adapter_products,
-    global_norm,
+    adapter_start,
     is_adapted,
-    placed_like,
-    trained_parameters,
-    unsharded,
+    not_in_products,
 )
+from heldout.lm.weights import global_norm
 
 SOURCE = "Krogh and Hertz 1991, NeurIPS 4"
 COST = "one pass over the trained weights"
-
-Product = tuple[torch.Tensor, torch.Tensor, float]  # A_RE, B_DR, scale
 
 
 def squared_norm_of_product(
@@ -47,30 +46,37 @@ def squared_norm_of_product(
 
 @torch.no_grad()
 def product_gradients(
-    products: Sequence[Product],
+    products: Sequence[AdapterProduct],
 ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
-    """Half the sum of ``||scale * B A||_F^2``, and its gradient for every factor that is trained.
+    """Half the sum of all squared changes, and its gradient for every factor that is trained.
 
-    In closed form: ``scale^2 (B^T B) A`` for A and ``scale^2 B (A A^T)`` for B.
+    In closed form, with the change ``C = scale * B A``: ``scale * B^T C`` for A, ``scale * C A^T``
+    for B. C itself is kept as two thin factors.
     """
     # Layers of one shape go together: hundreds of small products would wait for their launches.
     groups = defaultdict(list)
-    for a, b, scale in products:
-        groups[a.shape, b.shape, a.device, a.dtype].append((a, b, scale))
-    half, gradients = torch.zeros(()), []
+    for each in products:
+        kind = (each.a.shape, each.b.shape, each.num_experts, each.start is None)
+        groups[kind, each.a.device, each.a.dtype].append(each)
+    half = torch.zeros(())
+    gradients: list[tuple[torch.Tensor, torch.Tensor]] = []
     for group in groups.values():
-        a_LRE = torch.stack([unsharded(a) for a, _, _ in group])
-        b_LDR = torch.stack([unsharded(b) for _, b, _ in group])
-        squares_L11 = a_LRE.new_tensor([scale**2 for _, _, scale in group])[:, None, None]
-        with torch.autocast(a_LRE.device.type, enabled=False):
-            of_a_LRR = squares_L11 * (a_LRE @ a_LRE.mT)
-            of_b_LRR = b_LDR.mT @ b_LDR
-            half = half.to(a_LRE) + (of_a_LRR * of_b_LRR).sum() / 2
-            for_a_LRE = (squares_L11 * of_b_LRR) @ a_LRE
-            for_b_LDR = b_LDR @ of_a_LRR
-        for (a, b, _), for_a, for_b in zip(group, for_a_LRE, for_b_LDR, strict=True):
-            pairs = [(a, for_a), (b, for_b)]
-            gradients += [(p, placed_like(p, value)) for p, value in pairs if p.requires_grad]
+        a_LXRE = torch.stack([each.a_XRE() for each in group])
+        b_LXDR = torch.stack([each.b_XDR() for each in group])
+        changes = [each.change() for each in group]
+        thin_a_LXRE = torch.stack([a for a, _ in changes])
+        thin_b_LXDR = torch.stack([b for _, b in changes])
+        squares_L111 = a_LXRE.new_tensor([each.scale**2 for each in group])[:, None, None, None]
+        with torch.autocast(a_LXRE.device.type, enabled=False):
+            grams = (thin_a_LXRE @ thin_a_LXRE.mT) * (thin_b_LXDR.mT @ thin_b_LXDR)
+            half = half.to(a_LXRE) + (squares_L111 * grams).sum() / 2
+            for_a_LXRE = (squares_L111 * (b_LXDR.mT @ thin_b_LXDR)) @ thin_a_LXRE
+            for_b_LXDR = thin_b_LXDR @ (squares_L111 * (thin_a_LXRE @ a_LXRE.mT))
+        for each, for_a, for_b in zip(group, for_a_LXRE, for_b_LXDR, strict=True):
+            if each.a.requires_grad:
+                gradients.append((each.a, each.as_a(for_a)))
+            if each.b.requires_grad:
+                gradients.append((each.b, each.as_b(for_b)))
     return half, gradients
 
 
@@ -102,16 +108,10 @@ def add_to_gradients(terms: Iterable[tuple[torch.Tensor, torch.Tensor]], rate: f
         torch._foreach_add_(gradients, added, alpha=rate)
 
 
-def not_in_products(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Trained parameters that are not a factor of a LoRA layer."""
-    factors = {id(factor) for a, b, _ in adapter_products(model) for factor in (a, b)}
-    return {n: p for n, p in trained_parameters(model).items() if id(p) not in factors}
-
-
 def refuse_other_adapters(model: nn.Module, name: str) -> None:
     """UserError unless all adapters change a weight by scale * B A."""
     products = adapter_products(model)
-    known = products and all(a.ndim == b.ndim == 2 for a, b, _ in products)
+    known = products and all(each.a.ndim == each.b.ndim == 2 for each in products)
     if is_adapted(model) and (not known or any("lora_" in n for n in not_in_products(model))):
         raise UserError(
             f"{name} knows plain LoRA on linear layers alone, not DoRA, embeddings, convolutions "
@@ -134,6 +134,9 @@ class L2Penalty(Regularizer):
 
     def check(self, model: Any, recipe: Recipe | None) -> None:
         refuse_other_adapters(model, "L2Penalty")
+
+    def prepare(self, model: Any) -> None:
+        adapter_start(model)  # from which the change is counted
 
     def around_gradient(self, model: Any, gradient: Gradient, step: int) -> torch.Tensor:
         loss = gradient()

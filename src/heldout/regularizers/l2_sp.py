@@ -8,8 +8,9 @@ down.
 
 On LoRA the distance to the base is the product, ``rate/2 * ||scale * B A||^2``; it is pulled to
 zero without building it. So w0 is the model without the adapter, also where that was trained
-before. Anchors are taken again from the base when a run is resumed: build the
-model from its base, then load the checkpoint.
+before. Where the adapter began as a part of the base weights (PiSSA, OLoRA), w0 is the model with
+the adapter as it began, and the pull is toward that. Anchors are taken again from the base when a
+run is resumed: build the model from its base, then load the checkpoint.
 """
 
 from collections import defaultdict
@@ -23,10 +24,10 @@ from torch import nn
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import PENALTY, Cost, Gradient, Regularizer
-from heldout.lm.weights import adapter_products, copies, global_norm, place
+from heldout.lm.adapters import adapter_products, base_anchors, not_in_products
+from heldout.lm.weights import global_norm, place
 from heldout.regularizers.l2_penalty import (
     add_to_gradients,
-    not_in_products,
     product_gradients,
     refuse_other_adapters,
 )
@@ -114,7 +115,7 @@ class L2SP(Regularizer):
 
     def prepare(self, model: Any) -> None:
         self._anchors.clear()
-        self._anchors.update(copies(not_in_products(model)))
+        self._anchors.update(base_anchors(model))
 
     def before_step(self, model: Any, step: int) -> None:
         place(self._anchors, model)

@@ -21,9 +21,9 @@ from torch import nn
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import WEIGHTS, Cost, Gradient, Regularizer
+from heldout.lm.adapters import is_adapted
 from heldout.lm.weights import (
     copies,
-    is_adapted,
     place,
     random_like,
     seed_of,

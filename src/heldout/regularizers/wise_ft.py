@@ -3,8 +3,9 @@
 The weights become ``base + alpha * (tuned - base)`` for each alpha of a grid, and the alpha of the
 lowest held-out loss is kept; of equals, the larger. The way back often keeps most of what was
 learned and loses less of what the base could do. With LoRA the base is the model without its
-adapter, and the product B A is scaled exactly, through B. The choice is one of few on the
-validation part, so its loss is a little too good: believe the sealed test.
+adapter, and the product B A is scaled exactly, through B. An adapter that began as a part of the
+base weights (PiSSA, OLoRA) goes back through both factors to its beginning. The choice is one of
+few on the validation part, so its loss is a little too good: believe the sealed test.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,8 @@ from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
-from heldout.lm.weights import is_adapted, placed_like, trained_parameters
+from heldout.lm.adapters import adapter_start, is_adapted
+from heldout.lm.weights import placed_like, trained_parameters
 
 SOURCE = "Wortsman et al. 2022, arXiv 2109.01903"
 COST = "one evaluation per alpha after training; a copy of the trained weights off the device"
@@ -60,7 +62,10 @@ class WiseFT(Regularizer):
 
     def prepare(self, model: Any) -> None:
         self._base.clear()
+        self._base.update(adapter_start(model))
         for name, parameter in trained_parameters(model).items():
+            if name in self._base:
+                continue
             if "lora_B" in name or "lora_embedding_B" in name:
                 self._base[name] = torch.zeros(parameter.shape)
             elif "lora_" not in name:
@@ -73,7 +78,7 @@ class WiseFT(Regularizer):
         def put_in(alpha: float) -> None:
             with torch.no_grad():
                 for name, base in self._base.items():
-                    value = interpolated(base, tuned[name], alpha)
+                    value = interpolated(base.cpu(), tuned[name], alpha)
                     parameters[name].copy_(placed_like(parameters[name], value))
 
         losses = {}

@@ -13,11 +13,15 @@ from torch import nn
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Gradient, PerStep, Regularizer, TokenSum, overrides_hook
+from heldout.lm.adapters import kept_start, put_back_start
 from heldout.lm.head import scored_loss
 from heldout.lm.passes import DivergenceLoss, Passes, embeddings_offset, joint_loss
 from heldout.lm.tokenize import IGNORED
+from heldout.lm.weights import whole
 from heldout.training.around_gradient import AroundGradient, RunMicroBatch, WindowGradient
 from heldout.training.compatible import check_together, refuse_half_precision, refuse_unmeasured
+
+_ADAPTER_START = "adapter_start"  # beside the states of regularizers, which are classes' names
 
 
 class Steps:
@@ -217,10 +221,13 @@ class Steps:
 
     def state_dict(self) -> dict[str, Any]:
         """The states of those that may keep one, by class name; every process must call it."""
-        return {type(r).__name__: r.state_dict() for r in self._users("state_dict")}
+        states = {type(r).__name__: r.state_dict() for r in self._users("state_dict")}
+        if start := kept_start(self.model):
+            states[_ADAPTER_START] = whole(start)
+        return states
 
     def load_state_dict(self, states: Mapping[str, Any]) -> None:
-        load_states(self.regularizers, states)
+        load_states(self.model, self.regularizers, states)
 
     def _users(self, hook: str) -> list[Any]:
         return [r for r in self.regularizers if overrides_hook(r, hook)]
@@ -235,8 +242,12 @@ def evaluation_weights(model: Any, regularizers: Sequence[Regularizer]) -> Itera
         yield
 
 
-def load_states(regularizers: Sequence[Regularizer], states: Mapping[str, Any]) -> None:
+def load_states(
+    model: nn.Module, regularizers: Sequence[Regularizer], states: Mapping[str, Any]
+) -> None:
     """Give each its own state, as ``Steps.state_dict`` holds them; UserError if one is missing."""
+    if _ADAPTER_START in states:
+        put_back_start(model, states[_ADAPTER_START])
     for regularizer in regularizers:
         name = type(regularizer).__name__
         if name in states:

@@ -35,7 +35,7 @@ def load_ended(model: Any, checkpoint: Path, regularizers: Sequence[Regularizer]
     for regularizer in regularizers:
         regularizer.prepare(model)
     load_weights(model, checkpoint)
-    load_states(regularizers, saved_states(checkpoint))
+    load_states(model, regularizers, saved_states(checkpoint))
 
 
 def last_step(folder: Path) -> int | None:
