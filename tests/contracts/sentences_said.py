@@ -50,6 +50,9 @@ _NOT_SHOWN = {
     "NotImplementedError",
     "cast",
 }
+# Fields of a class that name a paper or a formula; a font; the model card, which is in English.
+_NAMES = {"SOURCE", "COST", "FORMULA", "FONT", "source"}
+_IN_ENGLISH = ("report/card.py",)
 _TWO_WORDS = re.compile(r"[A-Za-z]{2,}.*\s.*[A-Za-z]{2,}", re.DOTALL)
 
 
@@ -58,10 +61,14 @@ def sentences_of_python() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for room in ROOMS:
         for file in sorted((SOURCE / room).rglob("*.py")):
+            if str(file.relative_to(SOURCE)) in _IN_ENGLISH:
+                continue
             tree = ast.parse(file.read_text(encoding="utf-8"))
             for node, text in _strings(tree):
                 place = f"{file.relative_to(SOURCE)}:{node.lineno}"
-                found.setdefault(text, []).append(place)
+                for line in re.split(r"<br>|</?extra>", text):  # the lines of a figure's label
+                    if _TWO_WORDS.search(line):
+                        found.setdefault(line, []).append(place)
     return found
 
 
@@ -72,11 +79,15 @@ def _strings(tree: ast.AST) -> Iterator[tuple[ast.expr, str]]:
             continue
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
+        if isinstance(node, ast.FunctionDef) and node.name == "_policy":  # of a page, for browsers
+            continue
+        if isinstance(node, ast.Assign | ast.AnnAssign) and _names(node) & _NAMES:
+            continue
         if isinstance(node, ast.Call) and _name(node.func) in _NOT_SHOWN:
             continue
         if isinstance(node, ast.Constant | ast.JoinedStr):
             text = _template(node)
-            if text and _TWO_WORDS.search(text):
+            if text and _TWO_WORDS.search(text) and " et al. " not in text:  # a paper's name
                 yield node, text
             if isinstance(node, ast.JoinedStr):
                 for part in node.values:
@@ -113,6 +124,11 @@ def _template(node: ast.Constant | ast.JoinedStr) -> str:
     return "".join(parts)
 
 
+def _names(assigned: ast.Assign | ast.AnnAssign) -> set[str]:
+    targets = assigned.targets if isinstance(assigned, ast.Assign) else [assigned.target]
+    return {_name(target) for target in targets}
+
+
 def _name(function: ast.expr) -> str:
     return getattr(function, "id", getattr(function, "attr", ""))
 
@@ -133,7 +149,8 @@ def sentences_of_templates() -> dict[str, list[str]]:
             for piece in shown.split("\x00"):
                 first, *rest = " ".join(piece.split()).split("\x01")
                 piece = first + "".join(f"{{{i}}}{text}" for i, text in enumerate(rest))
-                if re.search("[A-Za-z]{2}", re.sub(r"\{\d+\}", "", piece)):
+                is_markup = piece.startswith(("<", "class="))  # a tag with a condition in it
+                if piece != "heldout" and not is_markup and re.search("[a-z]{2}", piece):
                     found.setdefault(piece, []).append(f"report/{file.name}")
     return found
 

@@ -20,7 +20,7 @@ from itertools import pairwise
 from heldout.core.errors import UserError, did_you_mean
 
 VARIABLE = "HELDOUT_LANG"
-_FIELD = re.compile(r"\{(\d)\}")
+_FIELD = re.compile(r"\{(\d+)\}")
 _WORD = re.compile(r"[A-Za-z]{2}")
 # What joins sentences; then what joins the parts of one, from the weakest tie to the strongest.
 _SENTENCES = re.compile(r"(?<=[.!?…])\s+|\n")
@@ -100,9 +100,9 @@ class Sentences:
 
     def __init__(self, entries: Mapping[str, str]):
         self.entries = entries
-        self.exact = {english: other for english, other in entries.items() if "{" not in english}
+        self.exact = {key: other for key, other in entries.items() if not _FIELD.search(key)}
         self.templates = sorted(
-            (_Template(english, other) for english, other in entries.items() if "{" in english),
+            (_Template(key, other) for key, other in entries.items() if _FIELD.search(key)),
             key=lambda template: -template.num_letters,
         )
         self._said: dict[str, str] = {}
@@ -122,6 +122,10 @@ class Sentences:
             start = text.index(core)
             return text[:start] + self.say(core) + text[start + len(core) :]
         whole = self._whole(core)
+        if whole is None and core.endswith(".") and (said := self._whole(core[:-1])):
+            whole = f"{said}。"  # a heading that ends a sentence
+        if whole is None:
+            whole = self._whole(core[0].lower() + core[1:])  # a phrase that begins one
         if whole is not None:
             return whole
         if joints := list(_SENTENCES.finditer(core)):

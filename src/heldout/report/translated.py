@@ -4,6 +4,7 @@ Text between tags and the attributes that are read out pass `heldout.core.langua
 in an element with ``translate="no"`` or ``dir="auto"`` is data and stays as it is.
 """
 
+import re
 from collections.abc import Mapping
 from html.parser import HTMLParser
 from typing import Any
@@ -13,6 +14,7 @@ from markupsafe import escape
 from heldout.core.language import language, say
 
 LANGUAGE_TAGS = {"en": "en", "zh": "zh-CN"}
+_LINES = re.compile(r"(<br>|</?extra>|</?b>)")
 _READ_OUT = ("aria-label", "alt", "title", "placeholder")
 # Elements without an end; those of a drawing end in "/>" and are told by that.
 _VOID = frozenset(("br", "col", "hr", "img", "input", "link", "meta", "wbr"))
@@ -50,7 +52,8 @@ def _translated_value(key: str, value: Any) -> Any:
 
 
 def _translated_lines(text: str) -> str:
-    return "<br>".join(say(line) for line in text.split("<br>"))
+    """Plotly's own tags stay: they part what is said into lines."""
+    return "".join(say(part) for part in _LINES.split(text))
 
 
 class _Translator(HTMLParser):
