@@ -36,6 +36,20 @@ def test_leaked_rows_and_copies_are_named_by_their_place_in_the_source(tmp_path)
     assert overlap.warnings == ()
 
 
+def test_every_leaked_row_and_every_copy_is_named_however_many_there_are(tmp_path):
+    texts = [f"row {number}" for number in range(10_100)]
+    train = stream(tmp_path / "train.jsonl", [*texts, *texts])
+    overlap = find_overlap(train, stream(tmp_path / "heldout.jsonl", texts), threshold=0.6)
+    assert overlap.leaked == set(range(10_100))
+    assert overlap.copies == dict.fromkeys(range(20_200), 2)
+
+
+def test_what_held_out_rows_repeat_among_themselves_is_no_copy_of_a_training_row(tmp_path):
+    train = stream(tmp_path / "train.jsonl", [text(1), text(2), text(3)])
+    heldout = stream(tmp_path / "heldout.jsonl", [text(9), text(9)])
+    assert find_overlap(train, heldout, threshold=0.6).copies == {}
+
+
 def test_a_source_without_a_row_to_train_on_is_refused(tmp_path):
     train = stream(tmp_path / "train.jsonl", ["", " "])
     heldout = stream(tmp_path / "heldout.jsonl", [text(1)])

@@ -132,9 +132,19 @@ def test_adapter_without_weights_to_merge_is_kept(tiny_model_dir, tmp_path):
     assert load(tmp_path).model.active_peft_config.num_virtual_tokens == 3
 
 
-def test_adapter_checkpoint_beside_its_base(adapter, tiny_model_dir, tmp_path):
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A current folder of this test's own."""
+    folder = tmp_path / "one" / "two" / "three"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_adapter_checkpoint_beside_its_base(adapter, tiny_model_dir, tmp_path, elsewhere):
     folder, adapted_logits = adapter
     shutil.copytree(tiny_model_dir, tmp_path / "base")
+    (elsewhere / "../../base").mkdir()  # means another one from the current folder
     checkpoint = shutil.copytree(folder, tmp_path / "out" / "checkpoint-5")
     path = checkpoint / "adapter_config.json"
     values = json.loads(path.read_text())
@@ -144,6 +154,15 @@ def test_adapter_checkpoint_beside_its_base(adapter, tiny_model_dir, tmp_path):
     assert "its base cannot be loaded. Model /nowhere/base" in refused(checkpoint)
     path.write_text(json.dumps({**values, "base_model_name_or_path": None}))
     assert "does not name its base" in refused(checkpoint)
+
+
+def test_adapter_whose_base_lies_in_the_current_folder(adapter, tiny_model_dir, elsewhere):
+    folder, adapted_logits = adapter
+    shutil.copytree(tiny_model_dir, elsewhere / "models" / "base")
+    path = folder / "adapter_config.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "base_model_name_or_path": "models/base"}))
+    torch.testing.assert_close(plain_logits(load(folder).model), adapted_logits)
 
 
 def test_adapter_of_another_model(adapter, tmp_path, tiny_tokenizer):

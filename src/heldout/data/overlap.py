@@ -5,7 +5,7 @@ Memory and disk as in data/build_index.py; the texts are held in a temporary fol
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,11 @@ from heldout.core.row import Row
 from heldout.data.build_index import build_index
 from heldout.data.duplicates import find_related
 from heldout.data.index import IndexedRow
-from heldout.data.pairs import Here
-from heldout.data.relations import Relation, relations
+from heldout.data.pairs import Components, Here
+from heldout.data.relations import relations
 from heldout.data.stream import RowStream, nothing_to_train_on
 from heldout.data.turns import turns_of
 
-MOST_PAIRS = 10_000  # of each kind that are told row by row; the counts are of all
 PARTS = ("train", "heldout")
 
 
@@ -32,9 +31,8 @@ class Overlap:
     num_train_rows: int  # that can be trained on
     num_distinct: int  # of these: clusters of exact and near duplicates
     num_heldout_rows: int  # all, also those that cannot be read
-    num_leaked: int  # held-out rows that repeat a training row or share a long span with one
-    leaked: frozenset[int]  # these rows
-    copies: dict[int, int]  # row that is repeated -> times it stands there
+    leaked: frozenset[int]  # held-out rows that repeat a training row or share a long span with one
+    copies: dict[int, int]  # training row that is repeated -> times it stands there
     warnings: tuple[str, ...]
 
     @property
@@ -45,7 +43,7 @@ class Overlap:
     @property
     def leaked_share(self) -> float:
         """Of the held-out rows, those that stand in the training rows."""
-        return self.num_leaked / max(1, self.num_heldout_rows)
+        return len(self.leaked) / max(1, self.num_heldout_rows)
 
 
 def find_overlap(
@@ -83,56 +81,30 @@ def find_overlap(
         )
         if not (index.part_R == 0).any():
             raise nothing_to_train_on(train.name, num_rows["train"], *faults[0])
-        inside: list[Relation] = []
-        across: list[Relation] = []
+        place_R, part_R = index.index_R, index.part_R
+        copies = Components(len(index))
+        leaked: set[int] = set()
         with progress.stage("what the rows tell"):
             for found in relations(index):
-                same_part = index.part_R[found.first] == index.part_R[found.second]
-                if not same_part:
-                    across.append(found)
-                elif found.kind not in ("prompt", "answer"):
-                    inside.append(found)
-    place_R = index.index_R
+                if part_R[found.first] != part_R[found.second]:
+                    leaked.add(int(place_R[found.second]))
+                elif part_R[found.first] == 0 and found.kind not in ("prompt", "answer"):
+                    copies.join(found.first, found.second)
     cuts = [
-        cut_rows(name, index.num_characters_R[index.part_R == part])[1]
-        for part, name in enumerate(PARTS)
+        cut_rows(name, index.num_characters_R[part_R == part])[1] for part, name in enumerate(PARTS)
     ]
     return Overlap(
-        num_train_rows=int((index.part_R == 0).sum()),
-        num_distinct=len(np.unique(index.label_R[index.part_R == 0])),
+        num_train_rows=int((part_R == 0).sum()),
+        num_distinct=len(np.unique(index.label_R[part_R == 0])),
         num_heldout_rows=num_rows["heldout"],
-        num_leaked=len({found.second for found in across}),
-        leaked=frozenset(int(place_R[found.second]) for found in _first_pairs(across)),
-        copies=_copies(
-            (int(place_R[found.first]), int(place_R[found.second]))
-            for found in _first_pairs(inside)
-        ),
+        leaked=frozenset(leaked),
+        copies={
+            int(place_R[position]): len(together)
+            for together in copies.members.values()
+            for position in together
+        },
         warnings=tuple(filter(None, cuts)),
     )
-
-
-def _first_pairs(found: Iterable[Relation]) -> Iterator[Relation]:
-    seen: Counter[str] = Counter()
-    for relation in found:
-        seen[relation.kind] += 1
-        if seen[relation.kind] <= MOST_PAIRS:
-            yield relation
-
-
-def _copies(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """How often each row that is repeated stands there, from pairs of equal or near rows."""
-    first: dict[int, int] = {}
-
-    def root(row: int) -> int:
-        while (up := first.setdefault(row, row)) != row:
-            row = up
-        return row
-
-    for a, b in pairs:
-        low, high = sorted((root(a), root(b)))
-        first[high] = low
-    sizes = Counter(root(row) for row in first)
-    return {row: sizes[root(row)] for row in first}
 
 
 def cut_rows(part: str, num_characters_R: np.ndarray) -> tuple[int, str]:

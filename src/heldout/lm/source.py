@@ -60,7 +60,12 @@ def find_source(target: str) -> Source:
 
 
 def adapter_base(source: Source) -> str:
-    """What an adapter folder says that it was trained on."""
+    """What an adapter folder says that it was trained on.
+
+    A relative path is looked for from the adapter's own folder first, so that the two can be moved
+    together and mean the same wherever the command is run; else it stands as it is, for the
+    current folder or the Hub.
+    """
     assert source.path is not None
     base = read_json(source.path / "adapter_config.json").get("base_model_name_or_path")
     if not base:
@@ -69,7 +74,7 @@ def adapter_base(source: Source) -> str:
             "(base_model_name_or_path): write it there."
         )
     beside = source.path / base
-    return str(beside) if not Path(base).exists() and beside.is_dir() else str(base)
+    return str(beside) if beside.exists() else str(base)
 
 
 def tokenizer_folder(source: Source) -> Path | None:

@@ -11,7 +11,8 @@ from heldout.core.decoding import GREEDY, Decoding
 from heldout.core.errors import UserError
 from heldout.core.row import Row
 from heldout.lm.generate import continuations
-from heldout.lm.measuring.generations import generations, with_nats
+from heldout.lm.measuring.generations import continuation_nats, generations, with_nats
+from heldout.lm.nll import context_length
 
 OPTIONS = {"num_prompts": 6, "prompt_tokens": 12, "new_tokens": 20, "batch_size": 4}
 DRAWN = Decoding(temperature=1.0, top_p=0.9)
@@ -125,6 +126,20 @@ def test_loss_of_the_text_under_the_base_model(model, tiny_tokenizer, rows):
             cut = len(found.prompt_ids[place])
             expected = [-logs[at - 1, whole[0, at]].item() for at in range(cut, whole.shape[1])]
             np.testing.assert_allclose(nats, expected, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("beyond", [-1, 0, 1, 7])
+def test_a_continuation_as_long_as_the_context_keeps_one_token_of_its_prompt(
+    model, tiny_tokenizer, beyond
+):
+    limit = context_length(model)
+    prompt, ids = np.arange(5, 45), np.arange(limit + beyond) % 50 + 5
+    (nats,) = continuation_nats(model, tiny_tokenizer, [prompt], [ids], 1)
+    window = torch.tensor([[prompt[-1], *ids[: limit - 1]]])
+    with torch.no_grad():
+        logs = model(window).logits[0].double().log_softmax(1)
+    expected = [-logs[at, window[0, at + 1]].item() for at in range(limit - 1)]
+    np.testing.assert_allclose(nats, expected, rtol=2e-4, atol=2e-4)
 
 
 def test_nothing_to_continue_is_empty(model, tiny_tokenizer):

@@ -145,14 +145,15 @@ def continuation_nats(
 ) -> list[np.ndarray]:
     """Loss of each token of each continuation after its prompt, in nats; one forward pass each.
 
-    Prompts are cut at their beginning to what the model can read.
+    Prompts are cut at their beginning to what the model can read, down to their last token. Of a
+    continuation that even then is too long, the tokens that can be read have a loss.
     """
     limit = context_length(model) or 2**31
     places, windows = [], []
     for place, (prompt, ids) in enumerate(zip(prompts_ids, continued, strict=True)):
         if len(ids):
-            before = prompt.tolist()[-(limit - len(ids)) :]
-            after = ids.tolist()
+            before = prompt.tolist()[-max(1, limit - len(ids)) :]
+            after = ids.tolist()[: limit - len(before)]
             places.append(place)
             windows.append(Window([*before, *after], [IGNORED] * len(before) + after))
     nats = [np.zeros(0)] * len(continued)
