@@ -7,10 +7,11 @@ import pytest
 
 from heldout.core.decoding import GREEDY, Decoding
 from heldout.core.equal_lengths import equal_lengths
+from heldout.core.jackknife import jackknife_values
 from heldout.core.measurement import NotMeasured
 from heldout.core.probe import Evidence
 from heldout.core.row import Row
-from heldout.core.stats import difference_of_paired_ratios, jackknife_values, ratio_estimate
+from heldout.core.stats import difference_of_paired_ratios, ratio_estimate
 from heldout.core.verbatim import Corpora
 from heldout.lm.load import load_model
 from heldout.lm.measuring.corpora import corpora

@@ -139,6 +139,17 @@ def test_the_interval_holds_the_limit_as_often_as_it_says():
     assert given_members / 200 < 0.75
 
 
+def test_the_limit_has_no_interval_where_groups_are_few_or_one_holds_nearly_all():
+    logits_KNV, targets_N = logits_of(2, K=5)
+    nats_KN = member_nats(logits_KNV, targets_N)
+    few = asymptote(ensemble_losses(nats_KN, groups_of(60, 7)))
+    uneven = asymptote(ensemble_losses(nats_KN, np.maximum(np.arange(60), 50)))
+    for found in (few, uneven):
+        assert found.limit.interval.is_withheld
+        assert found.remaining_interval.is_withheld
+    assert not asymptote(ensemble_losses(nats_KN, groups_of(60, 9))).limit.interval.is_withheld
+
+
 @pytest.mark.parametrize("K", [1, 2])
 def test_too_few_members_say_nothing(K):
     logits_KNV, targets_N = logits_of(0, K=K)

@@ -8,7 +8,7 @@ docs/decisions/012-intervals.md has the reasons, benchmarks/coverage.py the cove
 
 # G groups
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -93,6 +93,35 @@ def ratio_estimate(
     holds nearly half of the denominators, the interval is withheld and the p-value is 1.
     """
     return _estimate(_spread_of_ratio(numerators, denominators, groups, signed), level, null)
+
+
+def ratio_with_further_error(
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    groups: ArrayLike,
+    further: tuple[float, float],
+    *,
+    signed: bool = False,
+    level: float = 0.95,
+) -> RatioEstimate:
+    """``ratio_estimate`` of a figure that also varies with something else than the groups.
+
+    ``further`` is the standard error that this adds, and its degrees of freedom. Reaches are
+    squared and added.
+    """
+    spread = _spread_of_ratio(numerators, denominators, groups, signed)
+    error, freedom = further
+    other = _Spread(0.0, error, freedom, 1.0, 1.0, 0)
+    return _combined([spread, other], (1.0, 1.0), level)
+
+
+def effective_groups(groups: ArrayLike) -> float:
+    """Groups counted by their size (Kish 1965); 0 where they are too few for an interval."""
+    sizes_G = group_sums(np.ones(len(np.asarray(groups))), groups)
+    weights_G = sizes_G / sizes_G.sum()
+    if not _is_enough(len(sizes_G), _error_over_groups(weights_G, weights_G)[1]):
+        return 0.0
+    return 1 / float((weights_G**2).sum())
 
 
 @dataclass(frozen=True)
@@ -351,24 +380,6 @@ def difference_of_shares(first: tuple[float, Interval], second: tuple[float, Int
         p_value = normal_p_value(normal_quantile((1 + level) / 2) * difference / toward_zero)
     ends = Interval(difference - below, difference + above, level, OF_SHARES).within(-1.0, 1.0)
     return Contrast(difference, ends, p_value)
-
-
-def jackknife_values(
-    statistic: Callable[[np.ndarray], float], groups: ArrayLike, most_blocks: int = 30
-) -> np.ndarray:
-    """Pseudo-values of a statistic of the whole sample: their mean is it, their spread its own.
-
-    ``statistic(keep)`` gets a mask of rows. Groups are left out one at a time, or in at most
-    ``most_blocks`` blocks of groups: one recomputation each. For what is no mean of rows, such as a
-    mean over pairs (Efron and Tibshirani 1993, chapter 11). Two statistics of the same rows have
-    paired pseudo-values. The resampled unit is the block.
-    """
-    names, index = np.unique(np.asarray(groups), return_inverse=True)
-    num_blocks = min(most_blocks, len(names))
-    block = (np.arange(len(names)) % num_blocks)[index]
-    whole = statistic(np.ones(len(block), dtype=bool))
-    without = np.array([statistic(block != number) for number in range(num_blocks)])
-    return whole + (num_blocks - 1) * (without.mean() - without)
 
 
 def difference_of_paired_ratios(

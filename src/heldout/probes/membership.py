@@ -15,7 +15,12 @@ from heldout.core.distributions import normal_quantile, student_t_p_value, stude
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.pass_statistics import PassStatistics
 from heldout.core.probe import MODELS, Evidence, Probe
-from heldout.core.stats import LEAST_TO_RESAMPLE, difference_of_shares, share_estimate
+from heldout.core.stats import (
+    difference_of_shares,
+    effective_groups,
+    group_sums,
+    share_estimate,
+)
 
 SOURCE = (
     "loss: Yeom et al. 2018; zlib, reference: Carlini et al. 2021, arXiv 2012.07805; Min-K%: Shi "
@@ -78,7 +83,9 @@ def membership_scores(
     return (base.losses.nll_nats_D - losses.nll_nats_D) / tokens_D
 
 
-def area_interval(area: float, num_members: int, num_others: int, level: float = 0.95) -> Interval:
+def area_interval(
+    area: float, num_members: float, num_others: float, level: float = 0.95
+) -> Interval:
     """Score interval of an area under the curve, honest at 0 and 1 too.
 
     Newcombe 2006 (Statistics in Medicine 25, 559), method 5: the areas that are ``z`` standard
@@ -112,7 +119,9 @@ def _bisect(misfit: Callable[[float], float], outside: float, inside: float) -> 
 
 
 @dataclass(frozen=True)
-class _Scores:
+class Scores:
+    """Of the rows of both sides, higher for a likelier member, with the groups of the rows."""
+
     members_M: np.ndarray
     member_groups_M: np.ndarray
     others_H: np.ndarray
@@ -123,8 +132,34 @@ class _Scores:
         below_H = 1 - _placements(self.others_H, self.members_M)
         return _placements(self.members_M, self.others_H), below_H
 
+    @property
+    def area(self) -> float:
+        return area_under_curve(self.members_M, self.others_H)
 
-def _scores(evidence: Evidence, model: str, attack: str) -> _Scores | None:
+    def interval(self) -> Interval:
+        """Of the area, at the number of independent rows; withheld where a side has few groups."""
+        groups = (self.member_groups_M, self.other_groups_H)
+        sizes = [_num_independent(*side) for side in zip(self.placements(), groups, strict=True)]
+        return area_interval(self.area, *sizes) if all(sizes) else Interval.withheld()
+
+
+def _num_independent(placed_D: np.ndarray, groups_D: np.ndarray) -> float:
+    """Rows of one side that would leave the mean placement as uncertain as its groups do.
+
+    No fewer than the groups, counted by size, and less for the few groups that tell it; 0 where
+    they are too few. As ``share_estimate`` counts rows.
+    """
+    num_groups, num_rows = effective_groups(groups_D), len(placed_D)
+    sums_G = group_sums(placed_D - placed_D.mean(), groups_D)
+    over_groups = (sums_G**2).sum() * len(sums_G) / max(1, len(sums_G) - 1)
+    if not num_groups or num_rows == len(sums_G) or over_groups <= 1e-12:
+        return num_groups
+    tails = [student_t_quantile(0.975, num - 1) for num in (num_rows, len(sums_G))]
+    num_alike = num_rows * min(1.0, num_rows * placed_D.var(ddof=1) / over_groups)
+    return max(num_groups, (tails[0] / tails[1]) ** 2 * num_alike)
+
+
+def _scores(evidence: Evidence, model: str, attack: str) -> Scores | None:
     parts = []
     for part in ("train", "test"):
         statistics = evidence.statistics.get((model, part))
@@ -136,39 +171,31 @@ def _scores(evidence: Evidence, model: str, attack: str) -> _Scores | None:
         if has_score_D.sum() < LEAST_ROWS:
             return None
         parts += [scores_D[has_score_D], statistics.losses.groups_D[has_score_D]]
-    return _Scores(*parts)
+    return Scores(*parts)
 
 
-def _area(name: str, scores: _Scores, control: _Scores | None) -> Measurement:
-    area = area_under_curve(scores.members_M, scores.others_H)
+def _area(name: str, scores: Scores, control: Scores | None) -> Measurement:
     num_groups = [len(np.unique(g)) for g in (scores.member_groups_M, scores.other_groups_H)]
     contrasts = {}
     if control is not None:
-        contrasts["base"] = _difference(scores, control)
+        contrasts["base"] = area_difference(scores, control)
     return Measurement(
         name=name,
-        value=area,
+        value=scores.area,
         unit="area under the curve",
         num_units=min(num_groups),
         resampled_unit="group of rows",
-        interval=_area_interval(area, *num_groups),
+        interval=scores.interval(),
         contrasts=contrasts,
     )
 
 
-def _area_interval(area: float, *num_groups: int) -> Interval:
-    """Withheld where either side has too few groups."""
-    is_enough = min(num_groups) >= LEAST_TO_RESAMPLE
-    return area_interval(area, *num_groups) if is_enough else Interval.withheld()
-
-
-def _difference(scores: _Scores, control: _Scores) -> Contrast:
+def area_difference(scores: Scores, control: Scores) -> Contrast:
     """Area minus the control's on the same rows; DeLong's variance, summed over groups.
 
     The reference attack's control is one half: against itself the base saves nothing anywhere.
     """
-    areas = [area_under_curve(s.members_M, s.others_H) for s in (scores, control)]
-    difference, variances, freedoms = areas[0] - areas[1], [], []
+    difference, variances, freedoms = scores.area - control.area, [], []
     sides = zip(scores.placements(), control.placements(), strict=True)
     groups = (scores.member_groups_M, scores.other_groups_H)
     for (placed_D, control_D), groups_D in zip(sides, groups, strict=True):
@@ -178,13 +205,12 @@ def _difference(scores: _Scores, control: _Scores) -> Contrast:
         num_groups = len(sums_G)
         freedoms.append(max(1, num_groups - 1))
         variances.append((sums_G**2).sum() * num_groups / freedoms[-1] / len(change_D) ** 2)
-    if min(freedoms) + 1 < LEAST_TO_RESAMPLE:
+    if not all(map(effective_groups, groups)):
         return Contrast(difference, Interval.withheld(), 1.0)
     error = sum(variances) ** 0.5
-    if error == 0 or areas[0] in (0.0, 1.0):
+    if error == 0 or scores.area in (0.0, 1.0):
         # Placements that cannot vary have no error; the sizes of the sample still do.
-        sizes = [len(np.unique(groups_D)) for groups_D in groups]
-        first, second = ((area, _area_interval(area, *sizes)) for area in areas)
+        first, second = ((each.area, each.interval()) for each in (scores, control))
         return difference_of_shares(first, second)
     freedom = error**4 / sum(v**2 / f for v, f in zip(variances, freedoms, strict=True))
     reach = student_t_quantile(0.975, freedom) * error

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from heldout.core.equal_lengths import EqualLengths, equal_lengths, too_few
+from heldout.core.jackknife import jackknife_values
 from heldout.core.measurement import Interval, Measurement, NotMeasured
 from heldout.core.ngrams import ngrams
 from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.stats import (
     difference_of_shares,
-    jackknife_values,
     paired_difference,
     ratio_estimate,
     share_estimate,

@@ -10,7 +10,7 @@ without end would reach.
 # K members, N scored tokens, G groups, S subsets
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from math import comb, inf
@@ -18,14 +18,19 @@ from math import comb, inf
 import numpy as np
 from numpy.typing import ArrayLike
 
-from heldout.core.distributions import student_t_quantile
 from heldout.core.measurement import Interval, NotMeasured
 from heldout.core.results.ensemble import Asymptote, FittedLoss
-from heldout.core.stats import RatioEstimate, group_sums, paired_difference, ratio_estimate
+from heldout.core.stats import (
+    RatioEstimate,
+    group_sums,
+    paired_difference,
+    ratio_estimate,
+    ratio_with_further_error,
+)
 
 LEAST_MEMBERS = 3  # for the asymptote: two sizes give a line, with nothing left to test it
 MAX_SUBSETS = 128  # of one size: all of them up to 9 members
-METHOD = "jackknife over members and over groups, Student t"
+METHOD = "jackknife over members and Student t over groups, longer where they are skewed"
 
 
 def mixture_nats(nats_KN: ArrayLike) -> np.ndarray:
@@ -153,8 +158,8 @@ def law_weights(sizes: ArrayLike, size: float) -> np.ndarray:
 
 def fitted_loss(losses: EnsembleLosses, size: float = inf, *, level: float = 0.95) -> FittedLoss:
     """The law at ``size`` members, infinity by default; needs ``LEAST_MEMBERS``."""
-    value, low, high = _resampled(losses, lambda n: law_weights(np.arange(1, n + 1), size), level)
-    return FittedLoss(size, value, Interval(low, high, level, METHOD))
+    value, interval = _resampled(losses, lambda n: law_weights(np.arange(1, n + 1), size), level)
+    return FittedLoss(size, value, interval)
 
 
 def asymptote(losses: EnsembleLosses, *, level: float = 0.95) -> Asymptote | NotMeasured:
@@ -162,7 +167,8 @@ def asymptote(losses: EnsembleLosses, *, level: float = 0.95) -> Asymptote | Not
 
     Both are resampled: each member is left out in turn and the law fitted to the ensembles of the
     others, and the groups' shares in the fit give the rest of the variance. Student's t with the
-    degrees of freedom of both (Satterthwaite). NotMeasured with fewer than 3 members or 2 groups.
+    degrees of freedom of both (Satterthwaite), longer where groups are skewed, and withheld as any
+    interval over groups is. NotMeasured with fewer than 3 members or 2 groups.
     """
     if losses.num_members < LEAST_MEMBERS:
         return NotMeasured(
@@ -179,13 +185,13 @@ def asymptote(losses: EnsembleLosses, *, level: float = 0.95) -> Asymptote | Not
         sizes = np.arange(1, most + 1)
         return law_weights(sizes, num) - law_weights(sizes, inf)
 
-    remaining, low, high = _resampled(losses, last_step, level)
+    remaining, interval = _resampled(losses, last_step, level, signed=True)
     miss = max(abs(losses.loss(size) - losses.fitted(size)) for size in range(1, num + 1))
     return Asymptote(
         limit,
         remaining * num,
         remaining,
-        Interval(low, high, level, METHOD),
+        interval,
         miss,
         num,
         losses.num_groups,
@@ -197,8 +203,11 @@ def asymptote(losses: EnsembleLosses, *, level: float = 0.95) -> Asymptote | Not
 
 
 def _resampled(
-    losses: EnsembleLosses, weights_of: Callable[[int], np.ndarray], level: float
-) -> tuple[float, float, float]:
+    losses: EnsembleLosses,
+    weights_of: Callable[[int], np.ndarray],
+    level: float,
+    signed: bool = False,
+) -> tuple[float, Interval]:
     """A weighted sum of the losses of all sizes, and its interval over members and groups.
 
     The variances over groups, given the members, and over members, given the groups, are added:
@@ -213,19 +222,19 @@ def _resampled(
             for size, weight in enumerate(weights, start=1)
         )
 
-    all_G = parts_G(None)
-    value = all_G.sum() / tokens
-    G = losses.num_groups
-    share_G = (all_G - value * losses.num_tokens_G) / tokens
-    over_groups = float(G / (G - 1) * (share_G**2).sum())
     left_out = np.array([parts_G(member).sum() / tokens for member in range(K)])
-    over_members = float((K - 1) / K * ((left_out - left_out.mean()) ** 2).sum())
-    variance = over_groups + over_members
-    if variance <= 1e-24:
-        return float(value), float(value), float(value)
-    freedom = variance**2 / (over_groups**2 / (G - 1) + over_members**2 / (K - 1))
-    reach = student_t_quantile((1 + level) / 2, freedom) * variance**0.5
-    return float(value), float(value - reach), float(value + reach)
+    over_members = ((K - 1) / K * ((left_out - left_out.mean()) ** 2).sum()) ** 0.5
+    found = ratio_with_further_error(
+        parts_G(None),
+        losses.num_tokens_G,
+        range(losses.num_groups),
+        (float(over_members), K - 1.0),
+        signed=signed,
+        level=level,
+    )
+    if not found.interval.is_withheld:
+        return found.value, replace(found.interval, method=METHOD)
+    return found.value, found.interval
 
 
 def _subsets(num_members: int, most: int, rng: np.random.Generator) -> Iterator[tuple[int, ...]]:

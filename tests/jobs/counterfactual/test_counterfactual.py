@@ -19,6 +19,7 @@ from heldout.jobs.counterfactual.memorized_rows import (
     PairStatistics,
     chance_threshold,
     counterfactual_of,
+    row_interval,
 )
 from heldout.jobs.counterfactual.models import halves
 from heldout.jobs.fitting.fit import fit
@@ -233,3 +234,13 @@ def test_unique_keys_are_memorized_and_repeated_sentences_are_not(tmp_path):
     # Both are learned by heart; only retraining tells them apart.
     assert np.mean([row.base_nats - row.with_nats for row in of_common]) > 1
     assert np.mean([row.learned_nats for row in of_common]) > 1
+
+
+def test_a_row_whose_pairs_agree_or_are_few_claims_no_certainty():
+    agree = np.repeat([[0.9, 0.9]], 8, axis=0)
+    interval = row_interval(agree)
+    assert interval.low < -0.1
+    assert interval.high > 0.1
+    assert row_interval(agree[:7]).is_withheld
+    differ = agree - [0, 0.4] + np.random.default_rng(0).normal(0, 0.03, (8, 2))
+    assert 0.3 < row_interval(differ).low < row_interval(differ).high < 0.5

@@ -39,6 +39,7 @@ class CounterfactualRow:
     def to_json(self) -> dict[str, Any]:
         return {
             **asdict(self),
+            "interval": self.interval.to_json(),
             "learned_nats": self.learned_nats,
             "memorized_nats": self.memorized_nats,
         }

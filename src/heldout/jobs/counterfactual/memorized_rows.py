@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heldout.core.distributions import student_t_quantile
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.results.counterfactual import Counterfactual, CounterfactualRow, Influence
 from heldout.core.row import Row
 from heldout.core.stats import (
+    difference_of_paired_ratios,
     difference_of_ratios,
     difference_of_shares,
     ratio_estimate,
@@ -62,21 +62,19 @@ def counterfactual_of(
     Target, epochs, rate and seconds of the result are left to the caller.
     """
     memorized_D = train.memorized_PD.mean(axis=0)
-    reach_D = _reach(train.memorized_PD)
+    intervals = [row_interval(of_row_P2) for of_row_P2 in train.accuracy_P2D.transpose(2, 0, 1)]
     threshold = None if heldout is None else chance_threshold(heldout.memorized_PD, seed)
-    bar_D = reach_D if threshold is None else np.full(len(reach_D), threshold)
-    is_clear_D = memorized_D > bar_D
+    if threshold is None:
+        is_clear_D = np.array([interval.low > 0 for interval in intervals])
+    else:
+        is_clear_D = memorized_D > threshold
     with_D, without_D = train.nats_P2D.mean(axis=0)
     rows = [
         CounterfactualRow(
             train.rows[place].index,
             train.rows[place].text[:_SHOWN],
             float(memorized_D[place]),
-            Interval(
-                float(memorized_D[place] - reach_D[place]),
-                float(memorized_D[place] + reach_D[place]),
-                method="Student t over pairs of models",
-            ),
+            intervals[place],
             bool(is_clear_D[place]),
             float(train.base_nats_D[place]),
             float(without_D[place]),
@@ -97,10 +95,20 @@ def counterfactual_of(
     )
 
 
-def _reach(values_PD: np.ndarray) -> np.ndarray:
-    """Half the width of a 95 % interval of the mean over pairs, (D,)."""
-    num = len(values_PD)
-    return student_t_quantile(0.975, num - 1) * values_PD.std(axis=0, ddof=1) / num**0.5
+def row_interval(accuracy_P2: np.ndarray) -> Interval:
+    """95 % interval of a row's accuracy with minus without it, from P pairs of models.
+
+    Withheld with fewer pairs than an interval needs groups.
+    """
+    pairs = range(len(accuracy_P2))
+    with_P, without_P = accuracy_P2.T
+    if np.ptp(with_P - without_P) < 1e-12:
+        # Pairs that agree have no spread, though others could: each side as a share.
+        sides = (share_estimate(values, pairs) for values in (with_P, without_P))
+        return difference_of_shares(*sides).interval
+    ones = np.ones(len(pairs))
+    found = difference_of_paired_ratios((with_P, ones), (without_P, ones), pairs)
+    return found.interval.within(-1.0, 1.0)
 
 
 def chance_threshold(memorized_PV: np.ndarray, seed: int) -> float:
