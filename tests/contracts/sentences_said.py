@@ -1,7 +1,8 @@
 """Every English sentence that the code can show, read off its source.
 
 An f-string counts as one sentence whose fields are ``{0}``, ``{1}`` ...; a page template as the
-text between its tags. Left out: docstrings, errors, help texts, and strings without two words.
+text between its tags. Left out: docstrings, errors, help texts, strings without two words, and
+strings that are code, data or settings.
 """
 
 import ast
@@ -10,6 +11,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -49,10 +51,33 @@ _NOT_SHOWN = {
     "RuntimeError",
     "NotImplementedError",
     "cast",
+    # Rules that an error quotes, names that are looked for in other text, files for programs.
+    "FieldRule",
+    "_at_least",
+    "require",
+    "startswith",
+    "filterwarnings",
+    "info",
+    "write_cases",
 }
-# Fields of a class that name a paper or a formula; a font; the model card, which is in English.
+# Fields of a class that name a paper or a formula; a font.
 _NAMES = {"SOURCE", "COST", "FORMULA", "FONT", "source"}
-_IN_ENGLISH = ("report/card.py",)
+# The model card, which is in English; modules whose strings are errors or parts of them; rows,
+# and files for other tools.
+_IN_ENGLISH = (
+    "report/card.py",
+    *(f"core/{name}.py" for name in ("errors", "recipe", "discovery", "decoding", "run")),
+    *(f"data/{name}.py" for name in ("columns", "files", "read")),
+    "data/canaries.py",
+    "data/factbook.py",
+    "jobs/exporting/",
+)
+# Names that are filled in later ("{role}"), settings ("vocab_size hidden_size"), options.
+_CODE = re.compile(
+    r".*(?<!%)\{[a-z_]+[,}].*|\w*_\w*(\s+\w*_\w*)*|--[\w-]+( and --[\w-]+)*", re.DOTALL
+)
+# A label and what it labels, a path or a figure, are looked up apart.
+_LABEL = re.compile(r"(?<=\w) {2,}(?=\{)")
 _TWO_WORDS = re.compile(r"[A-Za-z]{2,}.*\s.*[A-Za-z]{2,}", re.DOTALL)
 
 
@@ -61,7 +86,7 @@ def sentences_of_python() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for room in ROOMS:
         for file in sorted((SOURCE / room).rglob("*.py")):
-            if str(file.relative_to(SOURCE)) in _IN_ENGLISH:
+            if file.relative_to(SOURCE).as_posix().startswith(_IN_ENGLISH):
                 continue
             tree = ast.parse(file.read_text(encoding="utf-8"))
             for node, text in _strings(tree):
@@ -75,7 +100,7 @@ def sentences_of_python() -> dict[str, list[str]]:
 def _strings(tree: ast.AST) -> Iterator[tuple[ast.expr, str]]:
     """Strings outside docstrings, errors and help, each with its node."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.Raise | ast.Assert):
+        if isinstance(node, ast.Raise | ast.Assert | ast.Compare):
             continue
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
@@ -83,12 +108,13 @@ def _strings(tree: ast.AST) -> Iterator[tuple[ast.expr, str]]:
             continue
         if isinstance(node, ast.Assign | ast.AnnAssign) and _names(node) & _NAMES:
             continue
-        if isinstance(node, ast.Call) and _name(node.func) in _NOT_SHOWN:
+        if isinstance(node, ast.Call) and (_name(node.func) in _NOT_SHOWN or _is_replaced(node)):
             continue
         if isinstance(node, ast.Constant | ast.JoinedStr):
-            text = _template(node)
-            if text and _TWO_WORDS.search(text) and " et al. " not in text:  # a paper's name
-                yield node, text
+            for text in _LABEL.split(_template(node)):
+                is_shown = _TWO_WORDS.search(text) and not _CODE.fullmatch(text)
+                if is_shown and " et al. " not in text:  # a paper's name
+                    yield node, text
             if isinstance(node, ast.JoinedStr):
                 for part in node.values:
                     if isinstance(part, ast.FormattedValue):
@@ -131,6 +157,13 @@ def _names(assigned: ast.Assign | ast.AnnAssign) -> set[str]:
 
 def _name(function: ast.expr) -> str:
     return getattr(function, "id", getattr(function, "attr", ""))
+
+
+def _is_replaced(call: ast.Call) -> bool:
+    """``text.replace("old", "new")``, which shows neither."""
+    return (
+        _name(call.func) == "replace" and bool(call.args) and isinstance(call.args[0], ast.Constant)
+    )
 
 
 def sentences_of_templates() -> dict[str, list[str]]:
@@ -193,6 +226,7 @@ def _texts(value: Any) -> Iterator[str]:
                 yield from _texts(each)
 
 
+@cache
 def all_sentences() -> dict[str, list[str]]:
     """English to the places that say it, ends stripped as `heldout.core.language.say` does."""
     found: dict[str, list[str]] = {}

@@ -82,8 +82,11 @@ def main() -> None:
     except UserError as error:
         _fail(str(error), 2)
     except Interrupted as stopped:
-        resume = "Stopped. What there is has been kept; go on with `heldout fit --resume RUN`."
-        _fail(str(stopped) or resume, 1)
+        _fail(
+            str(stopped)
+            or "Stopped. What there is has been kept; go on with `heldout fit --resume RUN`.",
+            1,
+        )
     except (KeyboardInterrupt, typer.Abort):
         _fail("Stopped at once. If a run had begun, `--resume` goes on from its checkpoint.", 1)
     except OSError as error:

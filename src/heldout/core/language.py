@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from importlib import resources
-from itertools import pairwise
 
 from heldout.core.errors import UserError, did_you_mean
 
 VARIABLE = "HELDOUT_LANG"
 _FIELD = re.compile(r"\{(\d+)\}")
+_LETTER = re.compile(r"[A-Za-z]")
 _WORD = re.compile(r"[A-Za-z]{2}")
 # What joins sentences; then what joins the parts of one, from the weakest tie to the strongest.
 _SENTENCES = re.compile(r"(?<=[.!?…])\s+|\n")
@@ -34,7 +34,12 @@ _LONGEST = 2000
 _WIDE = "\u3001-\u303f\u3400-\u9fff\uff00-\uffef"
 _SPACES = re.compile(rf"(?<=[{_WIDE}]) +(?=[{_WIDE}])")
 _CLOSING = tuple("。！？；：，、）”")
-_NUMBER = re.compile(r"[\W\d_]*\d[\W\d_]*(?:[eE][-+]?\d+)?[\W\d_]*")
+# Of two fields without words between them the first is a figure.
+_FIGURE = r"([^\s(]*)"
+_PERCENT = re.compile(r"(?<=\d)[ \u00a0]%")
+# Names of measurements, and settings with their values, are data.
+_NAME = re.compile(r"[\w.]*[_=][\w.=]*")
+_BRACKETS = re.compile(r"\([^()]*\)")
 
 _in_use: ContextVar[str] = ContextVar("language", default="")
 
@@ -103,14 +108,16 @@ class Sentences:
         self.exact = {key: other for key, other in entries.items() if not _FIELD.search(key)}
         self.templates = sorted(
             (_Template(key, other) for key, other in entries.items() if _FIELD.search(key)),
-            key=lambda template: -template.num_letters,
+            key=lambda template: (-template.num_letters, -sum(map(len, template.literals))),
         )
         self._said: dict[str, str] = {}
         self.unsaid: set[str] = set()  # sentences that were asked for and no entry covers
 
     def say(self, text: str) -> str:
         """The translation; sentence by sentence where no entry has the whole."""
-        if not _WORD.search(text) or len(text) > _LONGEST:
+        if not _LETTER.search(text):
+            return _PERCENT.sub("%", text)
+        if len(text) > _LONGEST:
             return text
         if text not in self._said:
             self._said[text] = self._say(text)
@@ -131,8 +138,10 @@ class Sentences:
         if joints := list(_SENTENCES.finditer(core)):
             return self._sentences(core, joints)
         for joint in _PARTS:
-            if (joints := list(joint.finditer(core))) and (said := self._parts(core, joints)):
-                return said
+            joints = list(joint.finditer(core))
+            for some in (joints[:1], joints):  # a label and the rest, or equal parts
+                if some and (said := self._parts(core, some)):
+                    return said
         self.unsaid.add(core)
         return core
 
@@ -155,7 +164,7 @@ class Sentences:
         """All parts of a sentence; "" where one is not known, so that no sentence is half said."""
         starts, stops = _bounds(text, joints)
         parts = [text[start:stop] for start, stop in zip(starts, stops, strict=True)]
-        if not all(not _WORD.search(part) or self._is_known(part) for part in parts):
+        if not all(map(self._is_known, parts)):
             return ""
         ties = [joint[0] for joint in joints]
         ties = [_FULL_WIDTH.get(tie.strip(), tie) for tie in ties]
@@ -168,13 +177,27 @@ class Sentences:
             fields = template.fields(text)
             if fields is None:
                 continue
-            if template.num_letters < _FEW_LETTERS and not all(map(self._is_known, fields)):
+            # A field holds no end of a sentence, unless all of it is known: that is the next one's.
+            wanted = [field for field in fields if _SENTENCES.search(field)]
+            if not all(
+                map(self._is_known, fields if template.num_letters < _FEW_LETTERS else wanted)
+            ):
                 continue
-            return _SPACES.sub("", template.filled([self.say(field) for field in fields]))
+            said = _SPACES.sub("", template.filled(list(map(self._field, fields))))
+            return _PERCENT.sub("%", said)
         return None
 
+    def _field(self, text: str) -> str:
+        said = self.say(text)
+        return said if said != text else _BRACKETS.sub(lambda found: self.say(found[0]), text)
+
     def _is_known(self, field: str) -> bool:
-        return bool(_NUMBER.fullmatch(field)) or self._whole(field) is not None
+        """Numbers, names, and what has an entry, also with brackets that have one behind it."""
+        rest = _BRACKETS.sub(lambda found: found[0] if self._whole(found[0]) is None else "", field)
+        return any(
+            not _WORD.search(each) or _NAME.fullmatch(each) or self._whole(each) is not None
+            for each in dict.fromkeys((field.strip(), rest.strip()))
+        )
 
 
 def _bounds(text: str, joints: list[re.Match[str]]) -> tuple[list[int], list[int]]:
@@ -191,18 +214,19 @@ class _Template:
         self.numbers = [int(number) for number in parts[1::2]]
         self.other = other
         self.num_letters = sum(character.isalpha() for part in parts[::2] for character in part)
-        pattern = re.escape(parts[0])
-        for _, literal in pairwise(parts[::2]):
-            pattern += "(.*?)" + re.escape(literal)
+        # A period between digits is a decimal point.
+        escaped = [re.sub(r"^\\\.", r"\\.(?!\\d)", re.escape(part)) for part in parts[::2]]
+        pattern = escaped[0]
+        for literal in escaped[1:-1]:
+            pattern += f"(.*?){literal}" if literal else _FIGURE
+        pattern += f"(.*?){escaped[-1]}"
         self.pattern = re.compile(pattern, re.DOTALL)
 
     def fields(self, text: str) -> list[str] | None:
         if not all(literal in text for literal in self.literals):
             return None
         found = self.pattern.fullmatch(text)
-        if not found or any(map(_SENTENCES.search, found.groups())):
-            return None  # a field holds no end of a sentence: that is the next entry's
-        return list(found.groups())
+        return list(found.groups()) if found else None
 
     def filled(self, fields: list[str]) -> str:
         by_number = dict(zip(self.numbers, fields, strict=True))

@@ -21,7 +21,7 @@ class Faults:
 
     def __init__(self, source: str):
         self.source = source
-        self.places: dict[str, list[str]] = {}  # fault, as said of many rows -> places
+        self.places: dict[str, list[str]] = {}  # fault, as said of one row -> places
 
     def add(self, fault: str, where: str) -> None:
         self.places.setdefault(fault, []).append(where)
@@ -29,13 +29,12 @@ class Faults:
     def raise_first(self) -> None:
         for fault, places in self.places.items():
             place = places[0].removeprefix(self.source).strip(" /")
-            if len(places) == 1:
-                one = fault.replace("have", "has", 1).replace("do not", "does not", 1)
-                found = f"1 row {one}, at {place}"
-            else:
-                found = f"{len(places)} rows {fault}, first at {place}"
+            if len(places) > 1:
+                fault = fault.replace("has", "have", 1).replace("does not", "do not", 1)
             raise UserError(
-                f"{self.source}: {found}. Fill in or leave out such rows. Nothing was written."
+                f"{self.source}: {len(places)} row{'s' if len(places) > 1 else ''} {fault}, "
+                f"{'first ' if len(places) > 1 else ''}at {place}. Fill in or leave out such rows. "
+                "Nothing was written."
             )
 
 
@@ -46,7 +45,7 @@ def messages(
     required, optional = FORMATS[format_name]
     for role in required:
         if columns[role] not in record.fields:
-            faults.add(f'have no "{columns[role]}"', record.where)
+            faults.add(f'has no "{columns[role]}"', record.where)
             return ({"role": "text", "content": ""},)  # never seen: the fault is raised
     if format_name in ("messages", "sharegpt"):
         column = columns[required[0]]
@@ -58,7 +57,7 @@ def messages(
     }
     learned = required[-1]  # text, completion or output
     if not texts[learned].strip():
-        faults.add(f'have an empty "{columns[learned]}"', record.where)
+        faults.add(f'has an empty "{columns[learned]}"', record.where)
     if format_name == "text":
         return ({"role": "text", "content": texts["text"]},)
     prompt = texts["prompt"] if format_name == "prompt_completion" else _alpaca_prompt(texts)
@@ -116,11 +115,13 @@ def _conversation(
     roles = [turn["role"] for turn in turns]
     spoken = roles[1:] if roles[:1] == ["system"] else roles
     if "assistant" not in roles:
-        faults.add("have no assistant message", where)
+        faults.add("has no assistant message", where)
     elif spoken[0] != "user":
-        faults.add("do not start with a user message (a system message may stand before it)", where)
+        faults.add(
+            "does not start with a user message (a system message may stand before it)", where
+        )
     elif any(t["role"] == "assistant" and not t["content"].strip() for t in turns):
-        faults.add("have an empty assistant message", where)
+        faults.add("has an empty assistant message", where)
     return tuple(turns)
 
 

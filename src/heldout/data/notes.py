@@ -45,15 +45,14 @@ def boilerplate_notes(index: Index) -> list[str]:
         sizes = [len(each.texts) for each in index.usual_turns if each.kind == kind]
         if not sizes:
             continue
-        stands = f"{len(sizes):,} {what}s stand" if len(sizes) > 1 else f"One {what} stands"
-        common = f"the most common in {max(sizes):,}" if len(sizes) > 1 else f"in {max(sizes):,}"
-        count = "count" if len(sizes) > 1 else "counts"
-        join = "join" if len(sizes) > 1 else "joins"
-        notes.append(
-            f"{stands} in {rule}, {common} of {num_texts:,}: {'they' if len(sizes) > 1 else 'it'} "
-            f"{count} as boilerplate and {join} no rows. Where such rows belong together, name "
-            "their column with data.group."
+        note = (
+            f"{len(sizes):,} {what}s stand in {rule}, the most common in {max(sizes):,} of "
+            f"{num_texts:,}: they count as boilerplate and join no rows."
+            if len(sizes) > 1
+            else f"One {what} stands in {rule}, in {max(sizes):,} of {num_texts:,}: it counts as "
+            "boilerplate and joins no rows."
         )
+        notes.append(f"{note} Where such rows belong together, name their column with data.group.")
     return notes
 
 

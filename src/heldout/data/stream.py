@@ -115,9 +115,7 @@ class RowStream:
             kind: FaultKind = "encoding" if "lone surrogate" in text else "format"
             return None, Fault(kind, text.removeprefix(record.where).lstrip(": "))
         for reason in faults.places:
-            kind = "empty" if "empty" in reason else "format"
-            words = reason.replace("have", "has", 1).replace("do not", "does not", 1)
-            return None, Fault(kind, words)
+            return None, Fault("empty" if "empty" in reason else "format", reason)
         value = record.fields.get(self.group) if self.group else None
         own = record.file if self.texts_of_folder else f"row-{index}"
         group = own if value in (None, "") else str(value)

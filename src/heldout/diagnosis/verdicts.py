@@ -126,8 +126,12 @@ def _decide(
     figure = f"{_number(gain)} {measured.unit} {_ends(low, high)}"
     names = (measured.name,)
     if measured.num_units < LEAST_HELD_OUT and gain > 0:
-        few = f"but {measured.num_units} held-out groups are too few for a claim"
-        return Verdict("yellow", f"Better than the base model by {figure}, {few}.", names)
+        return Verdict(
+            "yellow",
+            f"Better than the base model by {figure}, but {measured.num_units} held-out groups are "
+            "too few for a claim.",
+            names,
+        )
     if p_value < SIGNIFICANCE and low > 0 and gain >= min_effect:
         return Verdict("green", f"Better than the base model by {figure}.", names)
     if p_value < SIGNIFICANCE and high < 0 and -gain >= min_effect:

@@ -82,7 +82,7 @@ def _forgetting(
         resampled_unit="group of rows",
         interval=level.interval,
         contrasts={"base": change.as_contrast()},
-        note=f"mean over {len(domains)} domain{'s' * (len(domains) > 1)}",
+        note="one domain" if len(domains) == 1 else f"mean over {len(domains)} domains",
     )
 
 

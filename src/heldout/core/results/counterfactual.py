@@ -78,10 +78,10 @@ class Counterfactual:
         num = f"{len(self.rows):,} training rows"
         if not clear:
             return f"None of {num} is clearly memorized by {self.num_models} models."
+        if clear == 1:
+            return f"1 of {num} is memorized: models know it only if they were trained on it."
         return (
-            f"{clear:,} of {num} {'is' if clear == 1 else 'are'} memorized: models know "
-            f"{'it' if clear == 1 else 'them'} only if they were trained on "
-            f"{'it' if clear == 1 else 'them'}."
+            f"{clear:,} of {num} are memorized: models know them only if they were trained on them."
         )
 
     def to_json(self) -> dict[str, Any]:

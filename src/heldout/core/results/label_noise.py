@@ -49,10 +49,10 @@ class LabelNoise:
         num, judged = len(self.doubtful), f"{self.num_judged:,} answers"
         if not num:
             return f"Of {judged} none is in doubt."
-        return (
-            f"{num:,} of {judged} {'is' if num == 1 else 'are'} in doubt: no likelier after the "
-            "row's own prompt than after those of other rows."
-        )
+        why = "no likelier after the row's own prompt than after those of other rows"
+        if num == 1:
+            return f"1 of {judged} is in doubt: {why}."
+        return f"{num:,} of {judged} are in doubt: {why}."
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -112,7 +112,7 @@ def _in_components(rows: list[Row], index: Index, sample: "RowSample") -> list[R
     for place, row in enumerate(rows):
         position = sample.position_of[row.index]
         group = int(index.group_R[position])
-        names = [("duplicates of", int(index.label_R[position]))]
+        names = [("label", int(index.label_R[position]))]
         for name in [*names, ("group", group)] if group else names:
             together.join(first.setdefault(name, place), place)
     labels = together.label.tolist()

@@ -76,22 +76,22 @@ def result_of(
 def _in_words(found: Mapping[str, Measurement | NotMeasured], start_code: str) -> str:
     code = found["prequential"]
     assert isinstance(code, Measurement)
-    start = "a uniform code" if start_code == "uniform" else "the base model"
     others = [each for each in found.values() if each.name in ("zlib", "xz", "zstd")]
     best = min((e for e in others if isinstance(e, Measurement)), key=lambda each: each.value)
-    words = (
-        f"{code.value:.3f} bits per byte, {best.name} needs {best.value:.3f} and {start} "
-        f"{found[start_code].value:.3f}."  # type: ignore[union-attr]
-    )
+    start = found[start_code]
+    assert isinstance(start, Measurement)
+    own, other, first = (f"{each.value:.3f}" for each in (code, best, start))
+    words = f"{own} bits per byte, {best.name} needs {other} and the base model {first}."
+    if start_code == "uniform":
+        words = f"{own} bits per byte, {best.name} needs {other} and a uniform code {first}."
     structure, rote = found["structure"], found["rote"]
     if isinstance(structure, Measurement):
         words += _structure_in_words(structure)
         if isinstance(rote, Measurement):
             words += (
-                f"; text that was seen is shorter by {rote.value:.3f} more "
-                f"({_shown(rote.interval)}), which is rote"
+                f" Text that was seen is shorter by {rote.value:.3f} more "
+                f"({_shown(rote.interval)}), which is rote."
             )
-        words += "."
     return words
 
 
@@ -103,11 +103,11 @@ def _structure_in_words(structure: Measurement) -> str:
     if beyond.interval.low > 0:
         return (
             f" What documents share saves {saved}; with the words of each shuffled {same:.3f} are "
-            f"saved, {beyond.difference:.3f} less ({_shown(beyond.interval)})"
+            f"saved, {beyond.difference:.3f} less ({_shown(beyond.interval)})."
         )
     return (
         f" Training saves {saved}, and with the words of each document shuffled {same:.3f}: that "
-        "is which words or characters are common, and nothing else that documents share is told"
+        "is which words or characters are common, and nothing else that documents share is told."
     )
 
 

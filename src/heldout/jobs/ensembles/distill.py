@@ -217,6 +217,7 @@ def _distill_result(
         )
     else:
         headline = f"The share kept is not measured: {kept.reason}."
+    differ = ", ".join(["its loss", "its seed", *settings])
     return DistillResult(
         str(folder),
         str(student.folder),
@@ -229,9 +230,7 @@ def _distill_result(
         (
             "Intervals are over groups of test documents, given these members and this student: "
             "another seed of either is not in them.",
-            "The student has the members' size and recipe; "
-            + ", ".join(["its loss", "its seed", *settings])
-            + " differ.",
+            f"The student has the members' size and recipe; {differ} differ.",
             *unfinished([student]),
         ),
     )

@@ -197,10 +197,12 @@ def _notes(
     else:
         said.append(f"No limit is given: {limit.reason}.")
     if not target.from_scratch:
+        differ = "the order of the rows"
+        if recipe.model.method == "lora":
+            differ = "the order of the rows and in the start of their adapters"
         said.append(
-            "The members start from the same weights and differ in the order of the rows"
-            + (" and in the start of their adapters" if recipe.model.method == "lora" else "")
-            + ": they resemble each other more than members from scratch do."
+            f"The members start from the same weights and differ in {differ}: they resemble each "
+            "other more than members from scratch do."
         )
     if losses.num_groups < 30:
         said.append(f"{losses.num_groups} groups of test documents are few for a claim.")

@@ -128,7 +128,9 @@ def sentences(numbers: Numbers, outcome: Outcome, num_tokens: int) -> list[str]:
     )
     against = numbers["ttr_hyperfitted_greedy"].contrasts["base_top_p"]
     low, high = against.interval.low, against.interval.high
-    than = "as varied as" if low <= 0 <= high else f"{'more' if low > 0 else 'less'} varied than"
+    than = "more varied than" if low > 0 else "less varied than"
+    if low <= 0 <= high:
+        than = "as varied as"
     if against.interval.is_withheld:
         than = "not surely more or less varied than"
     distance = numbers["distance_hyperfitted_greedy"].contrasts["base_top_p"]

@@ -165,7 +165,7 @@ def key_fact_changed(text: str, draw: random.Random, names: Sequence[str] = _NAM
             ("calendar", _CALENDAR),
             ("name", _NAME),
             ("numeral", _CHINESE_NUMBER),
-            ("chinese name", _CHINESE_NAME),
+            ("chinese_name", _CHINESE_NAME),
         )
         for match in pattern.finditer(text)
         if kind != "name" or not _CALENDAR.fullmatch(match[0])
