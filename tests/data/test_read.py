@@ -209,23 +209,26 @@ BROKEN = {
     "blank.txt": (b" \n\n", "{} is empty: there are no rows in it."),
     "empty.parquet": (b"", "{} is empty: there are no rows in it."),
     "header.csv": (b"text,source\n", "{} is empty: there are no rows in it."),
-    "list.jsonl": (b'["a"]\n', "{} line 1: a row must be an object, got a list."),
+    "list.jsonl": (b'["a"]\n', "{} row 1: a row must be an object, got a string."),
+    "lists.jsonl": (b'["a"]\n["b"]\n', "{} line 1: a row must be an object, got a list."),
     "cut.json": (
         b'[{"text": "a"},\n {"text": }]',
         "{} line 2: not JSON (Expecting value, column 11).",
     ),
     "word.json": (
         b'{"data": "a"}',
-        '{} must hold a list of objects, or {{"data": [...]}}, got a string.',
+        '{}: must hold a list of objects, or {{"data": [...]}}, got a string.',
     ),
     "numbers.json": (b"[1, 2]", "{} row 1: a row must be an object, got a number."),
-    "latin.csv": (
-        "text\none\ncafé\n".encode("latin-1"),
-        "{} line 3: byte 0xe9 is not UTF-8. Save the file as UTF-8.",
+    "latin.jsonl": (
+        '{"text": "one"}\n{"text": "café"}\n'.encode("latin-1"),
+        "{} line 2: byte 0xe9 is not UTF-8. Save the file as UTF-8, or name its encoding: --set "
+        "data.encoding=NAME.",
     ),
     "odd.txt": (
         b"\xff\xfea",
-        "{} line 1: byte 0x61 is not UTF-16, as its first bytes say. Save the file as UTF-8.",
+        "{} line 1: it holds bytes that are not UTF-16, as its first bytes say. Save the file as "
+        "UTF-8, or name its encoding: --set data.encoding=NAME.",
     ),
     "wide.csv": (
         b"prompt,completion\nHello, you,hi\n",
@@ -236,15 +239,19 @@ BROKEN = {
         b'text\na\n"open\n',
         "{} line 3: broken quoting or field (unexpected end of data).",
     ),
-    "twice.csv": (b"text,text\na,b\n", "{} line 1: column 'text' is there twice."),
+    "twice.csv": (
+        b"text,text\na,b\n",
+        "{} line 1: column 'text' is there twice: rename one of the two. Nothing was written.",
+    ),
     "bad.jsonl.gz": (
         b"not gzip",
-        "{} is not a whole gzip file: Not a gzipped file (b'no').",
+        "{}: the gzip file ends too early or is damaged (Not a gzipped file (b'no')).",
     ),
     "data.xlsx": (
         b"PK",
-        "{} has the ending '.xlsx': known are .jsonl, .ndjson, .json, .csv, .tsv, .parquet, .txt, "
-        "each also with .gz, a folder of them, or a data set's name on the Hub.",
+        "{} has the ending '.xlsx': known are .jsonl, .ndjson, .json, .csv, .tsv, .parquet, "
+        ".arrow, .txt, each also with .gz, .bz2, .xz, .zst, .zip, a folder of them, or a data "
+        "set's name on the Hub.",
     ),
 }
 
@@ -275,7 +282,7 @@ def test_a_line_that_is_not_json_is_named(tmp_path):
 def test_a_cut_parquet_file(tmp_path):
     path = write_parquet(tmp_path)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"train\.parquet is not a whole Parquet file: "):
+    with pytest.raises(UserError, match=r"train\.parquet: not a whole Parquet file \("):
         read_table(path)
 
 
@@ -287,12 +294,12 @@ def test_a_missing_file(name):
 
 
 def test_an_empty_folder(tmp_path):
-    (tmp_path / "data.arrow").write_bytes(b"")
+    (tmp_path / "data.xlsx").write_bytes(b"")
     with pytest.raises(UserError) as caught:
         read_table(tmp_path)
     assert str(caught.value) == (
         f"Folder {tmp_path} holds no file with a known ending: .jsonl, .ndjson, .json, .csv, .tsv, "
-        ".parquet, .txt."
+        ".parquet, .arrow, .txt."
     )
 
 
@@ -304,15 +311,4 @@ def test_a_folder_with_texts_and_tables(tmp_path):
     assert str(caught.value) == (
         f"Folder {tmp_path} holds both texts (notes.txt) and tables (train.jsonl): keep one kind "
         "in it, or name the file."
-    )
-
-
-def test_a_folder_that_holds_a_ready_made_split(tmp_path):
-    write_jsonl(tmp_path)
-    write_lines(tmp_path / "validation.jsonl", ROWS)
-    with pytest.raises(UserError) as caught:
-        read_table(tmp_path)
-    assert str(caught.value) == (
-        f"Folder {tmp_path} holds parts of a split (train.jsonl, validation.jsonl): give "
-        f"{tmp_path}/train.jsonl as the data and --set data.validation={tmp_path}/validation.jsonl."
     )

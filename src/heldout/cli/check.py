@@ -18,7 +18,11 @@ ASKED_FOR = ("doubtful_answers", "learning_curve")  # by an option of their own
 
 def check(
     data: Annotated[
-        str, typer.Argument(help="jsonl, json, csv, parquet, txt, a folder of these, or a Hub id.")
+        str,
+        typer.Argument(
+            help="jsonl, json, csv, parquet, txt, also packed; a folder of these, which may hold a "
+            "split; or a Hub id."
+        ),
     ],
     heldout: Annotated[
         list[Path] | None,
@@ -78,14 +82,21 @@ def check(
     max_listed: Annotated[
         int, typer.Option("--list", metavar="N", help="List at most N of each kind.")
     ] = 10_000,
+    learn_chosen: Annotated[
+        bool,
+        typer.Option("--learn-chosen", help="Of preference data, the good answers alone."),
+    ] = False,
     engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Is this data fit to train on? Duplicates, leaks, faults, personal data, size."""
     gates = [parse_gate(text) for text in fail_on or ()]
-    refuse_gates(gates, bool(heldout), bool(against))
+    settings = [*(settings or ()), *(["data.learn_chosen=true"] if learn_chosen else ())]
     from heldout.cli.progress import console_progress
+    from heldout.jobs.checking.check import brings_heldout
     from heldout.jobs.checking.check import check as job
+
+    refuse_gates(gates, bool(heldout) or brings_heldout(data), bool(against))
 
     folder = out or _default_folder(data)
     with console_progress() as progress:
@@ -99,7 +110,7 @@ def check(
             cross_validate=cross_validate,
             learning_curve=learning_curve,
             recipe=recipe,
-            settings=settings or [],
+            settings=settings,
             write_clean=write_clean,
             plant_canaries=plant_canaries,
             out=folder,
@@ -130,6 +141,8 @@ def _show(result: CheckResult, folder: Path) -> None:
     console.print()
     console.print(result.headline, markup=False)
     console.print()
+    for text in result.reading:
+        console.print(f"data: {text}", markup=False)
     counts = result.counts
     table = Table(box=None, pad_edge=False)
     for column in ("", "exact", "near", "span"):
@@ -139,13 +152,14 @@ def _show(result: CheckResult, folder: Path) -> None:
             what, *(f"{counts[f'{what}_{kind}']:,}" for kind in ("exact", "near", "span"))
         )
     console.print(table)
+    for text in result.faults():
+        console.print(text, markup=False)
     lines = [
         ("leaks by their prompt", counts["leaks_prompt"]),
         ("leaks by a long answer", counts["leaks_answer"]),
         ("groups on both sides", counts["leaks_group"]),
         ("test rows in training", counts["contaminated_rows"]),
         ("boilerplate spans", counts["boilerplate"]),
-        ("faults", counts["problems"]),
         ("personal data", counts.get("personal", 0)),
         ("suspects", counts["suspects"]),
         ("answers in doubt", counts.get("doubtful_answers", 0)),

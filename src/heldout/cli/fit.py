@@ -33,7 +33,10 @@ def fit(
     data: Annotated[
         str,
         typer.Option(
-            "--data", "-d", help="jsonl, json, csv, parquet, txt, a folder of these, or a Hub id."
+            "--data",
+            "-d",
+            help="jsonl, json, csv, parquet, txt, also packed; a folder of these, which may hold a "
+            "split; or a Hub id.",
         ),
     ] = "",
     out: Annotated[
@@ -48,6 +51,10 @@ def fit(
             "--set", metavar="KEY=VALUE", help="Any field of the recipe; may be repeated."
         ),
     ] = None,
+    learn_chosen: Annotated[
+        bool,
+        typer.Option("--learn-chosen", help="Of preference data, the good answers alone."),
+    ] = False,
     from_scratch: Annotated[
         str,
         typer.Option(
@@ -66,7 +73,8 @@ def fit(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Fine-tune a model, keep the best checkpoint, and write the report that proves it."""
-    new = NewRun(model, data, out, recipe, settings or [], from_scratch)
+    settings = [*(settings or ()), *(["data.learn_chosen=true"] if learn_chosen else ())]
+    new = NewRun(model, data, out, recipe, settings, from_scratch)
     _refuse_mixed(new, resume, demo, dry_run)
     from heldout.cli.progress import console_progress
     from heldout.cli.show import show_plan, show_result

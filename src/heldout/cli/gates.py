@@ -46,7 +46,7 @@ def refuse_gates(gates: Sequence[Gate], has_heldout: bool, has_tests: bool) -> N
     """Raise UserError for gates that nothing was given for."""
     names = {gate.name for gate in gates}
     if "leak" in names and not has_heldout:
-        raise UserError("--fail-on leak needs --heldout FILE.")
+        raise UserError("--fail-on leak needs --heldout FILE, or a folder that holds a split.")
     if "contamination" in names and not has_tests:
         raise UserError("--fail-on contamination needs --against FILE.")
 

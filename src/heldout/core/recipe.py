@@ -61,6 +61,10 @@ class DataSection:
     test: str = ""  # file with the sealed test rows; empty: split them off
     validation_share: Annotated[float, _SHARE] = 0.15
     test_share: Annotated[float, _SHARE] = 0.15
+    encoding: str = ""  # of text files, such as gb18030; empty: recognized
+    learn_chosen: bool = False  # of preference data (DPO, ORPO, KTO), the good answers alone
+    max_row_mib: Annotated[int, _at_least(1)] = 64  # of a row or line
+    max_unpack_ratio: Annotated[int, _at_least(1)] = 200  # size of a packed file, beyond 64 MiB
     key_facts: tuple[str, ...] = ()  # regular expressions of text that no augmentation changes
     # Jaccard similarity over pieces of eight letters
     near_duplicate_threshold: Annotated[float, _UP_TO_ONE] = 0.45

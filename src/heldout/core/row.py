@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 PARTS = ("train", "validation", "test")
 Part = Literal["train", "validation", "test"]
+LEAST_TO_SPLIT = 10  # groups of rows that cross-validation still makes sense with
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,23 @@ class Row:
         return "\n".join(message["content"] for message in self.messages)
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "messages": list(self.messages)}
+        """With the columns that other tools know: text, prompt and completion, or messages."""
+        others = {key: value for key, value in asdict(self).items() if key != "messages"}
+        roles = [message["role"] for message in self.messages]
+        if roles in (["text"], ["prompt", "completion"]) and all(
+            message.keys() == {"role", "content"} for message in self.messages
+        ):
+            return {**{m["role"]: m["content"] for m in self.messages}, **others}
+        return {"messages": list(self.messages), **others}
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> "Row":
-        return cls(**{**entry, "messages": tuple(entry["messages"])})
+        """Inverse of ``to_json``; older runs hold messages of role text or prompt."""
+        others = {key: value for key, value in entry.items() if key not in _COLUMNS}
+        texts = [
+            {"role": column, "content": entry[column]} for column in _COLUMNS[1:] if column in entry
+        ]
+        return cls(messages=tuple(entry.get("messages") or texts), **others)
+
+
+_COLUMNS = ("messages", "text", "prompt", "completion")

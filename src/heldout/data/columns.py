@@ -8,6 +8,8 @@ because data sets often carry a flattened copy of the same row in a simpler form
 3. alpaca: ``instruction``, ``output`` and perhaps ``input``
 4. prompt_completion: ``prompt``, ``completion``
 5. text: ``text``
+
+Some other names are recognized for these: those of Dolly and the Chinese ones, see ``_SAME``.
 """
 
 from collections.abc import Mapping
@@ -16,9 +18,12 @@ from pathlib import Path
 from typing import Literal
 
 from heldout.core.errors import UserError, did_you_mean
-from heldout.core.row import Row
+from heldout.core.recipe import DataSection
+from heldout.core.row import Part, Row
 from heldout.data.dates import dates_of
+from heldout.data.layout import Wanted
 from heldout.data.messages import FORMATS, Faults, Format, messages
+from heldout.data.preference import refuse_media
 from heldout.data.read import Table, read_table
 
 
@@ -33,13 +38,20 @@ class ReadRows:
     source: str  # as the user gave it
     sha256: str  # of the source, see Table
     dates: list[float] | None = None  # of each row, where a column of dates was named
+    notes: tuple[str, ...] = ()  # what was recognized, and what is not used
 
 
 def read_rows(
-    source: str | Path, columns: Mapping[str, str] | None = None, group: str = "", time: str = ""
+    source: str | Path,
+    columns: Mapping[str, str] | None = None,
+    group: str = "",
+    time: str = "",
+    data: DataSection | None = None,
+    part: Part | Wanted = "train",
 ) -> ReadRows:
     """Read a source and convert it; arguments and errors as in read_table and rows_from_table."""
-    return rows_from_table(read_table(source), columns, group, time)
+    table = read_table(source, data or DataSection(), part, columns)
+    return rows_from_table(table, columns, group, time)
 
 
 def rows_from_table(
@@ -66,6 +78,8 @@ def rows_from_table(
     faults = Faults(table.name)
     rows = []
     for index, record in enumerate(table.records):
+        if format_name != "text":
+            refuse_media(record)
         turns = messages(record, format_name, used, faults)
         own_group = record.file if table.file_is_document else f"row-{index}"
         group_value = record.fields.get(group) if group else None
@@ -80,12 +94,28 @@ def rows_from_table(
         )
     faults.raise_first()
     dates = dates_of(table.records, time) if time else None
-    return ReadRows(rows, rows[0].kind, format_name, used, table.name, table.sha256, dates)
+    notes = (*table.notes, *unused_columns(table, format_name, used, group, time))
+    return ReadRows(rows, rows[0].kind, format_name, used, table.name, table.sha256, dates, notes)
 
 
 # Which format
 
 _ROLES = [role for required, optional in FORMATS.values() for role in required + optional]
+
+# Names that are taken for a role where all that a format needs is there.
+_SAME: dict[Format, dict[str, tuple[str, ...]]] = {
+    "messages": {"messages": ("对话",)},
+    "alpaca": {
+        "instruction": ("指令",),
+        "input": ("context", "输入"),
+        "output": ("response", "输出"),
+    },
+    "prompt_completion": {
+        "prompt": ("问题", "提问", "提示"),
+        "completion": ("回答", "答案", "回复"),
+    },
+    "text": {"text": ("正文", "文本")},
+}
 
 # Names that other data sets use, only to suggest a mapping.
 _OTHER_NAMES = {
@@ -94,6 +124,7 @@ _OTHER_NAMES = {
     "text": ("content", "body", "document", "story", "article", "sentence"),
     "messages": ("conversation", "dialog", "dialogue", "chat"),
 }
+_CONTEXT = ("context", "passage", "background", "input", "knowledge", "reference")
 
 
 def choose_format(table: Table, mapped: dict[str, str]) -> tuple[Format, dict[str, str]]:
@@ -109,7 +140,7 @@ def choose_format(table: Table, mapped: dict[str, str]) -> tuple[Format, dict[st
     for name, (required, optional) in FORMATS.items():
         if not named <= {*required, *optional}:
             continue
-        found = {role: mapped.get(role, role) for role in required + optional}
+        found = {role: _column_of(role, name, table, mapped) for role in required + optional}
         absent = [role for role in required if found[role] not in table.columns]
         if not absent:
             used = {role: column for role, column in found.items() if column in table.columns}
@@ -141,16 +172,53 @@ def _known_formats() -> str:
     return "; ".join(" + ".join(required) for required, _ in FORMATS.values())
 
 
+def _column_of(role: str, name: Format, table: Table, mapped: Mapping[str, str]) -> str:
+    """The column of a role: as mapped, by its own name, or by one that means the same."""
+    others = _SAME.get(name, {}).get(role, ())
+    return mapped.get(role) or next((c for c in (role, *others) if c in table.columns), role)
+
+
 def _suggestion(table: Table) -> str:
+    """Options that would make a format of the columns, with the context in the prompt."""
     by_lower = {column.lower(): column for column in table.columns}
     guess = {
         role: next((by_lower[name] for name in (role, *names) if name in by_lower), None)
         for role, names in _OTHER_NAMES.items()
     }
-    for roles in (("prompt", "completion"), ("text",), ("messages",)):
-        if all(guess[role] for role in roles):
-            return " ".join(f"--set data.columns.{role}={guess[role]}" for role in roles)
+    pair = {"prompt": guess["prompt"], "completion": guess["completion"]}
+    context = next((by_lower[name] for name in _CONTEXT if name in by_lower), None)
+    if context and context not in pair.values():
+        found = {"instruction": pair["prompt"], "input": context, "output": pair["completion"]}
+        if all(found.values()):
+            return _options(found)
+    for wanted in (pair, {"text": guess["text"]}, {"messages": guess["messages"]}):
+        if all(wanted.values()):
+            return _options(wanted)
     return "--set data.columns.text=NAME, or data.columns.prompt and data.columns.completion"
+
+
+def _options(columns: Mapping[str, str | None]) -> str:
+    return " ".join(f"--set data.columns.{role}={column}" for role, column in columns.items())
+
+
+def unused_columns(
+    table: Table, format_name: Format, used: Mapping[str, str], group: str = "", time: str = ""
+) -> list[str]:
+    """A sentence on the columns that nothing is learned from; none where there are none.
+
+    Of a context it says how it comes into the prompt.
+    """
+    known = {*used.values(), *table.used, group, time}
+    unused = [column for column in table.columns if column not in known]
+    if not unused:
+        return []
+    some = ", ".join(map(repr, unused[:8])) + (f" and {len(unused) - 8} more" * bool(unused[8:]))
+    note = f"{table.name}: not used: {'column' if len(unused) == 1 else 'columns'} {some}."
+    context = next((column for column in unused if column.lower() in _CONTEXT), None)
+    if context and format_name == "prompt_completion":
+        roles = {"instruction": used["prompt"], "input": context, "output": used["completion"]}
+        note += f" To put {context!r} into the prompt: {_options(roles)}."
+    return [note]
 
 
 def _no_column(table: Table, column: str) -> str:

@@ -1,185 +1,284 @@
-"""The bytes of one file as records: a dict of fields and where it was read.
+"""One file as records with their faults, by the ending of its name.
 
 What a single ``.txt`` file means: it is divided at lines that hold only ``<|endoftext|>`` where it
 has any, else at blank lines; where there are none, each line is a document.
 """
 
 import io
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from heldout.core.csv_rows import BrokenCsv, CsvRow, csv_rows
 from heldout.core.errors import UserError
+from heldout.core.recipe import DataSection
+from heldout.data.encoding import MIB, TextFile, is_decoded, too_long
+from heldout.data.json_rows import json_records
+from heldout.data.record import Broken, Fault, Read, Record
+from heldout.data.unpack import PACKED, open_unpacked, packing_note, packing_of, unpacked_name
 
 
 @dataclass(frozen=True)
-class Record:
-    """One row as it stands in its source."""
+class DataFile:
+    """A file to be read, and how."""
 
-    fields: dict[str, Any]
-    where: str  # as in "data/train.jsonl line 37": how errors name it
-    file: str = ""  # name inside the folder that was read; empty for a single file
+    path: Path
+    name: str  # as errors call it
+    data: DataSection  # its encoding and limits are used
+    part_key: str = ""  # of a JSON object of parts, the one whose list is read
+    is_document: bool = False  # a text that is one row
+    say: Callable[[str], None] = lambda note: None  # told what was recognized, each time it is read
+
+    def text(self, only_unicode: bool = False) -> TextFile:
+        """Its characters; what they were taken for is said."""
+        found = TextFile(self.path, self.name, self.data, only_unicode)
+        if found.note:
+            self.say(found.note)
+        return found
 
 
-def decode(data: bytes, name: str) -> str:
-    """UTF-8 with or without a byte order mark, or UTF-16 with one."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding, words = "utf-16", "UTF-16, as its first bytes say"
-    else:
-        encoding, words = "utf-8-sig", "UTF-8"
+def suffix_of(path: Path) -> str:
+    """The ending that tells the kind of a file, without that of a packed one."""
+    return Path(unpacked_name(path)).suffix
+
+
+def records_of_file(file: DataFile) -> Iterator[Read]:
+    """All records of a file; after a fault it goes on where that is possible.
+
+    Raises UserError for a file that cannot be opened, whose kind is not known, or that is too much.
+    """
+    reader = _document if file.is_document else _reader(file)
     try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        if note := packing_note(file.path, file.name):
+            file.say(note)
+        yield from reader(file)
+    except Broken as broken:
+        where = f"{file.name} line {broken.line}" if broken.line else file.name
+        yield Record({}, where), broken.fault
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        raise UserError(f"{file.name} cannot be read: {error.strerror}.") from None
+
+
+def _reader(file: DataFile) -> Callable[[DataFile], Iterator[Read]]:
+    suffix = suffix_of(file.path)
+    if suffix not in READERS:
+        kind = f"the ending {suffix!r}" if suffix else "no ending that tells its kind"
         raise UserError(
-            f"{name} line {line}: byte 0x{data[error.start]:02x} is not {words}. Save the file as "
-            "UTF-8."
-        ) from None
-
-
-def _read_json_lines(data: bytes, name: str) -> Iterator[Record]:
-    return _json_lines(decode(data, name), name)
-
-
-def _json_lines(text: str, name: str) -> Iterator[Record]:
-    # Not splitlines: a JSON string may hold U+2028, which is no line end here.
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            where = f"{name} line {number}"
-            try:
-                fields = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{where}: {_not_json(error)}. {_ONE_OBJECT}") from None
-            yield Record(_object(fields, where), where)
-
-
-def _read_json(data: bytes, name: str) -> Iterator[Record]:
-    """A list of objects, the same under the key ``data``, or JSON lines in spite of the name."""
-    text = decode(data, name)
-    if not text.strip():
-        return
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        if error.msg == "Extra data":
-            yield from _json_lines(text, name)
-            return
-        raise UserError(f"{name} line {error.lineno}: {_not_json(error)}.") from None
-    except ValueError as error:
-        raise UserError(f"{name}: {_not_json(error)}.") from None
-    if isinstance(value, dict):
-        value = value.get("data", [value])  # one object alone is JSON lines of one line
-    if not isinstance(value, list):
-        raise UserError(
-            f'{name} must hold a list of objects, or {{"data": [...]}}, got {type_words(value)}.'
+            f"{file.name} has {kind}: known are {', '.join(READERS)}, each also with "
+            f"{', '.join(PACKED)}, a folder of them, or a data set's name on the Hub."
         )
-    for number, fields in enumerate(value, 1):
-        where = f"{name} row {number}"
-        yield Record(_object(fields, where), where)
+    return READERS[suffix]
 
 
-def _object(fields: Any, where: str) -> dict[str, Any]:
-    if not isinstance(fields, dict):
-        raise UserError(f"{where}: a row must be an object, got {type_words(fields)}.")
-    return fields
+def _json(file: DataFile) -> Iterator[Read]:
+    return json_records(file.text(only_unicode=True), file.part_key)
 
 
-def _not_json(error: ValueError) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"not JSON ({error.msg}, column {error.colno})"
-    return f"not JSON ({error})"
+# Tables of cells
 
 
-def type_words(value: Any) -> str:
-    """What a JSON value is, in words for an error."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    for kinds, words in ((str, "a string"), (list, "a list"), (dict, "an object")):
-        if isinstance(value, kinds):
-            return words
-    return "a number" if isinstance(value, int | float) else f"a {type(value).__name__}"
-
-
-def _read_csv(data: bytes, name: str, delimiter: str = ",") -> Iterator[Record]:
-    rows = csv_rows(io.StringIO(decode(data, name), newline=""), delimiter)
+def _csv(file: DataFile) -> Iterator[Read]:
+    text = file.text()
+    lines = _CellLines(text)
+    first = next((line for line in lines if line.strip("\ufeff\r\n")), "")
+    usual = "\t" if suffix_of(file.path) == ".tsv" else ","
+    delimiter = _named_delimiter(first)
+    if delimiter:
+        first = next(lines, "")
+    else:
+        delimiter = _delimiter(first, usual)
+    if delimiter != usual:
+        words = {"\t": "tabs"}.get(delimiter, repr(delimiter))
+        file.say(f"{file.name}: its columns are separated by {words}.")
+    offset = lines.num_lines - 1
+    lines.put_back(first)
     try:
-        yield from _records_of_csv(rows, name, delimiter)
+        yield from _records_of_csv(csv_rows(lines, delimiter), text, delimiter, lines, offset)
     except BrokenCsv as error:
-        raise UserError(f"{name} line {error.line}: broken quoting or field ({error}).") from None
+        raise Broken("format", f"broken quoting or field ({error})", error.line + offset) from None
 
 
-def _records_of_csv(rows: Iterator[CsvRow], name: str, delimiter: str) -> Iterator[Record]:
+class _CellLines:
+    """Lines of a csv file, bounded within one row: a quote that never ends would take them all."""
+
+    def __init__(self, text: TextFile):
+        self.text, self.lines = text, text.lines(newline="")
+        self.num_lines = self.num_characters = 0
+        self.waiting: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self.waiting:
+            return self.waiting.pop()
+        line = next(self.lines)
+        self.num_lines += 1
+        self.num_characters += len(line)
+        if self.num_characters > self.text.data.max_row_mib * MIB:
+            raise too_long(f"{self.text.name} line {self.num_lines}", self.text.data)
+        return line
+
+    def put_back(self, line: str) -> None:
+        if line:
+            self.waiting.append(line)
+
+
+def _named_delimiter(line: str) -> str:
+    """Of Excel's first line ``sep=;``; empty for any other line."""
+    words = line.strip("\ufeff\r\n")
+    return words[4:] if words.lower().startswith("sep=") and len(words) == 5 else ""
+
+
+def _delimiter(header: str, usual: str) -> str:
+    """The one that divides the header, outside of quotes, into the most columns."""
+    plain = "".join(header.split('"')[::2])
+    counts = {each: plain.count(each) for each in (usual, ",", ";", "\t", "|")}
+    return max(counts, key=lambda each: (counts[each], each == usual))
+
+
+def _records_of_csv(
+    rows: Iterator[CsvRow], text: TextFile, delimiter: str, lines: _CellLines, offset: int
+) -> Iterator[Read]:
     header: list[str] | None = None
     for row in rows:
-        where = f"{name} line {row.first_line}"
+        lines.num_characters = 0
+        line = row.first_line + offset
+        where = f"{text.name} line {line}"
         if row.is_blank:
             continue
         if header is None:
-            header = [cell.strip() for cell in row.cells]
-            twice = sorted({cell for cell in header if header.count(cell) > 1})
-            if twice:
-                raise UserError(f"{where}: column {twice[0]!r} is there twice.")
+            header = _header(row, where)
         elif len(row.cells) != len(header):
-            raise UserError(
-                f"{where}: {len(row.cells)} fields where the header has {len(header)}. "
-                f"Text that holds the separator {delimiter!r} needs double quotes around it."
-            )
+            words = f"{len(row.cells)} fields where the header has {len(header)}"
+            step = f"Text that holds the separator {delimiter!r} needs double quotes around it."
+            yield Record({}, where), Fault("format", words, step)
+        elif not all(map(is_decoded, row.cells)):
+            character = next(c for c in "".join(row.cells) if "\udc80" <= c <= "\udcff")
+            yield Record({}, where), text.undecoded(line, character).fault
         else:
-            yield Record(dict(zip(header, row.cells, strict=True)), where)
+            yield Record(dict(zip(header, row.cells, strict=True)), where), None
 
 
-def _read_tsv(data: bytes, name: str) -> Iterator[Record]:
-    return _read_csv(data, name, "\t")
+def _header(row: CsvRow, where: str) -> list[str]:
+    header = [cell.strip() for cell in row.cells]
+    twice = sorted({cell for cell in header if header.count(cell) > 1})
+    if twice:
+        raise UserError(
+            f"{where}: column {twice[0]!r} is there twice: rename one of the two. Nothing was "
+            "written."
+        )
+    return header
 
 
-def _read_parquet(data: bytes, name: str) -> Iterator[Record]:
+def _parquet(file: DataFile) -> Iterator[Read]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if not file.path.stat().st_size:
+        return
+    number = 0
     try:
-        rows = pq.read_table(pa.BufferReader(data)).to_pylist() if data else []
+        with _seekable(file) as opened, pq.ParquetFile(opened) as table:
+            for batch in table.iter_batches(batch_size=1000):
+                for fields in batch.to_pylist():
+                    number += 1
+                    yield Record(fields, f"{file.name} row {number}"), None
+    except (pa.ArrowException, EOFError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        yield _cut(file, number, Fault("truncated", f"not a whole Parquet file ({reason})"))
+
+
+def _arrow(file: DataFile) -> Iterator[Read]:
+    """The format of files or of streams, as ``datasets`` keeps its tables."""
+    import pyarrow as pa
+
+    number = 0
+    try:
+        with _seekable(file) as raw, pa.PythonFile(raw, mode="r") as opened:
+            is_file = opened.read(6) == b"ARROW1"
+            opened.seek(0)
+            reader = pa.ipc.open_file(opened) if is_file else pa.ipc.open_stream(opened)
+            batches = (
+                (reader.get_batch(each) for each in range(reader.num_record_batches))
+                if is_file
+                else reader
+            )
+            for batch in batches:
+                for fields in batch.to_pylist():
+                    number += 1
+                    yield Record(fields, f"{file.name} row {number}"), None
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"{name} is not a whole Parquet file: {reason}.") from None
-    for number, fields in enumerate(rows, 1):
-        yield Record(fields, f"{name} row {number}")
+        yield _cut(file, number, Fault("truncated", f"not a whole Arrow file ({reason})"))
 
 
-def read_text(data: bytes, name: str) -> Iterator[Record]:
+def _cut(file: DataFile, number: int, fault: Fault) -> Read:
+    return Record({}, f"{file.name} row {number + 1}" if number else file.name), fault
+
+
+def _seekable(file: DataFile) -> io.BufferedIOBase:
+    if not packing_of(file.path):
+        return file.path.open("rb")
+    with open_unpacked(file.path, file.name, file.data) as opened:
+        return io.BytesIO(opened.read())
+
+
+# Texts
+
+
+def _text(file: DataFile) -> Iterator[Read]:
     """Documents of a single text file."""
-    lines = decode(data, name).replace("\r\n", "\n").split("\n")
+    source = file.text()
+    lines = [line.rstrip("\r\n") for line in source.lines()]
     filled = [number for number, line in enumerate(lines) if line.strip()]
     if any(line.strip() == END_OF_TEXT for line in lines):
         divides = [line.strip() == END_OF_TEXT for line in lines]
     elif filled and filled[-1] - filled[0] >= len(filled):  # a blank line in between
         divides = [not line.strip() for line in lines]
     else:
-        yield from (Record({"text": lines[i].strip()}, f"{name} line {i + 1}") for i in filled)
+        for i in filled:
+            yield _text_record(source, lines[i].strip(), i + 1)
         return
     start = 0
     for end in [*(number for number, divide in enumerate(divides) if divide), len(lines)]:
         first = next((number for number in range(start, end) if lines[number].strip()), None)
         if first is not None:
             text = "\n".join(lines[first:end]).rstrip()
-            yield Record({"text": text}, f"{name} line {first + 1}")
+            yield _text_record(source, text, first + 1)
         start = end + 1
 
 
-Reader = Callable[[bytes, str], Iterator[Record]]
+def _document(file: DataFile) -> Iterator[Read]:
+    source = file.text()
+    lines = [line.rstrip("\r\n") for line in source.lines()]
+    yield _text_record(source, "\n".join(lines).strip("\n"))
 
-READERS: dict[str, Reader] = {
-    ".jsonl": _read_json_lines,
-    ".ndjson": _read_json_lines,
-    ".json": _read_json,
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
-    ".parquet": _read_parquet,
-    ".txt": read_text,
+
+def _text_record(source: TextFile, text: str, line: int = 0) -> Read:
+    """``line``: where the text begins, 0 where it is the whole file."""
+    where = f"{source.name} line {line}" if line else source.name
+    if len(text) > source.data.max_row_mib * MIB:
+        raise too_long(where, source.data)
+    if not is_decoded(text):
+        place, character = next((i, c) for i, c in enumerate(text) if "\udc80" <= c <= "\udcff")
+        broken_line = (line or 1) + text.count("\n", 0, place)
+        fault = source.undecoded(broken_line, character).fault
+        return Record({}, f"{source.name} line {broken_line}"), fault
+    return Record({"text": text}, where), None
+
+
+READERS: dict[str, Callable[[DataFile], Iterator[Read]]] = {
+    ".jsonl": _json,
+    ".ndjson": _json,
+    ".json": _json,
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".parquet": _parquet,
+    ".arrow": _arrow,
+    ".txt": _text,
 }
 
-_ONE_OBJECT = 'Each line must be one object, such as {"text": "..."}.'
 END_OF_TEXT = "<|endoftext|>"

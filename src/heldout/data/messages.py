@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from heldout.core.errors import UserError, did_you_mean
-from heldout.data.files import Record, type_words
+from heldout.data.record import Record, type_words
 
 Format = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "text"]
 

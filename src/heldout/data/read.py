@@ -1,16 +1,33 @@
-"""Files, folders and Hub data sets as tables of records."""
+"""Files, folders and Hub data sets as records: as a table, or one at a time with their faults."""
 
-import gzip
 import hashlib
+import itertools
 import json
 import re
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 from heldout.core.errors import UserError
-from heldout.data.files import READERS, Reader, Record, decode
+from heldout.core.recipe import DataSection
+from heldout.core.row import Part, Row
+from heldout.data.files import READERS, DataFile, records_of_file, suffix_of
+from heldout.data.layout import Layout, PartFiles, Wanted, find_layout
+from heldout.data.preference import (
+    Preference,
+    chosen_alone,
+    is_bad,
+    label_column,
+    preference_of,
+    refused_label,
+    refused_pairs,
+)
+from heldout.data.record import Fault, Read, Record
+
+LOOKED_AT = 200  # good records that decide what a source is
+_DEFAULT = DataSection()
 
 
 @dataclass(frozen=True)
@@ -21,6 +38,8 @@ class Table:
     records: list[Record]
     sha256: str  # of the bytes; a folder: of names and bytes; a Hub data set: of its rows as JSON
     file_is_document: bool = False  # a folder of texts
+    notes: tuple[str, ...] = ()  # what was recognized, and which files were not read
+    used: frozenset[str] = frozenset()  # columns that have told already what they tell
 
     @property
     def columns(self) -> list[str]:
@@ -28,136 +47,213 @@ class Table:
         return list(dict.fromkeys(name for record in self.records for name in record.fields))
 
 
-def read_table(source: str | Path) -> Table:
+class Records:
+    """The records of one part of a source; can be gone through several times.
+
+    ``part`` names it where the source holds a split that is ready, or says what for: to train on,
+    or to measure on (the test part, else validation). Raises UserError for a source that is not
+    there, cannot be opened, has no rows, or has pairs of answers that data.learn_chosen does not
+    ask for; ``columns`` as the user maps them.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        data: DataSection = _DEFAULT,
+        part: Part | Wanted = "train",
+        columns: Mapping[str, str] | None = None,
+    ):
+        self.name = str(source)
+        self.data = data
+        self._hub_rows: list[dict[str, Any]] = []
+        self.layout: Layout | None = find_layout(source, data)
+        if self.layout is None and not is_hub_name(self.name):
+            raise UserError(f"{self.name}: no such file or folder.")
+        self.files: PartFiles | None = None
+        self.part: Part | Literal[""] = ""  # of a split that is ready
+        if self.layout is not None:
+            wanted = self.layout.part_for(part)
+            self.files = self.layout.parts[wanted]
+            self.part = wanted if self.layout.is_split else ""
+        self.rows_by_file: Counter[str] = Counter()  # of the last time they were gone through
+        self.num_bad = 0  # answers that were left out, of that time
+        self._said: dict[str, None] = {}
+        self._preference: Preference = ""
+        self._label = ""
+        self.head = self._first_records()
+        self._preference = preference_of(self.head, columns or {})
+        self._label = label_column(self.head) if self._preference == "labels" else ""
+        if self._preference == "pairs" and not data.learn_chosen:
+            raise refused_pairs(self.name)
+        if self._preference:
+            self.head = self._first_records()
+
+    @property
+    def file_is_document(self) -> bool:
+        """Whether this is a folder of texts."""
+        return self.files is not None and self.files.kind == "texts"
+
+    def notes(self) -> list[str]:
+        """What was recognized so far, which files are read as what, and which are not."""
+        found = [] if self.layout is None else self.layout.notes()
+        if len(self.rows_by_file) > 1 and not self.file_is_document:
+            files = [f"{file} ({num:,})" for file, num in self.rows_by_file.items()]
+            more = f" and {len(files) - 4:,} more" if len(files) > 5 else ""
+            shown = ", ".join(files[: 4 if more else 5])
+            found.append(f"{self.name}: rows of {shown}{more}.")
+        if self._preference == "pairs":
+            found.append(
+                f"{self.name}: the chosen answers are learned, the rejected ones left out."
+            )
+        if self.num_bad:
+            found.append(f"{self.name}: {self.num_bad:,} answers are bad by their label: left out.")
+        return [*found, *self._said]
+
+    def __iter__(self) -> Iterator[Read]:
+        self.rows_by_file.clear()
+        self.num_bad = 0
+        for record, fault in self._records():
+            self.rows_by_file[record.file] += 1
+            if fault is None and self._preference == "pairs":
+                yield _chosen(record)
+            elif fault is None and self._label and is_bad(record, self._label):
+                if self.data.learn_chosen:
+                    self.num_bad += 1
+                    continue
+                yield record, Fault("format", refused_label(self._label))
+            else:
+                yield record, fault
+
+    @property
+    def used(self) -> set[str]:
+        """Columns that tell which answers are good."""
+        return {"chosen", "rejected"} if self._preference == "pairs" else {self._label} - {""}
+
+    def _first_records(self) -> list[Record]:
+        found = list(itertools.islice((r for r, fault in self if fault is None), LOOKED_AT))
+        if found:
+            return found
+        first = next((told for told in self if told[1]), None)
+        if first is None:
+            raise UserError(f"{self.name} is empty: there are no rows in it.")
+        if self.num_bad:
+            raise UserError(f"{self.name}: all {self.num_bad:,} answers are bad by their label.")
+        raise UserError(words_of(first))
+
+    def sha256(self) -> str:
+        """Of a file's bytes, or of the names and bytes of a folder; empty for a Hub data set."""
+        if self.files is None:
+            return ""
+        if self.files.folder is None:
+            return _sha256(self.files.files[0])
+        digest = hashlib.sha256()
+        for path in self.files.files:
+            inside = self.files.inside(path)
+            digest.update(f"{inside}\0{path.stat().st_size}\0".encode())
+            with path.open("rb") as file:
+                while chunk := file.read(2**20):
+                    digest.update(chunk)
+        return digest.hexdigest()
+
+    def _records(self) -> Iterator[Read]:
+        if self.files is None:
+            self._hub_rows = self._hub_rows or _hub_rows(self.name)
+            for number, fields in enumerate(self._hub_rows, 1):
+                yield Record(fields, f"{self.name} row {number}"), None
+        elif self.files.kind == "saved":
+            yield from _saved_records(self.files)
+        else:
+            for path in self.files.files:
+                yield from self._of_file(self.files, path)
+
+    def _of_file(self, files: PartFiles, path: Path) -> Iterator[Read]:
+        inside = files.inside(path)
+        file = DataFile(
+            path,
+            files.full_name(path),
+            self.data,
+            files.key,
+            is_document=files.kind == "texts",
+            say=lambda note: self._said.setdefault(note),
+        )
+        for record, fault in records_of_file(file):
+            fields = record.fields
+            if files.convert is not None and fault is None:
+                fields = files.convert(fields)
+            if fields.keys() >= _OWN_KEYS:
+                fields = _as_written_now(fields)
+            yield replace(record, fields=fields, file=inside), fault
+
+
+_OWN_KEYS = {"index", "messages", "group", "source"}
+
+
+def _as_written_now(fields: dict[str, Any]) -> dict[str, Any]:
+    """A row of an older run, in which texts and prompts are messages too."""
+    turns = fields["messages"]
+    first = turns[0] if isinstance(turns, list) and turns else None
+    if isinstance(first, dict) and first.get("role") in ("text", "prompt"):
+        return Row.from_json(fields).to_json()
+    return fields
+
+
+def _chosen(record: Record) -> Read:
+    try:
+        return chosen_alone(record), None
+    except UserError as error:
+        words = str(error).removeprefix(f"{record.where}: ").removesuffix(" Nothing was written.")
+        return record, Fault("format", words.removesuffix("."))
+
+
+def words_of(read: Read) -> str:
+    """What is wrong with a record, as a sentence that says where."""
+    record, fault = read
+    assert fault is not None
+    step = f" {fault.next_step}" if fault.next_step else ""
+    return f"{record.where}: {fault.message}.{step}"
+
+
+def read_table(
+    source: str | Path,
+    data: DataSection = _DEFAULT,
+    part: Part | Wanted = "train",
+    columns: Mapping[str, str] | None = None,
+) -> Table:
     """Read a file, a folder, or a Hub data set (``name``, ``name:split``, ``name:config:split``).
 
-    The whole source is held in memory. In a folder all files are read, subfolders too, in the order
-    of their names; hidden files and files of unknown kinds are passed over; of texts, each file is
-    one document. Raises UserError, one line that names the file and line, for whatever cannot be
-    read.
+    All rows are held in memory. ``part`` and ``columns`` as in ``Records``. Raises UserError, one
+    line that names the file and line, for the first fault and for whatever cannot be read.
     """
-    name = str(source)
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return _read_folder(path, name)
-    if path.exists():
-        data = _bytes(path, name)
-        records = list(_reader(path, name)(_unpack(data, path, name), name))
-        return _table(name, records, hashlib.sha256(data).hexdigest())
-    if is_hub_name(name):
-        return _read_hub(name)
-    raise UserError(f"{name}: no such file or folder.")
-
-
-def _table(name: str, records: list[Record], sha256: str, file_is_document: bool = False) -> Table:
-    if not records:
-        raise UserError(f"{name} is empty: there are no rows in it.")
-    return Table(name, records, sha256, file_is_document)
-
-
-# Files
-
-
-def suffix_of(path: Path) -> str:
-    """The ending that tells the kind of a file, without .gz."""
-    name = path.name.lower().removesuffix(".gz")
-    return Path(name).suffix
-
-
-def _reader(path: Path, name: str) -> Reader:
-    suffix = suffix_of(path)
-    if suffix not in READERS:
-        kind = f"the ending {suffix!r}" if suffix else "no ending"
-        raise UserError(
-            f"{name} has {kind}: known are {', '.join(READERS)}, each also with .gz, a folder of "
-            "them, or a data set's name on the Hub."
-        )
-    return READERS[suffix]
-
-
-def _bytes(path: Path, name: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{name} cannot be read: {error.strerror}.") from None
-
-
-def _unpack(data: bytes, path: Path, name: str) -> bytes:
-    if not path.name.lower().endswith(".gz"):
-        return data
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{name} is not a whole gzip file: {error}.") from None
-
-
-# Folders
-
-
-def files_of_folder(folder: Path, name: str) -> list[Path]:
-    """Files with a known ending in the order of their names; UserError for none or a mixture."""
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and suffix_of(path) in READERS and not _is_hidden(path, folder)
+    found = Records(source, data, part, columns)
+    records = []
+    for record, fault in found:
+        if fault is not None:
+            raise UserError(words_of((record, fault)))
+        records.append(record)
+    sha256 = found.sha256() or _sha256_of_rows(records)
+    return Table(
+        found.name,
+        records,
+        sha256,
+        found.file_is_document,
+        tuple(found.notes()),
+        frozenset(found.used),
     )
-    texts = [path for path in files if suffix_of(path) == ".txt"]
-    if not files:
-        raise UserError(f"Folder {name} holds no file with a known ending: {', '.join(READERS)}.")
-    if texts and len(texts) < len(files):
-        other = next(path for path in files if suffix_of(path) != ".txt")
-        raise UserError(
-            f"Folder {name} holds both texts ({texts[0].name}) and tables ({other.name}): keep one "
-            "kind in it, or name the file."
-        )
-    if not texts:
-        _refuse_parts(files, name)
-    return files
 
 
-def _read_folder(folder: Path, name: str) -> Table:
-    files = files_of_folder(folder, name)
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256_of_rows(records: list[Record]) -> str:
     digest = hashlib.sha256()
-    records: list[Record] = []
-    for path in files:
-        inside = path.relative_to(folder).as_posix()
-        full_name = f"{name.rstrip('/')}/{inside}"
-        data = _bytes(path, full_name)
-        digest.update(f"{inside}\0{len(data)}\0".encode())
-        digest.update(data)
-        records += _records_of_file(_unpack(data, path, full_name), path, full_name, inside)
-    return _table(name, records, digest.hexdigest(), file_is_document=suffix_of(files[0]) == ".txt")
+    for record in records:
+        digest.update(json.dumps(record.fields, sort_keys=True, default=str).encode() + b"\n")
+    return digest.hexdigest()
 
 
-def _records_of_file(data: bytes, path: Path, name: str, inside: str) -> Iterator[Record]:
-    if suffix_of(path) == ".txt":
-        text = decode(data, name).replace("\r\n", "\n").strip("\n")
-        yield Record({"text": text}, name, inside)
-    else:
-        for record in _reader(path, name)(data, name):
-            yield Record(record.fields, record.where, inside)
-
-
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def _refuse_parts(files: list[Path], name: str) -> None:
-    """Reading a ready-made split as one table would undo it without a word."""
-    train = [path for path in files if re.match(r"train\b|train_", path.name)]
-    held_out = [path for path in files if re.match(_HELD_OUT_NAME, path.name)]
-    if train and held_out:
-        key = "test" if held_out[0].name.startswith("test") else "validation"
-        raise UserError(
-            f"Folder {name} holds parts of a split ({train[0].name}, {held_out[0].name}): give "
-            f"{train[0]} as the data and --set data.{key}={held_out[0]}."
-        )
-
-
-_HELD_OUT_NAME = r"(test|validation|valid|val|dev|eval)(\b|_)"
-
-
-# The Hub
+# What the datasets library reads
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[\w.-]+){0,2}")
 
@@ -167,21 +263,37 @@ def is_hub_name(name: str) -> bool:
     return bool(_HUB_NAME.fullmatch(name)) and suffix_of(Path(name)) not in READERS
 
 
-def _read_hub(name: str) -> Table:
+def _hub_rows(name: str) -> list[dict[str, Any]]:
     import datasets
 
     repository, *rest = name.split(":")
     split = rest[-1] if rest else "train"
     config = rest[0] if len(rest) == 2 else None
     try:
-        rows = datasets.load_dataset(repository, config, split=split)
-        records = [Record(row, f"{name} row {number}") for number, row in enumerate(rows, 1)]
+        return list(datasets.load_dataset(repository, config, split=split))
     except Exception as error:  # the library raises whatever its many readers raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")
         raise UserError(
-            f"{name}: no such file or folder, and it could not be read from the Hub ({reason})."
+            f"{name}: no such file or folder, and it could not be read from the Hub "
+            f"({_reason(error)})."
         ) from None
-    digest = hashlib.sha256()
-    for record in records:
-        digest.update(json.dumps(record.fields, sort_keys=True, default=str).encode() + b"\n")
-    return _table(name, records, digest.hexdigest())
+
+
+def _saved_records(files: PartFiles) -> Iterator[Read]:
+    """Rows of ``Dataset.save_to_disk``, in the order of the data set; no column is decoded."""
+    import datasets
+
+    assert files.folder is not None
+    number = 0
+    try:
+        saved = datasets.load_from_disk(str(files.folder)).with_format("arrow")
+        for batch in saved.iter(batch_size=1000):
+            for fields in batch.to_pylist():
+                number += 1
+                yield Record(fields, f"{files.name} row {number}"), None
+    except Exception as error:  # as above
+        fault = Fault("truncated", f"not a whole data set of datasets ({_reason(error)})")
+        yield Record({}, f"{files.name} row {number + 1}"), fault
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")

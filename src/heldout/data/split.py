@@ -7,7 +7,7 @@ from typing import Literal
 
 from heldout.core.errors import UserError
 from heldout.core.recipe import DataSection
-from heldout.core.row import Part, Row
+from heldout.core.row import LEAST_TO_SPLIT, Part, Row
 from heldout.data.dates import shown
 from heldout.data.deal import Component, deal, deal_by_time, digest
 from heldout.data.duplicates import index_of, related
@@ -16,8 +16,6 @@ from heldout.data.notes import group_notes
 from heldout.data.pairs import Components
 from heldout.data.shingles import text_key
 from heldout.data.straddling import MOST_ROUNDS, straddling
-
-LEAST_TO_SPLIT = 10  # components that cross-validation still makes sense with
 
 
 @dataclass(frozen=True)

@@ -4,35 +4,20 @@
 csv and Parquet are read in small pieces; json, txt and each file of a folder of texts at once.
 """
 
-import gzip
-import hashlib
-import io
-import itertools
-import json
-import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any
 
-from heldout.core.csv_rows import BrokenCsv, CsvRow, csv_rows
 from heldout.core.errors import UserError
-from heldout.core.row import Row
-from heldout.data.columns import choose_format
-from heldout.data.files import Record, decode, read_text, type_words
+from heldout.core.recipe import DataSection
+from heldout.core.row import Part, Row
+from heldout.data.columns import choose_format, unused_columns
+from heldout.data.layout import Wanted
 from heldout.data.messages import Faults, Format, messages
-from heldout.data.read import Table, files_of_folder, is_hub_name, read_table, suffix_of
-
-FaultKind = Literal["encoding", "not_json", "format", "empty", "truncated"]
-_LOOKED_AT = 200  # good records that decide the format
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A row that cannot be trained on, and why."""
-
-    kind: FaultKind
-    message: str
+from heldout.data.preference import refuse_media
+from heldout.data.read import Records, Table
+from heldout.data.record import Fault, FaultKind, Record
 
 
 @dataclass(frozen=True)
@@ -49,41 +34,52 @@ class StreamedRow:
 class RowStream:
     """Rows of a file, a folder or a Hub data set; can be gone through several times.
 
-    ``columns`` and ``group`` as in ``read_rows``. Raises UserError for a source that is not there,
-    has no rows, or fits no format.
+    ``columns`` and ``group`` as in ``read_rows``, ``data`` and ``part`` as in ``Records``. Raises
+    UserError for a source that is not there, has no rows, or fits no format.
     """
 
     def __init__(
-        self, source: str | Path, columns: Mapping[str, str] | None = None, group: str = ""
+        self,
+        source: str | Path,
+        columns: Mapping[str, str] | None = None,
+        group: str = "",
+        data: DataSection | None = None,
+        part: Part | Wanted = "train",
     ):
         self.name = str(source)
-        self.path = Path(source).expanduser()
         self.group = group
-        self.is_hub = not self.path.exists() and is_hub_name(self.name)
-        if not self.path.exists() and not self.is_hub:
-            raise UserError(f"{self.name}: no such file or folder.")
-        self.texts_of_folder = self.path.is_dir() and any(
-            suffix_of(path) == ".txt" for path in files_of_folder(self.path, self.name)
-        )
-        good = (r for r, fault in self._records() if fault is None)
-        head = list(itertools.islice(good, _LOOKED_AT))
-        if not head:
-            first = next((fault for _, fault in self._records() if fault), None)
-            reason = f" ({first.message})" if first else ""
-            raise UserError(
-                f"{self.name} is empty: there are no rows in it that can be read{reason}."
-            )
-        table = Table(self.name, head, "")
+        self.records = Records(source, data or DataSection(), part, columns)
+        table = Table(self.name, self.records.head, "", used=frozenset(self.records.used))
         self.format: Format
         self.format, self.columns = choose_format(table, dict(columns or {}))
+        self._unused = unused_columns(table, self.format, self.columns, group)
         if group and group not in table.columns:
             raise UserError(
                 f"--group {group}: {self.name} has no such column; there are "
                 f"{', '.join(table.columns[:12])}."
             )
 
+    @property
+    def ready_part(self) -> str:
+        """The part of a split that is ready, where the source holds one."""
+        return self.records.part
+
+    @property
+    def label(self) -> str:
+        """The name of the source, with its part where it holds several."""
+        return f"{self.name} ({self.ready_part})" if self.ready_part else self.name
+
+    @property
+    def texts_of_folder(self) -> bool:
+        """Whether each file is one document."""
+        return self.records.file_is_document
+
+    def notes(self) -> list[str]:
+        """What was recognized, and what is not used; whole once all rows were gone through."""
+        return [*self.records.notes(), *self._unused]
+
     def __iter__(self) -> Iterator[StreamedRow]:
-        for index, (record, fault) in enumerate(self._records()):
+        for index, (record, fault) in enumerate(self.records):
             if fault is not None:
                 yield StreamedRow(index, record.where, None, fault, record.fields)
                 continue
@@ -96,19 +92,13 @@ class RowStream:
 
     def sha256(self) -> str:
         """Of a file's bytes, or a folder's names and bytes; empty for a Hub data set."""
-        if self.is_hub:
-            return ""
-        if self.path.is_file():
-            return _sha256(self.path)
-        digest = hashlib.sha256()
-        for path in files_of_folder(self.path, self.name):
-            inside = path.relative_to(self.path).as_posix()
-            digest.update(f"{inside}\0{_sha256(path)}\0".encode())
-        return digest.hexdigest()
+        return self.records.sha256()
 
     def _row(self, index: int, record: Record) -> tuple[Row | None, Fault | None]:
         faults = Faults(self.name)
         try:
+            if self.format != "text":
+                refuse_media(record)
             turns = messages(record, self.format, self.columns, faults)
         except UserError as error:
             text = str(error).removesuffix(" Nothing was written.")
@@ -123,169 +113,7 @@ class RowStream:
         name = record.file if source in (None, "") else str(source)
         return Row(index, turns, group, name), None
 
-    def _records(self) -> Iterator[tuple[Record, Fault | None]]:
-        if self.is_hub:
-            for record in read_table(self.name).records:
-                yield record, None
-        elif self.path.is_dir():
-            for path in files_of_folder(self.path, self.name):
-                inside = path.relative_to(self.path).as_posix()
-                where = f"{self.name.rstrip('/')}/{inside}"
-                for record, fault in self._file(path, where):
-                    yield replace(record, file=inside), fault
-        else:
-            yield from self._file(self.path, self.name)
-
-    def _file(self, path: Path, name: str) -> Iterator[tuple[Record, Fault | None]]:
-        readers = {
-            ".jsonl": _lines,
-            ".ndjson": _lines,
-            ".csv": _csv,
-            ".tsv": _csv,
-            ".parquet": _parquet,
-            ".txt": _document if self.texts_of_folder else _text,
-        }
-        try:
-            yield from readers.get(suffix_of(path), _at_once)(path, name)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            fault = Fault("truncated", f"the gzip file ends too early or is damaged ({error})")
-            yield Record({}, name), fault
-        except OSError as error:
-            if error.strerror is None:
-                raise
-            raise UserError(f"{name} cannot be read: {error.strerror}.") from None
-
 
 def nothing_to_train_on(source: str, num_rows: int, where: str, fault: str) -> UserError:
     """The error for a source without a good row; ``where`` and ``fault`` are of its first one."""
     return UserError(f"{source}: none of its {num_rows} rows can be trained on: {where}: {fault}.")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _open(path: Path) -> BinaryIO:
-    if path.name.lower().endswith(".gz"):
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    return path.open("rb")
-
-
-def _lines(path: Path, name: str) -> Iterator[tuple[Record, Fault | None]]:
-    with _open(path) as file:
-        start = file.read(2)
-    if start in (b"\xff\xfe", b"\xfe\xff"):
-        with _open(path) as file:
-            text = decode(file.read(), name)
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
-                yield _line(line, f"{name} line {number}", complete=True)
-        return
-    with _open(path) as file:
-        for number, raw in enumerate(file, 1):
-            if number == 1:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-            if not raw.strip():
-                continue
-            where = f"{name} line {number}"
-            try:
-                line = raw.decode("utf-8")
-            except UnicodeDecodeError as error:
-                byte = raw[error.start]
-                fault = Fault("encoding", f"byte 0x{byte:02x} is not UTF-8")
-                yield Record({}, where), fault
-                continue
-            yield _line(line, where, complete=raw.endswith(b"\n"))
-
-
-def _line(line: str, where: str, complete: bool) -> tuple[Record, Fault | None]:
-    try:
-        fields = json.loads(line)
-    except ValueError as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        if not complete and line.lstrip().startswith("{"):
-            fault = Fault("truncated", f"the last line is cut off: not JSON ({reason})")
-            return Record({}, where), fault
-        return Record({}, where), Fault("not_json", f"not JSON ({reason})")
-    except RecursionError:
-        return Record({}, where), Fault("not_json", "not JSON (nested too deeply)")
-    if not isinstance(fields, dict):
-        got = type_words(fields)
-        return Record({}, where), Fault("format", f"a row must be an object, got {got}")
-    return Record(fields, where), None
-
-
-def _csv(path: Path, name: str) -> Iterator[tuple[Record, Fault | None]]:
-    delimiter = "\t" if suffix_of(path) == ".tsv" else ","
-    with _open(path) as file:
-        start = file.read(2)
-    encoding = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    with _open(path) as file:
-        text = io.TextIOWrapper(file, encoding, errors="surrogateescape", newline="")
-        try:
-            yield from _records_of_csv(csv_rows(text, delimiter), name)
-        except BrokenCsv as error:
-            fault = Fault("format", f"broken quoting or field ({error})")
-            yield Record({}, f"{name} line {error.line}"), fault
-
-
-def _records_of_csv(rows: Iterator[CsvRow], name: str) -> Iterator[tuple[Record, Fault | None]]:
-    header: list[str] | None = None
-    for row in rows:
-        if row.is_blank:
-            continue
-        if header is None:
-            header = [cell.strip() for cell in row.cells]
-            continue
-        where = f"{name} line {row.first_line}"
-        if len(row.cells) != len(header):
-            words = f"{len(row.cells)} fields where the header has {len(header)}"
-            yield Record({}, where), Fault("format", words)
-        elif any(
-            "\udc80" <= c <= "\udcff" for cell in row.cells if not cell.isascii() for c in cell
-        ):
-            yield Record({}, where), Fault("encoding", "bytes that are not UTF-8")
-        else:
-            yield Record(dict(zip(header, row.cells, strict=True)), where), None
-
-
-def _parquet(path: Path, name: str) -> Iterator[tuple[Record, Fault | None]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1000):
-                for fields in batch.to_pylist():
-                    number += 1
-                    yield Record(fields, f"{name} row {number}"), None
-    except pa.ArrowException as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        fault = Fault("truncated", f"not a whole Parquet file ({reason})")
-        yield Record({}, f"{name} row {number + 1}"), fault
-
-
-def _at_once(path: Path, name: str) -> Iterator[tuple[Record, Fault | None]]:
-    """What cannot be read in pieces; UserError, with the known endings, for an unknown one."""
-    for record in read_table(path).records:
-        yield replace(record, where=record.where.replace(str(path), name, 1)), None
-
-
-def _text(path: Path, name: str) -> Iterator[tuple[Record, Fault | None]]:
-    with _open(path) as file:
-        data = file.read()
-    for record in read_text(data, name):
-        yield record, None
-
-
-def _document(path: Path, name: str) -> Iterator[tuple[Record, Fault | None]]:
-    with _open(path) as file:
-        data = file.read()
-    try:
-        text = decode(data, name).replace("\r\n", "\n").strip("\n")
-    except UserError as error:
-        yield Record({}, name), Fault("encoding", str(error).removeprefix(name).strip())
-        return
-    yield Record({"text": text}, name), None

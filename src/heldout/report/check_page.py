@@ -285,6 +285,7 @@ def check_facts(result: CheckResult) -> list[tuple[str, str]]:
         ("Rows without duplicates", words.integer(result.distinct_rows)),
         ("Effective number of rows", f"{result.effective_rows:,.0f}"),
     ]
+    found += [("Data", note) for note in result.reading]
     for each in result.lengths:
         middle = f"{each.quantiles['0.5']:,.0f}"
         found.append(

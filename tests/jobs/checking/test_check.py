@@ -450,7 +450,7 @@ def test_command_refuses_a_gate_that_cannot_fail(tmp_path):
     train = texts(tmp_path / "train.jsonl", range(20))
     done = run(train, "--fail-on", "leak", cwd=tmp_path)
     assert done.returncode == 2
-    assert "--fail-on leak needs --heldout FILE." in done.stderr
+    assert "--fail-on leak needs --heldout FILE, or a folder that holds a split." in done.stderr
 
 
 def test_many_findings_are_counted_and_few_listed(tmp_path):

@@ -1,12 +1,13 @@
 """What ``heldout check`` found in data, typed; everything on its page and in its JSON is here."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from heldout.core.measurement import Measurement, NotMeasured, measurement_from_json
 from heldout.core.results.label_noise import LabelNoise
 from heldout.core.results.learning_curve import LearningCurve, learning_curve_from_json
+from heldout.core.row import LEAST_TO_SPLIT
 
 SCHEMA = "heldout.check/1"
 Kind = Literal["exact", "near", "span", "prompt", "answer"]
@@ -133,6 +134,7 @@ class CheckResult:
     settings: dict[str, Any]
     label_noise: LabelNoise | None = None  # where cross-validation was asked for
     learning_curve: LearningCurve | None = None  # where it was asked for
+    reading: list[str] = field(default_factory=list)  # what was recognized, and what is not used
     written: str = ""  # the folder of the clean copy
     seconds: float = 0.0
 
@@ -142,8 +144,32 @@ class CheckResult:
         return sum(self.counts[f"leaks_{kind}"] for kind in (*KINDS, "group"))
 
     @property
+    def answer(self) -> str:
+        """Whether the data is fit to train on, in a sentence."""
+        counts, rows = self.counts, self.rows_by_part["train"]
+        blocked = counts["unreadable_train"]
+        if self.num_leaks or blocked or counts["contaminated_rows"]:
+            text = "Not fit to train on as it is."
+        elif self.distinct_rows < LEAST_TO_SPLIT:
+            num = self.distinct_rows
+            are = "row is" if num == 1 else "rows are"
+            text = (
+                f"Not fit to train on: {num} different {are} too few, {LEAST_TO_SPLIT} are needed."
+            )
+        elif counts["problems"] or self.distinct_rows < rows:
+            text = "Fit to train on, once you have looked at what is told below."
+        else:
+            text = "Fit to train on."
+        if blocked:
+            text += f" {blocked:,} of {rows:,} training rows cannot be trained on."
+        return text
+
+    @property
     def headline(self) -> str:
-        """The verdict in a sentence or two."""
+        """The verdict in a few sentences: the answer, and what it rests on."""
+        return f"{self.answer} {self._evidence()}"
+
+    def _evidence(self) -> str:
         if self.num_leaks:
             rows = self.counts["leaked_heldout_rows"]
             are = "leaks" if rows == 1 else "leak"
@@ -169,6 +195,25 @@ class CheckResult:
             are = "repeats another" if repeated == 1 else "repeat others"
             text += f" {repeated:,} of {self.rows_by_part['train']:,} training rows {are}."
         return text
+
+    def faults(self) -> list[str]:
+        """What is wrong with rows, a sentence for each kind: the worst and most frequent first."""
+        kinds: dict[tuple[bool, str], list[Problem]] = {}
+        for problem in self.problems:
+            kinds.setdefault((problem.blocks, problem.kind), []).append(problem)
+        found = []
+        for (blocks, kind), listed in kinds.items():
+            other = sum(len(each) for (_, name), each in kinds.items() if name == kind)
+            num = self.counts[f"problems_{kind}"] if other == len(listed) else len(listed)
+            rows = "row" if num == 1 else "rows"
+            use = " cannot be used" if blocks else ""
+            first = min(listed, key=lambda problem: (problem.part != "train", problem.row))
+            text = (
+                f"{kind.replace('_', ' ')}: {num:,} {rows}{use}, first {first.where}: "
+                f"{first.message}"
+            )
+            found.append((not blocks, -num, text))
+        return [text for _, _, text in sorted(found)]
 
     def to_json(self) -> dict[str, Any]:
         """``heldout.check/1``; see the shipped JSON Schema."""

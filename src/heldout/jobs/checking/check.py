@@ -13,8 +13,9 @@ from typing import Literal
 
 from heldout.core.errors import UserError
 from heldout.core.progress import Progress
-from heldout.core.recipe import Recipe, load_recipe
+from heldout.core.recipe import DataSection, Recipe, load_recipe
 from heldout.core.results.check import CheckResult
+from heldout.data.layout import holds_split
 from heldout.data.pairs import Engine, Here
 from heldout.jobs.checking.clean import write_clean_copy
 from heldout.jobs.checking.findings import look_through
@@ -45,7 +46,8 @@ def check(
 ) -> CheckResult:
     """Look through ``data``, and compare it with held-out rows and named test sets.
 
-    heldout: files whose rows must not stand in ``data``; they are one part.
+    heldout: files whose rows must not stand in ``data``; they are one part, together with the
+    held-out parts of a split that ``data`` holds.
     against: evaluation sets, each by its name, for contamination.
     model: measures information in bits, label noise and tokens on ``model_rows`` rows; with
     ``reference``, a text of the model's own domain, how far the data lies from it.
@@ -70,6 +72,11 @@ def check(
     if folder is not None:
         _write(result, folder)
     return result
+
+
+def brings_heldout(data: str | Path) -> bool:
+    """Whether the data holds a split, whose held-out parts are then compared with training."""
+    return holds_split(data, DataSection())
 
 
 def _check(

@@ -17,7 +17,7 @@ import numpy as np
 from heldout.core.errors import UserError
 from heldout.core.files import written_whole
 from heldout.core.recipe import DataSection
-from heldout.core.row import Part
+from heldout.core.row import LEAST_TO_SPLIT, Part
 from heldout.core.stats import LEAST_HELD_OUT
 from heldout.data.canaries import Canary, canary_fields, make_canaries
 from heldout.data.dates import dates_of
@@ -26,7 +26,6 @@ from heldout.data.index import Index
 from heldout.data.notes import giant_note
 from heldout.data.pairs import Components
 from heldout.data.relations import relations
-from heldout.data.split import LEAST_TO_SPLIT
 from heldout.data.straddling import MOST_ROUNDS, straddling
 from heldout.data.stream import RowStream, StreamedRow
 
@@ -73,7 +72,7 @@ def write_clean_copy(
         rows, left_out = _write_rows(partial, streams, place, planted)
         manifest = {
             "schema": "heldout.clean/1",
-            "sources": {stream.name: stream.sha256() for _, stream in streams},
+            "sources": {stream.label: stream.sha256() for _, stream in streams},
             "rows": dict(sorted(rows.items())),
             "left_out": dict(left_out),
             "near_duplicate_threshold": data.near_duplicate_threshold,
@@ -297,7 +296,7 @@ def _write_rows(
         log, files = create("rows"), {"train": create("train")}
         for part, stream in streams:
             for item in stream:
-                fate = place.fate_of(part, item, position)
+                fate = place.fate_of(stream.ready_part or part, item, position)
                 position += item.fault is None
                 entry = {"part": part, "row": item.index, "where": item.where}
                 log.write(_json_line({**entry, "to": fate.to, "why": fate.why}))

@@ -281,7 +281,7 @@ class Findings:
             against=self.sources.against,
             rows=read.rows_by_part["train"],
             rows_by_part=dict(read.rows_by_part),
-            sha256={stream.name: stream.sha256() for _, stream in self.sources.streams},
+            sha256={stream.label: stream.sha256() for _, stream in self.sources.streams},
             format=train.format,
             counts={name: int(num) for name, num in sorted(self.counts.items())},
             distinct_rows=len(sizes),
@@ -307,6 +307,7 @@ class Findings:
                 "seed": options.seed,
                 "max_listed": self.max_listed,
             },
+            reading=self.sources.notes(),
             written=str(copy.folder) if copy else "",
             seconds=round(seconds, 2),
         )
@@ -317,7 +318,8 @@ class Findings:
             self.counts[f"leaks_{kind}"] += 0
         for what in ("exact", "near", "span"):
             self.counts[f"duplicates_{what}"] += 0
-        self.counts["unreadable_train"] = read.unreadable["train"]
+        for part in OWN_PARTS:
+            self.counts[f"unreadable_{part}"] = read.unreadable[part]
         self.counts["boilerplate"] = len(self.index.boilerplate)
         self.counts["suspects"] = len(self.suspects)
         for problem, num in read.problem_counts.items():

@@ -127,8 +127,8 @@ def _add_learning_curve(
     from heldout.jobs.kit.parts import read_parts
 
     given: dict[str, Any] = {"test_share": 0.0}
-    if len(sources.heldout) == 1:
-        given["validation"] = sources.heldout[0]
+    if len(sources.given) == 1:
+        given["validation"] = sources.given[0]
     chosen = recipe.replace(data=given)
     try:
         parts = read_parts(sources.data, chosen)

@@ -11,6 +11,7 @@ from heldout.core.results.check import Problem
 from heldout.core.row import Row
 from heldout.data.benchmarks import open_test_set
 from heldout.data.index import IndexedRow
+from heldout.data.layout import find_layout
 from heldout.data.shingles import normalized, text_key
 from heldout.data.stream import RowStream
 from heldout.data.turns import turns_of
@@ -27,21 +28,34 @@ class Sources:
     streams: list[tuple[str, RowStream]]
     heldout: list[str]
     against: list[str]
+    given: list[str]  # of the held-out sources, those that the user named
 
     @classmethod
     def open(cls, rows: RowsToCheck) -> "Sources":
         """Raises UserError for a source that cannot be read, or a test set that is there twice."""
-        options = rows.recipe.data
-        streams = [("train", RowStream(rows.data, options.columns, options.group))]
+        data = rows.recipe.data
+        columns, group = data.columns, data.group
+        streams = [("train", RowStream(rows.data, columns, group, data))]
+        layout = find_layout(rows.data, data)
+        parts = layout.parts if layout is not None else {}
+        for part in parts:
+            if part != "train":
+                streams.append(("heldout", RowStream(rows.data, columns, group, data, part)))
         for path in rows.heldout:
-            streams.append(("heldout", RowStream(path, options.columns, options.group)))
+            streams.append(("heldout", RowStream(path, columns, group, data, "heldout")))
+        heldout = [stream.label for name, stream in streams if name == "heldout"]
         for path in rows.against:
             # A test set has columns of its own.
             streams.append((str(path), open_test_set(str(path))))
         names = [str(path) for path in rows.against]
         if len(set(names)) < len(names) or set(names) & set(OWN_PARTS):
             raise UserError("--against names each test set once.")
-        return cls(str(rows.data), streams, [str(path) for path in rows.heldout], names)
+        given = [str(path) for path in rows.heldout]
+        return cls(str(rows.data), streams, heldout, names, given)
+
+    def notes(self) -> list[str]:
+        """How the sources were read."""
+        return list(dict.fromkeys(note for _, stream in self.streams for note in stream.notes()))
 
     def part_of(self, name: str) -> int:
         return OWN_PARTS.index(name) if name in OWN_PARTS else 2 + self.against.index(name)

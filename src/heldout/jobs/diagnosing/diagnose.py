@@ -17,6 +17,7 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
 from heldout.core.results.diagnosis import Diagnosis
 from heldout.core.run import Run
+from heldout.data.layout import holds_split
 from heldout.jobs.diagnosing.find_target import DiagnosedTarget, find_target
 from heldout.jobs.diagnosing.from_log import diagnosis_of_log
 from heldout.jobs.diagnosing.from_model import diagnosis_of_model
@@ -66,7 +67,8 @@ def diagnose(
 
     target: run folder, ``last`` or ``fixed_epochs`` inside of one, model or adapter folder,
     Trainer output folder, or ``trainer_state.json`` alone, which is judged by its log.
-    train, heldout: as in ``fit``; a run knows its own.
+    train, heldout: as in ``fit``; a run knows its own, and a folder with a split that is ready
+    needs no ``heldout``.
     base: the model that training began with; an adapter and a run name theirs. It is the control
     of most figures; what needs it is not measured without.
     logs: ``trainer_state.json``, where it does not lie with the model.
@@ -144,7 +146,7 @@ def _texts(
 ) -> DiagnosedTexts:
     train, heldout = sources.train, sources.heldout
     domains, most = sources.domains, sources.most_rows
-    if train and heldout:
+    if train and (heldout or holds_split(train, recipe.data)):
         return texts_of_files(train, heldout, domains, recipe, most, progress)
     if run is not None and not train:
         return texts_of_run(run, heldout, domains, recipe, most)

@@ -44,7 +44,8 @@ def texts_of_run(
     group = recipe.data.group or run.recipe.data.group
     leak_share, warnings = 0.0, []  # by the split, which keeps all that is related together
     if heldout:
-        found = read_rows(heldout, recipe.data.columns, group)
+        data = recipe.data
+        found = read_rows(heldout, data.columns, group, data=data, part="heldout")
         if found.kind != about["kind"]:
             raise UserError(
                 f"--heldout {heldout} holds rows of kind {found.kind}, the run was trained on rows "
@@ -96,11 +97,12 @@ def texts_of_files(
 ) -> DiagnosedTexts:
     """Rows of two sources; held-out rows that stand in training are no control and are left out.
 
-    The sources are streamed; memory holds the samples. Raises UserError for an empty part.
+    Without ``heldout`` those are taken that lie beside the training rows. The sources are
+    streamed; memory holds the samples. Raises UserError for an empty part.
     """
     data = recipe.data
-    trained = RowStream(train, data.columns, data.group)
-    unseen = RowStream(heldout, data.columns, data.group)
+    trained = RowStream(train, data.columns, data.group, data)
+    unseen = RowStream(heldout or train, data.columns, data.group, data, "heldout")
     overlap = find_overlap(
         trained,
         unseen,
@@ -108,14 +110,17 @@ def texts_of_files(
         by_turns=not data.group,
         progress=progress,
     )
+    for note in dict.fromkeys([*trained.notes(), *unseen.notes()]):
+        progress.note(note)
     train_rows = sample_rows(trained.rows(), most, data.seed)
     heldout_rows = sample_rows(unseen.rows(), most, data.seed)
     if not train_rows or not heldout_rows:
-        raise UserError(f"{train if heldout_rows else heldout} has no rows that can be measured.")
+        empty = trained if heldout_rows else unseen
+        raise UserError(f"{empty.label} has no rows that can be measured.")
     if train_rows[0].kind != heldout_rows[0].kind:
         raise UserError(
-            f"--heldout {heldout} holds rows of kind {heldout_rows[0].kind}, {train} rows of kind "
-            f"{train_rows[0].kind}: they must be the same."
+            f"--heldout {unseen.label} holds rows of kind {heldout_rows[0].kind}, {train} rows of "
+            f"kind {train_rows[0].kind}: they must be the same."
         )
     kept = [row for row in heldout_rows if row.index not in overlap.leaked]
     warnings = []

@@ -126,7 +126,8 @@ def dry_run_of(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Dr
 
 def _check_settings(parts: Parts, recipe: Recipe) -> list[PreflightCheck]:
     """What rows and settings tell before a model is loaded."""
-    checks = [PreflightCheck("groups", "warning", note) for note in parts.about.get("notes", ())]
+    checks = [PreflightCheck("data", "ok", note) for note in parts.about.get("reading", ())]
+    checks += [PreflightCheck("groups", "warning", note) for note in parts.about.get("notes", ())]
     if recipe.eval.metric:
         load_metric(recipe.eval.metric)
         if parts.train[0].kind == "text":

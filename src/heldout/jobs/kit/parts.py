@@ -9,11 +9,12 @@ from typing import Any, cast
 
 from heldout.core.discovery import build
 from heldout.core.errors import UserError
-from heldout.core.recipe import Recipe
+from heldout.core.recipe import DataSection, Recipe
 from heldout.core.row import PARTS, Part, Row
 from heldout.core.run import Run
-from heldout.data.columns import read_rows
+from heldout.data.columns import ReadRows, read_rows
 from heldout.data.duplicates import find_related
+from heldout.data.layout import find_layout
 from heldout.data.pairs import Components
 from heldout.data.split import Dropped, folds, split_rows
 
@@ -57,21 +58,16 @@ class Texts:
 
 def read_parts(source: str, recipe: Recipe) -> Parts:
     """Read and split without leaks; raises UserError, writes nothing."""
-    read = read_rows(source, recipe.data.columns, recipe.data.group, recipe.data.time)
-    preassigned: dict[Part, list[Row]] = {}
-    for part, path in (("validation", recipe.data.validation), ("test", recipe.data.test)):
-        if path:
-            given = read_rows(path, recipe.data.columns, recipe.data.group)
-            if given.kind != read.kind:
-                raise UserError(
-                    f"data.{part}: {path} holds rows of kind {given.kind}, {source} rows of kind "
-                    f"{read.kind}: they must be the same."
-                )
-            preassigned[cast(Part, part)] = given.rows
-    split = split_rows(read.rows, recipe.data, preassigned, read.dates)
+    data = recipe.data
+    read = read_rows(source, data.columns, data.group, data.time, data)
+    given = _ready_parts(source, read, data)
+    split = split_rows(
+        read.rows, data, {part: each.rows for part, each in given.items()}, read.dates
+    )
     # With cross-validation every training row is held out once.
     held_out = split.validation + split.test if split.mode == "split" else split.train
     mixed, repeats = _mixed_rows(recipe, held_out)
+    all_read = [read, *given.values()]
     return Parts(
         split.train,
         split.validation,
@@ -90,10 +86,33 @@ def read_parts(source: str, recipe: Recipe) -> Parts:
             "columns": read.columns,
             "dropped": [vars(dropped) for dropped in [*split.dropped, *repeats]],
             "notes": list(split.notes),
+            "reading": list(dict.fromkeys(note for each in all_read for note in each.notes)),
             "duplicates": split.exact_duplicates + split.near_duplicates,
         },
         mixed=mixed,
     )
+
+
+def _ready_parts(source: str, read: ReadRows, data: DataSection) -> dict[Part, ReadRows]:
+    """The held-out parts that the user names, or that lie beside the training rows."""
+    layout = find_layout(source, data)
+    beside = layout.parts if layout is not None else {}
+    found: dict[Part, ReadRows] = {}
+    wanted: tuple[tuple[Part, str], ...] = (("validation", data.validation), ("test", data.test))
+    for part, path in wanted:
+        if path:
+            given = read_rows(path, data.columns, data.group, data=data, part="heldout")
+        elif part in beside:
+            given = read_rows(source, data.columns, data.group, data=data, part=part)
+        else:
+            continue
+        if given.kind != read.kind:
+            raise UserError(
+                f"data.{part}: {path or source} holds rows of kind {given.kind}, {source} rows of "
+                f"kind {read.kind}: they must be the same."
+            )
+        found[part] = given
+    return found
 
 
 def _mixed_rows(recipe: Recipe, measured: list[Row]) -> tuple[dict[str, list[Row]], list[Dropped]]:

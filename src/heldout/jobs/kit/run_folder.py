@@ -44,10 +44,12 @@ def start_run(
 
 
 def note_warnings(checks: Sequence[PreflightCheck], progress: Progress) -> None:
-    """One line for each check that is not ok."""
+    """One line for each check that is not ok, and for what was recognized in the data."""
     for check in checks:
         if check.status == "warning":
             progress.note(f"warning: {check.name}: {check.message}")
+        elif check.name == "data":
+            progress.note(f"{check.name}: {check.message}")
 
 
 def open_started(folder: str | Path) -> tuple[Run, dict[str, Any]]:
