@@ -11,7 +11,8 @@ model = AutoPeftModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float3
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 nats, tokens = 0.0, 0
 for line in open(sys.argv[2], encoding="utf-8"):  # noqa: SIM115, PTH123
-    prompt, completion = (m["content"] for m in json.loads(line)["messages"])
+    row = json.loads(line)
+    prompt, completion = row["prompt"], row["completion"]
     answer = [*tokenizer(completion, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
     ids = torch.tensor([tokenizer(prompt).input_ids + answer])
     with torch.no_grad():

@@ -98,9 +98,12 @@ class TextFile:
 def is_text_encoding(name: str) -> bool:
     """Whether bytes can be decoded to text by that name."""
     try:
-        return isinstance(b"".decode(name), str)
+        b"a".decode(name)
+    except UnicodeError:  # of two bytes and more
+        return True
     except LookupError:
         return False
+    return True
 
 
 def too_long(where: str, data: DataSection) -> UserError:

@@ -142,10 +142,12 @@ def _key_of_rows(value: Mapping[str, Any]) -> str:
     usual = next((key for key in _LISTS if _is_list_of_rows(value.get(key))), "")
     if usual:
         return usual
+    if any(column in _COLUMNS for column in value):
+        return ""
     lists = [key for key, each in value.items() if _is_list_of_rows(each)]
     if len(lists) == 1 and any(column in _COLUMNS for column in value[lists[0]][0]):
         return lists[0]
-    return "data" if "data" in value and not any(column in _COLUMNS for column in value) else ""
+    return "data" if "data" in value else ""
 
 
 def _is_list_of_rows(value: Any) -> bool:

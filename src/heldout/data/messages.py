@@ -102,6 +102,9 @@ _SPEAKERS = {  # names of the speaker in messages and sharegpt -> role
     "chatgpt": "assistant",
     "tool": "tool",
     "observation": "tool",
+    "系统": "system",
+    "用户": "user",
+    "助手": "assistant",
 }
 
 

@@ -134,10 +134,10 @@ class Records:
         if found:
             return found
         first = next((told for told in self if told[1]), None)
+        if first is None and self.num_bad:
+            raise UserError(f"{self.name}: every answer ({self.num_bad:,}) is bad by its label.")
         if first is None:
             raise UserError(f"{self.name} is empty: there are no rows in it.")
-        if self.num_bad:
-            raise UserError(f"{self.name}: all {self.num_bad:,} answers are bad by their label.")
         raise UserError(words_of(first))
 
     def sha256(self) -> str:

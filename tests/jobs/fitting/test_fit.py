@@ -101,7 +101,7 @@ def test_best_reproduces_its_loss_in_plain_transformers(result):
     tokenizer = AutoTokenizer.from_pretrained(result.best)
     nats, tokens = 0.0, 0
     for line in result.run.path("data/test.jsonl").read_text().splitlines():
-        text = json.loads(line)["messages"][0]["content"]
+        text = json.loads(line)["text"]
         ids = torch.tensor([[*tokenizer(text).input_ids, tokenizer.eos_token_id]])
         # Windows of 48 tokens that overlap by one, as data.max_length says.
         for start in range(0, ids.shape[1] - 1, 47):

@@ -147,7 +147,7 @@ def test_contexts_are_held_out_and_the_test_part_is_opened_once(result):
     rows = [
         json.loads(line) for line in result.run.path("data/test.jsonl").read_text().splitlines()
     ]
-    texts = [row["messages"][0]["content"] for row in rows]
+    texts = [row["text"] for row in rows]
     contexts = result.run.read_json("contexts.json")
     for prompt, rest in zip(contexts["prompt_texts"], contexts["reference_texts"], strict=True):
         piece = (prompt + rest).rstrip("\ufffd")  # the last token may end inside a character
