@@ -1,8 +1,9 @@
 """Weight decay: decoupled from the gradient, with a choice of what it reaches.
 
-Every step multiplies a decayed weight by ``1 - learning_rate * rate``. On LoRA factors this pulls
-the model toward its base, not toward zero, because the product BA shrinks; a penalty on the product
-itself, whatever its factors, is ``l2_penalty``.
+Every step multiplies a decayed weight by ``1 - learning_rate * rate``, under ``attach`` whatever
+the optimizer would do with its own ``weight_decay``; where that cannot be had, it is refused. On
+LoRA factors this pulls the model toward its base, not toward zero, because the product BA shrinks;
+a penalty on the product itself, whatever its factors, is ``l2_penalty``.
 
 Data-limited pretraining wants about 30 times the usual rate (arXiv 2509.14786).
 """

@@ -11,7 +11,8 @@ from transformers import TrainingArguments
 
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
-from heldout.core.regularizer import Regularizer, overrides_hook
+from heldout.core.regularizer import Regularizer
+from heldout.training.two_forms import refuse_two_forms
 
 
 def trainer_arguments(
@@ -62,12 +63,7 @@ def optimizer_arguments(recipe: Recipe, regularizers: Sequence[Regularizer]) -> 
                 "train.optimizer=schedule_free needs a package that is not installed: run "
                 "`pip install 'heldout[schedule_free]'`."
             )
-        for regularizer in regularizers:
-            if overrides_hook(regularizer, "after_step"):
-                raise UserError(
-                    f"{type(regularizer).__name__} works on the weights after a step, of which "
-                    "train.optimizer=schedule_free keeps two forms: use train.optimizer=adamw."
-                )
+        refuse_two_forms("train.optimizer=schedule_free", regularizers)
         return {"optim": "schedule_free_adamw", "lr_scheduler_type": "constant"}  # warms up itself
     kinds = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
     return {"lr_scheduler_type": kinds[recipe.train.schedule]}

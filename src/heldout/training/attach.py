@@ -31,8 +31,10 @@ from heldout.core.regularizer import Regularizer, overrides_hook
 from heldout.lm.passes import embeddings_offset
 from heldout.lm.tokenize import ORIGIN
 from heldout.training.cost import total_cost
+from heldout.training.decay import set_decay
 from heldout.training.steps import Steps
 from heldout.training.supported import refuse_unsupported
+from heldout.training.two_forms import keeps_two_forms, measured_form, refuse_two_forms
 
 STATE_FILE = "heldout_state.pt"
 
@@ -128,6 +130,10 @@ class _Attached(_Base):
         optimizer = super().create_optimizer(*args, **kwargs)
         if optimizer is not self._heldout_regrouped:  # it is asked for again before training
             optimizer.param_groups[:] = self._heldout.regrouped(optimizer.param_groups)
+            if keeps_two_forms(optimizer):
+                refuse_two_forms(type(optimizer).__name__, self._heldout.regularizers)
+            if self._heldout.sets_decay:
+                set_decay(optimizer)
             self._heldout_regrouped = optimizer
         return optimizer
 
@@ -244,7 +250,7 @@ class _Attached(_Base):
     def save_model(self, output_dir: Any = None, _internal_call: bool = False) -> None:
         if self._heldout_evaluates or _internal_call:  # a checkpoint to resume from
             return super().save_model(output_dir, _internal_call)
-        with self._heldout.evaluation_weights():
+        with measured_form(self.optimizer), self._heldout.evaluation_weights():
             return super().save_model(output_dir, _internal_call)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:

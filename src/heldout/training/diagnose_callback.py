@@ -1,6 +1,7 @@
 """Measure a training as it goes, under any Trainer: the gap, and what is memorized."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from heldout.core.probe import VerbatimMemorization
 from heldout.core.row import Row
 from heldout.core.stats import LEAST_HELD_OUT, difference_of_shares, share_estimate
 from heldout.lm.measuring.pass_statistics import pass_statistics
+from heldout.training.two_forms import holds_gradient_point, measured_form
 
 
 class DiagnoseCallback(TrainerCallback):
@@ -46,26 +48,56 @@ class DiagnoseCallback(TrainerCallback):
         self.entries: list[dict[str, Any]] = []
 
     def on_train_begin(
-        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        model: Any = None,
+        optimizer: Any = None,
+        **kwargs: Any,
     ) -> None:
         """Before the first step, or where a resumed training goes on."""
-        self.measure(model, state)
+        self.measure(model, state, optimizer)
 
     def on_evaluate(
-        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        model: Any = None,
+        optimizer: Any = None,
+        **kwargs: Any,
     ) -> None:
-        self.measure(model, state)
+        self.measure(model, state, optimizer)
 
     def on_train_end(
-        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        model: Any = None,
+        optimizer: Any = None,
+        **kwargs: Any,
     ) -> None:
         if not self.entries or self.entries[-1]["step"] != state.global_step:
-            self.measure(model, state)
+            self.measure(model, state, optimizer)
+        if optimizer is not None and holds_gradient_point(optimizer):
+            logging.getLogger("heldout").warning(
+                "The model holds the point of the gradient now, not the average that was "
+                "measured: call trainer.optimizer.eval() before it is saved or used."
+            )
 
-    def measure(self, model: Any, state: Any) -> dict[str, Any] | None:
-        """Read both samples and append a line; None in other processes than the first."""
+    def measure(self, model: Any, state: Any, optimizer: Any = None) -> dict[str, Any] | None:
+        """Read both samples and append a line; None in other processes than the first.
+
+        With a schedule-free ``optimizer`` the average is read, whatever the model holds.
+        """
         if not state.is_world_process_zero:
             return None
+        with measured_form(optimizer):
+            return self._measure(model, state)
+
+    def _measure(self, model: Any, state: Any) -> dict[str, Any]:
         found = {
             part: pass_statistics(
                 model,

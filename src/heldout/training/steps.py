@@ -18,8 +18,11 @@ from heldout.lm.head import scored_loss
 from heldout.lm.passes import DivergenceLoss, Passes, embeddings_offset, joint_loss
 from heldout.lm.tokenize import IGNORED
 from heldout.lm.weights import whole
+from heldout.regularizers.weight_decay import WeightDecay
 from heldout.training.around_gradient import AroundGradient, RunMicroBatch, WindowGradient
 from heldout.training.compatible import check_together, refuse_half_precision, refuse_unmeasured
+from heldout.training.decay import refuse_own_decay
+from heldout.training.two_forms import keeps_two_forms, refuse_two_forms
 
 _ADAPTER_START = "adapter_start"  # beside the states of regularizers, which are classes' names
 
@@ -53,6 +56,7 @@ class Steps:
         self.regularizers = tuple(regularizers)
         self.total_steps = total_steps
         self.step = 0
+        self._has_asked = False
         self.token_losses = self._users("token_loss")
         self.extra_losses = self._users("extra_loss")
         self.around = sorted(self._users("around_gradient"), key=lambda r: r.AROUND)
@@ -62,6 +66,11 @@ class Steps:
     @property
     def adds_to_loss(self) -> bool:
         return bool(self.token_losses or self.extra_losses)
+
+    @property
+    def sets_decay(self) -> bool:
+        """Whether the optimizer's ``weight_decay`` must do what WeightDecay says."""
+        return any(isinstance(regularizer, WeightDecay) for regularizer in self.regularizers)
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -97,9 +106,9 @@ class Steps:
                 for regularizer in users:
                     name = names[id(parameter)]
                     options = regularizer.parameter_options(name, parameter, options)
-                key = tuple(sorted(options.items()))
                 fresh = {**shared, **options, "params": []}
-                found.setdefault(key, fresh)["params"].append(parameter)
+                kind = tuple((key, repr(fresh[key])) for key in sorted(fresh))
+                found.setdefault(kind, fresh)["params"].append(parameter)
         return list(found.values())
 
     def edited(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -200,7 +209,13 @@ class Steps:
         return gradient()
 
     def done(self, optimizer: torch.optim.Optimizer) -> None:
-        """After the optimizer's step."""
+        """After the optimizer's step; UserError at the first, if it decays as nobody has said."""
+        if not self._has_asked:
+            if keeps_two_forms(optimizer):
+                refuse_two_forms(type(optimizer).__name__, self.regularizers)
+            if self.sets_decay:
+                refuse_own_decay(optimizer)
+            self._has_asked = True
         self.after_step(optimizer)
         self.step += 1
 

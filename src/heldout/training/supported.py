@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from transformers import Trainer
+from transformers.training_args import OptimizerNames
 
 from heldout.core.errors import UserError
 from heldout.core.regularizer import Regularizer, overrides_hook
+from heldout.training.two_forms import refuse_two_forms
 
 
 def refuse_unsupported(
@@ -83,6 +85,9 @@ def _refuse_settings(
             f"{grouping[0]} makes parameter groups of its own, which the given learning-rate "
             "scheduler does not know: pass optimizers=(optimizer, None), or leave them out."
         )
+    optimizer = OptimizerNames(trainer.args.optim).value
+    if optimizer.startswith("schedule_free"):
+        refuse_two_forms(f'TrainingArguments(optim="{optimizer}")', regularizers)
     checkpointing: Any = trainer.args.gradient_checkpointing_kwargs or {}
     if checkpointing.get("use_reentrant") and (again := _users(regularizers, "extra_loss")):
         raise UserError(

@@ -1,8 +1,10 @@
 """A diagnosis of a model on texts: gather, measure, conclude."""
 
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import torch
 from safetensors import safe_open
 
 from heldout.core.discovery import build
@@ -52,7 +54,7 @@ def diagnosis_of_model(
         recited=gathered.memorized,
         samples=gathered.samples,
         reliability=gathered.reliability,
-        warnings=[*texts.warnings, *gathered.warnings],
+        warnings=[*texts.warnings, *gathered.warnings, *_form_of_weights(found.model)],
     )
 
 
@@ -112,6 +114,25 @@ def _shift(texts: DiagnosedTexts, evidence: Evidence) -> dict[str, float]:
         train = sound if len(sound) > len(odd) / 2 else train
     found = word_shift(train, texts.heldout)
     return {} if found is None else {"shift": found.beyond_chance}
+
+
+def _form_of_weights(target: str) -> list[str]:
+    """A warning where a schedule-free checkpoint was saved in the form that is not to be used."""
+    folder = find_source(target).path
+    if folder is None or not (folder / "optimizer.pt").is_file():
+        return []
+    try:
+        state = torch.load(folder / "optimizer.pt", "cpu", weights_only=True, mmap=True)
+        at_gradient = state["param_groups"][0].get("train_mode", False)
+    except (pickle.UnpicklingError, RuntimeError, KeyError, IndexError, AttributeError):
+        return []  # an optimizer that we do not know
+    if not at_gradient:
+        return []
+    return [
+        f"{folder.name} holds the point of the gradient, not the average that schedule-free "
+        "training is about, because no evaluation came before it was saved: the figures are of "
+        "that point. Call trainer.optimizer.eval() before saving."
+    ]
 
 
 def _leak_check(texts: DiagnosedTexts) -> SetupFault:
