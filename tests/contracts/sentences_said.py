@@ -67,7 +67,7 @@ _NAMES = {"SOURCE", "COST", "FORMULA", "FONT", "source"}
 _IN_ENGLISH = (
     "report/card.py",
     *(f"core/{name}.py" for name in ("errors", "recipe", "discovery", "decoding", "run")),
-    *(f"data/{name}.py" for name in ("columns", "files", "read")),
+    "data/columns.py",
     "data/canaries.py",
     "data/factbook.py",
     "jobs/exporting/",

@@ -227,8 +227,8 @@ BROKEN = {
     ),
     "odd.txt": (
         b"\xff\xfea",
-        "{} line 1: it holds bytes that are not UTF-16, as its first bytes say. Save the file as "
-        "UTF-8, or name its encoding: --set data.encoding=NAME.",
+        "{} line 1: bytes that are not UTF-16. Save the file as UTF-8, or name its encoding: --set "
+        "data.encoding=NAME.",
     ),
     "wide.csv": (
         b"prompt,completion\nHello, you,hi\n",
@@ -249,7 +249,7 @@ BROKEN = {
     ),
     "data.xlsx": (
         b"PK",
-        "{} has the ending '.xlsx': known are .jsonl, .ndjson, .json, .csv, .tsv, .parquet, "
+        "{} has '.xlsx' as its ending: known are .jsonl, .ndjson, .json, .csv, .tsv, .parquet, "
         ".arrow, .txt, each also with .gz, .bz2, .xz, .zst, .zip, a folder of them, or a data "
         "set's name on the Hub.",
     ),

@@ -87,12 +87,11 @@ class TextFile:
 
     def undecoded(self, line: int, character: str = "") -> Broken:
         """For ``character`` as ``surrogateescape`` writes a byte, or an unknown one."""
-        what = (
-            f"byte 0x{ord(character) - 0xDC00:02x} is" if character else "it holds bytes that are"
-        )
-        told = "as its first bytes say" if self.encoding in ("utf-16", "utf-32") else ""
-        words = f"{self.encoding.removesuffix('-sig').upper()}{', ' if told else ''}{told}"
-        return Broken("encoding", f"{what} not {words}", line, SET_ENCODING)
+        name = self.encoding.removesuffix("-sig").upper()
+        words = f"bytes that are not {name}"
+        if character:
+            words = f"byte 0x{ord(character) - 0xDC00:02x} is not {name}"
+        return Broken("encoding", words, line, SET_ENCODING)
 
 
 def is_text_encoding(name: str) -> bool:

@@ -64,10 +64,10 @@ def records_of_file(file: DataFile) -> Iterator[Read]:
 def _reader(file: DataFile) -> Callable[[DataFile], Iterator[Read]]:
     suffix = suffix_of(file.path)
     if suffix not in READERS:
-        kind = f"the ending {suffix!r}" if suffix else "no ending that tells its kind"
         raise UserError(
-            f"{file.name} has {kind}: known are {', '.join(READERS)}, each also with "
-            f"{', '.join(PACKED)}, a folder of them, or a data set's name on the Hub."
+            f"{file.name} has {repr(suffix) if suffix else 'nothing'} as its ending: known are "
+            f"{', '.join(READERS)}, each also with {', '.join(PACKED)}, a folder of them, "
+            "or a data set's name on the Hub."
         )
     return READERS[suffix]
 
@@ -97,7 +97,8 @@ def _csv(file: DataFile) -> Iterator[Read]:
     try:
         yield from _records_of_csv(csv_rows(lines, delimiter), text, delimiter, lines, offset)
     except BrokenCsv as error:
-        raise Broken("format", f"broken quoting or field ({error})", error.line + offset) from None
+        where = f"{file.name} line {error.line + offset}"
+        yield Record({}, where), Fault("format", f"broken quoting or field ({error})")
 
 
 class _CellLines:

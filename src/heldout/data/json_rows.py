@@ -185,7 +185,7 @@ def _json_lines(file: TextFile) -> Iterator[Read]:
             yield _row(fields, where)
 
 
-_NESTED = "not JSON that can be read (nested too deeply)"
+_NESTED = "not JSON (nested too deeply)"
 
 
 def _not_json(error: ValueError) -> str:

@@ -15,7 +15,6 @@ Preference = Literal["", "pairs", "labels"]
 LABELS = ("label", "kto_tag")  # of TRL and of LLaMA-Factory
 MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 _ANSWERS = ("completion", "messages", "conversations", "output", "response")
-_SETTING = "--learn-chosen or --set data.learn_chosen=true"
 
 
 def preference_of(records: Sequence[Record], mapped: Mapping[str, str]) -> Preference:
@@ -57,7 +56,8 @@ def refused_pairs(name: str) -> UserError:
     """The error for a table of pairs."""
     return UserError(
         f"{name} holds pairs of a chosen and a rejected answer, which are for preference training "
-        f"(DPO, ORPO). To learn the chosen answers alone: {_SETTING}. Nothing was written."
+        "(DPO, ORPO). To learn the chosen answers alone: --learn-chosen or --set "
+        "data.learn_chosen=true. Nothing was written."
     )
 
 
@@ -65,7 +65,7 @@ def refused_label(column: str) -> str:
     """Why a row is not learned, and how to leave such rows out."""
     return (
         f'"{column}" is false: a bad answer would be learned as a good one. To learn the good '
-        f"answers alone: {_SETTING}"
+        "answers alone: --learn-chosen or --set data.learn_chosen=true"
     )
 
 

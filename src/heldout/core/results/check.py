@@ -152,10 +152,7 @@ class CheckResult:
             text = "Not fit to train on as it is."
         elif self.distinct_rows < LEAST_TO_SPLIT:
             num = self.distinct_rows
-            are = "row is" if num == 1 else "rows are"
-            text = (
-                f"Not fit to train on: {num} different {are} too few, {LEAST_TO_SPLIT} are needed."
-            )
+            text = f"Not fit to train on: different rows {num}, needed {LEAST_TO_SPLIT}."
         elif counts["problems"] or self.distinct_rows < rows:
             text = "Fit to train on, once you have looked at what is told below."
         else:
@@ -203,15 +200,13 @@ class CheckResult:
             kinds.setdefault((problem.blocks, problem.kind), []).append(problem)
         found = []
         for (blocks, kind), listed in kinds.items():
-            other = sum(len(each) for (_, name), each in kinds.items() if name == kind)
+            other = sum(len(each) for (_, same), each in kinds.items() if same == kind)
             num = self.counts[f"problems_{kind}"] if other == len(listed) else len(listed)
-            rows = "row" if num == 1 else "rows"
-            use = " cannot be used" if blocks else ""
             first = min(listed, key=lambda problem: (problem.part != "train", problem.row))
-            text = (
-                f"{kind.replace('_', ' ')}: {num:,} {rows}{use}, first {first.where}: "
-                f"{first.message}"
-            )
+            name, place = kind.replace("_", " "), f"{first.where}: {first.message}"
+            text = f"{name}: {num:,} of the rows, first at {place}"
+            if blocks:
+                text = f"{name}: {num:,} of the rows cannot be trained on, first at {place}"
             found.append((not blocks, -num, text))
         return [text for _, _, text in sorted(found)]
 
