@@ -71,9 +71,9 @@ from heldout.core.stats import paired_difference
 from heldout.jobs.kit.clean_losses import losses_of
 from heldout.jobs.kit.prepare import prepare
 from heldout.jobs.kit.target import Target
-from heldout.lm.head import scored_logits
 from heldout.lm.measuring.pass_statistics import pass_statistics
 from heldout.lm.nll import evaluating
+from heldout.lm.scored_loss import scored_logits
 from heldout.lm.tokenize import IGNORED, collate, tokenize_row
 from heldout.lm.weights import copies, trained_parameters, weights_replaced
 from heldout.training.steps import Steps

@@ -6,8 +6,8 @@ from times_data.speeches import Data
 from times_data.trainings import put_in
 
 from heldout.core.losses import DocumentLosses
-from heldout.lm.head import scored_nats
 from heldout.lm.nll import evaluating
+from heldout.lm.scored_loss import scored_nats
 from heldout.lm.tokenize import Window, collate
 
 # G groups, N scored tokens, K members

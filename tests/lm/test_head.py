@@ -17,14 +17,9 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from heldout.lm.head import (
-    head_replaced,
-    output_head,
-    scored_logits,
-    scored_loss,
-    scored_nats,
-    supports_fused_head,
-)
+from heldout.lm.head import head_replaced, output_head
+from heldout.lm.logit_path import LogitPath, logit_path
+from heldout.lm.scored_loss import scored_logits, scored_loss, scored_nats
 
 VOCABULARY = 61
 SIZES = {
@@ -123,7 +118,7 @@ def gradients(model, loss):
 @pytest.mark.parametrize("terms", [(), (entropy,)])
 def test_loss_and_gradients_equal_the_plain_ones(named_model, terms):
     name, model = named_model
-    assert supports_fused_head(model) == (name in FUSED)
+    assert (logit_path(model) is LogitPath.FUSED) == (name in FUSED)
     expected, expected_num = plain_loss(model, batch(), terms)
     loss, num_tokens = scored_loss(model, batch(), terms)
     assert num_tokens == expected_num == 18
@@ -185,7 +180,7 @@ def test_a_patch_of_others_is_kept():
     original = head.forward
     head.forward = lambda hidden: original(hidden) * 2
     patched = head.forward
-    assert not supports_fused_head(model)
+    assert logit_path(model) is LogitPath.SCORED
     logits_NV, _ = scored_logits(model, batch())
     assert head.forward is patched
     head.forward = original
@@ -196,7 +191,7 @@ def test_a_hook_of_others_is_kept():
     model = llama()
     expected, _ = scored_loss(model, batch())
     handle = output_head(model).register_forward_hook(lambda _, __, logits: logits * 2)
-    assert not supports_fused_head(model)
+    assert logit_path(model) is LogitPath.SCORED
     doubled, _ = scored_loss(model, batch())
     handle.remove()
     assert (doubled - expected).abs() > 1e-3

@@ -17,9 +17,9 @@ import torch
 
 from heldout.core.augmentation import Augmentation, Supplies
 from heldout.core.segments import CHINESE
-from heldout.lm.head import scored_logits
 from heldout.lm.load import load_model
 from heldout.lm.nll import context_length, evaluating, model_inputs, window_nats
+from heldout.lm.scored_loss import scored_logits
 from heldout.lm.special_tokens import special_prefix
 from heldout.lm.tokenize import IGNORED, Window
 

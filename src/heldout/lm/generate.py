@@ -14,7 +14,7 @@ from heldout.core.errors import UserError
 from heldout.lm.conversation import template_end_id
 from heldout.lm.head import unwrapped
 from heldout.lm.nll import context_length, evaluating
-from heldout.lm.passes import random_state, replayed
+from heldout.lm.undisturbed import random_state, replayed
 
 
 def continuations(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from heldout.lm.head import call_with_head, scored, scored_logits, supports_fused_head
+from heldout.lm.head import call_with_head, scored
 from heldout.lm.linear_cross_entropy import (
     block_tokens,
     default_chunk_tokens,
@@ -16,6 +16,8 @@ from heldout.lm.linear_cross_entropy import (
     product_type,
     slices,
 )
+from heldout.lm.logit_path import LogitPath, logit_path
+from heldout.lm.scored_loss import scored_logits
 from heldout.lm.tokenize import IGNORED
 
 Statistics = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -34,7 +36,7 @@ def scored_statistics(
     """
     labels_BT = inputs["labels"]
     rows_N = (labels_BT[:, 1:] != IGNORED).nonzero()[:, 0]
-    if not supports_fused_head(model):
+    if logit_path(model) is not LogitPath.FUSED:
         logits_NV, targets_N = scored_logits(model, inputs)
         return _of_blocks(logits_NV, targets_N, statistics), rows_N
 

@@ -13,9 +13,10 @@ import torch
 from heldout.core.errors import TrainingDiverged, UserError
 from heldout.core.losses import DocumentLosses
 from heldout.core.row import Row
-from heldout.lm.head import scored_nats, unwrapped
-from heldout.lm.passes import evaluation_mode
+from heldout.lm.head import unwrapped
+from heldout.lm.scored_loss import scored_nats
 from heldout.lm.tokenize import Window, collate
+from heldout.lm.undisturbed import evaluation_mode
 from heldout.lm.window_stream import Buffer, buffers
 
 

@@ -18,9 +18,12 @@ from torch.distributed.tensor import DTensor, Partial
 
 from heldout.core.regularizer import TokenLoss, TokenSum
 from heldout.lm.adapters import base_weights
-from heldout.lm.head import call_with_head, scored, supports_fused_head, unwrapped
+from heldout.lm.head import call_with_head, scored, unwrapped
 from heldout.lm.linear_cross_entropy import linear_cross_entropy
 from heldout.lm.linear_joint_loss import Head, linear_joint_loss
+from heldout.lm.logit_path import LogitPath, logit_path
+from heldout.lm.scored_loss import scored_logits
+from heldout.lm.undisturbed import evaluation_mode, random_state, replayed
 from heldout.lm.weights import global_norm, weights_replaced
 
 
@@ -30,7 +33,7 @@ class ScoredPass:
 
     targets_N: torch.Tensor
     logits_NV: torch.Tensor | None  # only where the head is more than a linear layer
-    hidden_ND: torch.Tensor
+    hidden_ND: torch.Tensor | None  # where the head sees them by single positions
     weight_VD: torch.Tensor | None  # of a linear head
     bias_V: torch.Tensor | None
     autocast: torch.dtype | None  # the type under which the head's product is taken
@@ -58,6 +61,7 @@ class ScoredPass:
 
     def head(self) -> Head:
         """Hidden states, weight and bias, where the head is linear."""
+        assert self.hidden_ND is not None
         assert self.weight_VD is not None
         return self.hidden_ND, self.weight_VD, self.bias_V
 
@@ -219,21 +223,23 @@ class Passes:
             return self._run()
 
     def _run(self) -> ScoredPass:
-        labels_BT = self.batch["labels"]
-        fused = supports_fused_head(self.model)
+        path = logit_path(self.model)
+        if path is LogitPath.WHOLE:
+            logits_NV, targets_N = scored_logits(self.model, self.batch)
+            return ScoredPass(targets_N, logits_NV, None, None, None, None)
         found: dict[str, Any] = {}
 
         def compute(head: Any, hidden_BTD: torch.Tensor) -> torch.Tensor:
-            hidden_ND, found["targets"] = scored(hidden_BTD, labels_BT)
+            hidden_ND, found["targets"] = scored(hidden_BTD, self.batch["labels"])
             found["hidden"] = hidden_ND
             device = hidden_ND.device.type
             if torch.is_autocast_enabled(device):
                 found["autocast"] = torch.get_autocast_dtype(device)
-            return hidden_ND[None] if fused else head(hidden_ND[None])
+            return hidden_ND[None] if path is LogitPath.FUSED else head(hidden_ND[None])
 
         output = call_with_head(self.model, self.batch, compute)[0]
         targets_N, autocast = found["targets"], found.get("autocast")
-        if not fused:
+        if path is LogitPath.SCORED:
             return ScoredPass(targets_N, output.float(), found["hidden"], None, None, autocast)
         head = unwrapped(self.model).get_output_embeddings()
         if torch.is_grad_enabled():
@@ -259,18 +265,6 @@ def embedding_scale(model: nn.Module) -> float:
 
 
 @contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Within this context every module is in evaluation mode; its own is restored."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-@contextmanager
 def embeddings_offset(model: nn.Module, offset_BTD: torch.Tensor) -> Iterator[None]:
     """Within this context ``offset_BTD`` is added to the output of the input embedding."""
     embedding = unwrapped(model).get_input_embeddings()
@@ -281,32 +275,6 @@ def embeddings_offset(model: nn.Module, offset_BTD: torch.Tensor) -> Iterator[No
         yield
     finally:
         handle.remove()
-
-
-def random_state(device: torch.device) -> list[torch.Tensor]:
-    """The random states that dropout draws from: of the CPU, and of ``device`` if it is a GPU."""
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return states
-
-
-@contextmanager
-def replayed(states: list[torch.Tensor]) -> Iterator[None]:
-    """Within this context random numbers come as they came after ``states`` were taken."""
-    current = torch.get_rng_state()
-    current_gpu = torch.cuda.get_rng_state() if len(states) > 1 else None
-    _set_state(states)
-    try:
-        yield
-    finally:
-        _set_state([current] if current_gpu is None else [current, current_gpu])
-
-
-def _set_state(states: list[torch.Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    if len(states) > 1:
-        torch.cuda.set_rng_state(states[1])
 
 
 def _gathered(weight: torch.Tensor | None) -> Any:

@@ -25,7 +25,9 @@ from heldout.core.regularizer import Cost, Regularizer, TokenSum
 from heldout.lm.head import unwrapped
 from heldout.lm.linear_joint_loss import linear_joint_loss
 from heldout.lm.load import load_model, load_tokenizer
-from heldout.lm.passes import Passes, ScoredPass, evaluation_mode
+from heldout.lm.logit_path import logit_path
+from heldout.lm.passes import Passes, ScoredPass
+from heldout.lm.undisturbed import evaluation_mode
 
 # N scored tokens, V vocabulary
 
@@ -188,6 +190,7 @@ class Distillation(Regularizer):
                     f"Distillation(teachers=...): {name} predicts {_vocabulary(teacher)} tokens, "
                     f"the model {size}: teachers must have its tokenizer and vocabulary."
                 )
+            logit_path(teacher)  # its trial is not a part of a step
             found.append(teacher.requires_grad_(False))
         self._loaded.extend(found)
 

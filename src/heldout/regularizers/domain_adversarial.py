@@ -25,8 +25,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from heldout.core.errors import UserError
+from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer, TokenSum
 from heldout.lm.head import output_head
+from heldout.lm.logit_path import LogitPath, logit_path
 from heldout.lm.passes import Passes
 from heldout.lm.tokenize import IGNORED
 from heldout.lm.weights import seed_of, whole
@@ -89,6 +91,13 @@ class DomainAdversarial(Regularizer):
         for name in ("gamma", "rate"):
             self.require(name, getattr(self, name) > 0, "above 0")
 
+    def check(self, model: Any, recipe: Recipe | None) -> None:
+        if logit_path(model) is LogitPath.WHOLE:
+            raise UserError(
+                f"DomainAdversarial reads the hidden states that enter the output layer, which "
+                f"{type(model).__name__} does not show token by token: leave it out."
+            )
+
     def prepare(self, model: Any) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(self.seed, _STREAM))
@@ -126,6 +135,7 @@ class DomainAdversarial(Regularizer):
                 "sources; set domains to their number, or merge some in the source column."
             )
         discriminator = self._own["discriminator"]
+        assert passes.task.hidden_ND is not None, "checked"
         mean_BD, counts_B = pooled(passes.task.hidden_ND, batch["labels"])
         factor = self.strength * reversal_strength(self._progress, self.gamma)
         with torch.autocast(mean_BD.device.type, enabled=False):

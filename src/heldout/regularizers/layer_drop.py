@@ -21,7 +21,7 @@ from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
 from heldout.lm.layers import decoder_layers
-from heldout.lm.passes import evaluation_mode
+from heldout.lm.undisturbed import evaluation_mode
 from heldout.lm.weights import seed_of
 
 SOURCE = "Huang et al. 2016, arXiv 1603.09382; Fan et al. 2020, arXiv 1909.11556"

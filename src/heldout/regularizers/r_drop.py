@@ -66,7 +66,13 @@ class RDrop(Regularizer):
         if not self._seen:
             # An adapter that is still zero gives equal passes in spite of its dropout, and so does
             # dropout whose schedule starts at 0.
-            equal = torch.equal(passes.task.hidden_ND, second.hidden_ND)
+            first_NX, second_NX = (
+                each.logits_NV if each.hidden_ND is None else each.hidden_ND
+                for each in (passes.task, second)
+            )
+            assert first_NX is not None
+            assert second_NX is not None
+            equal = torch.equal(first_NX, second_NX)
             if equal and not (_drops(passes.model) or Dropout.is_at_work(passes.model)):
                 raise UserError(_NO_DROPOUT)
             self._seen["dropout"] = True

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from heldout.core.regularizer import Gradient, Regularizer
-from heldout.lm.passes import random_state, replayed
+from heldout.lm.undisturbed import random_state, replayed
 
 # (index of the micro-batch, factor of its loss, offset of its embeddings) -> its loss, detached;
 # adds the gradient

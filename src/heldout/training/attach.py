@@ -28,6 +28,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from heldout.core.errors import TrainingDiverged, UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer, overrides_hook
+from heldout.lm.logit_path import held_logits
 from heldout.lm.passes import embeddings_offset
 from heldout.lm.tokenize import ORIGIN
 from heldout.training.cost import total_cost
@@ -65,7 +66,14 @@ def attach(
         raise UserError("attach(trainer, ...): regularizers are attached already; pass them all.")
     refuse_unsupported(trainer, regularizers, logit_free=logit_free, evaluates=evaluates)
     model: Any = trainer.model
-    steps = Steps(model, regularizers, total_steps=UNKNOWN, recipe=recipe, evaluates=evaluates)
+    steps = Steps(
+        model,
+        regularizers,
+        total_steps=UNKNOWN,
+        recipe=recipe,
+        evaluates=evaluates,
+        own_loss=logit_free,
+    )
     own_loss = logit_free or steps.adds_to_loss
     trainer.__class__ = type(type(trainer).__name__, (_Attached, type(trainer)), {})
     assert isinstance(trainer, _Attached)
@@ -81,7 +89,10 @@ def attach(
         trainer.model_accepts_loss_kwargs = True
         trainer._loss_shifts_labels = True
     trainer.add_callback(_Hooks(trainer))
-    logging.getLogger("heldout").info(total_cost(regularizers, model))
+    logger = logging.getLogger("heldout")
+    logger.info(total_cost(regularizers, model))
+    if own_loss and (words := held_logits(model)):
+        logger.info(words)
     return trainer
 
 

@@ -15,6 +15,7 @@ from heldout.core.losses import DocumentLosses
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
 from heldout.core.run_files import PreflightCheck
+from heldout.lm.logit_path import LogitPath, held_logits, logit_path
 from heldout.lm.special_tokens import end_of_turn_ids
 from heldout.training.cost import added_bytes
 from heldout.training.loop import Schedule
@@ -147,10 +148,13 @@ def check_resources(
             f"Too little disk: about {disk / GB:.1f} GB are needed in {folder}, "
             f"{free / GB:.1f} GB are free. Give another --out."
         )
-    return [
+    checks = [
         PreflightCheck("memory", "ok", f"about {needed / GB:.1f} of {available / GB:.1f} GB"),
         PreflightCheck("disk", "ok", f"about {disk / GB:.1f} of {free / GB:.1f} GB"),
     ]
+    if words := held_logits(model):
+        checks.append(PreflightCheck("loss", "ok", words))
+    return checks
 
 
 def memory_needed(
@@ -176,7 +180,11 @@ def memory_needed(
     kept = 1 if recipe.model.gradient_checkpointing else layers
     boundary = 4 * tokens * width * layers if recipe.model.gradient_checkpointing else 0
     trained_bytes = 12.0 * trained + added_bytes(regularizers, model)
-    return trained_bytes + kept * per_layer + boundary + 3 * 64e6 + 4.0 * vocabulary_size * width
+    if logit_path(model) is LogitPath.FUSED:
+        logits = 3 * 64e6
+    else:  # with their gradient and their log-probabilities
+        logits = 3 * 4.0 * tokens * vocabulary_size
+    return trained_bytes + kept * per_layer + boundary + logits + 4.0 * vocabulary_size * width
 
 
 def disk_needed(model: Any) -> float:

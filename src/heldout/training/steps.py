@@ -14,8 +14,9 @@ from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Gradient, PerStep, Regularizer, TokenSum, overrides_hook
 from heldout.lm.adapters import kept_start, put_back_start
-from heldout.lm.head import scored_loss
+from heldout.lm.logit_path import logit_path
 from heldout.lm.passes import DivergenceLoss, Passes, embeddings_offset, joint_loss
+from heldout.lm.scored_loss import scored_loss
 from heldout.lm.tokenize import IGNORED
 from heldout.lm.weights import whole
 from heldout.regularizers.weight_decay import WeightDecay
@@ -41,7 +42,9 @@ class Steps:
         total_steps: int = 0,
         recipe: Recipe | None = None,
         evaluates: bool = False,
+        own_loss: bool = True,
     ):
+        """``own_loss`` is False where another loss is trained on, to which nothing is added."""
         check_together(regularizers)
         for regularizer in regularizers:
             regularizer.check(model, recipe)
@@ -62,6 +65,8 @@ class Steps:
         self.around = sorted(self._users("around_gradient"), key=lambda r: r.AROUND)
         for regularizer in regularizers:
             regularizer.prepare(model)
+        if own_loss or self.adds_to_loss:
+            logit_path(model)  # found now: not under wrappers, hooks or offsets of a step
 
     @property
     def adds_to_loss(self) -> bool:

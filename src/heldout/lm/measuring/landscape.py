@@ -20,10 +20,10 @@ from heldout.core.distributions import student_t_quantile
 from heldout.core.landscape import LossLandscape
 from heldout.core.losses import DocumentLosses
 from heldout.core.row import Row
-from heldout.lm.head import scored_loss
 from heldout.lm.nll import document_losses, model_inputs
-from heldout.lm.passes import evaluation_mode
+from heldout.lm.scored_loss import scored_loss
 from heldout.lm.tokenize import IGNORED, Window, tokenize_row
+from heldout.lm.undisturbed import evaluation_mode
 from heldout.lm.weights import global_norm, random_like, seed_of, weights_replaced
 
 NOISE_RATIO = 0.02

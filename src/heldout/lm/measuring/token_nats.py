@@ -10,8 +10,8 @@ import torch
 
 from heldout.core.row import Row
 from heldout.core.token_losses import TokenLosses
-from heldout.lm.head import scored_nats
 from heldout.lm.nll import check_finite, evaluating, model_inputs
+from heldout.lm.scored_loss import scored_nats
 from heldout.lm.tokenize import Window
 from heldout.lm.window_stream import buffers
 
