@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import (
@@ -16,6 +15,8 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from heldout.core.errors import UserError
+from heldout.lm.adapter_weights import with_adapter
+from heldout.lm.fit_of_weights import one_line, refuse_misfits, wrapper_names
 from heldout.lm.gguf import converted_gguf
 from heldout.lm.memory import refuse_too_large
 from heldout.lm.norms import with_norms
@@ -77,15 +78,13 @@ def load_model(
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+            key_mapping=wrapper_names(Path(place)) if source.path is not None else None,
         )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except Exception as error:  # wrong values fail anywhere in a model's own code
         raise _refusal(source, error) from error
     model, report = both
-    if missing := sorted(report["missing_keys"]):
-        raise UserError(
-            f"Model {source.name} is incomplete: {len(missing)} weights are missing, such as "
-            f"{missing[0]}; they would be random. Is it a model without its output layer?"
-        )
+    refuse_misfits(model, report, source.name)
     return _finish(model, tokenizer, source.name, None, device)
 
 
@@ -184,12 +183,7 @@ def _load_adapter(
     tokenizer = base.tokenizer
     if tokenizer_folder(source) is not None:
         tokenizer = load_tokenizer(str(source.path), trust_remote_code=trust_remote_code)
-    try:
-        model = PeftModel.from_pretrained(base.model, str(source.path))
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
-        raise UserError(
-            f"Adapter {source.name} does not fit its base {base_target}: {error}"
-        ) from error
+    model = with_adapter(base.model, source.path, source.name, base_target)
     if merge_adapter and hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
         for parameter in model.parameters():
@@ -228,9 +222,15 @@ def _config(place: str, source: Source, trust_remote_code: bool) -> Any:
             )
     try:
         config = AutoConfig.from_pretrained(place, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # each model checks its values in its own way
         raise _refusal(source, error) from error
     _check_causal(config, f"Model {source.name}")
+    num_layers = getattr(config.get_text_config(), "num_hidden_layers", 1)
+    if not isinstance(num_layers, int) or num_layers < 1:
+        raise UserError(
+            f"Model {source.name}: num_hidden_layers in config.json must be 1 or more, got "
+            f"{num_layers!r}."
+        )
     return config
 
 
@@ -261,9 +261,9 @@ def _finish(
 
 def _refusal(source: Source, error: Exception, part: str = "") -> UserError:
     """One line for what transformers tells in many."""
-    what = " ".join(str(error).split())
+    what = one_line(error)
     if source.path is not None:
-        return UserError(f"The {part}model {source.name} cannot be loaded: {what}")
+        return UserError(f"The {part}model {source.name} cannot be loaded: {what.rstrip('.')}.")
     if "trust_remote_code" in what:
         return UserError(
             f"Model {source.name} brings Python code of its own, which would run here: read it, "

@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from heldout.core.errors import UserError
+from heldout.lm.foreign_folders import MLX_ADAPTER, refuse_foreign
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -67,14 +68,34 @@ def adapter_base(source: Source) -> str:
     current folder or the Hub.
     """
     assert source.path is not None
-    base = read_json(source.path / "adapter_config.json").get("base_model_name_or_path")
+    base, seen, folder = "", [source.path.resolve()], source.path
+    while (folder / "adapter_config.json").is_file():
+        named = _named_base(folder, source.name)
+        base = base or named  # of the first; the others are followed to see that they end
+        folder = Path(named)
+        if folder.resolve() in seen:
+            raise UserError(
+                f"Adapter {source.name} is its own base by base_model_name_or_path in its "
+                "adapter_config.json: write the model there that it was trained on."
+            )
+        seen.append(folder.resolve())
+    return base
+
+
+def _named_base(folder: Path, name: str) -> str:
+    base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if base is not None and not isinstance(base, str):
+        raise UserError(
+            f"Adapter {name}: base_model_name_or_path in adapter_config.json must be the path or "
+            f"Hub id of a model, in quotes, got {json.dumps(base)}."
+        )
     if not base:
         raise UserError(
-            f"Adapter {source.name}: adapter_config.json does not name its base model "
+            f"Adapter {name}: adapter_config.json does not name its base model "
             "(base_model_name_or_path): write it there."
         )
-    beside = source.path / base
-    return str(beside) if beside.exists() else str(base)
+    beside = folder / base
+    return str(beside) if beside.exists() else base
 
 
 def tokenizer_folder(source: Source) -> Path | None:
@@ -139,7 +160,9 @@ def _in_package(target: str) -> Source:
 
 def _in_folder(folder: Path, name: str) -> Source:
     is_adapter = (folder / "adapter_config.json").is_file()
-    if any(folder.glob("adapter_model*.safetensors" if is_adapter else "*.safetensors")):
+    has_adapter = any(folder.glob("adapter_model*.safetensors"))
+    has_model = any(file for file in folder.glob("*.safetensors") if file.name != MLX_ADAPTER)
+    if has_adapter if is_adapter else has_model:
         if not is_adapter and not (folder / "config.json").is_file():
             raise UserError(f"Model {name} has weights but no config.json: copy it there.")
         return Source(name, folder, is_adapter)
@@ -166,4 +189,5 @@ def _in_folder(folder: Path, name: str) -> Source:
         return _in_folder(latest, f"{name.rstrip('/')}/{latest.name}")
     if (folder / "best").is_dir():
         raise UserError(f"Model {name} is a run: its models are {name}/best and {name}/last.")
+    refuse_foreign(folder, name)
     raise UserError(f"Model {name} has no weights: no .safetensors or .gguf file in it.")
