@@ -58,6 +58,7 @@ _NOT_SHOWN = {
     "startswith",
     "filterwarnings",
     "info",
+    "warning",
     "write_cases",
 }
 # Fields of a class that name a paper or a formula; a font.
@@ -68,6 +69,7 @@ _IN_ENGLISH = (
     "report/card.py",
     *(f"core/{name}.py" for name in ("errors", "recipe", "discovery", "decoding", "run")),
     "data/columns.py",
+    *(f"lm/{name}.py" for name in ("adapter_weights", "fit_of_weights")),
     "data/canaries.py",
     "data/factbook.py",
     "jobs/exporting/",
@@ -104,7 +106,8 @@ def _strings(tree: ast.AST) -> Iterator[tuple[ast.expr, str]]:
             continue
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
-        if isinstance(node, ast.FunctionDef) and node.name == "_policy":  # of a page, for browsers
+        # What a page lets browsers do; an error that is raised elsewhere.
+        if isinstance(node, ast.FunctionDef) and node.name in ("_policy", "_refusal"):
             continue
         if isinstance(node, ast.Assign | ast.AnnAssign) and _names(node) & _NAMES:
             continue

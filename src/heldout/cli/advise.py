@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from heldout.core.language import say
 from heldout.core.results.advice import Advice
 
 
@@ -108,7 +109,7 @@ def show_advice(advice: Advice, as_json: bool) -> None:
             f"{plan.flops:.3g} FLOPs: predicted loss {plan.loss:.3f}{bounds} {advice.loss_unit}",
             markup=False,
         )
-        console.print(f"by {law.name}, {law.basis}: {law.source}")
+        console.print(f"law  {law.name}: {law.source} ({say(law.basis)})", markup=False)
         console.print(f"because {law.reason}\n", markup=False)
     table = Table(box=None, pad_edge=False)
     for column in ("setting", "value", "from", "in words"):

@@ -1,11 +1,16 @@
 """The terminal, in the language in use: what is printed here passes `heldout.core.language.say`."""
 
+import re
 from typing import Any
 
 import rich.console
 import rich.table
+from rich.cells import cell_len
 
-from heldout.core.language import say
+from heldout.core.language import language, say
+
+# "report      out/report.html": a label, its column filled with spaces, and what it labels.
+_LABEL = re.compile(r"(\s*)(\S+(?: \S+)*)( {2,})(\S.*)", re.DOTALL)
 
 
 class Console(rich.console.Console):
@@ -15,6 +20,8 @@ class Console(rich.console.Console):
         super().__init__(**{"highlight": False, **options})
 
     def print(self, *objects: Any, **options: Any) -> None:
+        if language() == "zh":  # no spaces to break lines at: the terminal breaks them
+            options.setdefault("soft_wrap", all(isinstance(each, str) for each in objects))
         super().print(*map(_said, objects), **options)
 
 
@@ -22,6 +29,8 @@ class Table(rich.table.Table):
     """rich's table; headers and cells are shown in the language in use."""
 
     def add_column(self, header: Any = "", *more: Any, **options: Any) -> None:
+        if language() == "zh":
+            options.setdefault("overflow", "fold")
         super().add_column(_said(header), *more, **options)
 
     def add_row(self, *cells: Any, **options: Any) -> None:
@@ -29,4 +38,11 @@ class Table(rich.table.Table):
 
 
 def _said(shown: Any) -> Any:
-    return say(shown) if isinstance(shown, str) else shown
+    if not isinstance(shown, str):
+        return shown
+    if found := _LABEL.fullmatch(shown):
+        before, label, gap, rest = found.groups()
+        said = say(label)
+        width = max(2, cell_len(label + gap) - cell_len(said))
+        return f"{before}{said}{' ' * width}{say(rest)}"
+    return say(shown)

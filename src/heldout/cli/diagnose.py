@@ -178,7 +178,7 @@ def show_diagnosis(result: Diagnosis, out: Path | None) -> None:
         say(f"\n{number}. {cause.name.replace('_', ' ')} ({cause.confidence:.0%} sure)")
         for sign, sentences in (("+", cause.evidence_for), ("-", cause.evidence_against)):
             for sentence in sentences:
-                say(f"   {sign} {sentence}")
+                say(f"   {sign}", sentence)
         say(f"   would tell: {cause.test}")
     if result.remedies:
         say("\nWorth trying, the most promising first:")

@@ -7,8 +7,11 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from rich.cells import set_cell_size
+
 from heldout.cli.console import Console, Table
 from heldout.core.discovery import Entry, plugin_class
+from heldout.core.language import say
 from heldout.core.run import Run
 from heldout.core.verdict import Verdicts
 
@@ -48,7 +51,7 @@ def show_result(run: Run, verdict: Verdicts, as_json: bool) -> None:
 def verdict_lines(console: Console, verdict: Verdicts) -> None:
     """The six verdicts, a line each."""
     for name, one in verdict.verdicts.items():
-        console.print(f"{_MARKS[one.color]} {name:13} ", end="")
+        console.print(f"{_MARKS[one.color]} {set_cell_size(say(name), 13)} ", end="")
         console.print(one.sentence, markup=False)
 
 

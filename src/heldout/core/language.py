@@ -23,11 +23,11 @@ _FIELD = re.compile(r"\{(\d+)\}")
 _LETTER = re.compile(r"[A-Za-z]")
 _WORD = re.compile(r"[A-Za-z]{2}")
 # What joins sentences; then what joins the parts of one, from the weakest tie to the strongest.
-_SENTENCES = re.compile(r"(?<=[.!?…])\s+|\n")
+_SENTENCES = re.compile(r"(?<=[.!?…])(?<!\bal\.)\s+|\n")
 _PARTS = tuple(re.compile(joint) for joint in (r"\s·\s", r";\s+", r":\s+", r",\s+"))
 _FULL_WIDTH = {";": "；", ":": "：", ",": "，"}
-# A field of a template with fewer letters than this takes a number or a known phrase alone:
-# "{0} of {1}" must not take any sentence with "of" in it apart.
+# A field of a template with fewer letters than this takes a number, a file or a known phrase alone
+# ("{0} of {1}" must not take any sentence with "of" in it apart), but for a name in quotes.
 _FEW_LETTERS = 12
 _LONGEST = 2000
 # Between two full-width characters no space is written.
@@ -39,6 +39,8 @@ _FIGURE = r"([^\s(]*)"
 _PERCENT = re.compile(r"(?<=\d)[ \u00a0]%")
 # Names of measurements, and settings with their values, are data.
 _NAME = re.compile(r"[\w.]*[_=][\w.=]*")
+_FILE = re.compile(r"[\w./-]*\w\.\w{1,8}")
+_MARK = re.compile(r"\s*(?:[-+] +)?")  # of a list
 _BRACKETS = re.compile(r"\([^()]*\)")
 
 _in_use: ContextVar[str] = ContextVar("language", default="")
@@ -124,24 +126,17 @@ class Sentences:
         return self._said[text]
 
     def _say(self, text: str) -> str:
-        core = text.strip()
+        start = _MARK.match(text)[0]  # type: ignore[index]
+        core = text[len(start) :].rstrip()
         if core != text:
-            start = text.index(core)
-            return text[:start] + self.say(core) + text[start + len(core) :]
+            return start + self.say(core) + text[len(start) + len(core) :]
         whole = self._whole(core)
-        if whole is None and core.endswith(".") and (said := self._whole(core[:-1])):
-            whole = f"{said}。"  # a heading that ends a sentence
-        if whole is None:
-            whole = self._whole(core[0].lower() + core[1:])  # a phrase that begins one
         if whole is not None:
             return whole
         if joints := list(_SENTENCES.finditer(core)):
             return self._sentences(core, joints)
-        for joint in _PARTS:
-            joints = list(joint.finditer(core))
-            for some in (joints[:1], joints):  # a label and the rest, or equal parts
-                if some and (said := self._parts(core, some)):
-                    return said
+        if said := self._in_parts(core):
+            return said
         self.unsaid.add(core)
         return core
 
@@ -160,6 +155,14 @@ class Sentences:
                     break
         return done
 
+    def _in_parts(self, text: str) -> str:
+        for joint in _PARTS:
+            joints = list(joint.finditer(text))
+            for some in (joints[:1], joints):  # a label and the rest, or equal parts
+                if some and (said := self._parts(text, some)):
+                    return said
+        return ""
+
     def _parts(self, text: str, joints: list[re.Match[str]]) -> str:
         """All parts of a sentence; "" where one is not known, so that no sentence is half said."""
         starts, stops = _bounds(text, joints)
@@ -171,6 +174,14 @@ class Sentences:
         return "".join(map(str.__add__, map(self.say, parts), [*ties, ""]))
 
     def _whole(self, text: str) -> str | None:
+        known = self._entry(text)
+        if known is None and text.endswith(".") and (known := self._entry(text[:-1])):
+            return f"{known}。"  # a phrase that ends a sentence
+        if known is None and text[:1].isupper():
+            return self._entry(text[0].lower() + text[1:])  # one that begins a sentence
+        return known
+
+    def _entry(self, text: str) -> str | None:
         if text in self.exact:
             return self.exact[text]
         for template in self.templates:
@@ -178,24 +189,28 @@ class Sentences:
             if fields is None:
                 continue
             # A field holds no end of a sentence, unless all of it is known: that is the next one's.
-            wanted = [field for field in fields if _SENTENCES.search(field)]
-            if not all(
-                map(self._is_known, fields if template.num_letters < _FEW_LETTERS else wanted)
-            ):
-                continue
-            said = _SPACES.sub("", template.filled(list(map(self._field, fields))))
-            return _PERCENT.sub("%", said)
+            asked = [
+                field
+                for field, is_bound in zip(fields, template.is_bound, strict=True)
+                if _SENTENCES.search(field) or (is_bound and not _FILE.fullmatch(field))
+            ]
+            if all(map(self._is_known, asked)):
+                said = map(self._field, fields, template.is_quoted)
+                return _PERCENT.sub("%", _SPACES.sub("", template.filled(list(said))))
         return None
 
-    def _field(self, text: str) -> str:
-        said = self.say(text)
+    def _field(self, text: str, is_quoted: bool) -> str:
+        said = text if is_quoted else self.say(text)
         return said if said != text else _BRACKETS.sub(lambda found: self.say(found[0]), text)
 
     def _is_known(self, field: str) -> bool:
-        """Numbers, names, and what has an entry, also with brackets that have one behind it."""
+        """Numbers, names, and what has an entry, also with brackets behind it that have one."""
         rest = _BRACKETS.sub(lambda found: found[0] if self._whole(found[0]) is None else "", field)
         return any(
-            not _WORD.search(each) or _NAME.fullmatch(each) or self._whole(each) is not None
+            not _WORD.search(each)
+            or _NAME.fullmatch(each)
+            or self._whole(each) is not None
+            or self._in_parts(each)
             for each in dict.fromkeys((field.strip(), rest.strip()))
         )
 
@@ -214,6 +229,11 @@ class _Template:
         self.numbers = [int(number) for number in parts[1::2]]
         self.other = other
         self.num_letters = sum(character.isalpha() for part in parts[::2] for character in part)
+        self.is_quoted = [part.endswith('"') for part in parts[:-1:2]]
+        few = self.num_letters < _FEW_LETTERS
+        self.is_bound = [few and not quoted for quoted in self.is_quoted]
+        if english.startswith("{0}: ") and self.num_letters > _FEW_LETTERS / 2:
+            self.is_bound[0] = False  # a label
         # A period between digits is a decimal point.
         escaped = [re.sub(r"^\\\.", r"\\.(?!\\d)", re.escape(part)) for part in parts[::2]]
         pattern = escaped[0]

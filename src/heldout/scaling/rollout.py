@@ -143,10 +143,11 @@ def choose(
     )
     left_out = tuple(law.name for law in laws if law not in able)
     if left_out:
-        reason += (
-            f"; {', '.join(left_out)} cannot show overfitting and runs go to "
+        cannot = (
+            f"{', '.join(left_out)} cannot show overfitting and runs go to "
             f"{runs.epochs.max():.3g} epochs"
         )
+        reason = f"{reason}; {cannot}"
     # Errors along several axes are partly the same: together they would count twice.
     factors = corrections(best.name, used) if len(axes) == 1 else {}
     return Choice(best.name, scores, reason, left_out, factors)

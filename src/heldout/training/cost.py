@@ -15,10 +15,11 @@ def total_cost(regularizers: Sequence[Regularizer], model: Any = None) -> str:
     forwards = windows * (1 + sum(cost.forwards for cost in costs))
     backwards = windows * (1 + sum(cost.backwards for cost in costs))
     names = " + ".join(_title(regularizer) for regularizer in regularizers) or "Plain"
-    words = f"{names}: {_plural(forwards, 'forward')}, {_plural(backwards, 'backward')} per step"
+    passes = f"{_plural(forwards, 'forward')}, {_plural(backwards, 'backward')}"
     if model is None:
-        return words
-    return f"{words}, +{added_bytes(regularizers, model) / 1e9:.1f} GB"
+        return f"{names}: {passes} per step"
+    gigabytes = added_bytes(regularizers, model) / 1e9
+    return f"{names}: {passes} per step, +{gigabytes:.1f} GB"
 
 
 def added_bytes(regularizers: Sequence[Regularizer], model: Any) -> float:

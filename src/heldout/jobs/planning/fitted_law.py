@@ -99,7 +99,7 @@ def fitted_law(
             f"{len(runs)} runs are too few for rolled-out forecasts: {chosen.name} was taken for "
             "having the fewest parameters among the laws for these runs."
         )
-    with progress.stage(f"fitting {chosen.name}"):
+    with progress.stage(f"fitting the law {chosen.name}"):
         best = fit(chosen, runs, delta=delta)
     return FittedLaw(table, best, possible, made, choice, tuple(said))
 
