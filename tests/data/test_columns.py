@@ -169,8 +169,8 @@ def test_a_column_named_source_that_is_the_prompt_is_no_source(tmp_path):
         ),
         (
             {"xyz": "question"},
-            "data.columns has no role 'xyz'. Known: messages, conversations, instruction, output, "
-            "input, prompt, completion, text.",
+            "data.columns has no role 'xyz'. Known: messages, system, tools, conversations, "
+            "instruction, output, input, history, reasoning, prompt, completion, context, text.",
         ),
         (
             {"group": "id"},
@@ -289,12 +289,14 @@ def test_faults_in_a_folder_name_the_file(tmp_path):
             "\"messages\" 2 has role 'assistent': did you mean 'assistant'?",
         ),
         (
-            {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]},
-            '"messages content" must be text, got a list.',
+            {"messages": [{"role": "user", "content": [{"type": "image", "image": "a.png"}]}]},
+            "\"messages\" 1 content holds a part of type 'image', and only text is trained on: "
+            "leave such rows out.",
         ),
         (
             {"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}]},
-            '"messages" 1 has tool_calls, which are not read yet.',
+            '"messages" 1 tool_calls must be calls {name, arguments} or their JSON text, got no '
+            "name.",
         ),
         ({"text": 7}, '"text" must be text, got a number.'),
         ({"text": True}, '"text" must be text, got true or false.'),

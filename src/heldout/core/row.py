@@ -1,11 +1,15 @@
 """A training row as text, before any tokenizer has seen it."""
 
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 PARTS = ("train", "validation", "test")
 Part = Literal["train", "validation", "test"]
 LEAST_TO_SPLIT = 10  # groups of rows that cross-validation still makes sense with
+
+Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -14,13 +18,18 @@ class Row:
 
     ``messages`` holds ``{"role", "content"}``; a plain text is one message of role ``text``, and a
     prompt with completion is ``prompt`` then ``completion``, so that every format is one list.
-    The loss counts ``text``, ``completion`` and ``assistant`` content only.
+    Messages of a conversation may also have ``reasoning_content``, ``tool_calls`` (as transformers
+    takes them, arguments as objects), ``tool_call_id`` and ``name``. The loss counts ``text``,
+    ``completion`` and ``assistant`` messages only, and of the latter none with ``train`` false and,
+    where there is a ``train_detail``, only those characters of the content.
     """
 
     index: int  # position in the source, counted from 0
-    messages: tuple[dict[str, str], ...]
+    messages: tuple[Message, ...]
     group: str  # rows of one group never straddle the parts of a split
     source: str = ""
+    tools: tuple[dict[str, Any], ...] = ()  # that the model may call, for the chat template
+    where: str = field(default="", compare=False)  # file and line, for messages to the user
 
     @property
     def kind(self) -> Literal["text", "completion", "conversation"]:
@@ -31,12 +40,23 @@ class Row:
 
     @property
     def text(self) -> str:
-        """All content joined by newlines: what duplicates are searched in."""
-        return "\n".join(message["content"] for message in self.messages)
+        """All that the messages say, joined by newlines: what duplicates are searched in."""
+        return "\n".join(said(message) for message in self.messages)
+
+    @property
+    def place(self) -> str:
+        """The row as messages to the user name it."""
+        return self.where or f"Row {self.index}"
 
     def to_json(self) -> dict[str, Any]:
         """With the columns that other tools know: text, prompt and completion, or messages."""
-        others = {key: value for key, value in asdict(self).items() if key != "messages"}
+        others: dict[str, Any] = {
+            "index": self.index,
+            "group": self.group,
+            "source": self.source,
+            **({"tools": list(self.tools)} if self.tools else {}),
+            **({"where": self.where} if self.where else {}),
+        }
         roles = [message["role"] for message in self.messages]
         if roles in (["text"], ["prompt", "completion"]) and all(
             message.keys() == {"role", "content"} for message in self.messages
@@ -51,7 +71,30 @@ class Row:
         texts = [
             {"role": column, "content": entry[column]} for column in _COLUMNS[1:] if column in entry
         ]
+        others["tools"] = tuple(entry.get("tools", ()))
         return cls(messages=tuple(entry.get("messages") or texts), **others)
 
 
 _COLUMNS = ("messages", "text", "prompt", "completion")
+
+
+def said(message: Mapping[str, Any]) -> str:
+    """Reasoning, content and tool calls of a message, joined by newlines."""
+    parts = [message.get("reasoning_content", ""), message["content"]]
+    parts += [call_text(call) for call in message.get("tool_calls", ())]
+    return "\n".join(part for part in parts if part)
+
+
+def call_text(call: Mapping[str, Any]) -> str:
+    """Name and arguments of a tool call as JSON."""
+    function = call["function"]
+    return json.dumps(
+        {"name": function["name"], "arguments": function["arguments"]}, ensure_ascii=False
+    )
+
+
+def is_learned(message: Mapping[str, Any]) -> bool:
+    """Whether the loss counts the message, or some of it."""
+    if message["role"] not in ("text", "completion", "assistant"):
+        return False
+    return message.get("train", True) is not False

@@ -22,7 +22,7 @@ from heldout.core.recipe import DataSection
 from heldout.core.row import Part, Row
 from heldout.data.dates import dates_of
 from heldout.data.layout import Wanted
-from heldout.data.messages import FORMATS, Faults, Format, messages
+from heldout.data.messages import FORMATS, Faults, Format, messages, tools_of
 from heldout.data.preference import refuse_media
 from heldout.data.read import Table, read_table
 
@@ -90,6 +90,8 @@ def rows_from_table(
                 messages=turns,
                 group=own_group if group_value in (None, "") else str(group_value),
                 source=record.file if source_value in (None, "") else str(source_value),
+                tools=tools_of(record, used),
+                where=record.where,
             )
         )
     faults.raise_first()
@@ -100,7 +102,9 @@ def rows_from_table(
 
 # Which format
 
-_ROLES = [role for required, optional in FORMATS.values() for role in required + optional]
+_ROLES = list(
+    dict.fromkeys(role for required, optional in FORMATS.values() for role in required + optional)
+)
 
 # Names that are taken for a role where all that a format needs is there.
 _SAME: dict[Format, dict[str, tuple[str, ...]]] = {

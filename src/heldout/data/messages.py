@@ -2,18 +2,27 @@
 
 from typing import Any, Literal
 
-from heldout.core.errors import UserError, did_you_mean
+from heldout.core.errors import UserError
+from heldout.core.row import Message
+from heldout.data import tools
+from heldout.data.cells import json_value, text_of
+from heldout.data.conversation import conversation, note_faults, with_system
 from heldout.data.record import Record, type_words
 
 Format = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "text"]
 
 FORMATS: dict[Format, tuple[tuple[str, ...], tuple[str, ...]]] = {  # required, optional roles
-    "messages": (("messages",), ()),
-    "sharegpt": (("conversations",), ()),
-    "alpaca": (("instruction", "output"), ("input",)),
-    "prompt_completion": (("prompt", "completion"), ()),
+    "messages": (("messages",), ("system", "tools")),
+    "sharegpt": (("conversations",), ("system", "tools")),
+    "alpaca": (
+        ("instruction", "output"),
+        ("input", "system", "history", "tools", "reasoning"),
+    ),
+    "prompt_completion": (("prompt", "completion"), ("system", "tools", "reasoning")),
     "text": (("text",), ()),
 }
+# Columns that only a chat template has a place for: rows with them are conversations.
+_OF_A_CONVERSATION = ("system", "history", "tools", "reasoning")
 
 
 class Faults:
@@ -40,26 +49,60 @@ class Faults:
 
 def messages(
     record: Record, format_name: Format, columns: dict[str, str], faults: Faults
-) -> tuple[dict[str, str], ...]:
+) -> tuple[Message, ...]:
     """Messages as Row holds them; faults are noted, wrong types raise UserError at once."""
     required, optional = FORMATS[format_name]
     for role in required:
         if columns[role] not in record.fields:
             faults.add(f'has no "{columns[role]}"', record.where)
             return ({"role": "text", "content": ""},)  # never seen: the fault is raised
-    if format_name in ("messages", "sharegpt"):
-        column = columns[required[0]]
-        return _conversation(record.fields[column], column, record.where, faults)
-    texts = {
-        role: _text(record.fields.get(columns[role]), columns[role], record.where)
-        for role in required + optional
-        if role in columns
+    cells = {
+        role: record.fields.get(columns[role]) for role in required + optional if role in columns
     }
-    learned = required[-1]  # text, completion or output
+    if format_name in ("messages", "sharegpt"):
+        turns = conversation(cells[required[0]], columns[required[0]], record.where)
+    elif format_name == "prompt_completion" and any(_are_turns(cells[role]) for role in required):
+        turns = _prompt_and_answer(cells, columns, record.where)
+    else:
+        return _written(record, format_name, columns, cells, faults)
+    system = _text(cells, columns, "system", record.where)
+    turns = with_system(turns, system, columns.get("system", "system"), record.where)
+    note_faults(turns, lambda fault: faults.add(fault, record.where))
+    return turns
+
+
+def tools_of(record: Record, columns: dict[str, str]) -> tuple[dict[str, Any], ...]:
+    """The tools of a row, from the column with that role."""
+    column = columns.get("tools", "")
+    return tools.tools_of(record.fields.get(column), column, record.where)
+
+
+def _written(
+    record: Record,
+    format_name: Format,
+    columns: dict[str, str],
+    cells: dict[str, Any],
+    faults: Faults,
+) -> tuple[Message, ...]:
+    """Rows of plain texts: one text, a prompt with its answer, or a conversation made of them."""
+    texts = {
+        role: _text(cells, columns, role, record.where)
+        for role in cells
+        if role not in ("tools", "history")
+    }
+    learned = FORMATS[format_name][0][-1]  # text, completion or output
     if not texts[learned].strip():
         faults.add(f'has an empty "{columns[learned]}"', record.where)
     if format_name == "text":
         return ({"role": "text", "content": texts["text"]},)
+    if any(role in columns for role in _OF_A_CONVERSATION):
+        asked = _asked(texts)
+        answer: Message = {"role": "assistant", "content": texts[learned]}
+        if texts.get("reasoning", "").strip():
+            answer["reasoning_content"] = texts["reasoning"]
+        before = _history(cells.get("history"), columns.get("history", ""), record.where)
+        turns = (*before, {"role": "user", "content": asked}, answer)
+        return with_system(turns, texts.get("system", ""), "", record.where)
     prompt = texts["prompt"] if format_name == "prompt_completion" else _alpaca_prompt(texts)
     return (
         {"role": "prompt", "content": prompt},
@@ -67,20 +110,14 @@ def messages(
     )
 
 
-def _text(value: Any, name: str, where: str) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise UserError(
-            f'{where}: "{name}" must be text, got {type_words(value)}. Nothing was written.'
-        )
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise UserError(
-            f'{where}: "{name}" holds half of a character (a lone surrogate). Nothing was written.'
-        ) from None
-    return value
+def _text(cells: dict[str, Any], columns: dict[str, str], role: str, where: str) -> str:
+    return text_of(cells.get(role), columns.get(role, role), where)
+
+
+def _asked(texts: dict[str, str]) -> str:
+    """The prompt, or the instruction before its input, without markers."""
+    parts = [texts.get("prompt", ""), texts.get("instruction", ""), texts.get("input", "")]
+    return "\n".join(part for part in parts if part.strip())
 
 
 def _alpaca_prompt(texts: dict[str, str]) -> str:
@@ -91,66 +128,42 @@ def _alpaca_prompt(texts: dict[str, str]) -> str:
     return "".join([*parts, "### Response:\n"])
 
 
-_SPEAKERS = {  # names of the speaker in messages and sharegpt -> role
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "model": "assistant",
-    "chatgpt": "assistant",
-    "tool": "tool",
-    "observation": "tool",
-    "系统": "system",
-    "用户": "user",
-    "助手": "assistant",
-}
+def _history(value: Any, column: str, where: str) -> list[Message]:
+    """Earlier turns, given as pairs of question and answer."""
+    turns: list[Message] = []
+    pairs = json_value(value) or []
+    for pair in pairs if isinstance(pairs, list) else [pairs]:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise UserError(
+                f'{where}: "{column}" must be a list of pairs [question, answer], got '
+                f"{type_words(pair)} in it. Nothing was written."
+            )
+        for role, text in zip(("user", "assistant"), pair, strict=True):
+            turns.append({"role": role, "content": text_of(text, column, where)})
+    return turns
 
 
-def _conversation(
-    value: Any, column: str, where: str, faults: Faults
-) -> tuple[dict[str, str], ...]:
-    """Turns as {role, content} or {from, value}, whichever the column is called."""
-    if not isinstance(value, list):
-        raise _not_turns(type_words(value), column, where)
-    turns = [_turn(turn, f'"{column}" {n}', column, where) for n, turn in enumerate(value, 1)]
-    roles = [turn["role"] for turn in turns]
-    spoken = roles[1:] if roles[:1] == ["system"] else roles
-    if "assistant" not in roles:
-        faults.add("has no assistant message", where)
-    elif spoken[0] != "user":
-        faults.add(
-            "does not start with a user message (a system message may stand before it)", where
-        )
-    elif any(t["role"] == "assistant" and not t["content"].strip() for t in turns):
-        faults.add("has an empty assistant message", where)
-    return tuple(turns)
-
-
-def _turn(turn: Any, name: str, column: str, where: str) -> dict[str, str]:
-    if not isinstance(turn, dict):
-        raise _not_turns(f"{type_words(turn)} in it", column, where)
-    speaker_key, content_key = ("from", "value") if "from" in turn else ("role", "content")
-    if not {speaker_key, content_key} <= turn.keys():
-        raise UserError(
-            f"{where}: {name} must have {speaker_key} and {content_key}, got "
-            f"{', '.join(map(str, turn)) or 'nothing'}. Nothing was written."
-        )
-    if turn.get("tool_calls"):
-        raise UserError(
-            f"{where}: {name} has tool_calls, which are not read yet. Nothing was written."
-        )
-    speaker = turn[speaker_key]
-    if not isinstance(speaker, str) or speaker.lower() not in _SPEAKERS:
-        near = did_you_mean(str(speaker), list(_SPEAKERS))
-        raise UserError(f"{where}: {name} has {speaker_key} {speaker!r}{near} Nothing was written.")
-    content = _text(turn[content_key], f"{column} {content_key}", where)
-    return {"role": _SPEAKERS[speaker.lower()], "content": content}
-
-
-def _not_turns(got: str, column: str, where: str) -> UserError:
-    turn = "{from, value}" if column == "conversations" else "{role, content}"
-    return UserError(
-        f'{where}: "{column}" must be a list of {turn}, got {got}. Nothing was written.'
+def _are_turns(cell: Any) -> bool:
+    turns = json_value(cell)
+    return isinstance(turns, list) and all(
+        isinstance(turn, dict) and ("role" in turn or "from" in turn) for turn in turns
     )
+
+
+def _prompt_and_answer(
+    cells: dict[str, Any], columns: dict[str, str], where: str
+) -> tuple[Message, ...]:
+    """A prompt that is context, whoever speaks in it, and the answers to learn."""
+    prompt, answers = cells["prompt"], cells["completion"]
+    asked: tuple[Message, ...] = ({"role": "user", "content": ""},)
+    answered: tuple[Message, ...] = ({"role": "assistant", "content": ""},)
+    if _are_turns(prompt):
+        asked = conversation(prompt, columns["prompt"], where)
+    else:
+        asked[0]["content"] = text_of(prompt, columns["prompt"], where)
+    if _are_turns(answers):
+        answered = conversation(answers, columns["completion"], where)
+    else:
+        answered[0]["content"] = text_of(answers, columns["completion"], where)
+    context = [{**turn, "train": False} if turn["role"] == "assistant" else turn for turn in asked]
+    return (*context, *answered)
