@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 
 from heldout.core.errors import UserError
+from heldout.core.progress import Progress
 from heldout.core.row import Row
+from heldout.data.build_index import build_index
+from heldout.data.index import IndexedRow
 from heldout.data.overlap import cut_rows, find_overlap, unrelated
+from heldout.data.pairs import Here
 from heldout.data.stream import RowStream
 
 WORDS = [f"word{number}" for number in range(400)]
@@ -57,13 +61,17 @@ def test_a_source_without_a_row_to_train_on_is_refused(tmp_path):
         find_overlap(train, heldout, threshold=0.6)
 
 
-def test_rows_of_one_length_look_cut():
-    lengths = np.array([2000] * 6 + list(range(100, 400)))
-    num, warning = cut_rows("train", lengths)
-    assert num == 6
-    assert warning.startswith("6 train rows have exactly 2,000 characters")
-    assert cut_rows("train", np.arange(100, 400)) == (0, "")
-    assert cut_rows("train", np.zeros(0, dtype=np.int64)) == (0, "")
+@pytest.mark.parametrize(("end", "num_cut"), [("and th", 6), ("it ends.", 0), ("so“ it is”\n", 0)])
+def test_rows_of_one_length_look_cut_where_they_end_within_a_sentence(tmp_path, end, num_cut):
+    texts = [f"{letter} " * 60 + end for letter in "abcdef"]
+    others = ["x " * length + "y." for length in range(10, 40)]
+    rows = (IndexedRow(0, n, "", str(n), text) for n, text in enumerate([*texts, *others]))
+    index = build_index(rows, tmp_path, threshold=0.6, engine=Here(), progress=Progress())
+    num, warning = cut_rows("train", index, np.arange(len(index)))
+    assert num == num_cut
+    assert warning.startswith(f"6 train rows have exactly {120 + len(end)} characters") == (num > 0)
+    assert cut_rows("train", index, np.arange(6, len(index))) == (0, "")
+    assert cut_rows("train", index, np.zeros(0, dtype=np.int64)) == (0, "")
 
 
 def test_rows_that_share_a_span_with_training_rows_are_related():

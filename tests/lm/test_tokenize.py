@@ -203,7 +203,12 @@ def test_conversation_without_answer_has_nothing_to_score(tiny_tokenizer):
     [
         (None, "no chat template"),
         ("{{ raise_exception('Conversation roles must alternate') }}", "Row 7.*must alternate"),
-        ("{{ messages|length }} {{ messages[-1]['content'] }}", "Row 7.*changes earlier messages"),
+        ("{{ messages[-1]['content'] }}", "Row 7.*not render the content of message 1 .user."),
+        (
+            "{{ 'ask' if add_generation_prompt else 'say' }}"
+            "{% for m in messages %}<{{ m['content'] }}>{% endfor %}",
+            "Row 7.*otherwise when it asks",
+        ),
     ],
 )
 def test_template_that_cannot_serve_is_told(tiny_tokenizer, template, words):

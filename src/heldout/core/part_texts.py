@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heldout.core.row import Row
-
-_WRITTEN = ("text", "completion", "assistant")
+from heldout.core.row import Row, learned_texts
 
 
 @dataclass(frozen=True)
@@ -28,10 +26,7 @@ class PartTexts:
         """The text, completion or answers of each row; prompts and questions are left out."""
         kept = list(rows)
         return cls(
-            [
-                "\n".join(m["content"] for m in row.messages if m["role"] in _WRITTEN)
-                for row in kept
-            ],
+            ["\n".join(learned_texts(row)) for row in kept],
             np.array([row.group for row in kept], dtype=str),
             np.array([row.index for row in kept], dtype=np.int64),
         )

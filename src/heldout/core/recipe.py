@@ -44,6 +44,13 @@ _SHARE = FieldRule(lambda value: 0 <= value < 0.8, "at least 0 and under .8")
 _UP_TO_ONE = FieldRule(lambda value: 0 < value <= 1, "above 0 and at most 1")
 _RATE = FieldRule(lambda value: value is None or 0 < value < 1, "above 0 and under 1")
 _RATES = FieldRule(lambda values: all(0 < rate < 1 for rate in values), "rates between 0 and 1")
+_TEMPLATE_ARGUMENTS = FieldRule(
+    lambda arguments: all(
+        name.isidentifier() and name not in ("messages", "tools", "add_generation_prompt")
+        for name in arguments
+    ),
+    "names of variables of the chat template, such as enable_thinking, with their values",
+)
 _GRIDS = FieldRule(
     lambda grids: all(_rising(values) for values in grids.values()),
     "rising numbers under each key",
@@ -65,6 +72,8 @@ class DataSection:
     learn_chosen: bool = False  # of preference data (DPO, ORPO, KTO), the good answers alone
     max_row_mib: Annotated[int, _at_least(1)] = 64  # of a row or line
     max_unpack_ratio: Annotated[int, _at_least(1)] = 200  # size of a packed file, beyond 64 MiB
+    # of the chat template, where the caller gives none, e.g. enable_thinking = false
+    template_arguments: Annotated[dict[str, Any], _TEMPLATE_ARGUMENTS] = field(default_factory=dict)
     key_facts: tuple[str, ...] = ()  # regular expressions of text that no augmentation changes
     # Jaccard similarity over pieces of eight letters
     near_duplicate_threshold: Annotated[float, _UP_TO_ONE] = 0.45

@@ -98,3 +98,18 @@ def is_learned(message: Mapping[str, Any]) -> bool:
     if message["role"] not in ("text", "completion", "assistant"):
         return False
     return message.get("train", True) is not False
+
+
+def learned_texts(row: Row) -> list[str]:
+    """What of a row the loss counts, message by message, as text; tool calls as JSON."""
+    found = []
+    for message in filter(is_learned, row.messages):
+        details = message.get("train_detail")
+        if details:
+            spans = (
+                (span["begin_offset"], span["end_offset"] + 1) for span in details if span["train"]
+            )
+            found.append("".join(message["content"][begin:end] for begin, end in spans))
+        else:
+            found.append(said(message))
+    return found

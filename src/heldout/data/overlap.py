@@ -15,13 +15,15 @@ from heldout.core.progress import Progress
 from heldout.core.row import Row
 from heldout.data.build_index import build_index
 from heldout.data.duplicates import find_related
-from heldout.data.index import IndexedRow
+from heldout.data.index import Index, IndexedRow
 from heldout.data.pairs import Components, Here
 from heldout.data.relations import relations
 from heldout.data.stream import RowStream, nothing_to_train_on
 from heldout.data.turns import turns_of
 
 PARTS = ("train", "heldout")
+MOST_ENDS_READ = 100  # of the rows at a limit
+ENDS = tuple(".!?\"'”’»)]}>`*_。！？」』）…")  # that a whole text may have
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,10 @@ def find_overlap(
                     leaked.add(int(place_R[found.second]))
                 elif part_R[found.first] == 0 and found.kind not in ("prompt", "answer"):
                     copies.join(found.first, found.second)
-    cuts = [
-        cut_rows(name, index.num_characters_R[part_R == part])[1] for part, name in enumerate(PARTS)
-    ]
+        cuts = [
+            cut_rows(name, index, np.flatnonzero(part_R == part))[1]
+            for part, name in enumerate(PARTS)
+        ]
     return Overlap(
         num_train_rows=int((part_R == 0).sum()),
         num_distinct=len(np.unique(index.label_R[part_R == 0])),
@@ -107,13 +110,22 @@ def find_overlap(
     )
 
 
-def cut_rows(part: str, num_characters_R: np.ndarray) -> tuple[int, str]:
-    """How many rows of a part look cut at one limit, and a warning of it; 0 and "" for none."""
+def cut_rows(part: str, index: Index, rows: np.ndarray) -> tuple[int, str]:
+    """How many rows of a part look cut at one limit, and a warning of it; 0 and "" for none.
+
+    They have one length, the most of all, and most of them end within a sentence: rows that a
+    program wrote to one length end as they should. ``rows`` are positions in the index.
+    """
+    num_characters_R = index.num_characters_R[rows]
     if not len(num_characters_R):
         return 0, ""
     longest = int(num_characters_R.max())
     num = int((num_characters_R == longest).sum())
     if longest < 100 or num < max(5, 0.01 * len(num_characters_R)):
+        return 0, ""
+    at_limit = rows[num_characters_R == longest][:MOST_ENDS_READ].tolist()
+    num_whole = sum(index.text(row).rstrip().endswith(ENDS) for row in at_limit)
+    if num_whole > len(at_limit) / 2:
         return 0, ""
     return num, (
         f"{num:,} {part} rows have exactly {longest:,} characters, the most of all: they look cut "

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from heldout.core.row import Row
+from heldout.core.row import Row, is_learned, said
 from heldout.data.pairs import BOILERPLATE_SPAN_ROWS
 from heldout.data.shingles import CONTAINED, normalized
 
@@ -53,10 +53,7 @@ def turns_of(row: Row) -> tuple[Turn, ...]:
     """The turns of a row with a prompt; none of a plain text."""
     if row.kind == "text":
         return ()
-    return tuple(
-        (message["role"] in ("assistant", "completion"), message["content"])
-        for message in row.messages
-    )
+    return tuple((is_learned(message), said(message)) for message in row.messages)
 
 
 def turn_keys(turns: Sequence[Turn]) -> list[tuple[int, int]]:

@@ -1,40 +1,104 @@
-"""Which tokens of a conversation are the assistant's, whatever the chat template looks like."""
+"""Which tokens of a conversation are the assistant's, whatever the chat template looks like.
 
+Every answer is scored once, behind the context that the model sees when it is asked for it: the
+earlier messages as the template renders them then. Where a later answer's context holds an earlier
+answer as that was rendered, both are scored in one example; else each has an example of its own.
+"""
+
+import bisect
 import itertools
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from heldout.core.errors import UserError
-from heldout.core.row import Row
+from heldout.core.row import Row, is_learned
+from heldout.lm.chat_template import Rendering, marks_answers, rendering
 from heldout.lm.special_tokens import content_ids, end_of_turn_ids, with_end
 
-Messages = Sequence[dict[str, str]]
+# What templates put before an answer without reasoning: an opening tag and its closing one.
+_EMPTY_REASONING = re.compile(
+    r"(?:<(\w+)>\s*</\1>|\[(\w+)\]\s*\[/\2\]|<\|START_THINKING\|>\s*<\|END_THINKING\|>"
+    r"|<\|channel>thought\s*<channel\|>)\s*"
+)
+_LONGEST_TAG = 40  # characters from an opening tag to where its closing one begins
 
-_GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
+Span = tuple[int, int]
 
 
-def score_conversation(row: Row, tokenizer: Any) -> tuple[list[int], list[bool]]:
-    messages = list(row.messages)
-    if _GENERATION_TAG.search(_template(tokenizer)) and tokenizer.is_fast:
-        encoded = _apply_template(
-            row, messages, tokenizer, tokenize=True, return_dict=True,
-            return_assistant_tokens_mask=True, tokenizer_kwargs={"verbose": False},
-        )  # fmt: skip
-        ids, scored = list(encoded["input_ids"]), [bool(m) for m in encoded["assistant_masks"]]
-    elif tokenizer.is_fast:
-        ids, scored = _score_by_text(row, messages, tokenizer)
-    else:
-        ids, scored = _score_by_tokens(row, messages, tokenizer)
-    _settle_ends(ids, scored, tokenizer)
-    if messages[-1]["role"] == "assistant" and not any(
-        scored[i] and ids[i] in end_of_turn_ids(tokenizer) for i in _last_run(scored)
-    ):
-        # A template of plain words has no end-of-turn token; without one the model never stops.
-        num_ids = len(ids)
-        ids = with_end(tokenizer, ids)
-        scored += [True] * (len(ids) - num_ids)
-    return ids, scored
+@dataclass
+class RenderedExample:
+    """A text with the characters that are scored."""
+
+    text: str
+    spans: list[Span] = field(default_factory=list)
+    answer_start: int = 0  # where the last answer begins
+
+
+@dataclass(frozen=True)
+class Example:
+    """A sequence of tokens with those that are scored."""
+
+    ids: list[int]
+    scored: list[bool]
+
+
+def examples_of(row: Row, tokenizer: Any) -> list[Example]:
+    """The examples of a conversation, in the order of their answers; none without an answer.
+
+    Raises UserError naming the row where the chat template is missing, refuses the conversation,
+    or would lose some of it.
+    """
+    return [_tokenized(row, each, tokenizer) for each in rendered_examples(row, tokenizer)]
+
+
+def rendered_examples(row: Row, tokenizer: Any) -> list[RenderedExample]:
+    """The texts of the examples."""
+    found: list[RenderedExample] = []
+    rendered = rendering(row, tokenizer)
+    marked = marks_answers(tokenizer, row)
+    for place, message in enumerate(row.messages):
+        if not is_learned(message):
+            continue
+        before = rendered.text(place, asks=True)
+        if marked:
+            text, spans = rendered.generated(place + 1)
+        else:
+            text = rendered.text(place + 1)
+            spans = [(0, len(text))]
+        rendered.check(text, place + 1)
+        start = _answer_start(rendered, place, before, text)
+        spans = [(max(a, start), b) for a, b in spans if b > start]
+        spans = _detailed(row, place, text, spans)
+        if found and text.startswith(found[-1].text):
+            found[-1] = RenderedExample(text, found[-1].spans + spans, start)
+        else:
+            found.append(RenderedExample(text, spans, start))
+    return found
+
+
+def prompt_and_answer(row: Row, tokenizer: Any) -> tuple[str, str]:
+    """What stands before the last answer as it is trained, and that answer without its end.
+
+    Without an answer it is all messages, with the beginning of one.
+    """
+    last = max((i for i, message in enumerate(row.messages) if is_learned(message)), default=None)
+    if last is None:
+        return rendering(row, tokenizer).text(len(row.messages), asks=True), ""
+    example = rendered_examples(row, tokenizer)[-1]
+    message = row.messages[last]
+    answer = message["content"]
+    if "reasoning_content" in message or "tool_calls" in message:
+        ids = content_ids(tokenizer, example.text[example.answer_start :])
+        answer = tokenizer.decode(ids, skip_special_tokens=True).strip()
+    return example.text[: example.answer_start], answer
+
+
+def common_length(first: Sequence, second: Sequence) -> int:
+    """How many of their first characters or tokens are the same."""
+    lengths = range(min(len(first), len(second)) + 1)
+    return bisect.bisect(lengths, False, key=lambda n: first[:n] != second[:n]) - 1
 
 
 def template_end_id(tokenizer: Any) -> int | None:
@@ -43,43 +107,110 @@ def template_end_id(tokenizer: Any) -> int | None:
         return None
     exchange = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})
     try:
-        ids, scored = score_conversation(Row(0, exchange, ""), tokenizer)
+        example = examples_of(Row(0, exchange, ""), tokenizer)[0]
     except UserError:
         return None
-    last = max((i for i, counts in enumerate(scored) if counts), default=None)
-    return ids[last] if last is not None and ids[last] in end_of_turn_ids(tokenizer) else None
+    last = max((i for i, counts in enumerate(example.scored) if counts), default=None)
+    ends = end_of_turn_ids(tokenizer)
+    return example.ids[last] if last is not None and example.ids[last] in ends else None
 
 
-def _score_by_text(row: Row, messages: Messages, tokenizer: Any) -> tuple[list[int], list[bool]]:
-    """Tokenize the rendered conversation once and score tokens that hold assistant characters."""
-    whole = render(row, messages, tokenizer)
-    encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    spans = []
-    for index, message in enumerate(messages):
-        if message["role"] == "assistant":
-            before = render(row, messages[:index], tokenizer, add_generation_prompt=True)
-            after = render(row, messages[: index + 1], tokenizer)
-            _check_prefix(row, after.startswith(before) and whole.startswith(after), index)
-            spans.append((len(before), len(after)))
+def _answer_start(rendered: Rendering, place: int, before: str, text: str) -> int:
+    """Where the answer begins in a rendering that ends with it.
+
+    Behind what asks for it, as far as that is in the rendering, and behind an empty reasoning block
+    that the template has put there: both are given at inference.
+    """
+    start = len(before)
+    if not text.startswith(before):
+        start = common_length(before, text)
+        # A question may open reasoning where the answer has none; it must open nothing else.
+        asked = rendered.text(place)
+        if not before.startswith(asked) or start < len(asked):
+            raise UserError(
+                f"{rendered.row.place}: the chat template renders what comes before message "
+                f"{place + 1} otherwise when it asks for that answer: mark the answers with "
+                "{% generation %} in the template, or give the data as prompt and completion."
+            )
+    elif rendered.row.messages[place - 1]["role"] == "tool" and before == rendered.text(place):
+        # Nothing asks for the answer behind a tool's result, yet some put the usual header there.
+        opening = rendered.opening()
+        start += len(opening) if text.startswith(opening, start) else 0
+    message = rendered.row.messages[place]
+    if "reasoning_content" in message or "</think>" in message["content"]:
+        return start
+    for block in _EMPTY_REASONING.finditer(text, max(0, start - _LONGEST_TAG)):
+        gap = text[start : block.start()]
+        if gap.strip():
+            break
+        if block.end() > start and not message["content"].lstrip().startswith(block[0].strip()):
+            return block.end()
+    return start
+
+
+def _detailed(row: Row, place: int, text: str, spans: list[Span]) -> list[Span]:
+    """Of the spans of an answer what its ``train_detail`` has learned, and its end."""
+    message = row.messages[place]
+    if "train_detail" not in message or not spans:
+        return spans
+    content = message["content"]
+    start = text.find(content.strip(), spans[0][0]) - (len(content) - len(content.lstrip()))
+    if start < 0:
+        raise UserError(
+            f"{row.place}: the chat template changes the content of message {place + 1}, so "
+            "train_detail cannot be placed in it: leave it out."
+        )
+    learned = [
+        (start + span["begin_offset"], start + span["end_offset"] + 1)
+        for span in message["train_detail"]
+        if span["train"]
+    ]
+    learned.append((start + len(content.rstrip()), len(text)))
+    return [(max(a, c), min(b, d)) for a, b in learned for c, d in spans if max(a, c) < min(b, d)]
+
+
+def _tokenized(row: Row, example: RenderedExample, tokenizer: Any) -> Example:
+    score = _score_by_offsets if tokenizer.is_fast else _score_by_prefixes
+    ids, scored = score(row, example, tokenizer)
+    _settle_ends(ids, scored, tokenizer)
+    if not any(scored[i] and ids[i] in end_of_turn_ids(tokenizer) for i in _last_run(scored)):
+        # A template of plain words has no end-of-turn token; without one the model never stops.
+        num_ids = len(ids)
+        ids = with_end(tokenizer, ids)
+        scored += [True] * (len(ids) - num_ids)
+    return Example(ids, scored)
+
+
+def _score_by_offsets(
+    row: Row, example: RenderedExample, tokenizer: Any
+) -> tuple[list[int], list[bool]]:
+    """Score the tokens that hold characters of the spans."""
+    encoded = tokenizer(
+        example.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+    )
     scored = [
-        any(start < span_end and end > span_start for span_start, span_end in spans)
+        any(start < span_end and end > span_start for span_start, span_end in example.spans)
         for start, end in encoded["offset_mapping"]
     ]
     return list(encoded["input_ids"]), scored
 
 
-def _score_by_tokens(row: Row, messages: Messages, tokenizer: Any) -> tuple[list[int], list[bool]]:
+def _score_by_prefixes(
+    row: Row, example: RenderedExample, tokenizer: Any
+) -> tuple[list[int], list[bool]]:
     """The same for a tokenizer that cannot tell which characters a token holds."""
-    whole = content_ids(tokenizer, render(row, messages, tokenizer))
+    whole = content_ids(tokenizer, example.text)
     scored = [False] * len(whole)
-    for index, message in enumerate(messages):
-        if message["role"] == "assistant":
-            text = render(row, messages[:index], tokenizer, add_generation_prompt=True)
-            before = content_ids(tokenizer, text)
-            after = content_ids(tokenizer, render(row, messages[: index + 1], tokenizer))
-            agree = after[: len(before)] == before and whole[: len(after)] == after
-            _check_prefix(row, agree, index)
-            scored[len(before) : len(after)] = [True] * (len(after) - len(before))
+    for start, end in example.spans:
+        before = content_ids(tokenizer, example.text[:start])
+        after = content_ids(tokenizer, example.text[:end])
+        if after[: len(before)] != before or whole[: len(after)] != after:
+            raise UserError(
+                f"{row.place}: the tokenizer splits the conversation otherwise where an answer "
+                "begins or ends, so the assistant's tokens cannot be told apart: use a fast "
+                "tokenizer, or give the data as prompt and completion."
+            )
+        scored[len(before) : len(after)] = [True] * (len(after) - len(before))
     return whole, scored
 
 
@@ -111,42 +242,3 @@ def _runs(scored: list[bool]) -> list[tuple[int, int]]:
 def _last_run(scored: list[bool]) -> range:
     runs = _runs(scored)
     return range(*runs[-1]) if runs else range(0)
-
-
-def _template(tokenizer: Any) -> str:
-    try:
-        return tokenizer.get_chat_template()
-    except ValueError:
-        raise UserError(
-            "The data are conversations, but the tokenizer has no chat template: set "
-            "tokenizer.chat_template and save it with the model, or give the data as prompt and "
-            "completion."
-        ) from None
-
-
-def render(
-    row: Row, messages: Messages, tokenizer: Any, add_generation_prompt: bool = False
-) -> str:
-    _template(tokenizer)
-    return _apply_template(
-        row, messages, tokenizer, tokenize=False, add_generation_prompt=add_generation_prompt
-    )
-
-
-def _apply_template(row: Row, messages: Messages, tokenizer: Any, **options: Any) -> Any:
-    # jinja2's TemplateError, or whatever a template meets in a message it was not written for.
-    try:
-        return tokenizer.apply_chat_template(messages, **options)
-    except Exception as error:
-        raise UserError(
-            f"Row {row.index}: the chat template refuses this conversation: {error}"
-        ) from error
-
-
-def _check_prefix(row: Row, holds: bool, index: int) -> None:
-    if not holds:
-        raise UserError(
-            f"Row {row.index}: the chat template changes earlier messages when message {index} is "
-            "added, so the assistant's tokens cannot be told apart: mark them with "
-            "{% generation %} in the template, or give the data as prompt and completion."
-        )

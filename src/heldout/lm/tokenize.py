@@ -6,14 +6,15 @@ cannot get lost. What a model is trained on and what it is measured on is decide
 
 # B windows in a batch, T tokens
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from heldout.core.row import Row
-from heldout.lm.conversation import render, score_conversation
+from heldout.core.row import Row, learned_texts
+from heldout.lm.conversation import Example, common_length, examples_of, prompt_and_answer
 from heldout.lm.special_tokens import (
     content_ids,
     continuation_ids,
@@ -53,6 +54,8 @@ class TokenizedRow:
     windows: list[Window]
     num_tokens: int
     num_bytes: int
+    num_examples: int = 1
+    num_repeated: int = 0  # tokens with which an example begins as the one before it does
 
 
 def tokenize_row(row: Row, tokenizer: Any, max_length: int) -> TokenizedRow:
@@ -63,7 +66,8 @@ def tokenize_row(row: Row, tokenizer: Any, max_length: int) -> TokenizedRow:
     - prompt and completion: the completion is tokenized on its own, as it is when generated; it
       and the end-of-text token are scored.
     - conversation: the chat template; the assistant's tokens with their end-of-turn token are
-      scored.
+      scored. Where the template changes earlier answers for later ones, each answer is an example
+      of its own, behind what the model sees then (docs/decisions/014).
 
     Windows of a plain text overlap by one token, so that every scored token keeps a predecessor.
     Where a row has a prompt they overlap by half a window, so that an answer is not scored without
@@ -72,10 +76,14 @@ def tokenize_row(row: Row, tokenizer: Any, max_length: int) -> TokenizedRow:
     Raises UserError naming the row where the chat template is missing or refuses it.
     """
     assert max_length >= 2, f"a window needs a token and its predecessor, got {max_length}"
-    ids, scored, num_bytes = _score(row, tokenizer)
+    examples, num_bytes = _examples(row, tokenizer)
     context = 1 if row.kind == "text" else max_length // 2
-    windows = _cut(ids, scored, max_length, context)
-    return TokenizedRow(windows, sum(scored), num_bytes)
+    windows = [
+        window for each in examples for window in _cut(each.ids, each.scored, max_length, context)
+    ]
+    num_scored = sum(sum(each.scored) for each in examples)
+    repeated = sum(common_length(a.ids, b.ids) for a, b in itertools.pairwise(examples))
+    return TokenizedRow(windows, num_scored, num_bytes, len(examples), repeated)
 
 
 def collate(windows: Sequence[Window], pad_id: int) -> dict[str, torch.Tensor]:
@@ -112,36 +120,29 @@ def prompt_ids(row: Row, tokenizer: Any) -> tuple[list[int], str]:
     if row.kind == "completion":
         prompt, completion = (message["content"] for message in row.messages)
         return prompted_ids(tokenizer, prompt), completion
-    messages = list(row.messages)
-    last = max(
-        (i for i, message in enumerate(messages) if message["role"] == "assistant"),
-        default=len(messages),
-    )
-    reference = messages[last]["content"] if last < len(messages) else ""
-    text = render(row, messages[:last], tokenizer, add_generation_prompt=True)
-    return content_ids(tokenizer, text), reference
+    prompt, reference = prompt_and_answer(row, tokenizer)
+    return content_ids(tokenizer, prompt), reference
 
 
-def _score(row: Row, tokenizer: Any) -> tuple[list[int], list[bool], int]:
-    """Token ids of the whole row, which of them are scored, and the bytes of the scored text."""
+def _examples(row: Row, tokenizer: Any) -> tuple[list[Example], int]:
+    """Token ids of the row, which of them are scored, and the bytes of the scored text."""
     if row.kind == "text":
         text = row.messages[0]["content"]
         prefix = special_prefix(tokenizer)
         ids = with_end(tokenizer, without_doubled_start(prefix, content_ids(tokenizer, text)))
         unscored_text = "" if prefix else _first_token_text(tokenizer, text)
         scored = [position > 0 for position in range(len(ids))]
-        return ids, scored, _num_bytes(text) - _num_bytes(unscored_text)
+        return [Example(ids, scored)], _num_bytes(text) - _num_bytes(unscored_text)
     if row.kind == "completion":
         prompt, completion = (message["content"] for message in row.messages)
         prompt_tokens = prompted_ids(tokenizer, prompt)
         ids = prompt_tokens + with_end(tokenizer, continuation_ids(tokenizer, completion))
         scored = [position >= max(1, len(prompt_tokens)) for position in range(len(ids))]
-        return ids, scored, _num_bytes(completion)
-    ids, scored = score_conversation(row, tokenizer)
-    if scored:
-        scored[0] = False
-    answers = (m["content"] for m in row.messages if m["role"] == "assistant")
-    return ids, scored, sum(map(_num_bytes, answers))
+        return [Example(ids, scored)], _num_bytes(completion)
+    examples = examples_of(row, tokenizer)
+    for example in examples:
+        example.scored[0] = False
+    return examples, sum(map(_num_bytes, learned_texts(row)))
 
 
 def _cut(ids: list[int], scored: list[bool], max_length: int, context: int) -> list[Window]:

@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
+from heldout.core.row import Row
 from heldout.core.run_files import PreflightCheck
+from heldout.lm.conversation import rendered_examples
 from heldout.lm.logit_path import LogitPath, held_logits, logit_path
 from heldout.lm.special_tokens import end_of_turn_ids
 from heldout.training.cost import added_bytes
@@ -46,11 +48,18 @@ def check_windows(
             f"{len(windows):,} windows",
         )
     ]
-    ends = windows.ids[windows.offsets[1:] - 1]
-    last_of_row = windows.row_index != _shifted(windows.row_index)
+    if windows.num_examples > windows.num_conversations:
+        words = (
+            f"{windows.num_conversations:,} conversations are {windows.num_examples:,} examples: "
+            "the template renders earlier answers otherwise once later messages follow; "
+            f"{windows.num_repeated:,} tokens are repeated"
+        )
+        checks.append(PreflightCheck("chat template", "ok", words))
+    # White space that a template puts behind the end is not learned.
+    last_of_row = np.flatnonzero(windows.row_index != _shifted(windows.row_index))
     end_ids = {tokenizer.eos_token_id, *end_of_turn_ids(tokenizer)}
-    ended = sum(int(token) in end_ids for token in ends[last_of_row])
-    num_rows = int(last_of_row.sum())
+    ended = sum(windows.last_scored(int(place)) in end_ids for place in last_of_row)
+    num_rows = len(last_of_row)
     if ended < num_rows:
         checks.append(
             PreflightCheck(
@@ -77,6 +86,13 @@ def check_windows(
             PreflightCheck("beginning of text", "ok", "no row begins with a doubled token")
         )
     return checks
+
+
+def check_renderings(rows: Iterable[Row], tokenizer: Any) -> None:
+    """Raise UserError, which names the row, where the chat template refuses or loses some of it."""
+    for row in rows:
+        if row.kind == "conversation":
+            rendered_examples(row, tokenizer)
 
 
 def check_trackers(names: Sequence[str]) -> None:

@@ -22,10 +22,14 @@ class WindowDataset(torch.utils.data.Dataset):
         ids, scored = array("i"), array("b")
         offsets, row_index, source_index = array("q", [0]), array("q"), array("q")
         numbers: dict[str, int] = {}  # of sources, as they are met
-        num_tokens = 0
+        num_tokens = num_examples = num_repeated = num_conversations = 0
         for row in rows:
             tokenized = tokenize_row(row, tokenizer, max_length)
             num_tokens += tokenized.num_tokens
+            if row.kind == "conversation":
+                num_conversations += 1
+                num_examples += tokenized.num_examples
+                num_repeated += tokenized.num_repeated
             for window in tokenized.windows:
                 ids.extend(window.input_ids)
                 scored.extend(label != IGNORED for label in window.labels)
@@ -34,6 +38,9 @@ class WindowDataset(torch.utils.data.Dataset):
                 source_index.append(numbers.setdefault(row.source, len(numbers)))
         self.pad_id = tokenizer.pad_token_id
         self.num_tokens = num_tokens
+        self.num_conversations = num_conversations
+        self.num_examples = num_examples  # of the conversations
+        self.num_repeated = num_repeated  # tokens of their beginnings, see TokenizedRow
         self.ids = np.frombuffer(ids, dtype=np.int32)
         self.scored = np.frombuffer(scored, dtype=np.int8).astype(bool)
         self.offsets = np.frombuffer(offsets, dtype=np.int64)
@@ -58,6 +65,11 @@ class WindowDataset(torch.utils.data.Dataset):
         if len(self.sources) > 1:
             item["source_index"] = int(self.source_index[position])
         return item
+
+    def last_scored(self, position: int) -> int:
+        """The last token of a window that is scored."""
+        span = slice(self.offsets[position], self.offsets[position + 1])
+        return int(self.ids[span][self.scored[span]][-1])
 
     @property
     def longest(self) -> int:

@@ -101,7 +101,7 @@ class Findings:
                 self.lengths.append(lengths_of(part, "words", words))
                 characters = self.index.num_characters_R[rows]
                 self.lengths.append(lengths_of(part, "characters", characters))
-                num_cut, warning = cut_rows(part, characters)
+                num_cut, warning = cut_rows(part, self.index, rows)
                 if num_cut:
                     self.counts["rows_at_the_same_limit"] += num_cut
                     self.warnings.append(warning)

@@ -18,6 +18,7 @@ from heldout.core.stats import difference_of_ratios, ratio_estimate
 from heldout.data.stream import RowStream
 from heldout.data.surprise import robust_z
 from heldout.jobs.checking.options import BY_A_MODEL
+from heldout.lm.chat_template import with_template_arguments
 from heldout.lm.load import load_model
 from heldout.lm.nll import context_length, document_losses
 from heldout.lm.quiet import quiet_libraries
@@ -67,6 +68,7 @@ def measure_with_model(
             device="cuda" if torch.cuda.is_available() else "cpu",
             trust_remote_code=recipe.model.trust_remote_code,
         )
+        with_template_arguments(loaded.tokenizer, recipe.data.template_arguments)
         limit = context_length(loaded.model)
         rows = _read_tokens(sample, loaded.tokenizer, limit, seen)
         if len(rows) < 2:
@@ -122,10 +124,10 @@ def _read_tokens(
                 Problem("train", item.index, item.where, "empty", "no token is scored", blocks=True)
             )
             continue
-        ids, labels = tokenized.windows[0].input_ids, tokenized.windows[0].labels
-        last = next(token for token in reversed(labels) if token != -100)
+        longest = max(len(window.input_ids) for window in tokenized.windows)
+        last = next(token for token in reversed(tokenized.windows[-1].labels) if token != -100)
         num_without_end += last not in ends
-        num_too_long += limit is not None and len(ids) > limit
+        num_too_long += limit is not None and longest > limit
         content = content_ids(tokenizer, item.row.text)
         num_content += len(content)
         num_unknown += content.count(tokenizer.unk_token_id) if tokenizer.unk_token else 0
@@ -133,7 +135,7 @@ def _read_tokens(
             words = f"the text begins with the start token {start_text} itself"
             seen.problems.append(Problem("train", item.index, item.where, "template", words))
         rows.append(item.row)
-        lengths.append(len(ids))
+        lengths.append(longest)
     if tokenizer.eos_token_id is None:
         seen.warnings.append(
             "The tokenizer has no end-of-text token: a model trained on these rows never stops."

@@ -13,6 +13,7 @@ from heldout.jobs.diagnosing.trainer_logs import find_state, read_logs
 from heldout.jobs.evidence.texts import DiagnosedTexts, spread
 from heldout.jobs.kit.clean_losses import losses_of
 from heldout.jobs.kit.target import training_device
+from heldout.lm.chat_template import with_template_arguments
 from heldout.lm.load import LoadedModel, load_model
 
 MOST_CHECKPOINTS = 8
@@ -20,9 +21,11 @@ MOST_CHECKPOINTS = 8
 
 def load(place: str, recipe: Recipe) -> LoadedModel:
     """A model or an adapter merged into its base, on the device that trains."""
-    return load_model(
+    loaded = load_model(
         place, device=training_device(), trust_remote_code=recipe.model.trust_remote_code
     )
+    with_template_arguments(loaded.tokenizer, recipe.data.template_arguments)
+    return loaded
 
 
 def follow(

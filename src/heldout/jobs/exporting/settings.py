@@ -92,6 +92,12 @@ def _tell_the_rest(source: RecipeToExport, found: TrainerSettings) -> None:
         f"data.max_length={data.max_length}: heldout cuts longer rows into windows, others cut "
         "them off, with their end-of-text token"
     )
+    if data.template_arguments:
+        values = ", ".join(f"{name}={each!r}" for name, each in data.template_arguments.items())
+        found.notes.append(
+            f"data.template_arguments ({values}): give them to apply_chat_template, in TRL by a "
+            "column chat_template_kwargs, in axolotl by chat_template_kwargs"
+        )
     if model.tie_weights is not None:
         found.notes.append(f"model.tie_weights={str(model.tie_weights).lower()}: no counterpart")
     for name in ("norm", "norm_position"):

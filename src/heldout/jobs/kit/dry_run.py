@@ -28,6 +28,7 @@ from heldout.training.cost import total_cost
 from heldout.training.loop import Schedule
 from heldout.training.preflight import (
     check_evaluation,
+    check_renderings,
     check_resources,
     check_trackers,
     check_windows,
@@ -94,6 +95,7 @@ def dry_run_of(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Dr
     vocabulary = model.get_input_embeddings().weight.shape[0]
     windows = WindowDataset(parts.train, tokenizer, recipe.data.max_length)
     checks += check_windows(windows, tokenizer, limit)
+    check_renderings([*parts.validation, *parts.test], tokenizer)
     if recipe.augment:
         augmentations = augmentations_of(recipe, target, lambda name: parts.mixed[name])
         checks += check_variants(augmentations, parts.train, recipe)

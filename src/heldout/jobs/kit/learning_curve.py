@@ -28,6 +28,7 @@ from heldout.jobs.kit.find_rate import find_learning_rate
 from heldout.jobs.kit.nested_parts import group_order, nested_part
 from heldout.jobs.kit.parts import Parts, Texts, write_parts
 from heldout.jobs.kit.target import Target
+from heldout.lm.chat_template import with_template_arguments
 from heldout.lm.load import load_tokenizer
 from heldout.lm.quiet import quiet_libraries
 from heldout.lm.tokenize import tokenize_row
@@ -90,6 +91,7 @@ def _parts_of(
     tokenizer = load_tokenizer(
         context.target.model, trust_remote_code=recipe.model.trust_remote_code
     )
+    with_template_arguments(tokenizer, recipe.data.template_arguments)
     tokens = [tokenize_row(row, tokenizer, recipe.data.max_length).num_tokens for row in rows]
     for seed in seeds:
         order = group_order(rows, seed)

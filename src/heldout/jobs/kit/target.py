@@ -7,6 +7,7 @@ import torch
 
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
+from heldout.lm.chat_template import with_template_arguments
 from heldout.lm.load import LoadedModel, from_scratch, load_model
 
 
@@ -28,6 +29,11 @@ class Target:
 
     def load(self, recipe: Recipe) -> LoadedModel:
         """A fresh copy of the base, in float32, on the device that trains."""
+        loaded = self._load(recipe)
+        with_template_arguments(loaded.tokenizer, recipe.data.template_arguments)
+        return loaded
+
+    def _load(self, recipe: Recipe) -> LoadedModel:
         device = training_device()
         if self.from_scratch:
             return from_scratch(

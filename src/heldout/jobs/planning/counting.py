@@ -34,7 +34,6 @@ def count(question: Question, folder: Path | None, progress: Progress) -> Counte
     from heldout.jobs.kit.learning_curve import learning_curve
     from heldout.jobs.kit.parts import read_parts
     from heldout.jobs.kit.target import Target
-    from heldout.lm.load import load_tokenizer
     from heldout.lm.quiet import quiet_libraries
     from heldout.lm.tokenize import tokenize_row
 
@@ -43,14 +42,14 @@ def count(question: Question, folder: Path | None, progress: Progress) -> Counte
         recipe = load_recipe(recipe, question.settings)
     target = Target.of(question.model.name, question.model.from_scratch)
     with quiet_libraries(), progress.stage("counting parameters and tokens"):
-        total, non_embedding = _parameters(target.load(recipe))
+        loaded = target.load(recipe)
+        total, non_embedding = _parameters(loaded)
         if not question.data.path:
             return Counted(total, non_embedding, question.data.unique_tokens)
         parts = read_parts(question.data.path, recipe)
-        tokenizer = load_tokenizer(
-            question.model.name, trust_remote_code=recipe.model.trust_remote_code
+        tokens = (
+            tokenize_row(row, loaded.tokenizer, recipe.data.max_length) for row in parts.train
         )
-        tokens = (tokenize_row(row, tokenizer, recipe.data.max_length) for row in parts.train)
         unique_tokens = float(sum(each.num_tokens for each in tokens))
     curve = None
     if question.data.measure:

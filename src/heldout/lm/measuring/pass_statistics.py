@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from heldout.core.pass_statistics import CONFIDENCE_BINS, POSITION_EDGES, PassStatistics, Suffixes
-from heldout.core.row import Row
+from heldout.core.row import Row, learned_texts
 from heldout.lm.logit_blocks import scored_statistics
 from heldout.lm.nll import GrowingLosses, check_finite, evaluating, model_inputs
 from heldout.lm.window_stream import buffers
@@ -167,8 +167,7 @@ def lowest_mean(scores_t: np.ndarray, share: float = LOWEST_SHARE) -> float:
 
 def scored_text(row: Row) -> str:
     """What of a row the loss counts, as text."""
-    roles = ("text", "completion", "assistant")
-    return "\n".join(m["content"] for m in row.messages if m["role"] in roles)
+    return "\n".join(learned_texts(row))
 
 
 def _joined(

@@ -105,10 +105,10 @@ def _answered(row: Row, tokenizer: Any) -> tuple[list[int], list[int]]:
     """What comes before the last answer, and its tokens as they are trained, without the end."""
     context, text = prompt_ids(row, tokenizer)
     windows = tokenize_row(row, tokenizer, UNCUT).windows
-    if not windows or windows[0].input_ids[: len(context)] != context:
+    if not windows or windows[-1].input_ids[: len(context)] != context:
         return context, continuation_ids(tokenizer, text)
     ends = {tokenizer.eos_token_id} | end_of_turn_ids(tokenizer)
     answer = itertools.takewhile(
-        lambda label: label != IGNORED and label not in ends, windows[0].labels[len(context) :]
+        lambda label: label != IGNORED and label not in ends, windows[-1].labels[len(context) :]
     )
     return context, list(answer)
