@@ -170,7 +170,7 @@ def test_a_column_named_source_that_is_the_prompt_is_no_source(tmp_path):
         (
             {"xyz": "question"},
             "data.columns has no role 'xyz'. Known: messages, system, tools, conversations, "
-            "instruction, output, input, history, reasoning, prompt, completion, context, text.",
+            "instruction, output, input, history, reasoning, prompt, completion, text.",
         ),
         (
             {"group": "id"},

@@ -200,13 +200,17 @@ def test_a_prompt_of_messages_is_context_whoever_speaks(tmp_path):
     assert found[-1] == {"role": "assistant", "content": "Yes."}
 
 
-def test_columns_of_reasoning_and_context(tmp_path):
-    columns = {"prompt": "q", "completion": "a", "reasoning": "cot", "context": "c"}
-    row = {"q": "How tall?", "a": "41.", "cot": "I count.", "c": "A tower."}
-    assert messages_of(tmp_path, row, columns) == [
-        {"role": "user", "content": "A tower.\n\nHow tall?"},
+def test_a_column_of_reasoning_is_mapped_and_suggested(tmp_path):
+    row = {"Question": "How tall?", "Complex_CoT": "I count.", "Response": "41."}
+    options = {"prompt": "Question", "completion": "Response", "reasoning": "Complex_CoT"}
+    assert messages_of(tmp_path, row, options) == [
+        {"role": "user", "content": "How tall?"},
         {"role": "assistant", "content": "41.", "reasoning_content": "I count."},
     ]
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, row)
+    hint = " ".join(f"--set data.columns.{role}={column}" for role, column in options.items())
+    assert str(caught.value).endswith(f"Map them: {hint}.")
 
 
 def test_messages_as_json_text_in_a_cell(tmp_path):

@@ -128,6 +128,7 @@ _OTHER_NAMES = {
     "text": ("content", "body", "document", "story", "article", "sentence"),
     "messages": ("conversation", "dialog", "dialogue", "chat"),
 }
+_REASONING = ("complex_cot", "cot", "chain_of_thought", "rationale", "thought", "reasoning")
 _CONTEXT = ("context", "passage", "background", "input", "knowledge", "reference")
 
 
@@ -190,14 +191,16 @@ def _suggestion(table: Table) -> str:
         for role, names in _OTHER_NAMES.items()
     }
     pair = {"prompt": guess["prompt"], "completion": guess["completion"]}
+    reasoning = next((by_lower[name] for name in _REASONING if name in by_lower), None)
+    thought = {"reasoning": reasoning} if reasoning else {}
     context = next((by_lower[name] for name in _CONTEXT if name in by_lower), None)
     if context and context not in pair.values():
         found = {"instruction": pair["prompt"], "input": context, "output": pair["completion"]}
         if all(found.values()):
-            return _options(found)
+            return _options(found | thought)
     for wanted in (pair, {"text": guess["text"]}, {"messages": guess["messages"]}):
         if all(wanted.values()):
-            return _options(wanted)
+            return _options(wanted | (thought if wanted is pair else {}))
     return "--set data.columns.text=NAME, or data.columns.prompt and data.columns.completion"
 
 
