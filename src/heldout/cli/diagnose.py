@@ -31,6 +31,10 @@ def diagnose(
             "--runs-of", metavar="FILE", help="trainer_state.json, where it lies elsewhere."
         ),
     ] = "",
+    evaluation: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Of eval_NAME_loss, where the log holds several."),
+    ] = "",
     goal: Annotated[
         str, typer.Option(help="generalize, recite or style: decides what counts as bad.")
     ] = "generalize",
@@ -93,6 +97,7 @@ def diagnose(
             heldout=heldout,
             base=base,
             logs=logs,
+            evaluation=evaluation,
             goal=goal,  # type: ignore[arg-type]  # the job refuses others
             domains=dict(_pair("--domain", text) for text in domain or ()),
             canaries=canaries,
@@ -173,7 +178,8 @@ def show_diagnosis(result: Diagnosis, out: Path | None) -> None:
     say()
     verdict_lines(console, result.verdict)
     for text in result.warnings:
-        say(f"\n{text}")
+        if text != result.verdict.headline:
+            say(f"\n{text}")
     for number, cause in enumerate(result.verdict.causes, 1):
         say(f"\n{number}. {cause.name.replace('_', ' ')} ({cause.confidence:.0%} sure)")
         for sign, sentences in (("+", cause.evidence_for), ("-", cause.evidence_against)):

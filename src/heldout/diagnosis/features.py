@@ -122,9 +122,22 @@ def rise_surely(measured: MeasuredByName, facts: Facts) -> float | None:
 
 
 def later_rise(measured: MeasuredByName, facts: Facts) -> float | None:
-    """Held-out loss at the end of training minus the lowest, whichever model is judged."""
+    """Held-out loss at the end of training minus the lowest, whichever model is judged.
+
+    0 where that is not surely a rise.
+    """
     course = _course(facts)
-    return _loss(course[-1]) - min(map(_loss, course)) if len(course) > 1 else None
+    if len(course) < 2:
+        return None
+    risen = _loss(course[-1]) - min(map(_loss, course))
+    error = course[-1].validation_error or 0.0
+    return risen if risen > STANDARD_ERRORS * error else 0.0
+
+
+def training_rise(measured: MeasuredByName, facts: Facts) -> float | None:
+    """Training loss at the end minus the lowest on the way: what fits its rows does not rise."""
+    losses = [point.train_nll for point in facts.history if point.train_nll is not None]
+    return losses[-1] - min(losses) if len(losses) > 1 else None
 
 
 def best_epoch(measured: MeasuredByName, facts: Facts) -> float | None:
@@ -256,6 +269,7 @@ FEATURES: dict[str, Feature] = {
         rise,
         rise_surely,
         later_rise,
+        training_rise,
         best_epoch,
         epochs,
         first_epoch_rise,

@@ -6,7 +6,7 @@ several checkpoints, or only its log. Every text is read once per model; memory 
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,28 +17,13 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
 from heldout.core.results.diagnosis import Diagnosis
 from heldout.core.run import Run
-from heldout.data.layout import holds_split
-from heldout.jobs.diagnosing.find_target import DiagnosedTarget, find_target
 from heldout.jobs.diagnosing.from_log import diagnosis_of_log
-from heldout.jobs.diagnosing.from_model import diagnosis_of_model
-from heldout.jobs.evidence.gatherer import Asked
-from heldout.jobs.evidence.texts import DiagnosedTexts, texts_of_files, texts_of_run
+from heldout.jobs.diagnosing.text_sources import TextSources
+from heldout.jobs.diagnosing.trainer_logs import log_alone, read_logs
 from heldout.jobs.kit.page_folder import write_page_folder
-from heldout.lm.quiet import quiet_libraries
-from heldout.report.diagnosis_page import write_diagnosis_page
 
 Goal = Literal["generalize", "recite", "style"]
 GOALS: tuple[Goal, ...] = ("generalize", "recite", "style")
-
-
-@dataclass(frozen=True)
-class TextSources:
-    """Where the texts come from, each empty where it is not given; a run has its own."""
-
-    train: str
-    heldout: str
-    domains: Mapping[str, str]
-    most_rows: int
 
 
 def diagnose(
@@ -48,6 +33,7 @@ def diagnose(
     heldout: str | Path = "",
     base: str = "",
     logs: str | Path = "",
+    evaluation: str = "",
     goal: Goal = "generalize",
     domains: Mapping[str, str] | None = None,
     canaries: str | Path = "",
@@ -72,6 +58,7 @@ def diagnose(
     base: the model that training began with; an adapter and a run name theirs. It is the control
     of most figures; what needs it is not measured without.
     logs: ``trainer_state.json``, where it does not lie with the model.
+    evaluation: NAME of ``eval_NAME_loss`` in the log, where it holds several.
     domains: name to file, of text that the model should not have become worse on.
     canaries: the file that ``heldout check --plant-canaries`` wrote.
     tasks: names of tasks of the lm-evaluation-harness, which must be installed; ``include_path``
@@ -94,16 +81,27 @@ def diagnose(
     if out is not None:
         Run.refuse_occupied(Path(out))
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
-    files = (str(canaries), str(lexicon))
-    asked = Asked(_known_probes(probes), generate, *files, tuple(tasks), str(include_path))
-    _refuse_folder_alone(asked)
-    found = find_target(str(target), base, logs)
-    known = replace(found.facts, goal=goal, **_checked(facts or {}))
-    if found.model:
-        result = _of_model(found, known, sources, chosen, asked, progress or Progress())
-    else:
+    if include_path and not (tasks and Path(include_path).is_dir()):
+        raise UserError(
+            f"--include-path {include_path}: must be a folder of tasks, and goes with --tasks."
+        )
+    named = _known_probes(probes)
+    more = {"goal": goal, **_checked(facts or {})}
+    if (alone := log_alone(Path(target).expanduser())) is not None:
         _refuse_texts(str(target), sources)
-        result = diagnosis_of_log(str(target), known)
+        log = read_logs(alone, evaluation)
+        result = diagnosis_of_log(str(target), log, replace(log.facts, **more))
+    else:
+        # Models need torch, whose import takes seconds; a log does not.
+        from heldout.jobs.diagnosing.find_target import find_target
+        from heldout.jobs.diagnosing.with_texts import diagnosis_with_texts
+        from heldout.jobs.evidence.gatherer import Asked
+
+        found = find_target(str(target), base, logs, evaluation)
+        files = (str(canaries), str(lexicon))
+        asked = Asked(named, generate, *files, tuple(tasks), str(include_path))
+        known = replace(found.facts, **more)
+        result = diagnosis_with_texts(found, known, sources, chosen, asked, progress or Progress())
     used = {
         "rows": most_rows,
         "generate": generate,
@@ -120,6 +118,8 @@ def diagnose(
 
 def write_diagnosis(result: Diagnosis, folder: Path) -> None:
     """report.html and diagnosis.json in a new folder, whole or not at all."""
+    from heldout.report.diagnosis_page import write_diagnosis_page  # plotly is slow to import
+
     write_page_folder(
         folder,
         "diagnosis.json",
@@ -128,48 +128,11 @@ def write_diagnosis(result: Diagnosis, folder: Path) -> None:
     )
 
 
-def _of_model(
-    found: DiagnosedTarget,
-    known: Facts,
-    sources: TextSources,
-    recipe: Recipe,
-    asked: Asked,
-    progress: Progress,
-) -> Diagnosis:
-    with quiet_libraries():
-        texts = _texts(found.run, sources, recipe, progress)
-        return diagnosis_of_model(found, known, texts, recipe, asked, progress)
-
-
-def _texts(
-    run: Run | None, sources: TextSources, recipe: Recipe, progress: Progress
-) -> DiagnosedTexts:
-    train, heldout = sources.train, sources.heldout
-    domains, most = sources.domains, sources.most_rows
-    if train and (heldout or holds_split(train, recipe.data)):
-        return texts_of_files(train, heldout, domains, recipe, most, progress)
-    if run is not None and not train:
-        return texts_of_run(run, heldout, domains, recipe, most)
-    missing = "--train" if heldout else "--heldout" if train else "--train and --heldout"
-    raise UserError(
-        f"{missing}: give the rows that the model was trained on and rows that it has not seen; "
-        "without the latter nothing tells learning from reciting."
-    )
-
-
 def _refuse_texts(target: str, sources: TextSources) -> None:
     if sources.train or sources.heldout:
         raise UserError(
             f"{target} holds a log and no model: give the model's folder to measure it on "
             "texts, or leave --train and --heldout out to read the log alone."
-        )
-
-
-def _refuse_folder_alone(asked: Asked) -> None:
-    folder = asked.include_path
-    if folder and not (asked.tasks and Path(folder).is_dir()):
-        raise UserError(
-            f"--include-path {folder}: must be a folder of tasks, and goes with --tasks."
         )
 
 

@@ -40,7 +40,7 @@ def follow(
             loaded = load(str(folder), recipe)
             state = find_state(folder)
             step = step_of(folder)
-            epoch = read_logs(state).epochs if state else None
+            epoch = read_logs(state).facts.epochs if state else None
             for part, rows in (("train", texts.train), ("test", texts.heldout)):
                 losses[folder.name, part] = losses_of(loaded.model, loaded.tokenizer, rows, recipe)
             points.append(

@@ -2,41 +2,142 @@
 
 from dataclasses import replace
 
-from heldout.core.facts import Facts
+from heldout.core.facts import Facts, HistoryPoint
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.results.diagnosis import Diagnosis
+from heldout.core.verdict import Verdict, Verdicts
+from heldout.diagnosis.features import rise, rise_surely
+from heldout.diagnosis.jitter import LARGE_RISE, LEAST_EVALUATIONS, largest_jump
 from heldout.jobs.diagnosing.conclude import conclude
+from heldout.jobs.diagnosing.trainer_logs import TrainerLog
+
+_BEYOND = (
+    "A log cannot tell what is recited, whether the validation rows leaked into training, or how "
+    "the model compares with its base: give the model with --train, --heldout and --base.",
+    "Its training loss was measured with dropout and penalties, so it is no measure of the gap.",
+)
 
 
-def diagnosis_of_log(target: str, facts: Facts) -> Diagnosis:
-    """What the history tells; nothing is measured."""
+def diagnosis_of_log(target: str, log: TrainerLog, facts: Facts) -> Diagnosis:
+    """What the history tells; nothing is measured. ``facts`` are the log's, and what is known."""
     reason = "only the log was given: it holds no documents, so nothing can be told of them"
     measurements: list[Measurement | NotMeasured] = [
         NotMeasured(name, reason)
         for name in ("test_nll_best", "generalization_gap_best", "recital_best", "ece_best")
     ]
-    return replace(conclude(target, None, measurements, facts), warnings=_warnings(facts))
+    result = conclude(target, None, measurements, facts)
+    fit = _fit(log, facts)
+    told = [*log.course.faults, *_told(log, facts), *_selected(log, facts), *log.course.notes]
+    verdicts = Verdicts(
+        log.course.faults[0] if log.course.faults else fit.sentence,
+        {**result.verdict.verdicts, "fit": fit},
+        result.verdict.causes,
+    )
+    return replace(result, verdict=verdicts, warnings=[*told, *_BEYOND])
 
 
-def _warnings(facts: Facts) -> list[str]:
-    """Sentences for the reader; the first says what the log does tell, the others what not."""
-    seen = [point for point in facts.history if point.validation_nll is not None]
-    if not seen:
-        told = "The log holds no evaluation: set eval_strategy, or nothing can be told."
-    else:
-        best = min(seen, key=lambda point: point.validation_nll or 0.0)
-        last = seen[-1]
-        rise = (last.validation_nll or 0.0) - (best.validation_nll or 0.0)
-        told = (
-            f"By the log, the held-out loss was lowest at epoch {best.epoch:.3g} "
-            f"({best.validation_nll:.4f}) and is {rise:.4f} higher at the end, epoch "
-            f"{last.epoch:.3g}."
+def _fit(log: TrainerLog, facts: Facts) -> Verdict:
+    """Red where the loss has surely risen or training died; a log alone is never green."""
+    if log.course.died:
+        return Verdict("red", log.course.faults[0])
+    if log.course.faults and not facts.history:
+        return Verdict("unknown", log.course.faults[0])
+    risen, surely = rise({}, facts), rise_surely({}, facts)
+    if risen is None or surely is None:
+        return Verdict("unknown", "Not measured: the log holds fewer than two evaluations.")
+    if surely > 0:
+        best = _lowest(facts)
+        return Verdict(
+            "red",
+            f"By the log, the end is past its best: the held-out loss has risen by {risen:.3f} "
+            f"since step {best.step}, more than it jitters.",
         )
-    return [
-        told,
-        "A log cannot tell whether a difference is more than chance, what is recited, whether the "
-        "validation rows leaked into training, or how the model compares with its base: give the "
-        "model with --train, --heldout and --base.",
-        "Its training loss was measured with dropout and penalties, so it is no measure of the "
-        "gap.",
-    ]
+    if len(_evaluated(facts)) < LEAST_EVALUATIONS and risen > 0:
+        return Verdict("unknown", _too_few(log, facts, risen))
+    return Verdict(
+        "yellow",
+        "By the log, the held-out loss has not surely risen; whether the model is better than its "
+        "base was not measured.",
+    )
+
+
+def _too_few(log: TrainerLog, facts: Facts, risen: float) -> str:
+    num = len(_evaluated(facts))
+    if len(log.course.training) < LEAST_EVALUATIONS:
+        yardstick = "and too few training losses to tell how far a loss jitters"
+    else:
+        jitter = max(LARGE_RISE, largest_jump(log.course.training))
+        yardstick = f"and a rise of {risen:.3f} is no more than losses jitter ({jitter:.3f})"
+    return (
+        f"The log cannot tell: it holds {num} evaluations, {yardstick}. Evaluate more often, or "
+        "give the model."
+    )
+
+
+def _evaluated(facts: Facts) -> list[HistoryPoint]:
+    return [point for point in facts.history if point.validation_nll is not None]
+
+
+def _lowest(facts: Facts) -> HistoryPoint:
+    return min(_evaluated(facts), key=lambda point: point.validation_nll or 0.0)
+
+
+def _told(log: TrainerLog, facts: Facts) -> list[str]:
+    """What the held-out loss did, and which checkpoint to keep."""
+    course = log.course
+    if not _evaluated(facts):
+        if len(course.names) < 2:
+            none = "The log holds no evaluation: set eval_strategy, or nothing can be told."
+            return [] if course.faults else [none]
+        return [
+            *(_low_and_end(f"By eval_{name}_loss", *ends) for name, ends in course.lows.items()),
+            "The log holds several evaluations: name the one to judge by with --evaluation.",
+        ]
+    best, last = _lowest(facts), _evaluated(facts)[-1]
+    start = f"By eval_{course.name}_loss" if course.name else "By the log"
+    told = [_low_and_end(start, best, last)]
+    if best.step != last.step and (rise_surely({}, facts) or 0) > 0:
+        place = log.folder / f"checkpoint-{best.step}"
+        beside = log.folder.parent / f"checkpoint-{best.step}"
+        found = next((each for each in (place, beside) if each.is_dir()), None)
+        told.append(
+            f"The checkpoint to keep is that of step {best.step}: {found}."
+            if found
+            else f"The checkpoint to keep is that of step {best.step}; it does not lie beside the "
+            "log."
+        )
+    return told
+
+
+def _low_and_end(start: str, best: HistoryPoint, last: HistoryPoint) -> str:
+    assert best.validation_nll is not None
+    assert last.validation_nll is not None
+    if best.step == last.step:
+        return (
+            f"{start}, the held-out loss was lowest at its last evaluation, epoch "
+            f"{best.epoch:.3g}, step {best.step} ({best.validation_nll:.4f})."
+        )
+    return (
+        f"{start}, the held-out loss was lowest at epoch {best.epoch:.3g}, step {best.step} "
+        f"({best.validation_nll:.4f}), and is {last.validation_nll - best.validation_nll:.4f} "
+        f"higher at the end, epoch {last.epoch:.3g}."
+    )
+
+
+def _selected(log: TrainerLog, facts: Facts) -> list[str]:
+    """Where a score goes on rising while the loss rises too, both bests are told."""
+    points = _evaluated(facts)
+    if len(points) < 2 or (rise_surely({}, facts) or 0) <= 0:
+        return []
+    lowest = _lowest(facts)
+    told = []
+    for name in sorted({name for point in points for name in point.extra} - {"grad_norm"}):
+        scored = [point for point in points if name in point.extra]
+        best = max(scored, key=lambda point: point.extra[name])
+        if best.step > lowest.step and lowest.step in {point.step for point in scored}:
+            told.append(
+                f"Loss and {name} disagree: the loss was lowest at step {lowest.step}, where "
+                f"{name} was {lowest.extra[name]:.3g}, and {name} was best at step {best.step}, "
+                f"with {best.extra[name]:.3g}. Judge by the one that the model is for."
+            )
+    return told

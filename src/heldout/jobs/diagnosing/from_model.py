@@ -54,8 +54,18 @@ def diagnosis_of_model(
         recited=gathered.memorized,
         samples=gathered.samples,
         reliability=gathered.reliability,
-        warnings=[*texts.warnings, *gathered.warnings, *_form_of_weights(found.model)],
+        warnings=[
+            *_of_log(found),
+            *texts.warnings,
+            *gathered.warnings,
+            *_form_of_weights(found.model),
+        ],
     )
+
+
+def _of_log(found: DiagnosedTarget) -> list[str]:
+    """What broke in training, and what was made of its log."""
+    return [*found.log.course.faults, *found.log.course.notes] if found.log else []
 
 
 def _measured(

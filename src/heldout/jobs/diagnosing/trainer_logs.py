@@ -1,25 +1,39 @@
 """What the logs of a training tell: ``trainer_state.json`` of any Hugging Face Trainer.
 
-A log holds no documents, so nothing in it has an interval, and its training loss was measured with
-dropout and penalties, on batches that the model had not yet been updated on.
+A log holds no documents, so nothing in it has an interval over them, and its training loss was
+measured with dropout and penalties, on batches that the model had not yet been updated on.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from heldout.core.errors import UserError
-from heldout.core.facts import Facts, HistoryPoint
+from heldout.core.facts import Facts
 from heldout.core.finite import finite
+from heldout.jobs.diagnosing.log_course import Course, course_of
 
 STATE = "trainer_state.json"
 
 
-def read_logs(path: str | Path) -> Facts:
+@dataclass(frozen=True)
+class TrainerLog:
+    """What a log says of a training: settings and history as facts, and how it was read."""
+
+    facts: Facts
+    course: Course
+    folder: Path
+    best_step: int | None = None  # that a Trainer kept, by its own metric
+    best_value: float | None = None
+
+
+def read_logs(path: str | Path, evaluation: str = "") -> TrainerLog:
     """History and settings from ``trainer_state.json``, or a folder that holds one.
 
-    Of several checkpoints the newest is read: it holds all that came before. Raises UserError
-    where there is none, or where it holds no losses.
+    Of several checkpoints the newest is read: it holds all that came before. ``evaluation`` is the
+    NAME of ``eval_NAME_loss``, where there are several. Raises UserError where there is no log,
+    where it holds no losses, and for a name that it does not have.
     """
     file = find_state(Path(path))
     if file is None:
@@ -27,19 +41,31 @@ def read_logs(path: str | Path) -> Facts:
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
         entries = [entry for entry in state["log_history"] if isinstance(entry, dict)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is not the log of a Trainer ({error}).") from None
-    history = _history(entries)
-    if not history:
+    course = course_of(entries, state, evaluation)
+    if evaluation and evaluation not in course.names:
+        known = ", ".join(name for name in course.names if name) or "none with a name"
+        raise UserError(
+            f"--evaluation {evaluation}: {file} holds no eval_{evaluation}_loss; there are {known}."
+        )
+    if not course.history and not course.faults:
         raise UserError(f"{file} holds no losses: set logging_steps and eval_strategy.")
     rates = [rate for entry in entries if (rate := finite(entry.get("learning_rate")))]
-    epochs = max((point.epoch for point in history), default=0.0)
-    return Facts(
+    epochs = max((point.epoch for point in course.history), default=0.0)
+    facts = Facts(
         epochs=epochs,
         total_epochs=finite(state.get("num_train_epochs")) or epochs,
         learning_rate=max(rates, default=None),
         batch_size=_whole(state.get("train_batch_size")),
-        history=tuple(history),
+        history=course.history,
+    )
+    return TrainerLog(
+        facts,
+        course,
+        file.parent,
+        _whole(state.get("best_global_step")),
+        finite(state.get("best_metric")),
     )
 
 
@@ -51,43 +77,23 @@ def find_state(path: Path) -> Path | None:
     return max(found, key=_steps_of, default=None)
 
 
+def log_alone(target: Path) -> Path | None:
+    """The log where there is nothing else to judge: a .json file, or a folder without weights."""
+    if target.is_file() and target.suffix == ".json":
+        return target
+    if not target.is_dir() or (target / "status.json").is_file():
+        return None
+    patterns = ("*.safetensors", "checkpoint-*/*.safetensors", "*.bin", "*.gguf")
+    if any(next(target.glob(pattern), None) is not None for pattern in patterns):
+        return None
+    return find_state(target)
+
+
 def _steps_of(file: Path) -> int:
     try:
         return int(json.loads(file.read_text(encoding="utf-8")).get("global_step", 0))
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return -1
-
-
-def _history(entries: list[dict[str, Any]]) -> list[HistoryPoint]:
-    """One point per evaluation, with the mean training loss since the one before."""
-    evaluated = [entry for entry in entries if finite(entry.get("eval_loss")) is not None]
-    logged = [entry for entry in entries if finite(entry.get("loss")) is not None]
-    if not evaluated:
-        return [_point(entry, finite(entry["loss"]), None) for entry in logged]
-    points, since = [], -1
-    for entry in evaluated:
-        step = int(entry.get("step", 0))
-        between = [float(one["loss"]) for one in logged if since < int(one.get("step", 0)) <= step]
-        mean = sum(between) / len(between) if between else None
-        points.append(_point(entry, mean, float(entry["eval_loss"])))
-        since = step
-    return points
-
-
-def _point(entry: dict[str, Any], train: float | None, validation: float | None) -> HistoryPoint:
-    extra = {
-        name.removeprefix("eval_"): value
-        for name in ("eval_accuracy", "eval_mean_token_accuracy", "grad_norm")
-        if (value := finite(entry.get(name))) is not None
-    }
-    return HistoryPoint(
-        int(entry.get("step", 0)),
-        float(entry.get("epoch", 0.0)),
-        train,
-        validation,
-        finite(entry.get("learning_rate")),
-        extra=extra,
-    )
 
 
 def _whole(value: Any) -> int | None:
