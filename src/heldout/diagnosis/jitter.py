@@ -13,8 +13,12 @@ import numpy as np
 
 LEAST_EVALUATIONS = 8  # with fewer, two monotone curves fit nearly any course
 LEAST_RISE = 0.03  # nats/token: smaller is not worth naming
-# With few evaluations nothing but size tells: a held-out loss seldom jitters by a tenth of a nat.
+# Of few evaluations size alone tells: a held-out loss seldom jitters by a tenth of a nat, by half as
+# much again as the largest jump of a training loss, or by six times what its own neighbors tell (of
+# the calmest three quarters of them, which is less than four standard deviations).
 LARGE_RISE = 0.1
+JUMPS = 1.5
+DEVIATIONS = 6.0
 # The variance of the jitter: what the two curves leave, and a fifth of what second differences
 # show, since curves follow a steep fall exactly and leave nothing of its jitter.
 CURVATURE_SHARE = 0.2
@@ -27,8 +31,8 @@ CRITICAL = {8: 92.0, 9: 70.0, 10: 70.0, 12: 52.0, 20: 50.0, 30: 45.0, 40: 37.0}
 def rise_beyond_jitter(losses: Sequence[float], training: Sequence[float] = ()) -> float:
     """By how much the last loss surely lies above the lowest before it, nats/token; 0 if unsure.
 
-    losses: held-out losses in the order of their steps. training: logged training losses, whose
-    jitter stands in for that of the held-out loss where it was evaluated fewer than 8 times.
+    losses: held-out losses in the order of their steps. training: logged training losses; with
+    fewer than 8 evaluations their jitter is what tells, so without them such a log cannot tell.
 
     Isotonic regression (Barlow 1972): a decreasing fit against a decreasing and then increasing
     one, each by pooling adjacent violators. Cost: quadratic in the number of evaluations at worst.
@@ -38,14 +42,19 @@ def rise_beyond_jitter(losses: Sequence[float], training: Sequence[float] = ()) 
         return 0.0
     if len(course) < LEAST_EVALUATIONS:
         risen = float(course[-1] - course.min())
-        if len(training) < LEAST_EVALUATIONS:
-            return 0.0
-        return risen if risen > max(LARGE_RISE, largest_jump(training)) else 0.0
+        is_told = len(training) >= LEAST_EVALUATIONS and risen > large_rise(course, training)
+        return risen if is_told else 0.0
     gain, left, risen = _two_curves(course)
     variance = left / len(course) + CURVATURE_SHARE * _second_differences(course)
     if risen < LEAST_RISE or gain <= _critical(len(course)) * variance:
         return 0.0
     return risen
+
+
+def large_rise(losses: Sequence[float] | np.ndarray, training: Sequence[float]) -> float:
+    """What a rise must exceed to be told by its size alone, nats/token."""
+    own = DEVIATIONS * math.sqrt(_second_differences(np.asarray(losses, dtype=float)))
+    return max(LARGE_RISE, JUMPS * largest_jump(training), own)
 
 
 def largest_jump(losses: Sequence[float]) -> float:
@@ -57,6 +66,8 @@ def largest_jump(losses: Sequence[float]) -> float:
 
 def _second_differences(course: np.ndarray) -> float:
     """Variance of jitter about a straight line through neighbors, of the calmest three quarters."""
+    if len(course) < 3:
+        return 0.0
     squares = np.sort((course[:-2] - 2 * course[1:-1] + course[2:]) ** 2)
     return float(squares[: math.ceil(0.75 * len(squares))].mean()) / 6
 

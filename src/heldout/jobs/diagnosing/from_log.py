@@ -7,7 +7,7 @@ from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.results.diagnosis import Diagnosis
 from heldout.core.verdict import Verdict, Verdicts
 from heldout.diagnosis.features import rise, rise_surely
-from heldout.diagnosis.jitter import LARGE_RISE, LEAST_EVALUATIONS, largest_jump
+from heldout.diagnosis.jitter import LEAST_EVALUATIONS, large_rise
 from heldout.jobs.diagnosing.conclude import conclude
 from heldout.jobs.diagnosing.trainer_logs import TrainerLog
 
@@ -66,7 +66,8 @@ def _too_few(log: TrainerLog, facts: Facts, risen: float) -> str:
     if len(log.course.training) < LEAST_EVALUATIONS:
         yardstick = "and too few training losses to tell how far a loss jitters"
     else:
-        jitter = max(LARGE_RISE, largest_jump(log.course.training))
+        losses = [point.validation_nll or 0.0 for point in _evaluated(facts)]
+        jitter = large_rise(losses, log.course.training)
         yardstick = f"and a rise of {risen:.3f} is no more than losses jitter ({jitter:.3f})"
     return (
         f"The log cannot tell: it holds {num} evaluations, {yardstick}. Evaluate more often, or "
