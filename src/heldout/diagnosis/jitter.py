@@ -13,12 +13,10 @@ import numpy as np
 
 LEAST_EVALUATIONS = 8  # with fewer, two monotone curves fit nearly any course
 LEAST_RISE = 0.03  # nats/token: smaller is not worth naming
-# Of few evaluations size alone tells: a held-out loss seldom jitters by a tenth of a nat, by half as
-# much again as the largest jump of a training loss, or by six times what its own neighbors tell (of
-# the calmest three quarters of them, which is less than four standard deviations).
+# Of few evaluations size alone tells: a held-out loss seldom jitters by a tenth of a nat, or by half
+# as much again as the largest jump of a training loss.
 LARGE_RISE = 0.1
 JUMPS = 1.5
-DEVIATIONS = 6.0
 # The variance of the jitter: what the two curves leave, and a fifth of what second differences
 # show, since curves follow a steep fall exactly and leave nothing of its jitter.
 CURVATURE_SHARE = 0.2
@@ -42,7 +40,7 @@ def rise_beyond_jitter(losses: Sequence[float], training: Sequence[float] = ()) 
         return 0.0
     if len(course) < LEAST_EVALUATIONS:
         risen = float(course[-1] - course.min())
-        is_told = len(training) >= LEAST_EVALUATIONS and risen > large_rise(course, training)
+        is_told = len(training) >= LEAST_EVALUATIONS and risen > large_rise(training)
         return risen if is_told else 0.0
     gain, left, risen = _two_curves(course)
     variance = left / len(course) + CURVATURE_SHARE * _second_differences(course)
@@ -51,10 +49,9 @@ def rise_beyond_jitter(losses: Sequence[float], training: Sequence[float] = ()) 
     return risen
 
 
-def large_rise(losses: Sequence[float] | np.ndarray, training: Sequence[float]) -> float:
+def large_rise(training: Sequence[float]) -> float:
     """What a rise must exceed to be told by its size alone, nats/token."""
-    own = DEVIATIONS * math.sqrt(_second_differences(np.asarray(losses, dtype=float)))
-    return max(LARGE_RISE, JUMPS * largest_jump(training), own)
+    return max(LARGE_RISE, JUMPS * largest_jump(training))
 
 
 def largest_jump(losses: Sequence[float]) -> float:
@@ -66,8 +63,6 @@ def largest_jump(losses: Sequence[float]) -> float:
 
 def _second_differences(course: np.ndarray) -> float:
     """Variance of jitter about a straight line through neighbors, of the calmest three quarters."""
-    if len(course) < 3:
-        return 0.0
     squares = np.sort((course[:-2] - 2 * course[1:-1] + course[2:]) ** 2)
     return float(squares[: math.ceil(0.75 * len(squares))].mean()) / 6
 

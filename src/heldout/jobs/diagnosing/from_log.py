@@ -66,8 +66,7 @@ def _too_few(log: TrainerLog, facts: Facts, risen: float) -> str:
     if len(log.course.training) < LEAST_EVALUATIONS:
         yardstick = "and too few training losses to tell how far a loss jitters"
     else:
-        losses = [point.validation_nll or 0.0 for point in _evaluated(facts)]
-        jitter = large_rise(losses, log.course.training)
+        jitter = large_rise(log.course.training)
         yardstick = f"and a rise of {risen:.3f} is no more than losses jitter ({jitter:.3f})"
     return (
         f"The log cannot tell: it holds {num} evaluations, {yardstick}. Evaluate more often, or "
