@@ -13,8 +13,8 @@ import numpy as np
 
 LEAST_EVALUATIONS = 8  # with fewer, two monotone curves fit nearly any course
 LEAST_RISE = 0.03  # nats/token: smaller is not worth naming
-# Of few evaluations size alone tells: a held-out loss seldom jitters by a tenth of a nat, or by half
-# as much again as the largest jump of a training loss.
+# Of few evaluations size alone tells: a held-out loss seldom jitters by a tenth of a nat, or by
+# half as much again as the largest jump of a training loss.
 LARGE_RISE = 0.1
 JUMPS = 1.5
 # The variance of the jitter: what the two curves leave, and a fifth of what second differences
