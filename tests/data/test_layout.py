@@ -357,6 +357,13 @@ def test_shapes_of_json(tmp_path, write, name):
     assert [item.row.text for item in RowStream(path)] == [row["text"] for row in SHIPS]
 
 
+def test_one_array_in_a_line_longer_than_a_row_may_be(tmp_path, monkeypatch):
+    monkeypatch.setattr("heldout.data.encoding.MIB", 4)
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(SHIPS))
+    assert texts_of(path) == [row["text"] for row in SHIPS]
+
+
 def test_one_conversation_alone_is_a_row_and_no_list_of_rows(tmp_path):
     path = tmp_path / "one.json"
     turns = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ann."}]

@@ -75,6 +75,12 @@ def test_earlier_turns_stay_before_the_chosen_answer(tmp_path):
     assert [m["content"] for m in read.messages] == ["Hi", "Ho", ASKED["content"], GOOD]
 
 
+def test_a_prompt_under_another_name(tmp_path):
+    path = write(tmp_path, {"scene": ASKED["content"], "chosen": GOOD, "rejected": BAD})
+    (row,) = read_rows(path, columns={"prompt": "scene"}, data=LEARN).rows
+    assert [m["content"] for m in row.messages] == [ASKED["content"], GOOD]
+
+
 def test_a_user_may_map_the_chosen_column(tmp_path):
     path = write(tmp_path, PAIRS["texts"])
     (row,) = read_rows(path, columns={"completion": "chosen"}).rows

@@ -187,6 +187,19 @@ def test_a_hub_name_is_tried_where_there_is_no_such_path(monkeypatch):
     ]
 
 
+def test_splits_of_the_hub_that_are_not_read_are_named(monkeypatch):
+    import datasets
+
+    rows = datasets.Dataset.from_list(ROWS)
+    splits = ("train", "validation", "test")
+    rows.info.splits = {name: datasets.SplitInfo(name) for name in splits}
+    monkeypatch.setattr(datasets, "load_dataset", lambda *names, split: rows)
+    assert read_table("owner/name").notes == (
+        "Not read in owner/name: owner/name:validation, owner/name:test.",
+    )
+    assert read_table("owner/name:test").notes == ()
+
+
 def test_a_hub_name_that_cannot_be_read(monkeypatch):
     import datasets
 

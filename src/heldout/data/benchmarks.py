@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from heldout.core.errors import UserError
+from heldout.core.recipe import DataSection
 from heldout.data.stream import RowStream
 
 
@@ -35,21 +36,21 @@ KNOWN = {
 }
 
 
-def open_test_set(name: str) -> RowStream:
+def open_test_set(name: str, data: DataSection | None = None) -> RowStream:
     """A file or folder of that name, else a known test set or another data set of the Hub.
 
-    Raises UserError in one line, also where the Hub cannot be reached.
+    Of a folder that holds a split its test part is read.     Raises UserError in one line, also where the Hub cannot be reached.
     """
     known = KNOWN.get(Path(name).stem.lower())
     if Path(name).expanduser().exists():
         if known is None:
-            return RowStream(name)
+            return RowStream(name, data=data, part="heldout")
         try:
-            return RowStream(name)
+            return RowStream(name, data=data, part="heldout")
         except UserError:
-            return RowStream(name, known.columns)
+            return RowStream(name, known.columns, data=data, part="heldout")
     if known is None or name.lower() not in KNOWN:
-        return RowStream(name)
+        return RowStream(name, data=data, part="heldout")
     try:
         return RowStream(known.source, known.columns)
     except UserError as error:

@@ -7,6 +7,7 @@ overrules it.
 
 import codecs
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -73,6 +74,14 @@ class TextFile:
                     raise too_long(f"{self.name} line {number}", self.data)
                 yield line
 
+    def start(self) -> str:
+        """At most its first million characters."""
+        with self.open() as file:
+            try:
+                return file.read(MIB)
+            except UnicodeError:
+                raise self.undecoded(0) from None
+
     def whole(self) -> str:
         """All of it. Raises Broken with the line of what is no character."""
         with self.open() as file:
@@ -80,9 +89,8 @@ class TextFile:
                 text = file.read()
             except UnicodeError:
                 raise self.undecoded(0) from None
-        if not is_decoded(text):
-            first = next(place for place, c in enumerate(text) if "\udc80" <= c <= "\udcff")
-            raise self.undecoded(text.count("\n", 0, first) + 1, text[first])
+        if found := first_undecoded(text):
+            raise self.undecoded(text.count("\n", 0, found.start()) + 1, found[0])
         return text
 
     def undecoded(self, line: int, character: str = "") -> Broken:
@@ -115,7 +123,16 @@ def too_long(where: str, data: DataSection) -> UserError:
 
 def is_decoded(text: str) -> bool:
     """Whether all its bytes were characters."""
-    return text.isascii() or not any("\udc80" <= c <= "\udcff" for c in text)
+    return text.isascii() or first_undecoded(text) is None
+
+
+def first_undecoded(text: str) -> re.Match[str] | None:
+    """The first byte that was no character."""
+    return _UNDECODED.search(text)
+
+
+_UNDECODED = re.compile("[\udc80-\udcff]")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
 _WORDS = {
@@ -133,18 +150,17 @@ def encoding_of(sample: bytes, only_unicode: bool) -> str:
     for mark, name in _MARKS:
         if sample.startswith(mark):
             return name
-    text = _decoded(sample, "utf-8", "surrogateescape")
-    assert text is not None
-    if text.isascii():
+    if _decoded(sample, "utf-8", "strict") is not None:
         return "utf-8"
-    bad = sum("\udc80" <= c <= "\udcff" for c in text)
-    good = sum(c > "\x7f" for c in text) - bad
+    text = _decoded(sample, "utf-8", "surrogateescape") or ""
+    bad = len(_UNDECODED.findall(text))
+    good = len(_NOT_ASCII.findall(text)) - bad
     if good >= bad:
         return "utf-8"
     if _is_chinese(_decoded(sample, "gb18030", "strict")):
         return "gb18030"
     western = None if only_unicode else _decoded(sample, "cp1252", "strict")
-    if western is not None and sum(c > "\x7f" for c in western) < _MOST_ACCENTS * len(western):
+    if western and len(_NOT_ASCII.findall(western)) < _MOST_ACCENTS * len(western):
         return "cp1252"
     return "utf-8"
 
@@ -168,7 +184,7 @@ def _is_chinese(text: str | None) -> bool:
     GB 2312 has its common characters in the order of their sound at 0xB0 to 0xD7. Korean in EUC-KR
     has all syllables at 0xB0 to 0xC8, Cyrillic its small letters above 0xE0.
     """
-    others = [c for c in text or "" if c > "\x7f"]
+    others = _NOT_ASCII.findall(text or "")
     if not others:
         return False
     leads = [code[0] for code in (c.encode("gb18030") for c in others) if len(code) == 2]

@@ -12,7 +12,7 @@ from pathlib import Path
 from heldout.core.csv_rows import BrokenCsv, CsvRow, csv_rows
 from heldout.core.errors import UserError
 from heldout.core.recipe import DataSection
-from heldout.data.encoding import MIB, TextFile, is_decoded, too_long
+from heldout.data.encoding import MIB, TextFile, first_undecoded, is_decoded, too_long
 from heldout.data.json_rows import json_records
 from heldout.data.record import Broken, Fault, Read, Record
 from heldout.data.unpack import PACKED, open_unpacked, packing_note, packing_of, unpacked_name
@@ -157,8 +157,9 @@ def _records_of_csv(
             step = f"Text that holds the separator {delimiter!r} needs double quotes around it."
             yield Record({}, where), Fault("format", words, step)
         elif not all(map(is_decoded, row.cells)):
-            character = next(c for c in "".join(row.cells) if "\udc80" <= c <= "\udcff")
-            yield Record({}, where), text.undecoded(line, character).fault
+            found = first_undecoded("".join(row.cells))
+            assert found is not None
+            yield Record({}, where), text.undecoded(line, found[0]).fault
         else:
             yield Record(dict(zip(header, row.cells, strict=True)), where), None
 
@@ -263,10 +264,9 @@ def _text_record(source: TextFile, text: str, line: int = 0) -> Read:
     where = f"{source.name} line {line}" if line else source.name
     if len(text) > source.data.max_row_mib * MIB:
         raise too_long(where, source.data)
-    if not is_decoded(text):
-        place, character = next((i, c) for i, c in enumerate(text) if "\udc80" <= c <= "\udcff")
-        broken_line = (line or 1) + text.count("\n", 0, place)
-        fault = source.undecoded(broken_line, character).fault
+    if found := first_undecoded(text):
+        broken_line = (line or 1) + text.count("\n", 0, found.start())
+        fault = source.undecoded(broken_line, found[0]).fault
         return Record({}, f"{source.name} line {broken_line}"), fault
     return Record({"text": text}, where), None
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from heldout.data.encoding import TextFile, is_decoded
+from heldout.data.encoding import TextFile, first_undecoded
 from heldout.data.record import Broken, Fault, Read, Record, type_words
 from heldout.data.split_names import part_named
 
@@ -61,6 +61,9 @@ def keys_of_parts(file: TextFile) -> list[str]:
 
 def whole_values(file: TextFile) -> list[JsonValue] | None:
     """The values of a file that is not JSON lines; None for one that is. Raises Broken."""
+    start = file.start().strip()
+    if start.startswith("[") and "\n" not in start:  # one array in a line of any length
+        return _values(file.whole())
     start, more = _first_lines(file)
     if not start.lstrip().startswith(("{", "[")):
         return None
@@ -167,9 +170,8 @@ def _json_lines(file: TextFile) -> Iterator[Read]:
         if line.isspace():
             continue
         where = f"{file.name} line {number}"
-        if not is_decoded(line):
-            character = next(c for c in line if "\udc80" <= c <= "\udcff")
-            yield Record({}, where), file.undecoded(number, character).fault
+        if not line.isascii() and (found := first_undecoded(line)):
+            yield Record({}, where), file.undecoded(number, found[0]).fault
             continue
         try:
             fields = json.loads(line)

@@ -69,10 +69,11 @@ def refused_label(column: str) -> str:
     )
 
 
-def chosen_alone(record: Record) -> Record:
+def chosen_alone(record: Record, columns: Mapping[str, str]) -> Record:
     """The row that learns the chosen answer of a pair, without the rejected one.
 
-    Raises UserError where no prompt stands before the answer.
+    ``columns`` as the user maps them, perhaps of the prompt. Raises UserError where no prompt
+    stands before the answer.
     """
     fields = {k: v for k, v in record.fields.items() if k not in ("chosen", "rejected")}
     answer = record.fields.get("chosen")
@@ -83,14 +84,16 @@ def chosen_alone(record: Record) -> Record:
             "was written."
         )
     if turns is None and "conversations" not in fields and "messages" not in fields:
-        return replace(record, fields=_text_row(fields, str(answer), record.where))
+        return replace(record, fields=_text_row(fields, str(answer), columns, record.where))
     if turns is None:
         turns = [{"role": "assistant", "content": answer}]
     return replace(record, fields=_conversation_row(fields, turns, record.where))
 
 
-def _text_row(fields: dict[str, Any], answer: str, where: str) -> dict[str, Any]:
-    if isinstance(fields.get("prompt"), str):
+def _text_row(
+    fields: dict[str, Any], answer: str, columns: Mapping[str, str], where: str
+) -> dict[str, Any]:
+    if isinstance(fields.get(columns.get("prompt", "prompt")), str):
         fields.pop("completion", None)
         return {**fields, "completion": answer}
     if isinstance(fields.get("prompt"), list):

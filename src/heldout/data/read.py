@@ -78,10 +78,11 @@ class Records:
         self.rows_by_file: Counter[str] = Counter()  # of the last time they were gone through
         self.num_bad = 0  # answers that were left out, of that time
         self._said: dict[str, None] = {}
+        self._columns = dict(columns or {})
         self._preference: Preference = ""
         self._label = ""
         self.head = self._first_records()
-        self._preference = preference_of(self.head, columns or {})
+        self._preference = preference_of(self.head, self._columns)
         self._label = label_column(self.head) if self._preference == "labels" else ""
         if self._preference == "pairs" and not data.learn_chosen:
             raise refused_pairs(self.name)
@@ -115,7 +116,7 @@ class Records:
         for record, fault in self._records():
             self.rows_by_file[record.file] += 1
             if fault is None and self._preference == "pairs":
-                yield _chosen(record)
+                yield _chosen(record, self._columns)
             elif fault is None and self._label and is_bad(record, self._label):
                 if self.data.learn_chosen:
                     self.num_bad += 1
@@ -134,10 +135,11 @@ class Records:
         if found:
             return found
         first = next((told for told in self if told[1]), None)
+        name = f"{self.name} ({self.part})" if self.part else self.name
         if first is None and self.num_bad:
-            raise UserError(f"{self.name}: every answer ({self.num_bad:,}) is bad by its label.")
+            raise UserError(f"{name}: every answer ({self.num_bad:,}) is bad by its label.")
         if first is None:
-            raise UserError(f"{self.name} is empty: there are no rows in it.")
+            raise UserError(f"{name} is empty: there are no rows in it.")
         raise UserError(words_of(first))
 
     def sha256(self) -> str:
@@ -157,7 +159,10 @@ class Records:
 
     def _records(self) -> Iterator[Read]:
         if self.files is None:
-            self._hub_rows = self._hub_rows or _hub_rows(self.name)
+            if not self._hub_rows:
+                self._hub_rows, others = _hub_rows(self.name)
+                if others:
+                    self._said[f"Not read in {self.name}: {', '.join(others)}."] = None
             for number, fields in enumerate(self._hub_rows, 1):
                 yield Record(fields, f"{self.name} row {number}"), None
         elif self.files.kind == "saved":
@@ -182,7 +187,9 @@ class Records:
                 fields = files.convert(fields)
             if fields.keys() >= _OWN_KEYS:
                 fields = _as_written_now(fields)
-            yield replace(record, fields=fields, file=inside), fault
+            if inside or fields is not record.fields:
+                record = replace(record, fields=fields, file=inside)
+            yield record, fault
 
 
 _OWN_KEYS = {"index", "messages", "group", "source"}
@@ -197,9 +204,9 @@ def _as_written_now(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _chosen(record: Record) -> Read:
+def _chosen(record: Record, columns: Mapping[str, str]) -> Read:
     try:
-        return chosen_alone(record), None
+        return chosen_alone(record, columns), None
     except UserError as error:
         words = str(error).removeprefix(f"{record.where}: ").removesuffix(" Nothing was written.")
         return record, Fault("format", words.removesuffix("."))
@@ -263,14 +270,18 @@ def is_hub_name(name: str) -> bool:
     return bool(_HUB_NAME.fullmatch(name)) and suffix_of(Path(name)) not in READERS
 
 
-def _hub_rows(name: str) -> list[dict[str, Any]]:
+def _hub_rows(name: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows of a split, and the other splits where the name has not chosen one."""
     import datasets
 
     repository, *rest = name.split(":")
     split = rest[-1] if rest else "train"
     config = rest[0] if len(rest) == 2 else None
     try:
-        return list(datasets.load_dataset(repository, config, split=split))
+        rows = datasets.load_dataset(repository, config, split=split)
+        known = getattr(getattr(rows, "info", None), "splits", None) or {}
+        others = [] if rest else [f"{name}:{other}" for other in known if other != split]
+        return list(rows), others
     except Exception as error:  # the library raises whatever its many readers raise
         raise UserError(
             f"{name}: no such file or folder, and it could not be read from the Hub "

@@ -46,7 +46,7 @@ class Sources:
         heldout = [stream.label for name, stream in streams if name == "heldout"]
         for path in rows.against:
             # A test set has columns of its own.
-            streams.append((str(path), open_test_set(str(path))))
+            streams.append((str(path), open_test_set(str(path), data)))
         names = [str(path) for path in rows.against]
         if len(set(names)) < len(names) or set(names) & set(OWN_PARTS):
             raise UserError("--against names each test set once.")

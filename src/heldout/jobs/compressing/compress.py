@@ -72,7 +72,9 @@ def compress(
         raise UserError(f"--blocks must be 2 or more, got {blocks}.")
     chosen = _chosen(recipe, settings, from_scratch)
     target = Target.of(model, from_scratch)
-    read = read_rows(data, chosen.data.columns, chosen.data.group)
+    read = read_rows(data, chosen.data.columns, chosen.data.group, data=chosen.data)
+    for note in read.notes:
+        progress.note(note)
     about = {
         "data": data,
         "sha256": read.sha256,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from heldout.core.errors import UserError
 from heldout.core.progress import Progress
-from heldout.core.recipe import Recipe
+from heldout.core.recipe import DataSection, Recipe
 from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.data.columns import read_rows, rows_from_table
@@ -64,7 +64,7 @@ def texts_of_run(
             f"{run.folder} has no sealed test part (its data was too small to hold one out): give "
             "unseen rows with --heldout."
         )
-    other, more = _read_domains(domains, group, recipe.data.seed, most)
+    other, more = _read_domains(domains, group, recipe.data, most)
     sampled = sample_rows(unseen, most, recipe.data.seed)
     if not sampled:
         raise UserError(f"--heldout {heldout}: all its rows stand in the training data.")
@@ -131,7 +131,7 @@ def texts_of_files(
             warnings.append(_left_out(out))
         else:
             warnings.append("All held-out rows stand in the training data: there is no control.")
-    other, more = _read_domains(domains, data.group, data.seed, most)
+    other, more = _read_domains(domains, data.group, data, most)
     return DiagnosedTexts(
         train_rows,
         heldout_rows,
@@ -146,19 +146,19 @@ def texts_of_files(
 
 
 def _read_domains(
-    domains: Mapping[str, str], group: str, seed: int, most: int
+    domains: Mapping[str, str], group: str, data: DataSection, most: int
 ) -> tuple[dict[str, list[Row]], list[str]]:
     """Other text by name, in groups by the column ``group`` where it has one, and warnings."""
     found, warnings = {}, []
     for name, source in domains.items():
-        table = read_table(source)
+        table = read_table(source, data)
         own = group if group in table.columns else ""
         if group and not own:
             warnings.append(
                 f"--domain {name}: {source} has no column {group!r}, so each of its rows counts as "
                 "a group of its own."
             )
-        found[name] = sample_rows(rows_from_table(table, {}, own).rows, most, seed)
+        found[name] = sample_rows(rows_from_table(table, {}, own).rows, most, data.seed)
     return found, warnings
 
 

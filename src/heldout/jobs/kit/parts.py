@@ -123,7 +123,10 @@ def _mixed_rows(recipe: Recipe, measured: list[Row]) -> tuple[dict[str, list[Row
         path = getattr(augmentation, augmentation.READS) if augmentation.READS else ""
         if not path:
             continue
-        rows = [replace(row, source=row.source or Path(path).stem) for row in read_rows(path).rows]
+        rows = [
+            replace(row, source=row.source or Path(path).stem)
+            for row in read_rows(path, data=recipe.data).rows
+        ]
         both = [*measured, *rows]
         related = Components(len(both))
         for pair in find_related(both, recipe.data.near_duplicate_threshold):
