@@ -39,7 +39,8 @@ KNOWN = {
 def open_test_set(name: str, data: DataSection | None = None) -> RowStream:
     """A file or folder of that name, else a known test set or another data set of the Hub.
 
-    Of a folder that holds a split its test part is read.     Raises UserError in one line, also where the Hub cannot be reached.
+    Of a folder that holds a split its test part is read. Raises UserError in one line, also
+    where the Hub cannot be reached.
     """
     known = KNOWN.get(Path(name).stem.lower())
     if Path(name).expanduser().exists():
