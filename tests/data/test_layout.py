@@ -357,6 +357,15 @@ def test_shapes_of_json(tmp_path, write, name):
     assert [item.row.text for item in RowStream(path)] == [row["text"] for row in SHIPS]
 
 
+def test_objects_in_one_line_and_none_with_anything_in_it(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text("".join(map(json.dumps, SHIPS)))
+    assert texts_of(path) == [row["text"] for row in SHIPS]
+    path.write_text("{}")
+    with pytest.raises(UserError, match="its rows are empty objects"):
+        RowStream(path)
+
+
 def test_one_array_in_a_line_longer_than_a_row_may_be(tmp_path, monkeypatch):
     monkeypatch.setattr("heldout.data.encoding.MIB", 4)
     path = tmp_path / "rows.json"
@@ -405,6 +414,15 @@ def test_the_separator_is_recognized_and_said(tmp_path, name, separator, said):
     assert [record.fields["text"] for record in table.records] == ["one; two, three\tfour", "five"]
     assert [record.where for record in table.records] == [f"{path} line 2", f"{path} line 3"]
     assert [note.removeprefix(f"{path}: ") for note in table.notes] == ([said] if said else [])
+
+
+def test_a_column_without_a_name_is_one_that_is_not_used(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(",prompt,completion\n0,Who?,Ann.\n1,Where?,Hull.\n")
+    rows = [item.row for item in RowStream(path)]
+    assert [row.messages[1]["content"] for row in rows] == ["Ann.", "Hull."]
+    assert [row.source for row in rows] == ["", ""]
+    assert RowStream(path).notes() == [f"{path}: not used: column 'column 1'."]
 
 
 def test_the_separator_that_excel_names(tmp_path):

@@ -167,6 +167,8 @@ def choose_format(table: Table, mapped: dict[str, str]) -> tuple[Format, dict[st
             f"data.columns maps {', '.join(sorted(named))}, which belong to different formats: "
             f"{_known_formats()}."
         )
+    if not columns:
+        raise UserError(f"{table.name}: its rows are empty objects. Nothing was written.")
     raise UserError(
         f"{table.name} has columns {columns}, which fit no known format ({_known_formats()}). "
         f"Map them: {_suggestion(table)}."

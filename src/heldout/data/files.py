@@ -165,7 +165,8 @@ def _records_of_csv(
 
 
 def _header(row: CsvRow, where: str) -> list[str]:
-    header = [cell.strip() for cell in row.cells]
+    # Tables are often saved with a column of row numbers that has no name.
+    header = [cell.strip() or f"column {number}" for number, cell in enumerate(row.cells, 1)]
     twice = sorted({cell for cell in header if header.count(cell) > 1})
     if twice:
         raise UserError(

@@ -71,7 +71,8 @@ def whole_values(file: TextFile) -> list[JsonValue] | None:
         json.loads(start)
     except json.JSONDecodeError as error:
         # A line that breaks off anywhere but at its end is a broken line, not a longer value.
-        if error.pos < len(start.rstrip()) - 1 or _is_object(more):
+        several = error.msg == "Extra data" and not more
+        if not several and (error.pos < len(start.rstrip()) - 1 or _is_object(more)):
             return None
     except (ValueError, RecursionError):
         return None
