@@ -170,6 +170,17 @@ def test_check_compares_the_parts_of_a_folder(tmp_path):
     assert len(texts_of(clean, "test")) == 12
 
 
+def test_diagnose_takes_the_held_out_part_of_the_same_folder(tmp_path):
+    from heldout.core.progress import Progress
+    from heldout.jobs.evidence.texts import texts_of_files
+
+    rows = [{"text": words(n)} for n in range(30)]
+    put(tmp_path, train__jsonl=rows[:20], dev__jsonl=rows[20:24], test__jsonl=rows[22:])
+    texts = texts_of_files(str(tmp_path), "", {}, load_recipe("default"), 50, Progress())
+    assert [row.text for row in texts.train] == [row["text"] for row in rows[:20]]
+    assert [row.text for row in texts.heldout] == [row["text"] for row in rows[22:]]
+
+
 def test_a_clean_copy_without_parts_is_read_without_its_log(tmp_path):
     from heldout.jobs.checking.check import check
 

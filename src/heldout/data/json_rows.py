@@ -49,7 +49,7 @@ def json_records(file: TextFile, part_key: str = "") -> Iterator[Read]:
 def keys_of_parts(file: TextFile) -> list[str]:
     """Keys such as train and test, where the file is one object that holds lists under them."""
     try:
-        values = whole_values(file)
+        values = whole_values(file) if file.start().lstrip().startswith("{") else None
     except Broken:
         return []
     if values is None or len(values) != 1 or not isinstance(values[0].value, dict):

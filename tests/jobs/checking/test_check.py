@@ -152,6 +152,30 @@ def test_faults_are_told_and_do_not_stop(tmp_path):
     assert found.counts["unreadable_train"] == 7
 
 
+def test_the_answer_comes_first_and_the_worst_fault_before_others(tmp_path):
+    rows = [{"text": passage(n)} for n in range(12)]
+    path = write(tmp_path / "train.jsonl", rows)
+    found = check(path)
+    assert found.headline.startswith("Fit to train on. No held-out rows were given")
+    assert found.faults() == []
+    odd = [{"text": f"caf\u00c3\u00a9 {passage(n)}"} for n in range(20, 23)]
+    found = check(write(tmp_path / "odd.jsonl", rows + odd))
+    assert found.headline.startswith("Fit to train on, once you have looked at")
+    blank = [{"text": ""}, {"body": "a"}, {"body": "b"}]
+    path = write(tmp_path / "bad.jsonl", rows + odd + blank)
+    found = check(path)
+    assert found.headline.startswith(
+        "Not fit to train on as it is. 3 of 18 training rows cannot be trained on."
+    )
+    assert found.faults() == [
+        f'format: 2 of the rows cannot be trained on, first at {path} line 17: has no "text"',
+        f'empty: 1 of the rows cannot be trained on, first at {path} line 16: has an empty "text"',
+        f"encoding: 3 of the rows, first at {path} line 13: characters as of UTF-8 read as Latin-1",
+    ]
+    few = check(write(tmp_path / "few.jsonl", [*rows[:4], rows[0]]))
+    assert few.headline.startswith("Not fit to train on: different rows 4, needed 10.")
+
+
 def test_conversations_and_answers(tmp_path):
     def talk(*turns):
         roles = ("user", "assistant")
