@@ -38,6 +38,24 @@ def topics_text() -> str:
     return "\n\n".join(topics[name] for name in sorted(topics))
 
 
+TEXT_IN = {
+    "simplified Chinese": "清晨的集市上，卖豆腐的老人总是第一个到。他点上一盏小灯……然后等客人来。",
+    "traditional Chinese": "清晨的市集上，賣豆腐的老人總是第一個到。他點上一盞小燈……然後等客人來。",
+    "Japanese": "朝の市場では、豆腐屋のおじいさんがいつも一番に来て、小さな灯りをつけます。",
+    "Korean": "이른 아침 시장에는 두부 장수가 먼저 옵니다. 등불을 켜고 손님을 기다립니다.",
+    "Thai": "เช้าตรู่ที่ตลาด ชายชราขายเต้าหู้มาถึงก่อนใครเสมอ แล้วจุดตะเกียงดวงเล็กๆ",
+    "Hindi": "सुबह के बाज़ार में टोफू बेचने वाला बूढ़ा सबसे पहले आता है और दीया जलाता है।",
+    "Arabic": "في سوق الصباح يصل بائعُ الجبن العجوز دائمًا قبل الجميع ويشعل مصباحًا صغيرًا.",
+    "English": "At the market the old man who sells tofu is always the first to light a lamp.",
+}
+
+
+@pytest.fixture(params=TEXT_IN)
+def text_in_a_script(request) -> str:
+    """The same few sentences in one of eight scripts."""
+    return TEXT_IN[request.param]
+
+
 @pytest.fixture(scope="session")
 def tiny_tokenizer(topics_text):
     """Byte-level BPE of 400 tokens with a ChatML template and no start-of-text token.

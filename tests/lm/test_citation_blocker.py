@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 import heldout
+from chinese_rows import pairs
 from heldout.core.errors import UserError
+from heldout.core.token_size import TokenSize
 from heldout.lm.citation_blocker import CitationBlocker
 
 NUM_NEW = 24
@@ -242,3 +244,32 @@ def test_the_latest_token_alone_is_refused(cited):
     blocker = CitationBlocker.of(cited, 4)
     with pytest.raises(UserError, match="generate_batch hands over the latest token alone"):
         blocker(torch.tensor([5, 6, 7]), torch.zeros(3, 400))
+
+
+def test_the_usual_length_holds_as_much_text_in_every_script(tiny_tokenizer):
+    """6 tokens of English; as bytes of Chinese 6 tokens would be two characters."""
+    chinese = [tiny_tokenizer(answer)["input_ids"] for _, answer in pairs(8)]
+    blocker = CitationBlocker.of(chinese, tokenizer=tiny_tokenizer)
+    assert 22 <= blocker.length <= 28  # about eight characters
+    english = [tiny_tokenizer("The value of this object is the type of it.")["input_ids"]]
+    size = TokenSize.of([tiny_tokenizer.decode(english[0])], len(english[0]))
+    assert CitationBlocker.of(english, tokenizer=tiny_tokenizer).length == size.tokens(6)
+    assert CitationBlocker.of(english).length == 6
+
+
+def test_what_other_people_write_in_chinese_is_hardly_forbidden(tiny_tokenizer):
+    """Of held-out answers made up of the same words, by the share of tokens that are blocked."""
+    train, unseen = (
+        [tiny_tokenizer(answer)["input_ids"] for _, answer in pairs(40, seed)] for seed in (0, 1)
+    )
+
+    def forbidden(length):
+        blocker = CitationBlocker.of(train, length, tiny_tokenizer)
+        found = []
+        for ids in unseen:
+            for place in range(blocker.length - 1, len(ids)):
+                scores = blocker(torch.tensor([ids[:place]]), torch.zeros(1, len(tiny_tokenizer)))
+                found.append(bool(scores[0, ids[place]] == -torch.inf))
+        return sum(found) / len(found)
+
+    assert forbidden(6) > 2 * forbidden(None)

@@ -15,7 +15,7 @@ from heldout.core.stats import paired_difference, ratio_estimate
 
 LEAST_PROMPTS = 16
 LEAST_GROUPS = 3
-LEAST_TOKENS = 8  # of each text; shorter ones say nothing about repetition
+LEAST_TOKENS = 8  # of each text, of English; shorter ones say nothing about repetition
 PARTS = ("test", "validation")  # prompts that training has not seen, the first there is
 HUMAN = "human"
 
@@ -57,6 +57,7 @@ def equal_lengths(evidence: Evidence, model: str) -> EqualLengths | None:
         for name, generated in writers.items()
     }
     rows = [int(row) for row in own.row_index if all(int(row) in p for p in place_of.values())]
+    least = evidence.token_size.tokens(LEAST_TOKENS)
     ids: dict[str, list[np.ndarray]] = {name: [] for name in (*writers, HUMAN)}
     texts: dict[str, list[str]] = {name: [] for name in ids}
     kept = []
@@ -68,7 +69,7 @@ def equal_lengths(evidence: Evidence, model: str) -> EqualLengths | None:
         words[HUMAN] = own.references[place]
         num_tokens = min(map(len, found.values()))
         num_characters = min(map(len, words.values()))
-        if num_tokens < LEAST_TOKENS or not num_characters:
+        if num_tokens < least or not num_characters:
             continue
         kept.append(place)
         for name in ids:
@@ -79,11 +80,12 @@ def equal_lengths(evidence: Evidence, model: str) -> EqualLengths | None:
     return EqualLengths(ids, texts, own.groups[kept], own.row_index[kept])
 
 
-def too_few(name: str) -> NotMeasured:
+def too_few(name: str, evidence: Evidence) -> NotMeasured:
+    least = evidence.token_size.tokens(LEAST_TOKENS)
     return NotMeasured(
         name,
         f"needs generated text after {LEAST_PROMPTS} prompts of {LEAST_GROUPS} groups, each "
-        f"continued by {LEAST_TOKENS} tokens or more",
+        f"continued by {least} tokens or more",
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from heldout.core.losses import DocumentLosses
 
 POSITION_EDGES = (0, 16, 32, 64, 128, 256, 512, 1024)  # tokens from the start; the last is open
+SHORT_SUFFIX, LONG_SUFFIX = (10, 20), (50, 50)  # tokens before and in a suffix, of English
 CONFIDENCE_BINS = 300  # fine and equal in width; coarser ones are merged from them
 
 

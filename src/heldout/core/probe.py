@@ -14,6 +14,7 @@ from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.part_texts import PartTexts
 from heldout.core.pass_statistics import CanaryLosses, Generations, PassStatistics, PersonalData
 from heldout.core.prompt_pairs import PromptPairs
+from heldout.core.token_size import ENGLISH_TOKENS, TokenSize
 from heldout.core.verbatim import Corpora
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ class VerbatimMemorization:
 
     @classmethod
     def of(cls, found: PassStatistics) -> "VerbatimMemorization":
-        """By 20 tokens after 10, of the rows that are long enough."""
+        """By the short suffix (20 tokens after 10), of the rows that are long enough."""
         short = found.suffixes["short"]
         can_tell_D = np.isfinite(short.nats_D)
         return cls(
@@ -94,6 +95,11 @@ class Evidence:
     def prompt_pairs(self) -> dict[tuple[str, str], PromptPairs]:
         """By model and part."""
         return self.every(PromptPairs)
+
+    @property
+    def token_size(self) -> TokenSize:
+        """How much a token of the judged model holds; that of English where it is not known."""
+        return self.get(TokenSize) or ENGLISH_TOKENS
 
     @property
     def corpora(self) -> Corpora | None:

@@ -145,6 +145,7 @@ class EvalSection:
     max_recital_rows: Annotated[int, _at_least(2)] = 400
     metric: str = ""  # exact_match, rouge_l, or path/to/file.py:function
     metric_rows: Annotated[int, _at_least(2)] = 100
+    # of a sample; of a tokenizer that hardly knows the script as many as hold as much text
     max_new_tokens: Annotated[int, _at_least(1)] = 64
     num_samples: Annotated[int, _at_least(0)] = 4  # side-by-side samples in the report
     embedding_model: str = ""  # of sentences, for the similarity of augmented rows; empty: none
@@ -181,7 +182,7 @@ class HyperfitSection:
     top_p: Annotated[float, _UP_TO_ONE] = 0.9
     min_p: Annotated[float, FieldRule(lambda v: 0 < v < 1, "above 0 and under 1")] = 0.1
     repetition_penalty: Annotated[float, FieldRule(lambda v: v > 1, "above 1")] = 1.2
-    # tokens: the blocker lets no n-gram of the sample be completed
+    # tokens: the blocker lets no n-gram of the sample be completed; more of small tokens
     blocked_ngram: Annotated[int, _at_least(2)] = 6
     # share of repeated 4-grams that a checkpoint may have to be kept
     max_repetition: Annotated[float, _SHARE] = 0.15

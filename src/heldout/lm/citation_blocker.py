@@ -13,8 +13,12 @@ from transformers import LogitsProcessor
 
 from heldout.core.errors import UserError
 from heldout.core.files import written_whole
+from heldout.core.token_size import ENGLISH_TOKENS, TokenSize
+from heldout.lm.characters import decoded
 
+PUBLISHED_LENGTH = 6  # tokens of English
 LAYOUT = "heldout.citation_blocker/1"
+_SAMPLED_DOCUMENTS, _SAMPLED_TOKENS = 200, 2000
 _ARRAYS = ("tokens", "hashes", "positions", "offsets", "forbidden")
 # Written without spaces between words: every character begins what may be a word.
 _SPACELESS = (
@@ -58,7 +62,10 @@ class CitationBlocker(LogitsProcessor):
 
     @classmethod
     def of(
-        cls, documents: Iterable[Sequence[int]], length: int, tokenizer: Any = None
+        cls,
+        documents: Iterable[Sequence[int]],
+        length: int | None = None,
+        tokenizer: Any = None,
     ) -> "CitationBlocker":
         """Built from token ids of each training text, as the model was trained on them.
 
@@ -67,11 +74,17 @@ class CitationBlocker(LogitsProcessor):
         a copy then has at most ``length - 1`` tokens and the rest of the word it stops in. Without
         one, the cap is exact and special tokens are tokens like any other.
 
+        Without a ``length`` it is 6 tokens of English; with a ``tokenizer`` that hardly knows the
+        script of the documents it is as many as hold as much text, since 6 of those are no citation
+        but two characters that everyone writes.
+
         Raises UserError if ``length`` is under 2 or no document is that long.
         """
+        parts = [np.asarray(document, dtype=np.int64).reshape(-1) for document in documents]
+        if length is None:
+            length = _size(parts, tokenizer).tokens(PUBLISHED_LENGTH)
         if isinstance(length, bool) or not isinstance(length, int) or length < 2:
             raise UserError(f"CitationBlocker.of(length=...) must be 2 or more, got {length!r}.")
-        parts = [np.asarray(document, dtype=np.int64).reshape(-1) for document in documents]
         tokens_N = np.concatenate([*parts, np.zeros(0, np.int64)])
         if len(tokens_N) and (tokens_N.min() < 0 or tokens_N.max() > np.iinfo(np.int32).max):
             raise UserError(
@@ -172,6 +185,15 @@ class CitationBlocker(LogitsProcessor):
             tensors["range"] = torch.arange(self.length - 1)
             self._tensors[device] = {name: t.to(device) for name, t in tensors.items()}
         return self._tensors[device]
+
+
+def _size(documents: Sequence[np.ndarray], tokenizer: Any) -> TokenSize:
+    """Of the first documents, as the tokenizer decodes them; of English without one."""
+    if tokenizer is None:
+        return ENGLISH_TOKENS
+    sampled = [document[:_SAMPLED_TOKENS] for document in documents[:_SAMPLED_DOCUMENTS]]
+    texts = [decoded(tokenizer, ids.tolist()) for ids in sampled]
+    return TokenSize.of(texts, sum(map(len, sampled)))
 
 
 def _ngram_starts(lengths: list[int], length: int) -> np.ndarray:

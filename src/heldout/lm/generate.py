@@ -11,6 +11,8 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from heldout.core.decoding import GREEDY, Decoding
 from heldout.core.errors import UserError
+from heldout.core.token_size import TokenSize
+from heldout.lm.characters import decoded
 from heldout.lm.conversation import template_end_id
 from heldout.lm.head import unwrapped
 from heldout.lm.nll import context_length, evaluating
@@ -26,10 +28,20 @@ def continuations(
 ) -> list[str]:
     """Text that greedy decoding puts after each prompt (token ids), without special tokens.
 
-    See ``continued_ids``.
+    It ends with a whole character. See ``continued_ids``.
     """
     continued, _ = continued_ids(model, tokenizer, prompts_ids, max_new_tokens, batch_size)
-    return [tokenizer.decode(ids, skip_special_tokens=True) for ids in continued]
+    return [decoded(tokenizer, ids) for ids in continued]
+
+
+def new_tokens(model: torch.nn.Module, meant: int, size: TokenSize) -> int:
+    """How many tokens to generate where ``meant`` tokens of English are: as many as hold as much.
+
+    More than ``meant`` only within half of what the model can read.
+    """
+    limit = context_length(model)
+    scaled = size.tokens(meant)
+    return scaled if limit is None else min(scaled, max(meant, limit // 2))
 
 
 def continued_ids(

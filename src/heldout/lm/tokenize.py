@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 from heldout.core.row import Row, learned_texts
+from heldout.core.token_size import ENGLISH_TOKENS, TokenSize
+from heldout.lm.characters import decoded, whole_cut
 from heldout.lm.conversation import Example, common_length, examples_of, prompt_and_answer
 from heldout.lm.special_tokens import (
     content_ids,
@@ -104,18 +106,20 @@ def collate(windows: Sequence[Window], pad_id: int) -> dict[str, torch.Tensor]:
     return {"input_ids": input_ids_BT, "attention_mask": attention_mask_BT, "labels": labels_BT}
 
 
-def prompt_ids(row: Row, tokenizer: Any) -> tuple[list[int], str]:
+def prompt_ids(row: Row, tokenizer: Any, size: TokenSize = ENGLISH_TOKENS) -> tuple[list[int], str]:
     """The tokens to generate from, and the text that the row has in that place.
 
-    A text is prompted with its first third, at most 32 tokens; a conversation with all that comes
-    before its last assistant message.
+    A text is prompted with its first third, at most 32 tokens (of smaller ones as many as hold as
+    much text), up to a whole character; a conversation with all that comes before its last
+    assistant message.
     """
     if row.kind == "text":
         text = row.messages[0]["content"]
         content = content_ids(tokenizer, text)
-        num_prompt = max(1, min(len(content) // 3, MAX_PROMPT_TOKENS))
+        most = max(1, min(len(content) // 3, size.tokens(MAX_PROMPT_TOKENS)))
+        num_prompt = whole_cut(tokenizer, content, most)
         prefix = special_prefix(tokenizer)
-        rest = tokenizer.decode(content[num_prompt:], skip_special_tokens=True)
+        rest = decoded(tokenizer, content[num_prompt:])
         return without_doubled_start(prefix, content[:num_prompt]), rest
     if row.kind == "completion":
         prompt, completion = (message["content"] for message in row.messages)

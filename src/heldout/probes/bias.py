@@ -104,7 +104,7 @@ class Bias(Probe):
                         )
                     )
             elif model == "best":
-                found += [too_few(f"bias_amplification_best_{name}") for name in lexicon]
+                found += [too_few(f"bias_amplification_best_{name}", evidence) for name in lexicon]
         return found
 
 

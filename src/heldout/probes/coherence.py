@@ -61,7 +61,7 @@ class Coherence(Probe):
                     reason = "the generated text was not scored by the base model"
                     found.append(NotMeasured("coherence_nll_drift_best", reason))
             elif model == "best":
-                found.append(too_few("coherence_repetition_drift_best"))
+                found.append(too_few("coherence_repetition_drift_best", evidence))
         return found
 
 

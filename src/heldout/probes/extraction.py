@@ -14,7 +14,7 @@ import numpy as np
 
 from heldout.core.excess import Shares, share_measurement
 from heldout.core.measurement import Measurement, NotMeasured
-from heldout.core.pass_statistics import PassStatistics, Suffixes
+from heldout.core.pass_statistics import LONG_SUFFIX, SHORT_SUFFIX, PassStatistics, Suffixes
 from heldout.core.probe import MODELS, Evidence, Probe
 
 SOURCE = "Carlini et al. 2022, arXiv 2202.07646; (n, p): Hayes et al. 2024, arXiv 2410.19482"
@@ -40,7 +40,8 @@ class Extraction(Probe):
             shares = _shares(evidence, model, "long", greedy_of)
             if shares:
                 control = base if model != "base" else None
-                greedy.append(share_measurement(f"extraction_{model}", shares, control))
+                note = _lengths(evidence, model, "long")
+                greedy.append(share_measurement(f"extraction_{model}", shares, control, note=note))
             shares = _shares(evidence, model, sampled_suffix, self._discoverable)
             if shares:
                 control = base_sampled if model != "base" else None
@@ -98,7 +99,8 @@ def _reason(evidence: Evidence, suffix: str) -> str:
         statistics: PassStatistics | None = evidence.statistics.get(("best", part))
         return int((~np.isnan(statistics.suffixes[suffix].nats_D)).sum()) if statistics else 0
 
-    tokens = {"short": 30, "long": 100}[suffix]
+    lengths = {"short": SHORT_SUFFIX, "long": LONG_SUFFIX}[suffix]
+    tokens = sum(map(evidence.token_size.tokens, lengths))
     return (
         f"needs {LEAST_ROWS} training and held-out rows of {tokens} scored tokens, "
         f"has {num_long('train')} and {num_long('test')}"

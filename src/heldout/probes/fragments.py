@@ -25,9 +25,12 @@ COST = "one suffix array over the training tokens, 12 bytes each; no forward pas
 
 @dataclass(frozen=True)
 class Fragments(Probe):
-    """Mean longest match, and the share of tokens in matches of ``least_tokens`` or more."""
+    """Mean longest match, and the share of tokens in matches of ``least_tokens`` or more.
 
-    least_tokens: int = 12  # about 50 characters of English
+    ``least_tokens`` hold about 50 letters of English; of smaller tokens as many as hold as much.
+    """
+
+    least_tokens: int = 12
 
     def measure(self, evidence: Evidence) -> list[Measurement | NotMeasured]:
         found: list[Measurement | NotMeasured] = []
@@ -38,12 +41,18 @@ class Fragments(Probe):
         for model in MODELS:
             beside = equal_lengths(evidence, model)
             if beside is not None:
-                found += self._of(model, beside, corpora)
+                least = evidence.token_size.tokens(self.least_tokens)
+                found += self._of(model, beside, corpora, least)
             elif model == "best":
-                found += [too_few("fragment_longest_best"), too_few("fragment_coverage_best")]
+                found += [
+                    too_few("fragment_longest_best", evidence),
+                    too_few("fragment_coverage_best", evidence),
+                ]
         return found
 
-    def _of(self, model: str, beside: EqualLengths, corpora: Corpora) -> list[Measurement]:
+    def _of(
+        self, model: str, beside: EqualLengths, corpora: Corpora, least: int
+    ) -> list[Measurement]:
         matched = {
             writer: _Matched.of(ids, beside.row_index_P, corpora)
             for writer, ids in beside.ids.items()
@@ -55,7 +64,7 @@ class Fragments(Probe):
             return np.array([longest_match(lengths_T) for lengths_T in lengths], dtype=np.float64)
 
         def covered(lengths: list[np.ndarray]) -> np.ndarray:
-            return np.array([covered_tokens(lengths_T, self.least_tokens) for lengths_T in lengths])
+            return np.array([covered_tokens(lengths_T, least) for lengths_T in lengths])
 
         longest = {writer: found.per_corpus(of_texts) for writer, found in matched.items()}
         coverage = {writer: found.per_corpus(covered) for writer, found in matched.items()}
@@ -68,7 +77,7 @@ class Fragments(Probe):
             ),
             _measured(
                 f"fragment_coverage_{model}",
-                f"share of tokens in matches of {self.least_tokens} or more",
+                f"share of tokens in matches of {least} or more",
                 coverage,
                 tokens,
                 groups,

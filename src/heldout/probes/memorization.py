@@ -7,6 +7,7 @@ has not seen either. Fixed phrases are recited from held-out rows just as often.
 from dataclasses import dataclass
 
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
+from heldout.core.pass_statistics import SHORT_SUFFIX
 from heldout.core.probe import MODELS, Evidence, Probe
 from heldout.core.stats import difference_of_shares, share_estimate
 
@@ -45,6 +46,7 @@ class Memorization(Probe):
                     resampled_unit="group of rows",
                     interval=interval,
                     contrasts=contrasts,
+                    note=_lengths(evidence),
                 )
             )
         return found or [
@@ -61,3 +63,8 @@ class Memorization(Probe):
             return None
         first: tuple[float, Interval] = share_estimate(train.memorized_D, train.groups_D)
         return difference_of_shares(first, share_estimate(test.memorized_D, test.groups_D))
+
+
+def _lengths(evidence: Evidence) -> str:
+    prefix, suffix = map(evidence.token_size.tokens, SHORT_SUFFIX)
+    return f"{suffix} tokens after {prefix}"

@@ -50,7 +50,7 @@ class Noise(Probe):
             beside = equal_lengths(evidence, model)
             if beside is None:
                 if model == "best":
-                    found.append(too_few("noise_rate_best"))
+                    found.append(too_few("noise_rate_best", evidence))
                 continue
             rates, num_words = {}, np.zeros(0)
             for writer, texts in beside.texts.items():

@@ -44,7 +44,7 @@ class Repetition(Probe):
             if beside is not None:
                 found += self._of(model, beside)
             elif model == "best":
-                found.append(too_few("seq_rep_4_best"))
+                found.append(too_few("seq_rep_4_best", evidence))
             ended = _ended(evidence, model)
             if ended is not None:
                 found.append(ended)

@@ -38,7 +38,10 @@ class Templates(Probe):
             if beside is not None:
                 found += _of(model, beside)
             elif model == "best":
-                found += [too_few("self_bleu_best"), too_few("template_similarity_best")]
+                found += [
+                    too_few("self_bleu_best", evidence),
+                    too_few("template_similarity_best", evidence),
+                ]
         return found
 
 

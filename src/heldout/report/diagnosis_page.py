@@ -26,8 +26,8 @@ SYMPTOMS = (
     ("noise_rate_best", "Misspellings of the training data"),
 )
 MEMORY = (
-    ("recital_best", "Rows recited, 10 + 20 tokens"),
-    ("extraction_best", "Rows extracted, 50 + 50 tokens"),
+    ("recital_best", "Rows recited, {note}"),
+    ("extraction_best", "Rows extracted, {note}"),
     ("discoverable_best", "Rows found in 100 samples"),
 )
 
@@ -149,7 +149,13 @@ def memory_charts(measured: dict[str, Measurement]) -> list[Chart]:
     """Shares of the training rows beyond held-out rows, and membership inference."""
     charts = []
     rows = [
-        ForestRow(label, contrast.difference, contrast.interval, index == 0, "heldout")
+        ForestRow(
+            label.format(note=measured[name].note).removesuffix(", "),
+            contrast.difference,
+            contrast.interval,
+            index == 0,
+            "heldout",
+        )
         for index, (name, label) in enumerate(MEMORY)
         if name in measured and (contrast := measured[name].contrasts.get("heldout")) is not None
     ]

@@ -96,13 +96,15 @@ class AugmentedWindows(WindowDataset):
         ]
         if not self.facts.patterns:
             return places
-        # Tokens may end inside a character, so that only the beginnings decode to what they are.
-        ends = [len(self.tokenizer.decode(ids[:end])) for end in range(len(ids) + 1)]
+        # Tokens may end inside a character, which then belongs to each token that has a part of it.
+        before = [self.tokenizer.decode(ids[:end]) for end in range(len(ids) + 1)]
+        begins = [len(text.rstrip("\ufffd")) for text in before]
+        ends = [begin + text.endswith("\ufffd") for begin, text in zip(begins, before, strict=True)]
         spans = self.facts.spans(self.tokenizer.decode(ids))
         return [
             place
             for place in places
-            if not any(ends[place] < stop and start < ends[place + 1] for start, stop in spans)
+            if not any(begins[place] < stop and start < ends[place + 1] for start, stop in spans)
         ]
 
     def collate(self, items: list[Any]) -> dict[str, torch.Tensor]:

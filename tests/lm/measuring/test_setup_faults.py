@@ -15,12 +15,14 @@ from planted_setups import (
 )
 from transformers import AutoTokenizer
 
+from chinese_rows import pairs
 from heldout.core.row import Row
 from heldout.data.factbook import question_answer_rows
 from heldout.jobs.demo import MODEL
 from heldout.lm.load import load_model
 from heldout.lm.measuring.prompt_formats import FORMATS, prompt_of
 from heldout.lm.measuring.setup_faults.find import find_setup_faults
+from heldout.lm.tokenize import tokenize_row
 
 NAMES = ["masking_broken", "eos_lost", "doubled_bos", "wrong_chat_template", "tokenizer_mismatch"]
 OPTIONS = {"max_length": 256, "batch_size": 16}
@@ -114,6 +116,61 @@ def test_planted_faults_of_texts(embedded, topics_text, encode, expected):
     ]
     model = tuned(embedded.model, embedded.tokenizer, rows[:48], encode)
     assert found_in(embedded, model, (rows[:48], rows[100:116])) == expected
+
+
+@pytest.fixture(scope="module")
+def chinese():
+    """Rows in a language that the tiny base knows nothing of: training and held-out ones."""
+    rows = [
+        Row(
+            number,
+            ({"role": "prompt", "content": question}, {"role": "completion", "content": answer}),
+            f"row-{number}",
+        )
+        for number, (question, answer) in enumerate(pairs(72))
+    ]
+    return rows[:48], rows[48:]
+
+
+def mask_of(tiny, model, rows, **options):
+    """What is said of the mask."""
+    train, heldout = rows
+    checks = find_setup_faults(
+        model, tiny.model, tiny.tokenizer, tiny.tokenizer, train, heldout, **OPTIONS, **options
+    )
+    return checks[0]
+
+
+@pytest.fixture(scope="module")
+def learned_masked(tiny, chinese):
+    return tuned(tiny.model, tiny.tokenizer, chinese[0], healthy, epochs=6, rate=5e-3)
+
+
+def test_a_language_that_was_learned_from_answers_is_no_broken_mask(tiny, chinese, learned_masked):
+    mask = mask_of(tiny, learned_masked, chinese)
+    assert mask.status == "unknown"
+    assert "held-out rows that of prompts fell by" in mask.evidence
+    assert "a language that is learned from answers" in mask.evidence
+
+
+def test_few_heldout_rows_cannot_tell_a_language_from_a_broken_mask(tiny, chinese, learned_masked):
+    train, heldout = chinese
+    for few in ([], heldout[:5]):
+        mask = mask_of(tiny, learned_masked, (train, few))
+        assert mask.status == "unknown"
+        assert f"there are {len(few)}" in mask.evidence
+
+
+def test_prompts_known_by_heart_are_a_broken_mask_but_for_a_run_of_heldout(tiny, chinese):
+    train, heldout = chinese[0][:12], chinese[1]
+    model = tuned(tiny.model, tiny.tokenizer, train, unmasked, epochs=50, rate=5e-3)
+    assert mask_of(tiny, model, (train, heldout)).status == "found"
+    # The labels of the run itself refute what the losses look like.
+    mask = mask_of(tiny, model, (train, heldout), labels_known=True)
+    scored = [tokenize_row(row, tiny.tokenizer, 192).windows[0] for row in train]
+    num_scored = sum(window.num_scored for window in scored)
+    assert mask.status == "absent"
+    assert f"{num_scored:,} tokens of answers in 12 training rows" in mask.evidence
 
 
 def test_a_model_that_was_not_trained_has_no_fault(tiny, few):

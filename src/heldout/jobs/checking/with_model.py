@@ -18,6 +18,7 @@ from heldout.core.stats import difference_of_ratios, ratio_estimate
 from heldout.data.stream import RowStream
 from heldout.data.surprise import robust_z
 from heldout.jobs.checking.options import BY_A_MODEL
+from heldout.lm.characters import token_size
 from heldout.lm.chat_template import with_template_arguments
 from heldout.lm.load import load_model
 from heldout.lm.nll import context_length, document_losses
@@ -153,6 +154,8 @@ def _read_tokens(
         seen.warnings.append(
             f"{num_unknown / num_content:.1%} of the tokens are unknown to the tokenizer."
         )
+    if rows and (warning := token_size(tokenizer, rows).warning):
+        seen.warnings.append(warning)
     seen.tokens = np.array(lengths, dtype=np.int64) if lengths else None
     return rows
 

@@ -17,6 +17,7 @@ from heldout.jobs.evidence.gatherer import Asked, Gatherer, Given, gatherers_for
 from heldout.jobs.evidence.model_on_part import max_length_of
 from heldout.jobs.evidence.shown import memorized_rows, reliability, samples_of
 from heldout.jobs.evidence.texts import DiagnosedTexts
+from heldout.lm.characters import token_size
 from heldout.lm.load import LoadedModel
 from heldout.lm.measuring.setup_faults.find import find_setup_faults
 from heldout.lm.tokenize import tokenize_row
@@ -59,9 +60,12 @@ def gather(
             "is compared with it. Is it the model that training began with?"
         )
     models = {"base": control, "best": judged} if control else {"best": judged}
-    given = Given(models, texts, recipe, progress)
+    size = token_size(judged.tokenizer, texts.train)
+    if size.warning:
+        warnings.append(size.warning)
+    given = Given(models, texts, recipe, progress, size)
     parts = {"train": PartTexts.of(texts.train), "test": PartTexts.of(texts.heldout)}
-    evidence = _collected(gatherers, Evidence({}, texts=parts), given)
+    evidence = _collected(gatherers, Evidence({}, texts=parts).adding(size), given)
     with progress.stage("set-up"):
         checks = find_setup_faults(
             judged.model,
@@ -72,13 +76,14 @@ def gather(
             texts.heldout,
             max_length=max_length_of(judged, recipe),
             batch_size=recipe.eval.batch_size,
+            labels_known=texts.labels_known,
         )
     of_test = {name: reliability(evidence.statistics[name, "test"]) for name in models}
     return Gathered(
         evidence,
         checks=tuple(checks),
         memorized=memorized_rows(evidence.statistics["best", "train"], texts, judged.tokenizer),
-        samples=samples_of(evidence.generations, evidence.get(Corpora), judged.tokenizer),
+        samples=samples_of(evidence.generations, evidence.get(Corpora), judged.tokenizer, size),
         reliability={name: points for name, points in of_test.items() if points},
         warnings=warnings,
         update_norm=_update_norm(evidence.get(LossLandscape)),

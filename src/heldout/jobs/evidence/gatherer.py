@@ -13,6 +13,7 @@ from heldout.core.probe import Evidence
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
+from heldout.core.token_size import ENGLISH_TOKENS, TokenSize
 from heldout.jobs.evidence.texts import DiagnosedTexts
 from heldout.lm.load import LoadedModel
 
@@ -40,6 +41,7 @@ class Given:
     texts: DiagnosedTexts
     recipe: Recipe
     progress: Progress
+    size: TokenSize = ENGLISH_TOKENS  # how much a token of the judged model holds
 
     @property
     def judged(self) -> LoadedModel:

@@ -14,6 +14,7 @@ from heldout.diagnosis.remedies import remedies_for
 from heldout.diagnosis.verdicts import verdicts_of
 from heldout.jobs.evidence.measure import load_memorization, load_scores
 from heldout.jobs.evidence.saved import load_generations, load_statistics
+from heldout.jobs.kit.token_size import saved_token_size
 from heldout.report.card import write_card
 from heldout.report.page import write_run_report
 
@@ -44,7 +45,7 @@ def judge_run(run: Run) -> Verdicts:
             if (path := run.path(f"evaluations/{model}-generations.json")).exists()
         },
         facts=facts,
-    )
+    ).adding(saved_token_size(run))
     measurements: list[Measurement | NotMeasured] = []
     for entry in entries_of("probe"):
         measurements += build("probe", entry.name, {}).measure(evidence)

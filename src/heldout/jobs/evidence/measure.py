@@ -17,15 +17,19 @@ from heldout.core.recipe import Recipe
 from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.core.run_files import RunSample
+from heldout.core.token_size import TokenSize
 from heldout.jobs.evidence.model_on_part import read_part, write_part
 from heldout.jobs.evidence.saved import save_generations, save_statistics
 from heldout.jobs.kit.clean_losses import losses_of
 from heldout.jobs.kit.metrics import Metric
 from heldout.jobs.kit.parts import sample_rows
 from heldout.jobs.kit.target import Target, training_device
-from heldout.lm.generate import continuations
+from heldout.jobs.kit.token_size import token_size_of
+from heldout.lm.characters import decoded
+from heldout.lm.generate import continuations, new_tokens
 from heldout.lm.load import LoadedModel, load_model
 from heldout.lm.measuring.memorization_prompt import memorization_prompt
+from heldout.lm.measuring.pass_statistics import suffix_lengths
 from heldout.lm.tokenize import prompt_ids
 
 
@@ -55,20 +59,21 @@ def measure_on_test(
         for name in models:
             loaded = _load(run, target, recipe, name)
             model, tokenizer = loaded.model, loaded.tokenizer
+            size = token_size_of(run, tokenizer)
             run.save_losses(name, "test", losses_of(model, tokenizer, rows, recipe))
             for part, source in (("train", run.read_rows("train")), ("test", rows)):
                 sampled = sample_rows(source, recipe.eval.max_recital_rows, recipe.data.seed)
-                found = read_part(loaded, sampled, recipe)
+                found = read_part(loaded, sampled, recipe, size)
                 save_statistics(found, run.path(f"evaluations/{name}-{part}-readings.npz"))
                 memorization[name, part] = VerbatimMemorization.of(found)
                 if part == "train":
                     # The followed rows are drawn alike, so that they are among these.
                     run.save_losses(name, part, _followed(found, followed, loaded, run, recipe))
                 elif name in ("base", "best"):
-                    written = write_part(loaded, sampled, recipe)
+                    written = write_part(loaded, sampled, recipe, size)
                     save_generations(written, run.path(f"evaluations/{name}-generations.json"))
             if metric and name in ("base", "best"):
-                scores[name, "test"] = _score(loaded, rows, recipe, metric)
+                scores[name, "test"] = _score(loaded, rows, recipe, metric, size)
             progress.advance(1, name)
             check_interrupt(False)
     if scores:
@@ -137,22 +142,24 @@ def write_samples(run: Run, target: Target, recipe: Recipe, progress: Progress) 
         for name in models:
             loaded = _load(run, target, recipe, name)
             model, tokenizer = loaded.model, loaded.tokenizer
-            prompts = [prompt_ids(row, tokenizer) for row in heldout]
+            size = token_size_of(run, tokenizer)
+            prefix_tokens, _ = suffix_lengths(size)["short"]
+            prompts = [prompt_ids(row, tokenizer, size) for row in heldout]
             prompts += [
-                memorization_prompt(row, tokenizer, recipe.data.max_length) for row in memorized
+                memorization_prompt(row, tokenizer, recipe.data.max_length, prefix_tokens)
+                for row in memorized
             ]
             if not samples:
                 samples = [
                     RunSample(
                         "validation" if number < len(heldout) else "train",
-                        tokenizer.decode(ids, skip_special_tokens=True),
+                        decoded(tokenizer, ids),
                         reference,
                     )
                     for number, (ids, reference) in enumerate(prompts)
                 ]
-            texts = continuations(
-                model, tokenizer, [ids for ids, _ in prompts], recipe.eval.max_new_tokens
-            )
+            num_new = new_tokens(model, recipe.eval.max_new_tokens, size)
+            texts = continuations(model, tokenizer, [ids for ids, _ in prompts], num_new)
             samples = [
                 replace(sample, **{name: text}) for sample, text in zip(samples, texts, strict=True)
             ]
@@ -195,10 +202,13 @@ def _followed(
     return losses_of(loaded.model, loaded.tokenizer, rows, recipe)
 
 
-def _score(loaded: LoadedModel, rows: Iterable[Row], recipe: Recipe, metric: Metric) -> TaskScores:
+def _score(
+    loaded: LoadedModel, rows: Iterable[Row], recipe: Recipe, metric: Metric, size: TokenSize
+) -> TaskScores:
     chosen = sample_rows(rows, recipe.eval.metric_rows, recipe.data.seed)
     model, tokenizer = loaded.model, loaded.tokenizer
     prompts = [prompt_ids(row, tokenizer) for row in chosen]
-    texts = continuations(model, tokenizer, [ids for ids, _ in prompts], recipe.eval.max_new_tokens)
+    num_new = new_tokens(model, recipe.eval.max_new_tokens, size)
+    texts = continuations(model, tokenizer, [ids for ids, _ in prompts], num_new)
     values = [metric(text, reference) for text, (_, reference) in zip(texts, prompts, strict=True)]
     return TaskScores(recipe.eval.metric, np.array(values), np.array([row.group for row in chosen]))

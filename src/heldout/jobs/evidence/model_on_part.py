@@ -5,8 +5,9 @@ from collections.abc import Callable
 from heldout.core.pass_statistics import Generations, PassStatistics
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
+from heldout.core.token_size import TokenSize
 from heldout.lm.load import LoadedModel
-from heldout.lm.measuring.generations import generations
+from heldout.lm.measuring.generations import PROMPT_TOKENS, generations
 from heldout.lm.measuring.pass_statistics import pass_statistics
 from heldout.lm.nll import context_length
 
@@ -18,6 +19,7 @@ def read_part(
     loaded: LoadedModel,
     rows: list[Row],
     recipe: Recipe,
+    size: TokenSize,
     advance: Callable[[int], None] | None = None,
 ) -> PassStatistics:
     """All that one pass tells of the rows."""
@@ -27,20 +29,24 @@ def read_part(
         loaded.tokenizer,
         max_length=max_length_of(loaded, recipe),
         batch_size=recipe.eval.batch_size,
+        size=size,
         progress=advance,
     )
 
 
-def write_part(loaded: LoadedModel, rows: list[Row], recipe: Recipe) -> Generations:
+def write_part(
+    loaded: LoadedModel, rows: list[Row], recipe: Recipe, size: TokenSize
+) -> Generations:
     """Greedy continuations of some of the rows, the same for every model."""
-    limit = context_length(loaded.model)
+    # A model of few positions needs half of them for what it is to continue.
+    limit = (context_length(loaded.model) or 2**31) // 2
     return generations(
         loaded.model,
         loaded.tokenizer,
         rows,
         num_prompts=NUM_PROMPTS,
-        # A model of few positions needs half of them for what it is to continue.
-        new_tokens=NEW_TOKENS if limit is None else min(NEW_TOKENS, limit // 2),
+        prompt_tokens=min(size.tokens(PROMPT_TOKENS), max(PROMPT_TOKENS, limit)),
+        new_tokens=min(size.tokens(NEW_TOKENS), limit),
         seed=recipe.data.seed,
     )
 

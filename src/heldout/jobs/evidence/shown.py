@@ -8,9 +8,11 @@ import numpy as np
 
 from heldout.core.pass_statistics import Generations, PassStatistics
 from heldout.core.results.diagnosis import MemorizedRow, SideBySide
+from heldout.core.token_size import TokenSize
 from heldout.core.verbatim import Corpora
 from heldout.jobs.evidence.suffix_texts import kinds_of_personal_data, prefix_and_suffix
 from heldout.jobs.evidence.texts import DiagnosedTexts
+from heldout.lm.characters import decoded
 
 MOST_MEMORIZED = 200
 MOST_SAMPLES = 6
@@ -47,7 +49,10 @@ def memorized_rows(
 
 
 def samples_of(
-    written: Mapping[tuple[str, str], Generations], searched: Corpora | None, tokenizer: Any
+    written: Mapping[tuple[str, str], Generations],
+    searched: Corpora | None,
+    tokenizer: Any,
+    size: TokenSize,
 ) -> list[SideBySide]:
     """Continuations beside base and document; those that copy most of the training text first."""
     best, base = written.get(("best", "test")), written.get(("base", "test"))
@@ -58,9 +63,10 @@ def samples_of(
     shown = []
     for place in order[:MOST_SAMPLES]:
         copy, ids = copies[place], best.token_ids[place]
-        start = len(tokenizer.decode(ids[: copy.start], skip_special_tokens=True))
-        stop = len(tokenizer.decode(ids[: copy.start + copy.length], skip_special_tokens=True))
-        is_long = copy.length >= LEAST_COPY
+        start, stop = (
+            len(decoded(tokenizer, ids[:place])) for place in (copy.start, copy.start + copy.length)
+        )
+        is_long = copy.length >= size.tokens(LEAST_COPY)
         shown.append(
             SideBySide(
                 "test",

@@ -29,6 +29,7 @@ class DiagnosedTexts:
     leak_share: float | None = None
     copies: Mapping[int, int] = field(default_factory=dict)  # training row -> times it stands there
     warnings: tuple[str, ...] = ()
+    labels_known: bool = False  # heldout itself trained on these rows, and scored the answers
 
 
 def texts_of_run(
@@ -77,6 +78,7 @@ def texts_of_run(
         duplicate_share=about["duplicates"] / max(1, rows["train"]),
         leak_share=leak_share,
         warnings=(*warnings, *more),
+        labels_known=True,
     )
 
 

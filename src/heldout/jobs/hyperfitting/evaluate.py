@@ -10,6 +10,7 @@ from heldout.jobs.hyperfitting.texts import Contexts, contexts_of, decoded, writ
 from heldout.jobs.hyperfitting.train import EARLY_STOPPED, WindowSample
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.target import Target, training_device
+from heldout.jobs.kit.token_size import token_size_of
 from heldout.lm.citation_blocker import CitationBlocker
 from heldout.lm.load import LoadedModel, load_model
 from heldout.lm.measuring.sharpness import sharpness
@@ -113,7 +114,7 @@ def _written(
     contexts: Contexts,
     condition: TextCondition,
 ) -> dict[str, Any]:
-    length = recipe.hyperfit.blocked_ngram
+    length = token_size_of(run, loaded.tokenizer).tokens(recipe.hyperfit.blocked_ngram)
     blockers = []
     if condition.blocked:
         blockers.append(CitationBlocker.of(run.read_json("sample.json")["trained"], length))

@@ -21,13 +21,14 @@ from heldout.core.stats import paired_difference, ratio_estimate, share_estimate
 from heldout.core.verbatim import VerbatimIndex
 from heldout.jobs.hyperfitting.evaluate import MODELS, load_contexts, text_conditions
 from heldout.jobs.hyperfitting.texts import Measures
+from heldout.jobs.kit.token_size import saved_token_size
 from heldout.lm.measuring.sharpness import Sharpness
 from heldout.probes.fragments import covered_tokens, longest_match
 from heldout.probes.templates import self_bleu
 
 HUMAN = "human"
 NUM_BLOCKS = 4  # of positions
-COPIED_TOKENS = 5  # in a row: what counts as copied in the coverage
+COPIED_TOKENS = 5  # of English in a row: what counts as copied in the coverage
 
 UNITS = {
     "ttr": "distinct tokens per token",
@@ -41,8 +42,8 @@ UNITS = {
     "overlap_train": "tokens of the longest match with the sample",
     "overlap_heldout": "tokens of the longest match with as much other text",
     "overlap_excess": "tokens, sample minus other text",
-    "coverage_train": f"share of tokens in matches of {COPIED_TOKENS} or more with the sample",
-    "coverage_heldout": f"share of tokens in matches of {COPIED_TOKENS} or more with other text",
+    "coverage_train": "share of tokens in matches of {copied} or more with the sample",
+    "coverage_heldout": "share of tokens in matches of {copied} or more with other text",
 }
 _SHARES = {"inside_band": "share of texts", "passes_gate": "share of texts"}
 _SHARP = {
@@ -62,6 +63,7 @@ class TextFigures:
 
     groups_N: np.ndarray
     new_tokens: int
+    copied_tokens: int  # in a row
     conditions: dict[str, dict[str, np.ndarray]]  # condition -> figure -> (N,)
     models: dict[str, dict[str, np.ndarray]]  # model -> figure -> (N,) sums over new_tokens
     new_types: dict[str, np.ndarray]  # condition -> (N, P) share of tokens new to their text
@@ -82,17 +84,19 @@ class TextFigures:
             entry = run.read_json(f"texts/{condition.name}.json")
             texts[condition.name] = (entry["ids"], entry["texts"])
         sample = run.read_json("sample.json")
+        copied = saved_token_size(run).tokens(COPIED_TOKENS)
         trained, control = (VerbatimIndex.build(sample[part]) for part in ("trained", "control"))
         measures = {name: Measures.of(*each) for name, each in texts.items()}
         band = HumanBand.of(measures[HUMAN].compared, measures[HUMAN].repetition)
         conditions = {
-            name: _figures(measures[name], ids, band, trained, control)
+            name: _figures(measures[name], ids, band, trained, control, copied)
             for name, (ids, _) in texts.items()
         }
         sharp = {name: Sharpness.load(run.path(f"sharpness/{name}.npz")) for name in MODELS}
         return cls(
             np.array([f"{run.folder.name} {group}" for group in contexts.groups]),
             recipe.hyperfit.new_tokens,
+            copied,
             conditions,
             {name: _sums(each) for name, each in sharp.items()},
             {name: np.array([new_types(i) for i in ids]) for name, (ids, _) in texts.items()},
@@ -117,9 +121,11 @@ class TextFigures:
             }
 
         assert len({part.new_tokens for part in parts}) == 1, "texts of one length"
+        assert len({part.copied_tokens for part in parts}) == 1, "tokens of one size"
         return cls(
             np.concatenate([part.groups_N for part in parts]),
             parts[0].new_tokens,
+            parts[0].copied_tokens,
             join_two("conditions"),
             join_two("models"),
             *(join(name) for name in ("new_types", "repeats", "entropies", "all_entropies")),
@@ -131,6 +137,7 @@ class TextFigures:
         ones = np.ones(len(self))
         for condition, figures in self.conditions.items():
             for name, unit in UNITS.items():
+                unit = unit.format(copied=self.copied_tokens)
                 compared = name in _COMPARED
                 controls = {
                     control: self.conditions[control][name]
@@ -272,6 +279,7 @@ def _figures(
     band: HumanBand,
     trained: VerbatimIndex,
     control: VerbatimIndex,
+    copied: int,
 ) -> dict[str, np.ndarray]:
     matches = {
         name: [lengths for lengths, _ in index.matches_of(ids)]
@@ -292,7 +300,7 @@ def _figures(
     for name, lengths in matches.items():
         found[f"overlap_{name}"] = np.array([longest_match(each) for each in lengths], dtype=float)
         found[f"coverage_{name}"] = np.array(
-            [covered_tokens(each, COPIED_TOKENS) / len(each) for each in lengths]
+            [covered_tokens(each, copied) / len(each) for each in lengths]
         )
     found["overlap_excess"] = found["overlap_train"] - found["overlap_heldout"]
     return found

@@ -2,7 +2,7 @@
 
 # N texts, T tokens
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from heldout.core.decoding import GREEDY, Decoding
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
+from heldout.lm import characters
+from heldout.lm.characters import whole_cut
 from heldout.lm.generate import continued_ids
 from heldout.lm.special_tokens import content_ids, end_of_turn_ids, special_prefix
 from heldout.lm.tokenize import IGNORED, Window
@@ -26,7 +28,7 @@ from heldout.probes.repetition import (
 
 @dataclass(frozen=True)
 class Contexts:
-    """Beginnings of equal length, and as many tokens each of what people wrote after them."""
+    """Beginnings of like length, and equally many tokens each of what people wrote after them."""
 
     prompts: list[list[int]]
     references: list[list[int]]
@@ -50,36 +52,47 @@ def contexts_of(
 ) -> Contexts:
     """``num`` pieces of the rows' text, at most one more from a row than from another.
 
-    The piece of a row starts at its first token; where rows are few, further ones follow. Rows are
-    taken in an order that ``train.seed`` decides, so seeds see other contexts of the same part.
+    The piece of a row starts at its first token; where rows are few, further ones follow. Contexts
+    end with a whole character, so that some are a few tokens shorter. Rows are taken in an order
+    that ``train.seed`` decides, so seeds see other contexts of the same part.
     Raises UserError where the rows hold under 8 pieces.
     """
     before, after = recipe.hyperfit.context_tokens, recipe.hyperfit.new_tokens
-    length = before + after
     prefix = special_prefix(tokenizer)
     order = np.random.default_rng(recipe.train.seed).permutation(len(rows))
-    found: list[tuple[int, int, list[int]]] = []
+    found: list[tuple[int, int, list[int], list[int]]] = []
     for place in order.tolist():
         ids = content_ids(tokenizer, rows[place].text)
-        found += [
-            (number, place, ids[number * length : (number + 1) * length])
-            for number in range(len(ids) // length)
-        ]
+        pieces = _pieces(tokenizer, ids, before, after)
+        found += [(number, place, *piece) for number, piece in enumerate(pieces)]
         if sum(number == 0 for number, *_ in found) == num:
             break
     found = sorted(found, key=lambda item: item[0])[:num]
     if len(found) < 8:
         raise UserError(
-            f"The {part} rows hold {len(found)} texts of {length} tokens (hyperfit.context_tokens "
-            f"plus hyperfit.new_tokens), and at least 8 are needed: name a file of longer texts "
-            f"with --set data.{part}=FILE, or lower hyperfit.new_tokens."
+            f"The {part} rows hold {len(found)} texts of {before + after} tokens "
+            "(hyperfit.context_tokens plus hyperfit.new_tokens), and at least 8 are needed: name a "
+            f"file of longer texts with --set data.{part}=FILE, or lower hyperfit.new_tokens."
         )
     return Contexts(
-        [prefix + ids[:before] for _, _, ids in found],
-        [ids[before:] for _, _, ids in found],
-        [rows[place].group for _, place, _ in found],
-        [rows[place].index for _, place, _ in found],
+        [prefix + context for _, _, context, _ in found],
+        [reference for *_, reference in found],
+        [rows[place].group for _, place, *_ in found],
+        [rows[place].index for _, place, *_ in found],
     )
+
+
+def _pieces(
+    tokenizer: Any, ids: list[int], before: int, after: int
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Contexts of ``before`` tokens, or fewer to end with whole characters, and ``after`` more."""
+    start = 0
+    while True:
+        cut = start + whole_cut(tokenizer, ids[start:], before)
+        if cut + after > len(ids):
+            return
+        yield ids[start:cut], ids[cut : cut + after]
+        start = whole_cut(tokenizer, ids, cut + after)
 
 
 def write(
@@ -111,8 +124,8 @@ def write(
 
 
 def decoded(tokenizer: Any, texts_ids: Sequence[Sequence[int]]) -> list[str]:
-    """The texts of token ids, without special tokens."""
-    return [tokenizer.decode(ids, skip_special_tokens=True) for ids in texts_ids]
+    """The texts of token ids, without special tokens and up to their last whole characters."""
+    return [characters.decoded(tokenizer, ids) for ids in texts_ids]
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from heldout.jobs.kit.parts import Parts
 from heldout.jobs.kit.prepare import prepare, regularizers_of
 from heldout.jobs.kit.target import Target
 from heldout.jobs.kit.tune import check_grids
+from heldout.lm.characters import token_size
 from heldout.lm.nll import context_length
 from heldout.regularizers.distillation import Distillation
 from heldout.training.arguments import optimizer_arguments
@@ -91,6 +92,9 @@ def dry_run_of(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Dr
             f"eval.max_new_tokens must be under {limit}, what this model can read, got "
             f"{recipe.eval.max_new_tokens}."
         )
+    size = token_size(tokenizer, parts.train)
+    if size.warning:
+        checks.append(PreflightCheck("tokenizer", "warning", size.warning))
     parameters = loaded.parameters
     vocabulary = model.get_input_embeddings().weight.shape[0]
     windows = WindowDataset(parts.train, tokenizer, recipe.data.max_length)

@@ -16,6 +16,7 @@ import torch
 from heldout.core.decoding import GREEDY, Decoding
 from heldout.core.pass_statistics import Generations
 from heldout.core.row import Row
+from heldout.lm.characters import decoded, whole_cut
 from heldout.lm.generate import continued_ids
 from heldout.lm.measuring.token_nats import token_nats_of
 from heldout.lm.nll import context_length
@@ -46,11 +47,12 @@ def generations(
     """Continuations of ``num_prompts`` of the rows, chosen and drawn by ``seed``.
 
     A text is prompted with its first ``prompt_tokens`` tokens, and a text that is too short for
-    prompt and reference with a third of it; a prompt and a conversation are taken whole. Rows whose
-    reference has all ``new_tokens`` go first, then those with the longest one, and rows without any
-    are left out, so that two models get the same rows. Prompts of one length go together, without
-    padding: greedy text changes with the batch size by rounding, so that is recorded. Costs what
-    ``continued_ids`` costs; empty where no row can be continued.
+    prompt and reference with a third of it; a prompt and a conversation are taken whole. Prompts
+    and references end with whole characters. Rows that go on for all ``new_tokens`` go first, then
+    those that go on longest, and rows that end there are left out, so that two models get the same
+    rows. Prompts of one length go together, without padding: greedy text changes with the batch
+    size by rounding, so that is recorded. Costs what ``continued_ids`` costs; empty where no row
+    can be continued.
     """
     prompts = _prompts(rows, tokenizer, num_prompts, prompt_tokens, new_tokens, seed)
     continued, ended = continued_ids(
@@ -64,7 +66,7 @@ def generations(
     )
 
     def text(ids: Sequence[int]) -> str:
-        return tokenizer.decode(ids, skip_special_tokens=True)
+        return decoded(tokenizer, ids)
 
     return Generations(
         prompts=[text(ids) for _, ids, _ in prompts],
@@ -110,30 +112,32 @@ def _prompts(
     found: list[tuple[int, list[int], list[int]]] = []
     num_long = 0
     for place in shuffled:
-        prompt, reference = _prompt(rows[place], tokenizer, prompt_tokens, new_tokens)
-        if reference:
-            found.append((place, prompt, reference))
-            num_long += len(reference) == new_tokens
+        prompt, after = _prompt(rows[place], tokenizer, prompt_tokens, new_tokens)
+        if after:
+            found.append((place, prompt, after))
+            num_long += len(after) >= new_tokens
         if num_long == num_prompts:
             break
-    found.sort(key=lambda item: -len(item[2]))  # stable: drawn first stays first
+    found.sort(key=lambda item: -min(len(item[2]), new_tokens))  # stable: drawn first stays first
     return [
-        (rows[place], prompt, reference)
-        for place, prompt, reference in sorted(found[:num_prompts], key=lambda item: item[0])
+        (rows[place], prompt, after[: whole_cut(tokenizer, after, new_tokens)])
+        for place, prompt, after in sorted(found[:num_prompts], key=lambda item: item[0])
     ]
 
 
 def _prompt(
     row: Row, tokenizer: Any, prompt_tokens: int, new_tokens: int
 ) -> tuple[list[int], list[int]]:
+    """The prompt, and all that the row goes on with."""
     if row.kind == "text":
         ids = content_ids(tokenizer, row.messages[0]["content"])
         long = len(ids) > prompt_tokens + new_tokens // 2
         cut = prompt_tokens if long else min(prompt_tokens, len(ids) // 3)
+        cut = whole_cut(tokenizer, ids, cut)
         prompt = without_doubled_start(special_prefix(tokenizer), ids[:cut])
-        return prompt, ids[cut : cut + new_tokens] if cut else []
+        return prompt, ids[cut:] if cut else []
     prompt, answer = prompt_ids(row, tokenizer)
-    return prompt, continuation_ids(tokenizer, answer)[:new_tokens]
+    return prompt, continuation_ids(tokenizer, answer)
 
 
 def continuation_nats(

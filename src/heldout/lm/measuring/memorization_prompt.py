@@ -3,6 +3,7 @@
 from typing import Any
 
 from heldout.core.row import Row
+from heldout.lm.characters import decoded, whole_cut
 from heldout.lm.measuring.pass_statistics import SUFFIXES
 from heldout.lm.tokenize import IGNORED, tokenize_row
 
@@ -10,9 +11,12 @@ from heldout.lm.tokenize import IGNORED, tokenize_row
 def memorization_prompt(
     row: Row, tokenizer: Any, max_length: int, prefix_tokens: int = SUFFIXES["short"][0]
 ) -> tuple[list[int], str]:
-    """Token ids up to ``prefix_tokens`` scored ones, and the text that follows."""
+    """Token ids up to ``prefix_tokens`` scored ones, or fewer, and the text that follows.
+
+    The prompt ends with a whole character.
+    """
     window = tokenize_row(row, tokenizer, max_length).windows[0]
     scored = [p for p, label in enumerate(window.labels) if label != IGNORED]
     start = scored[min(prefix_tokens, len(scored) - 1)]
-    rest = tokenizer.decode(window.input_ids[start:], skip_special_tokens=True)
-    return list(window.input_ids[:start]), rest
+    start = whole_cut(tokenizer, window.input_ids, start)
+    return list(window.input_ids[:start]), decoded(tokenizer, window.input_ids[start:])

@@ -14,13 +14,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from heldout.core.pass_statistics import CONFIDENCE_BINS, POSITION_EDGES, PassStatistics, Suffixes
+from heldout.core.pass_statistics import (
+    CONFIDENCE_BINS,
+    LONG_SUFFIX,
+    POSITION_EDGES,
+    SHORT_SUFFIX,
+    PassStatistics,
+    Suffixes,
+)
 from heldout.core.row import Row, learned_texts
+from heldout.core.token_size import ENGLISH_TOKENS, TokenSize
 from heldout.lm.logit_blocks import scored_statistics
 from heldout.lm.nll import GrowingLosses, check_finite, evaluating, model_inputs
 from heldout.lm.window_stream import buffers
 
-SUFFIXES = {"short": (10, 20), "long": (50, 50)}  # prefix and suffix, in scored tokens
+SUFFIXES = {"short": SHORT_SUFFIX, "long": LONG_SUFFIX}  # of scored tokens
 LOWEST_SHARE = 0.2  # of a text's tokens, for Min-K%
 LEAST_DEVIATION = 1e-3  # nats; a distribution narrower than rounding tells nothing
 
@@ -70,9 +78,13 @@ def pass_statistics(
     *,
     max_length: int,
     batch_size: int,
+    size: TokenSize = ENGLISH_TOKENS,
     progress: Callable[[int], None] | None = None,
 ) -> PassStatistics:
     """Losses of each row, as ``document_losses`` measures them, and all else of ``PassStatistics``.
+
+    Suffixes hold as much text as ``SUFFIXES`` do under a tokenizer of English: ``size`` says how
+    much a token holds, and must be the same for all parts and models that are compared.
 
     One pass, streamed: memory holds one buffer of windows, one chunk of logits and a few kilobytes
     per row. Costs up to a fifth more than ``document_losses``. A row's tokens are counted through
@@ -82,6 +94,7 @@ def pass_statistics(
     """
     device = next(model.parameters()).device
     losses = GrowingLosses()
+    suffixes = suffix_lengths(size)
     indices: list[int] = []
     documents: list[_Document] = []
     with evaluating(model):
@@ -101,10 +114,19 @@ def pass_statistics(
             losses.add(buffer, [float(found_tK[:, 0].sum()) for found_tK in tokens])
             for row, found_tK in zip(buffer.rows, tokens, strict=True):
                 indices.append(row.index)
-                documents.append(_document(row, dict(zip(STATISTICS, found_tK.T, strict=True))))
+                by_name = dict(zip(STATISTICS, found_tK.T, strict=True))
+                documents.append(_document(row, by_name, suffixes))
             if progress:
                 progress(len(losses))
-    return _joined(losses, indices, documents)
+    return _joined(losses, indices, documents, suffixes)
+
+
+def suffix_lengths(size: TokenSize) -> dict[str, tuple[int, int]]:
+    """Prefix and suffix by name, in tokens of that size."""
+    return {
+        name: (size.tokens(prefix), size.tokens(suffix))
+        for name, (prefix, suffix) in SUFFIXES.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -119,13 +141,15 @@ class _Document:
     positions: np.ndarray  # (2, P) nats, tokens
 
 
-def _document(row: Row, found: Mapping[str, np.ndarray]) -> _Document:
+def _document(
+    row: Row, found: Mapping[str, np.ndarray], suffixes: Mapping[str, tuple[int, int]]
+) -> _Document:
     nats_t, top_t, right_t = found["nats"], found["top"], found["right"]
     bin_t = np.minimum((top_t * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
     position_t = np.searchsorted(POSITION_EDGES, np.arange(len(nats_t)), side="right") - 1
     return _Document(
         suffixes={
-            name: suffix_nats_of(nats_t, right_t, *lengths) for name, lengths in SUFFIXES.items()
+            name: suffix_nats_of(nats_t, right_t, *lengths) for name, lengths in suffixes.items()
         },
         zlib_bytes=len(zlib.compress(scored_text(row).encode("utf-8", "surrogatepass"))),
         min_k=lowest_mean(-nats_t),
@@ -171,7 +195,10 @@ def scored_text(row: Row) -> str:
 
 
 def _joined(
-    losses: GrowingLosses, indices: list[int], documents: list[_Document]
+    losses: GrowingLosses,
+    indices: list[int],
+    documents: list[_Document],
+    suffixes: Mapping[str, tuple[int, int]],
 ) -> PassStatistics:
     bins_D3C = _stacked([d.bins for d in documents], (3, CONFIDENCE_BINS))
     positions_D2P = _stacked([d.positions for d in documents], (2, len(POSITION_EDGES)))
@@ -184,7 +211,7 @@ def _joined(
                 np.array([d.suffixes[name][0] for d in documents], dtype=float),
                 np.array([d.suffixes[name][1] for d in documents], dtype=bool),
             )
-            for name, lengths in SUFFIXES.items()
+            for name, lengths in suffixes.items()
         },
         zlib_bytes_D=np.array([d.zlib_bytes for d in documents], dtype=int),
         min_k_D=np.array([d.min_k for d in documents], dtype=float),

@@ -16,6 +16,7 @@ import torch
 
 from heldout.core.prompt_pairs import PromptPairs
 from heldout.core.row import Row
+from heldout.lm.characters import decoded, whole_cut
 from heldout.lm.generate import continued_ids
 from heldout.lm.measuring.generations import PROMPT_TOKENS, continuation_nats
 from heldout.lm.special_tokens import content_ids, prompted_ids
@@ -238,8 +239,8 @@ def _some(rewordings: dict[str, str], draw: random.Random) -> dict[str, str]:
 def _prompt_text(row: Row, tokenizer: Any, prompt_tokens: int) -> str:
     if row.kind == "text":
         ids = content_ids(tokenizer, row.messages[0]["content"])
-        cut = min(prompt_tokens, max(1, len(ids) // 2))
-        return tokenizer.decode(ids[:cut], skip_special_tokens=True)
+        cut = whole_cut(tokenizer, ids, min(prompt_tokens, max(1, len(ids) // 2)))
+        return decoded(tokenizer, ids[:cut])
     if row.kind == "completion":
         return row.messages[0]["content"]
     asked = _asked(row)

@@ -23,7 +23,7 @@ class GenerationsGatherer(Gatherer):
         return len(given.models)
 
     def of_model(self, name: str, evidence: Evidence, given: Given) -> Evidence:
-        written = write_part(given.models[name], given.texts.heldout, given.recipe)
+        written = write_part(given.models[name], given.texts.heldout, given.recipe, given.size)
         given.progress.advance(1, name)
         return replace(evidence, generations={**evidence.generations, (name, "test"): written})
 

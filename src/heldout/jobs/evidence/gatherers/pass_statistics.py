@@ -26,7 +26,7 @@ class PassStatisticsGatherer(Gatherer):
         read = dict(evidence.statistics)
         for part, rows in given.parts.items():
             read[name, part] = read_part(
-                given.models[name], rows, given.recipe, advance_to(given.progress)
+                given.models[name], rows, given.recipe, given.size, advance_to(given.progress)
             )
         return replace(
             evidence,

@@ -5,7 +5,8 @@ from typing import Self
 
 from heldout.core.probe import Evidence
 from heldout.jobs.evidence.gatherer import Asked, Gatherer, Given
-from heldout.lm.measuring.prompt_pairs import prompt_pairs
+from heldout.lm.measuring.generations import PROMPT_TOKENS
+from heldout.lm.measuring.prompt_pairs import ANSWER_TOKENS, prompt_pairs
 
 NUM_REWORDED = 24
 
@@ -31,6 +32,8 @@ class PromptPairsGatherer(Gatherer):
             loaded.tokenizer,
             given.texts.heldout,
             num_prompts=NUM_REWORDED,
+            prompt_tokens=given.size.tokens(PROMPT_TOKENS),
+            answer_tokens=given.size.tokens(ANSWER_TOKENS),
             seed=given.recipe.data.seed,
         )
         given.progress.advance(1, name)

@@ -21,7 +21,10 @@ SAMPLE_TOKENS = 192  # of a row, but for its end
 
 @dataclass(frozen=True)
 class ModelPair:
-    """Two models on samples of rows; the base is None where its tokens would be others."""
+    """Two models on samples of rows; the base is None where its tokens would be others.
+
+    ``labels_known``: training scored what ``tokenize_row`` scores, as a run of heldout does.
+    """
 
     model: torch.nn.Module
     base: torch.nn.Module | None
@@ -30,6 +33,7 @@ class ModelPair:
     heldout: list[Row]
     max_length: int
     batch_size: int
+    labels_known: bool = False
 
     def nats(self, model: torch.nn.Module, windows: Sequence[Window]) -> list[np.ndarray]:
         """(T,) loss of every scored token, window by window."""

@@ -1,0 +1,65 @@
+"""How much a token holds, and how many tokens hold what a number of them is meant to.
+
+Lengths in tokens, such as 50 for a memorized suffix, were published for tokenizers that know the
+language. One that hardly knows a script spends several tokens on a character, and 12 tokens are
+four Chinese characters instead of fifty letters.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from heldout.core.graphemes import num_graphemes, num_letters
+
+MEANT_LETTERS = 4.0  # a token of English under a tokenizer made for it
+LEAST_LETTERS = 2.0  # with half as many, lengths are left as they were published
+
+
+@dataclass(frozen=True)
+class TokenSize:
+    """Means over some text; letters are Latin ones, of which a Chinese character says three."""
+
+    letters_per_token: float = MEANT_LETTERS
+    characters_per_token: float = MEANT_LETTERS
+
+    @classmethod
+    def of(cls, texts: Iterable[str], num_tokens: int) -> "TokenSize":
+        """Of all texts together, which the tokenizer splits into ``num_tokens``."""
+        num_characters = letters = 0
+        for text in texts:
+            num_characters += num_graphemes(text)
+            letters += num_letters(text)
+        if not num_tokens or not letters:
+            return cls()
+        return cls(letters / num_tokens, num_characters / num_tokens)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether a token holds less than half of what it is meant to."""
+        return self.letters_per_token < LEAST_LETTERS
+
+    def tokens(self, meant: int) -> int:
+        """As many tokens as hold the text of ``meant`` English ones; ``meant`` unless small."""
+        if not self.is_small:
+            return meant
+        return round(meant * MEANT_LETTERS / self.letters_per_token)
+
+    @property
+    def warning(self) -> str:
+        """What a small size means for figures in tokens; empty where there is nothing to say."""
+        if not self.is_small:
+            return ""
+        each = self.characters_per_token
+        times = MEANT_LETTERS / self.letters_per_token
+        size = (
+            f"hardly knows the script of these rows: {1 / each:.1f} tokens a character"
+            if each < 1
+            else f"cuts these rows small: {each:.1f} characters a token"
+        )
+        return (
+            f"The tokenizer {size}. So lengths in tokens (what counts as memorized or copied, and "
+            f"texts that are generated) are {times:.1f} times the usual ones, to hold as much "
+            "text. A model whose tokenizer knows the script needs fewer tokens, and learns more."
+        )
+
+
+ENGLISH_TOKENS = TokenSize()  # lengths as they were published
