@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from heldout.core.graphemes import boundary_before
 from heldout.core.row import Row
 from heldout.lm.characters import decoded, whole_cut
 from heldout.lm.measuring.pass_statistics import SUFFIXES
@@ -13,10 +14,13 @@ def memorization_prompt(
 ) -> tuple[list[int], str]:
     """Token ids up to ``prefix_tokens`` scored ones, or fewer, and the text that follows.
 
-    The prompt ends with a whole character.
+    Both end with a whole character.
     """
-    window = tokenize_row(row, tokenizer, max_length).windows[0]
-    scored = [p for p, label in enumerate(window.labels) if label != IGNORED]
-    start = scored[min(prefix_tokens, len(scored) - 1)]
-    start = whole_cut(tokenizer, window.input_ids, start)
-    return list(window.input_ids[:start]), decoded(tokenizer, window.input_ids[start:])
+    windows = tokenize_row(row, tokenizer, max_length).windows
+    ids, labels = windows[0].input_ids, windows[0].labels
+    scored = [p for p, label in enumerate(labels) if label != IGNORED]
+    start = whole_cut(tokenizer, ids, scored[min(prefix_tokens, len(scored) - 1)])
+    rest = decoded(tokenizer, ids[start:])
+    if len(windows) > 1:  # the last character may go on
+        rest = rest[: boundary_before(rest, len(rest) - 1)]
+    return list(ids[:start]), rest
