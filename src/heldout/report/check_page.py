@@ -15,6 +15,7 @@ from heldout.report.chart import Chart, Key, blank, line, marker
 from heldout.report.label_noise import label_noise_chart
 from heldout.report.learning_curve import curve_chart
 from heldout.report.page import Section, render_page
+from heldout.report.quoted import is_spaceless
 from heldout.report.tiles import Tile
 
 SHOWN_PAIRS = 40
@@ -177,7 +178,10 @@ def shown_pair(pair: Pair, first: str, second: str) -> ShownPair:
     """Two texts side by side, with what they share marked."""
     if pair.kind == "span":
         share = words.percent(min(1.0, pair.similarity))
-        detail = f"{pair.shared_tokens:,} words in a row, {share} of the shorter row"
+        first_start, first_stop = pair.first.shared
+        spaceless = is_spaceless(pair.first.text[first_start:first_stop])
+        unit = "characters" if spaceless else "words"
+        detail = f"{pair.shared_tokens:,} {unit} in a row, {share} of the shorter row"
     elif pair.kind == "near":
         detail = f"{words.percent(pair.similarity)} of their pieces in common"
     elif pair.kind == "prompt":

@@ -17,6 +17,7 @@ from heldout.core.files import write_text
 from heldout.core.run import Run
 from heldout.report import comparison, palette, sections, single, words
 from heldout.report.chart import Chart
+from heldout.report.quoted import clipped, language_attribute
 from heldout.report.summary import RunSummary, summarize
 from heldout.report.tiles import run_tiles
 from heldout.report.translated import translated_figure, translated_page
@@ -192,5 +193,5 @@ def _environment() -> Environment:
         number=words.number,
         epoch=words.epoch,
     )
-    environment.globals.update(words=words)
+    environment.globals.update(words=words, language_attribute=language_attribute, clipped=clipped)
     return environment

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from heldout.core.graphemes import boundary_before
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.results.check import (
@@ -98,8 +99,9 @@ class Findings:
             rows = np.flatnonzero(self.index.part_R == OWN_PARTS.index(part))
             if len(rows):
                 words = self.index.codes.lengths_R[rows]
-                self.lengths.append(lengths_of(part, "words", words))
                 characters = self.index.num_characters_R[rows]
+                if 2 * words.sum() < characters.sum():  # else each character is a word of its own
+                    self.lengths.append(lengths_of(part, "words", words))
                 self.lengths.append(lengths_of(part, "characters", characters))
                 num_cut, warning = cut_rows(part, self.index, rows)
                 if num_cut:
@@ -169,14 +171,15 @@ class Findings:
             start, stop = place_of(text, *tokens)
             low, high = max(0, start - AROUND), min(len(text), stop + AROUND)
             stop = min(stop, low + EXCERPT)
-            text, shared = text[low : min(high, low + EXCERPT)], (start - low, stop - low)
+            low, high = (boundary_before(text, place) for place in (low, min(high, low + EXCERPT)))
+            text, shared = text[low:high], (start - low, stop - low)
         row = int(index.index_R[position])
         group = index.group(position)
         return Excerpt(
             row,
             index.where(position),
             "" if group == f"row-{row}" else group,
-            text[:EXCERPT],
+            text[: boundary_before(text, EXCERPT)],
             shared,
         )
 
@@ -343,6 +346,9 @@ class Findings:
         for each in self.index.boilerplate[:100]:
             text = self.index.text(each.text)
             start, stop = place_of(text, each.start, each.start + each.length)
+            stop = min(stop, start + EXCERPT)
             example = self.index.where(each.text)
-            found.append(BoilerplateText(text[start:stop][:EXCERPT], each.num_texts, example))
+            found.append(
+                BoilerplateText(text[start : boundary_before(text, stop)], each.num_texts, example)
+            )
         return found
