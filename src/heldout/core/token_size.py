@@ -50,16 +50,18 @@ class TokenSize:
             return ""
         each = self.characters_per_token
         times = MEANT_LETTERS / self.letters_per_token
-        size = (
-            f"hardly knows the script of these rows: {1 / each:.1f} tokens a character"
-            if each < 1
-            else f"cuts these rows small: {each:.1f} characters a token"
+        if each < 1:
+            size = (
+                f"The tokenizer hardly knows the script of these rows: {1 / each:.1f} tokens a "
+                "character."
+            )
+        else:
+            size = f"The tokenizer cuts these rows small: {each:.1f} characters a token."
+        lengths = (
+            "Lengths in tokens (what counts as memorized or copied, and texts that are generated) "
+            f"are {times:.1f} times the usual ones, to hold as much text."
         )
-        return (
-            f"The tokenizer {size}. So lengths in tokens (what counts as memorized or copied, and "
-            f"texts that are generated) are {times:.1f} times the usual ones, to hold as much "
-            "text. A model whose tokenizer knows the script needs fewer tokens, and learns more."
-        )
+        return f"{size} {lengths}"
 
 
 ENGLISH_TOKENS = TokenSize()  # lengths as they were published

@@ -180,8 +180,10 @@ def shown_pair(pair: Pair, first: str, second: str) -> ShownPair:
         share = words.percent(min(1.0, pair.similarity))
         first_start, first_stop = pair.first.shared
         spaceless = is_spaceless(pair.first.text[first_start:first_stop])
-        unit = "characters" if spaceless else "words"
-        detail = f"{pair.shared_tokens:,} {unit} in a row, {share} of the shorter row"
+        if spaceless:
+            detail = f"{pair.shared_tokens:,} characters in a row, {share} of the shorter row"
+        else:
+            detail = f"{pair.shared_tokens:,} words in a row, {share} of the shorter row"
     elif pair.kind == "near":
         detail = f"{words.percent(pair.similarity)} of their pieces in common"
     elif pair.kind == "prompt":

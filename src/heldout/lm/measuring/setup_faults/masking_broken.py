@@ -35,6 +35,10 @@ MASKED_SHARE, UNMASKED_SHARE = 0.5, 0.75
 # What answers teach of a language, held-out answers show best: of their loss under the base model
 # prompts lose hardly a larger share.
 TAUGHT_BY_ANSWERS = 1.2
+MAY_BE_LANGUAGE = (
+    "Prompts gained no more than a language that is learned from answers gives them, masked or "
+    "not: the labels of one batch tell."
+)
 LEAST_SHARE = 0.01  # of the base model's loss
 
 
@@ -123,7 +127,7 @@ def _beside_heldout(
     )
     evidence += (
         f" On {len(unseen.rows)} held-out rows that of prompts {change_in_words(prompt_gain)} and "
-        f"that of answers {change_in_words(answer_gain)}"
+        f"that of answers {change_in_words(answer_gain)} nats/token."
     )
     of_prompts = _share_of_loss(trained.rows, trained.prompt, trained.before_prompt)
     of_unseen = _share_of_loss(unseen.rows, unseen.prompt, unseen.before_prompt)
@@ -133,13 +137,8 @@ def _beside_heldout(
     _, by_heart = difference_of_ratios(of_prompts, of_unseen)
     _, untaught = difference_of_ratios(of_prompts, of_answers)
     if by_heart.low > LEAST_SHARE or untaught.low > LEAST_SHARE:
-        return SetupFault(NAME, "found", f"{evidence}.", REMEDY)
-    return SetupFault(
-        NAME,
-        "unknown",
-        f"{evidence}: prompts gained no more than a language that is learned from answers gives "
-        "them, masked or not. The labels of one batch tell.",
-    )
+        return SetupFault(NAME, "found", evidence, REMEDY)
+    return SetupFault(NAME, "unknown", f"{evidence} {MAY_BE_LANGUAGE}")
 
 
 def _own_labels(pair: ModelPair) -> SetupFault:
