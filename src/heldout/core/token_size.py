@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from heldout.core.graphemes import num_graphemes, num_letters
 
 MEANT_LETTERS = 4.0  # a token of English under a tokenizer made for it
-LEAST_LETTERS = 2.0  # with half as many, lengths are left as they were published
+LEAST_LETTERS = 1.5  # under a small vocabulary; with as many, lengths are left as published
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class TokenSize:
 
     @property
     def is_small(self) -> bool:
-        """Whether a token holds less than half of what it is meant to."""
-        return self.letters_per_token < LEAST_LETTERS
+        """Whether a token is a piece of a character, or hardly more than a letter."""
+        return self.characters_per_token < 1 or self.letters_per_token < LEAST_LETTERS
 
     def tokens(self, meant: int) -> int:
         """As many tokens as hold the text of ``meant`` English ones; ``meant`` unless small."""
         if not self.is_small:
             return meant
-        return round(meant * MEANT_LETTERS / self.letters_per_token)
+        return max(meant, round(meant * MEANT_LETTERS / self.letters_per_token))
 
     @property
     def warning(self) -> str:

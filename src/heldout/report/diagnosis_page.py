@@ -26,8 +26,8 @@ SYMPTOMS = (
     ("noise_rate_best", "Misspellings of the training data"),
 )
 MEMORY = (
-    ("recital_best", "Rows recited, {note}"),
-    ("extraction_best", "Rows extracted, {note}"),
+    ("recital_best", "Rows recited"),
+    ("extraction_best", "Rows extracted"),
     ("discoverable_best", "Rows found in 100 samples"),
 )
 
@@ -149,13 +149,7 @@ def memory_charts(measured: dict[str, Measurement]) -> list[Chart]:
     """Shares of the training rows beyond held-out rows, and membership inference."""
     charts = []
     rows = [
-        ForestRow(
-            label.format(note=measured[name].note).removesuffix(", "),
-            contrast.difference,
-            contrast.interval,
-            index == 0,
-            "heldout",
-        )
+        ForestRow(label, contrast.difference, contrast.interval, index == 0, "heldout")
         for index, (name, label) in enumerate(MEMORY)
         if name in measured and (contrast := measured[name].contrasts.get("heldout")) is not None
     ]
@@ -166,7 +160,7 @@ def memory_charts(measured: dict[str, Measurement]) -> list[Chart]:
                 "Learned by heart",
                 "Share of training rows minus share of held-out rows, with 95 % interval",
                 "Held-out rows cannot have been learned by heart; what they share with training "
-                "rows is boilerplate. What exceeds them is memory.",
+                f"rows is boilerplate. What exceeds them is memory.{_lengths(measured)}",
                 rows,
                 null="as held-out rows",
             )
@@ -260,6 +254,12 @@ def reliability_charts(result: Diagnosis) -> list[Chart]:
             legend=tuple(Key(names[name][0], names[name][1], names[name][2]) for name in drawn),
         )
     ]
+
+
+def _lengths(measured: dict[str, Measurement]) -> str:
+    """What counts as recited and as extracted, of those that were measured."""
+    names = (("recital_best", "Recited"), ("extraction_best", "Extracted"))
+    return "".join(f" {name}: {measured[key].note}." for key, name in names if key in measured)
 
 
 def marked_text(text: str, copied: tuple[int, int] | None) -> MarkedText:
