@@ -160,7 +160,7 @@ def memory_charts(measured: dict[str, Measurement]) -> list[Chart]:
                 "Learned by heart",
                 "Share of training rows minus share of held-out rows, with 95 % interval",
                 "Held-out rows cannot have been learned by heart; what they share with training "
-                f"rows is boilerplate. What exceeds them is memory.{_lengths(measured)}",
+                "rows is boilerplate. What exceeds them is memory." + _lengths(measured),
                 rows,
                 null="as held-out rows",
             )

@@ -62,7 +62,7 @@ def samples_of(
     order = sorted(range(len(best)), key=lambda place: (-copies[place].length, place))
     shown = []
     for place in order[:MOST_SAMPLES]:
-        copy, ids = copies[place], best.token_ids[place]
+        copy, ids = copies[place], best.token_ids[place].tolist()
         start, stop = (
             len(decoded(tokenizer, ids[:place])) for place in (copy.start, copy.start + copy.length)
         )
