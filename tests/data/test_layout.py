@@ -292,6 +292,14 @@ def test_what_unpacks_to_very_much_is_refused(tmp_path, ending, monkeypatch):
     assert len(texts_of(path, data=DataSection(max_unpack_ratio=100_000))) == 20_000
 
 
+def test_a_table_of_one_text_over_and_over_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("heldout.data.unpack._FREE", 10_000)
+    put(tmp_path, same__parquet=SHIPS[:1] * 60_000, few__parquet=SHIPS * 20)
+    assert len(texts_of(tmp_path / "few.parquet")) == 240
+    with pytest.raises(UserError, match="unpacks to more than 200 times its size"):
+        read_table(tmp_path / "same.parquet")
+
+
 @pytest.mark.parametrize(
     ("name", "start"),
     [

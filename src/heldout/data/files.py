@@ -15,7 +15,14 @@ from heldout.core.recipe import DataSection
 from heldout.data.encoding import MIB, TextFile, first_undecoded, is_decoded, too_long
 from heldout.data.json_rows import json_records
 from heldout.data.record import Broken, Fault, Read, Record
-from heldout.data.unpack import PACKED, open_unpacked, packing_note, packing_of, unpacked_name
+from heldout.data.unpack import (
+    PACKED,
+    Bound,
+    open_unpacked,
+    packing_note,
+    packing_of,
+    unpacked_name,
+)
 
 
 @dataclass(frozen=True)
@@ -183,9 +190,11 @@ def _parquet(file: DataFile) -> Iterator[Read]:
     if not file.path.stat().st_size:
         return
     number = 0
+    bound = Bound(file.name, file.path.stat().st_size, file.data)
     try:
         with _seekable(file) as opened, pq.ParquetFile(opened) as table:
             for batch in table.iter_batches(batch_size=1000):
+                bound.add(batch.nbytes)
                 for fields in batch.to_pylist():
                     number += 1
                     yield Record(fields, f"{file.name} row {number}"), None

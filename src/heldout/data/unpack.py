@@ -97,8 +97,7 @@ def open_unpacked(path: Path, name: str, data: DataSection) -> io.BufferedReader
         inner = openers[packing](path)
     except _DAMAGED as error:
         raise _broken(packing, error) from None
-    size = path.stat().st_size
-    unpacked = _Unpacked(inner, name, packing, data.max_unpack_ratio, size)
+    unpacked = _Unpacked(inner, packing, Bound(name, path.stat().st_size, data))
     return io.BufferedReader(unpacked, 2**18)
 
 
@@ -126,13 +125,29 @@ def _broken(packing: str, error: Exception) -> Broken:
     return Broken("truncated", f"the {_WORDS[packing]} file ends too early or is damaged ({error})")
 
 
+class Bound:
+    """What a file of ``size`` bytes unpacks to, counted."""
+
+    def __init__(self, name: str, size: int, data: DataSection):
+        self.name, self.ratio = name, data.max_unpack_ratio
+        self.most = max(_FREE, self.ratio * size)
+        self.num_bytes = 0
+
+    def add(self, num_bytes: int) -> None:
+        """Count some more. Raises UserError beyond what data.max_unpack_ratio allows."""
+        self.num_bytes += num_bytes
+        if self.num_bytes > self.most:
+            raise UserError(
+                f"{self.name} unpacks to more than {self.ratio} times its size: if that is meant, "
+                f"raise --set data.max_unpack_ratio={self.ratio}. Nothing was written."
+            )
+
+
 class _Unpacked(io.RawIOBase):
     """The unpacked bytes, counted."""
 
-    def __init__(self, inner: io.BufferedIOBase, name: str, packing: str, ratio: int, size: int):
-        self.inner, self.name, self.packing = inner, name, packing
-        self.ratio, self.most = ratio, max(_FREE, ratio * size)
-        self.num_bytes = 0
+    def __init__(self, inner: io.BufferedIOBase, packing: str, bound: Bound):
+        self.inner, self.packing, self.bound = inner, packing, bound
 
     def readable(self) -> bool:
         return True
@@ -143,12 +158,7 @@ class _Unpacked(io.RawIOBase):
         except _DAMAGED as error:
             raise _broken(self.packing, error) from None
         buffer[: len(chunk)] = chunk
-        self.num_bytes += len(chunk)
-        if self.num_bytes > self.most:
-            raise UserError(
-                f"{self.name} unpacks to more than {self.ratio} times its size: if that is meant, "
-                f"raise --set data.max_unpack_ratio={self.ratio}. Nothing was written."
-            )
+        self.bound.add(len(chunk))
         return len(chunk)
 
     def close(self) -> None:
