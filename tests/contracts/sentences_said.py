@@ -68,8 +68,8 @@ _NAMES = {"SOURCE", "COST", "FORMULA", "FONT", "source"}
 _IN_ENGLISH = (
     "report/card.py",
     *(f"core/{name}.py" for name in ("errors", "recipe", "discovery", "decoding", "run")),
-    "data/columns.py",
-    *(f"lm/{name}.py" for name in ("adapter_weights", "fit_of_weights")),
+    *(f"data/{name}.py" for name in ("columns", "tools")),
+    *(f"lm/{name}.py" for name in ("adapter_weights", "chat_template", "fit_of_weights")),
     "data/canaries.py",
     "data/factbook.py",
     "jobs/exporting/",

@@ -17,6 +17,7 @@ TABLE = {
     "Not known: {0}.": "未知：{0}。",
     "too few rows. Give more": "数据太少。请给出更多",
     'has no "{0}"': "没有“{0}”",
+    "{0} rows that everyone has seen": "人人见过的 {0} 行",
     "{0}: skipped": "{0}：已跳过",
     "the best checkpoint": "最佳检查点",
     "Choose between {0} and more data.": "请在{0}与更多数据之间选择。",
@@ -61,6 +62,7 @@ def table():
         ("Any label at all: skipped", "Any label at all：已跳过"),
         ("3 rows of train.jsonl", "train.jsonl 中的 3 行"),
         ("Sealed test: 3 rows, kept", "封存的测试集：3 行，已保留"),
+        ("kept: 3 rows that everyone has seen", "已保留：人人见过的 3 行"),
         ("Not known: too few rows. Give more.", "未知：数据太少。请给出更多。"),
         ("Choose between the best checkpoint and more data.", "请在最佳检查点与更多数据之间选择。"),
         ("0.25", "0.25"),
@@ -79,6 +81,7 @@ def test_finished_sentences_are_found_by_what_they_came_from(table, english, sai
         "kept, but not said by us",
         "train.jsonl: kept",
         "data/kept, Sealed",
+        "The loss rose by nothing that we know; it fell from 3.",  # a clause is no field
         "x" * 5000 + " of 3",
     ],
 )

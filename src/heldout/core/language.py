@@ -24,6 +24,7 @@ _LETTER = re.compile(r"[A-Za-z]")
 _WORD = re.compile(r"[A-Za-z]{2}")
 # What joins sentences; then what joins the parts of one, from the weakest tie to the strongest.
 _SENTENCES = re.compile(r"(?<=[.!?…])(?<!\bal\.)\s+|\n")
+_CLAUSES = re.compile(rf"{_SENTENCES.pattern}|;\s")
 _PARTS = tuple(re.compile(joint) for joint in (r"\s·\s", r";\s+", r":\s+", r",\s+"))
 _FULL_WIDTH = {";": "；", ":": "：", ",": "，"}
 # A field of a template with fewer letters than this takes a number, a file or a known phrase alone
@@ -188,11 +189,13 @@ class Sentences:
             fields = template.fields(text)
             if fields is None:
                 continue
-            # A field holds no end of a sentence, unless all of it is known: that is the next one's.
+            if template.is_begun and ": " in _BRACKETS.sub("", fields[0]):
+                continue  # "label: 3 of ..." is a label and a sentence
+            # A field holds no end of a clause, unless all of it is known: that is the next one's.
             asked = [
                 field
                 for field, is_bound in zip(fields, template.is_bound, strict=True)
-                if _SENTENCES.search(field) or (is_bound and not _FILE.fullmatch(field))
+                if _CLAUSES.search(field) or (is_bound and not _FILE.fullmatch(field))
             ]
             if all(map(self._is_known, asked)):
                 said = map(self._field, fields, template.is_quoted)
@@ -234,6 +237,7 @@ class _Template:
         self.is_bound = [few and not quoted for quoted in self.is_quoted]
         if english.startswith("{0}: ") and self.num_letters > _FEW_LETTERS / 2:
             self.is_bound[0] = False  # a label
+        self.is_begun = english.startswith("{0}") and not english.startswith("{0}: ")
         # A period between digits is a decimal point.
         escaped = [re.sub(r"^\\\.", r"\\.(?!\\d)", re.escape(part)) for part in parts[::2]]
         pattern = escaped[0]

@@ -74,10 +74,8 @@ def giant_note(
         "the other groups.",
         "refused": "Nothing can be measured on rows that the model has not seen.",
     }[mode]
-    return (
-        f"One group holds {size:,} of {len(train):,} rows ({size / len(train):.0%}). {measured}"
-        f"{_hub(components, int(label), size, pairs)}"
-    )
+    holds = f"One group holds {size:,} of {len(train):,} rows ({size / len(train):.0%})."
+    return f"{holds} {measured}{_hub(components, int(label), size, pairs)}"
 
 
 def _hub(components: Components, label: int, size: int, pairs: Sequence[tuple[int, int]]) -> str:

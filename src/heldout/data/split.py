@@ -265,12 +265,13 @@ class _Pool:
         for before, after in zip(list(spans), list(spans)[1:], strict=False):
             latest = max(spans[before])
             later += sum(value < latest for value in spans[after])
-        note = f"Split in time: {', '.join(told)}. A group takes the place of its latest row"
-        return (
-            f"{note}: {later:,} rows are older than rows of the part before."
-            if later
-            else f"{note}."
-        )
+        note = f"Split in time: {', '.join(told)}."
+        if later:
+            return (
+                f"{note} A group takes the place of its latest row: {later:,} rows are older than "
+                "rows of the part before."
+            )
+        return f"{note} A group takes the place of its latest row."
 
     def train_components(self) -> list[Component]:
         members: dict[int, list[int]] = {}

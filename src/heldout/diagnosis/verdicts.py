@@ -137,10 +137,11 @@ def _decide(
     if p_value < SIGNIFICANCE and high < 0 and -gain >= min_effect:
         worse = f"{_number(-gain)} {measured.unit} {_ends(-high, -low)}"
         return Verdict("red", f"Worse than the base model by {worse}.", names)
-    figure = f"a gain of {_number(gain)} {measured.unit} {_ends(low, high)}"
     if -min_effect < low and high < min_effect:
-        return Verdict("yellow", f"No difference to the base model that matters: {figure}.", names)
-    return Verdict("yellow", f"Cannot tell it from the base model: {figure}.", names)
+        return Verdict(
+            "yellow", f"No difference to the base model that matters: a gain of {figure}.", names
+        )
+    return Verdict("yellow", f"Cannot tell it from the base model: a gain of {figure}.", names)
 
 
 def _decide_harm(primary: Primary, contrast: Contrast, p_value: float, sentence: str) -> Verdict:
