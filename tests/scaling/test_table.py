@@ -186,3 +186,18 @@ def test_diverged_runs_are_told(tmp_path, places):
     assert said.startswith("2 runs look diverged")
     for place in places:
         assert f"line {place + 2} (" in said
+
+
+def test_two_losses_that_share_no_size_and_length_are_told(tmp_path):
+    for seed in range(5):
+        N, D, loss = grid(seed, noise=0.01)
+        is_web = np.arange(24) % 2 == 1
+        table = {"N": N, "D": D, "eval_set": np.where(is_web, "web", "books")}
+        notes = notes_of(tmp_path, {**table, "loss": loss * np.where(is_web, 1.25, 1)})
+        (said,) = [n for n in notes if "lie" in n]
+        assert "Losses of eval_set=web lie 2" in said
+        assert "--where eval_set=books" in said
+        # Words that shift nothing, and words for what is known, are no reason.
+        assert not any("lie" in n for n in notes_of(tmp_path, {**table, "loss": loss}))
+        sizes = {**table, "eval_set": [f"size {n:.2g}" for n in N], "loss": loss}
+        assert not any("lie" in n for n in notes_of(tmp_path, sizes))

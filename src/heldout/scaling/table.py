@@ -10,6 +10,7 @@ import numpy as np
 from heldout.core.csv_rows import BrokenCsv, csv_rows
 from heldout.core.errors import UserError, did_you_mean
 from heldout.scaling import table_faults as faults
+from heldout.scaling.diverged import diverged_notes
 from heldout.scaling.runs import Runs
 
 TOTAL, NON_EMBEDDING = "total", "non-embedding"
@@ -74,6 +75,7 @@ class RunTable:
     counted: str  # total, non-embedding, or "" where nobody said
     loss_unit: str
     notes: tuple[str, ...] = ()
+    lines: tuple[int, ...] = ()  # of the runs, in the file
 
 
 def read_runs(
@@ -126,8 +128,9 @@ def read_runs(
     if groups is None:
         used = [name for role, name in names.items() if role != "group"]
         notes += faults.mixed_notes(str(path), [row for _, row in rows], used, runs)
-    notes += faults.diverged_notes([line for line, _ in rows], runs)
-    return RunTable(str(path), runs, names, counted, unit, tuple(notes))
+    lines = tuple(line for line, _ in rows)
+    notes += diverged_notes(lines, runs)
+    return RunTable(str(path), runs, names, counted, unit, tuple(notes), lines)
 
 
 def _tokens_seen(

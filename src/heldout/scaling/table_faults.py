@@ -1,6 +1,6 @@
 """What cannot be right, or looks wrong, in a table of runs: units, settings and losses mixed."""
 
-# n runs, K columns of a regression
+# n runs, K kinds of them
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,12 @@ import numpy as np
 
 from heldout.core.errors import UserError
 from heldout.scaling.runs import Runs
+from heldout.scaling.surface import residuals_of_surface
 
 LEAST_COUNT = 1e4  # parameters, or tokens: no language model has fewer
 MOST_NATS = 12.5  # per token, a uniform guess over 270,000 tokens
 HIGH_NATS = 4.0  # per token: models of 1e7 parameters stay below after 1e9 tokens of text
 MOST_BITS_PER_BYTE = 8.0
-LEAST_TO_REGRESS = 12
-MOST_EPOCHS = 4.0
-OUTLIER = 0.1  # of log loss above what runs of that size and length have, and 6 deviations
 SHIFT = 0.02  # of log loss, between two values of a column on the same runs
 _SEEDS = ("seed", "rep", "trial", "replica", "restart")
 
@@ -64,8 +62,9 @@ def mixed_notes(
     the same runs one way: then two losses, or two ways of training, stand in one column.
     """
     places = _same_settings(runs)
+    apart = _shifted_notes(path, rows, used, runs)
     if not places:
-        return []
+        return apart
     varied = [
         name
         for name in rows[0]
@@ -78,29 +77,15 @@ def mixed_notes(
     spread = max(float(np.ptp(np.log(runs.loss[group]))) for group in places)
     others = [name for name in varied if not any(word in name.lower() for word in _SEEDS)]
     if (varied and not others) or spread < 0.005:
-        return []
+        return apart
     by = f" (they differ in {', '.join(others[:4])})" if others else ""
     most = max(map(len, places))
     return [
+        *apart,
         f"{len(places)} pairs of N and D have several runs, up to {most}{by}, with losses up to "
         f"{np.expm1(spread):.1%} apart, and each counts as a run of its own. If these are learning "
         "rates or other settings, keep the best run of each: a law of all describes none of them. "
-        "If they are seeds, all is well."
-    ]
-
-
-def diverged_notes(lines: Sequence[int], runs: Runs) -> list[str]:
-    """Runs whose loss lies far above that of runs of their size and length."""
-    excess = np.maximum(_above_smaller(runs), _above_others(runs))
-    found = np.flatnonzero(excess > 0)
-    if not len(found) or len(found) > len(runs) / 4:
-        return []
-    shown = ", ".join(f"line {lines[p]} ({runs.loss[p]:.3g})" for p in found[:5].tolist())
-    what = "1 run looks" if len(found) == 1 else f"{len(found)} runs look"
-    return [
-        f"{what} diverged, with a loss {np.expm1(excess[found].min()):.0%} or more above what runs "
-        f"of that size and length have: {shown}. So few can switch the law and ruin its forecasts: "
-        "drop them, or train them again."
+        "If they are seeds, all is well.",
     ]
 
 
@@ -110,6 +95,46 @@ def _same_settings(runs: Runs) -> list[list[int]]:
     for place, key in enumerate(zip(runs.N, runs.D, runs.U, strict=True)):
         found[tuple(float(f"{value:.4g}") for value in key)].append(place)
     return [group for group in found.values() if len(group) > 1]
+
+
+def _shifted_notes(
+    path: str, rows: Sequence[Mapping[str, str]], used: Sequence[str], runs: Runs
+) -> list[str]:
+    """Columns of words that shift the loss of runs which need share no size and length.
+
+    By how much better a smooth surface in N, D and epochs fits with a shift for each word. A word
+    that goes with one size or one length alone cannot be told from these.
+    """
+    notes = []
+    for name in rows[0]:
+        words = np.array([row[name].strip() for row in rows])
+        kinds, of_kind, counts = np.unique(words, return_inverse=True, return_counts=True)
+        if name in used or not 2 <= len(kinds) <= len(rows) / 4 or _is_number(rows, name):
+            continue
+        axes = (runs.N, runs.D, runs.epochs)
+        if counts.min() < 3 or any(_is_one_value(axis, of_kind) for axis in axes[:2]):
+            continue
+        shifts_nK = (of_kind[:, None] == np.arange(1, len(kinds))).astype(float)
+        alone, together = (residuals_of_surface(runs, each) for each in (None, shifts_nK))
+        if alone is None or together is None:
+            continue
+        spread = 1.4826 * float(np.median(np.abs(together.residuals)))
+        without = float(np.sqrt((alone.residuals**2).mean()))
+        steps = np.concatenate(([0.0], together.shifts))
+        apart = float(np.ptp(steps))
+        if apart > max(SHIFT, 4 * spread) and without > 2 * spread:
+            low, high = kinds[np.argmin(steps)], kinds[np.argmax(steps)]
+            notes.append(
+                f"Losses of {name}={high} lie {np.expm1(apart):.0%} above those of {name}={low}, "
+                "beyond what N, D and epochs explain. If these are two losses, or two ways of "
+                f"training, one law cannot be of both: keep one with --where {name}={low}."
+            )
+    return notes
+
+
+def _is_one_value(axis: np.ndarray, of_kind: np.ndarray) -> bool:
+    """Whether each kind has one size, or one length, of its own."""
+    return all(np.ptp(np.log(axis[of_kind == kind])) < 0.01 for kind in np.unique(of_kind))
 
 
 def _is_number(rows: Sequence[Mapping[str, str]], name: str) -> bool:
@@ -147,42 +172,3 @@ def _refuse_shift(
                 f"{np.expm1(abs(np.median(shifts))):.0%}, always one way. One law cannot be of "
                 f"both: keep one with --where {name}={first}."
             )
-
-
-def _above_smaller(runs: Runs) -> np.ndarray:
-    """By how much the log loss lies above that of any smaller run on less data, all one-epoch."""
-    logs, excess = np.log(runs.loss), np.zeros(len(runs))
-    fresh = runs.epochs <= 1.5
-    for place in np.flatnonzero(fresh):
-        smaller = fresh & (runs.N[place] >= runs.N) & (runs.D[place] >= runs.D)
-        least = logs[smaller].min()
-        # Above two of them: one alone may be the one that is wrong.
-        if (logs[smaller] < logs[place] - OUTLIER).sum() >= 2:
-            excess[place] = logs[place] - least
-    return np.where(excess > OUTLIER, excess, 0.0)
-
-
-def _above_others(runs: Runs) -> np.ndarray:
-    """By how much it lies above a smooth surface in log N, log D and epochs, fitted to medians.
-
-    Of runs up to ``MOST_EPOCHS``, beyond which a loss may rise without a fault.
-    """
-    excess = np.zeros(len(runs))
-    fresh = np.flatnonzero(runs.epochs <= MOST_EPOCHS)
-    some = runs[fresh]
-    axes = [np.log(some.N), np.log(some.D), np.log(some.epochs)]
-    scaled = [(axis - axis.mean()) / axis.std() for axis in axes if len(some) and axis.std() > 1e-9]
-    columns = [np.ones(len(some)), *scaled]
-    columns += [a * b for place, a in enumerate(scaled) for b in scaled[place:]]
-    if len(some) < max(LEAST_TO_REGRESS, 2 * len(columns)):
-        return excess
-    X_nK, logs = np.stack(columns, axis=1), np.log(some.loss)
-    residuals, weights = logs, np.ones(len(some))
-    for _ in range(60):  # least absolute deviations, by weights
-        root = np.sqrt(weights)
-        coefficients = np.linalg.lstsq(root[:, None] * X_nK, root * logs, rcond=None)[0]
-        residuals = logs - X_nK @ coefficients
-        weights = 1 / np.maximum(np.abs(residuals), 1e-4)
-    deviation = 1.4826 * np.median(np.abs(residuals))
-    excess[fresh] = np.where(residuals > max(OUTLIER, 6 * deviation), residuals, 0.0)
-    return excess

@@ -9,6 +9,7 @@ import numpy as np
 from heldout.core.discovery import entries_of, plugin_class
 from heldout.core.errors import UserError, did_you_mean
 from heldout.core.progress import Progress
+from heldout.scaling.diverged import repeated_notes
 from heldout.scaling.fit import Fit, fit
 from heldout.scaling.huber import DELTA
 from heldout.scaling.law import Law
@@ -101,6 +102,7 @@ def fitted_law(
         )
     with progress.stage(f"fitting the law {chosen.name}"):
         best = fit(chosen, runs, delta=delta)
+    said += repeated_notes(table.lines, best)
     return FittedLaw(table, best, possible, made, choice, tuple(said))
 
 
