@@ -36,6 +36,10 @@ def check(
             "may be repeated.",
         ),
     ] = None,
+    semantic: Annotated[
+        str,
+        typer.Option(metavar="MODEL", help="Find leaks in other words, with a sentence encoder."),
+    ] = "",
     model: Annotated[
         str, typer.Option("--model", "-m", help="Measure information, tokens and odd rows too.")
     ] = "",
@@ -104,6 +108,7 @@ def check(
             data,
             heldout=heldout or [],
             against=against or [],
+            semantic=semantic,
             model=model,
             reference=reference or "",
             model_rows=model_rows,
@@ -157,6 +162,7 @@ def _show(result: CheckResult, folder: Path) -> None:
     lines = [
         ("leaks by their prompt", counts["leaks_prompt"]),
         ("leaks by a long answer", counts["leaks_answer"]),
+        ("leaks in other words", counts["leaks_paraphrase"]),
         ("groups on both sides", counts["leaks_group"]),
         ("test rows in training", counts["contaminated_rows"]),
         ("boilerplate spans", counts["boilerplate"]),

@@ -25,7 +25,7 @@ class Duplicate:
 
     row_a: int
     row_b: int
-    kind: Literal["exact", "near", "span", "prompt", "answer"]
+    kind: Literal["exact", "near", "span", "prompt", "answer", "paraphrase"]
     similarity: float  # Jaccard similarity of pieces; of a span its share of the shorter row; or 1
 
 

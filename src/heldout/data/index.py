@@ -53,6 +53,7 @@ class Index:
     findings: list[tuple[int, TextFinding]]  # the first MOST_FINDINGS of each sort
     finding_counts: Counter[tuple[str, str]]  # (kind, what): all, of training and held-out rows
     near: list[tuple[int, int, float]] = field(default_factory=list)
+    paraphrases: list[tuple[int, int, float]] = field(default_factory=list)  # where asked for
     spans: list[Span] = field(default_factory=list)
     boilerplate: list[Boilerplate] = field(default_factory=list)
     shared: list[SharedTurn] = field(default_factory=list)

@@ -14,10 +14,11 @@ from heldout.data.pairs import Span
 class Relation:
     """Two rows by position, training rows first, else in their order."""
 
-    kind: Literal["exact", "near", "span", "prompt", "answer"]
+    kind: Literal["exact", "near", "span", "prompt", "answer", "paraphrase"]
     first: int
     second: int
-    similarity: float  # 1 for prompt and answer, which are equal; of a span see Duplicate
+    # 1 for prompt and answer, which are equal; cosine of a paraphrase; of a span see Duplicate
+    similarity: float
     span: Span | None = None
 
 
@@ -26,7 +27,8 @@ def relations(index: Index) -> Iterator[Relation]:
 
     Within a part a row is paired with the first row of the other text. Between parts each row is
     paired with the first one of the other part. Exact relations come first, then near ones, spans,
-    and at last prompts and answers that rows have in common which are no near duplicates.
+    then prompts and answers that rows have in common which are no near duplicates, and at last
+    paraphrases.
     """
     order = np.argsort(index.first_R, kind="stable")
     firsts = index.first_R[order]
@@ -63,6 +65,9 @@ def relations(index: Index) -> Iterator[Relation]:
         for a, b in _joined(by_part):
             if index.label_R[a] != index.label_R[b]:
                 yield Relation(each.kind, a, b, 1.0)
+    for text_a, text_b, similarity in index.paraphrases:
+        for a, b in _between(rows_by_part(text_a), rows_by_part(text_b)):
+            yield Relation("paraphrase", a, b, similarity)
 
 
 def _joined(by_part: dict[int, list[int]]) -> Iterator[tuple[int, int]]:

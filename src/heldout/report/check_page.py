@@ -26,6 +26,7 @@ KINDS = {
     "span": "A long span in common",
     "prompt": "One prompt",
     "answer": "One long answer",
+    "paraphrase": "In other words",
 }
 _LOOKS = {
     "exact": ("red", "square"),
@@ -33,6 +34,7 @@ _LOOKS = {
     "span": ("train", "circle"),
     "prompt": ("base", "circle"),
     "answer": ("base", "square"),
+    "paraphrase": ("train", "diamond"),
 }
 _PAIRS = (
     ("exact", "exact"),
@@ -40,6 +42,7 @@ _PAIRS = (
     ("span", "by a long span"),
     ("prompt", "by their prompt"),
     ("answer", "by a long answer"),
+    ("paraphrase", "in other words"),
 )
 
 
@@ -190,6 +193,8 @@ def shown_pair(pair: Pair, first: str, second: str) -> ShownPair:
         detail = "the same turns before an answer"
     elif pair.kind == "answer":
         detail = "the same long answer"
+    elif pair.kind == "paraphrase":
+        detail = f"cosine of their embeddings {words.number(pair.similarity, 2)}"
     else:
         detail = "the same but for case and white space"
     return ShownPair(

@@ -10,8 +10,8 @@ from heldout.core.results.learning_curve import LearningCurve, learning_curve_fr
 from heldout.core.row import LEAST_TO_SPLIT
 
 SCHEMA = "heldout.check/1"
-Kind = Literal["exact", "near", "span", "prompt", "answer"]
-KINDS: tuple[Kind, ...] = ("exact", "near", "span", "prompt", "answer")
+Kind = Literal["exact", "near", "span", "prompt", "answer", "paraphrase"]
+KINDS: tuple[Kind, ...] = ("exact", "near", "span", "prompt", "answer", "paraphrase")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Excerpt:
 class Pair:
     """Two rows that say the same, of which the second should go.
 
-    ``similarity``: Jaccard similarity of pieces, of a span its share of the shorter row, else 1.
+    ``similarity``: Jaccard similarity of pieces, of a span its share of the shorter row,
+    cosine of a paraphrase, else 1.
      ``shared_tokens``: length of the span; 0 for the others.
     """
 
@@ -141,7 +142,7 @@ class CheckResult:
     @property
     def num_leaks(self) -> int:
         """Pairs of a training and a held-out row, and groups on both sides."""
-        return sum(self.counts[f"leaks_{kind}"] for kind in (*KINDS, "group"))
+        return sum(self.counts.get(f"leaks_{kind}", 0) for kind in (*KINDS, "group"))
 
     @property
     def answer(self) -> str:

@@ -30,6 +30,7 @@ def check(
     *,
     heldout: Sequence[str | Path] = (),
     against: Sequence[str | Path] = (),
+    semantic: str = "",
     model: str = "",
     reference: str | Path = "",
     model_rows: int = 1000,
@@ -49,6 +50,7 @@ def check(
     heldout: files whose rows must not stand in ``data``; they are one part, together with the
     held-out parts of a split that ``data`` holds.
     against: evaluation sets, each by its name, for contamination.
+    semantic: a sentence encoder, to find leaks in other words as well. See data/paraphrases.py.
     model: measures information in bits, label noise and tokens on ``model_rows`` rows; with
     ``reference``, a text of the model's own domain, how far the data lies from it.
     cross_validate: with a model, into how many folds to divide these rows, to fine-tune it briefly
@@ -63,7 +65,7 @@ def check(
     Nothing of the user's is changed. Raises UserError for what cannot be read at all.
     """
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
-    rows = RowsToCheck(data, tuple(heldout), tuple(against), chosen, max_listed, engine)
+    rows = RowsToCheck(data, tuple(heldout), tuple(against), chosen, max_listed, engine, semantic)
     questions = ModelQuestions(model, reference, model_rows, cross_validate, learning_curve)
     copy = CopyWanted(None if write_clean is None else Path(write_clean), plant_canaries)
     folder = None if out is None else Path(out)
@@ -87,7 +89,9 @@ def _check(
     sources = Sources.open(rows)
     engine = _engine(rows.engine)
     with tempfile.TemporaryDirectory(prefix="heldout-check-") as folder:
-        found = look_through(sources, rows, Path(folder), engine, progress)
+        found = look_through(
+            sources, rows, Path(folder), engine, progress, to_deal=_deals(rows, copy)
+        )
         answers = ask_model(questions, sources, found.index, rows.recipe, progress)
         written = None
         if copy.folder is not None:
@@ -98,6 +102,11 @@ def _check(
                 )
         found.add_answers(answers)
         return found.result(rows.recipe, answers, written, time.monotonic() - start)
+
+
+def _deals(rows: RowsToCheck, copy: CopyWanted) -> bool:
+    """Whether the training rows are dealt out to parts, so that pairs among them matter."""
+    return copy.folder is not None and not rows.heldout
 
 
 def _write(result: CheckResult, folder: Path) -> None:

@@ -139,6 +139,7 @@ _IN_HELDOUT = {
     "span": "shares a long span with a held-out row",
     "prompt": "has the prompt of a held-out row",
     "answer": "has the long answer of a held-out row",
+    "paraphrase": "says in other words what a held-out row says",
 }
 
 

@@ -34,6 +34,7 @@ from heldout.jobs.checking.clean import CleanCopy
 from heldout.jobs.checking.lengths import lengths_of
 from heldout.jobs.checking.model_questions import ModelAnswers
 from heldout.jobs.checking.options import RowsToCheck
+from heldout.jobs.checking.semantic import find_paraphrases
 from heldout.jobs.checking.sources import OWN_PARTS, SourcePass, Sources
 
 EXCERPT = 4000  # characters of a row that are shown at most
@@ -41,13 +42,22 @@ AROUND = 240  # characters on both sides of a shared span
 MOST_ON_MAP = 4000
 LEAST_TO_JUDGE = 200  # rows that tell what is unusual
 FAR_OFF = 5.0  # robust standard deviations
+# Within a part; different answers to one prompt are told as suspects.
+NO_DUPLICATES = ("prompt", "answer", "paraphrase")
 
 
 def look_through(
-    sources: Sources, rows: RowsToCheck, folder: Path, engine: Engine, progress: Progress
+    sources: Sources,
+    rows: RowsToCheck,
+    folder: Path,
+    engine: Engine,
+    progress: Progress,
+    *,
+    to_deal: bool = False,
 ) -> "Findings":
     """Read and index all rows in ``folder``, which is empty, and collect what they tell.
 
+    ``to_deal``: training rows are dealt out, so that paraphrases among them are looked for too.
     Raises UserError where no training row can be trained on.
     """
     read = SourcePass(sources, rows.max_listed, bool(rows.recipe.data.group))
@@ -63,6 +73,8 @@ def look_through(
         num_rows = read.rows_by_part["train"]
         raise nothing_to_train_on(sources.data, num_rows, first.where, first.message)
     found = Findings(sources, read, index, rows.max_listed)
+    if rows.semantic:
+        found.warnings += find_paraphrases(index, rows.semantic, to_deal, progress)
     with progress.stage("what the rows tell"):
         found.collect()
     return found
@@ -115,8 +127,8 @@ class Findings:
         self.contamination = {name: [] for name in self.sources.against}
         for found in relations(index):
             part_a, part_b = int(index.part_R[found.first]), int(index.part_R[found.second])
-            if part_a == part_b and found.kind in ("prompt", "answer"):
-                continue  # no duplicates; different answers to one prompt are told as suspects
+            if part_a == part_b and found.kind in NO_DUPLICATES:
+                continue
             if part_a == part_b:
                 what, pairs = "duplicates", self.duplicates
             elif part_b == 1:

@@ -20,6 +20,7 @@ class RowsToCheck:
     recipe: Recipe
     max_listed: int  # of each kind
     engine: str
+    semantic: str = ""  # a sentence encoder; empty: paraphrases are not looked for
 
 
 @dataclass(frozen=True)
