@@ -55,6 +55,7 @@ CASES = {
     "sam": Case(),
     "small_batch_noise": Case(exact=False),
     "smart": Case(),
+    "smart of all weights": Case(model="full"),
     "swa": Case({"start": 0.3}),
     "top_wrong_smoothing": Case(),
     "vat": Case(model="full"),

@@ -4,7 +4,13 @@ import copy
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
+from transformers import (
+    AutoModelForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+    Trainer,
+    TrainingArguments,
+)
 
 from heldout.core.errors import TrainingDiverged, UserError
 from heldout.core.regularizer import PerStep, Regularizer, TokenSum
@@ -316,3 +322,49 @@ def test_the_cost_in_words():
     assert total_cost([]).startswith("Plain: 1 forward, 1 backward per step")
     both = total_cost([WeightDecay(), LabelSmoothing()])
     assert both == "Weight decay + Label smoothing: 1 forward, 1 backward per step"
+
+
+def test_one_object_serves_two_runs_as_two_objects_would(model, windows, tmp_path):
+    def run(regularizer, other=None):
+        first, second = copy.deepcopy(model), copy.deepcopy(model)
+        trainers = [
+            attach(trainer_for(each, windows, tmp_path), [used])
+            for each, used in ((first, regularizer), (second, other or regularizer))
+        ]
+        found = []
+        for trainer in trainers:  # both are attached before the first trains
+            trainer.train()
+            with trainer._heldout.evaluation_weights():
+                found.append(weights(trainer.model))
+        return found
+
+    first, second = run(EMA(decay=0.5))
+    assert_same(first, second)
+    for one, other in zip(run(EMA(decay=0.5), EMA(decay=0.5)), (first, second), strict=True):
+        assert_same(one, other)
+
+
+def test_encoder_decoders_keep_their_own_loss(tmp_path):
+    config = T5Config(
+        vocab_size=40, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, pad_token_id=0,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = T5ForConditionalGeneration(config)
+    rows = [{"input_ids": torch.arange(3, 9), "labels": torch.arange(4, 8)}] * 4
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), max_steps=2, report_to="none", use_cpu=True, disable_tqdm=True,
+        save_strategy="no", logging_strategy="no", dataloader_pin_memory=False,
+    )  # fmt: skip
+
+    def trainer():
+        return Trainer(model=copy.deepcopy(model), args=arguments, train_dataset=rows)
+
+    for regularizers, logit_free in (([LabelSmoothing(amount=0.1)], False), ([], True)):
+        with pytest.raises(UserError, match="T5ForConditionalGeneration, an encoder-decoder, comp"):
+            attach(trainer(), regularizers, logit_free=logit_free)
+    plain = trainer()
+    plain.train()
+    decayed = attach(trainer(), [WeightDecay(rate=0.0)])
+    decayed.train()
+    assert_same(weights(plain.model), weights(decayed.model))

@@ -4,6 +4,7 @@ The four rows are of very unequal length, so that any mean of means shows.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from cases import CASES, case_names
+from transformers import AutoConfig, AutoModelForCausalLM
 
 WORKER = Path(__file__).with_name("process_worker.py")
 NAMES = [
@@ -26,16 +28,29 @@ def launch(mode, folder, output, names=NAMES):
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [str(WORKER), mode, str(folder), str(output), *names]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(output, weights_only=True)
 
 
+@pytest.fixture(scope="module", params=["tied", "untied"])
+def model_dir(request, tiny_model_dir, tmp_path_factory):
+    """A model whose output layer is its embedding, and one with an output layer of its own."""
+    if request.param == "tied":
+        return tiny_model_dir
+    folder = shutil.copytree(tiny_model_dir, tmp_path_factory.mktemp("untied") / "model")
+    config = AutoConfig.from_pretrained(folder, tie_word_embeddings=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
-def found(tiny_model_dir, tmp_path_factory):
+def found(model_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     return {
-        mode: launch(mode, tiny_model_dir, folder / f"{mode}.pt")
+        mode: launch(mode, model_dir, folder / f"{mode}.pt")
         for mode in ("single", "ddp", "fsdp", "trainer_single", "trainer_ddp")
     }
 

@@ -16,6 +16,13 @@ def network():
 
 
 @pytest.fixture
+def without_biases():
+    torch.manual_seed(0)
+    layers = nn.Linear(5, 8, bias=False), nn.Tanh(), nn.Linear(8, 3, bias=False)
+    return nn.Sequential(*layers).double()
+
+
+@pytest.fixture
 def data():
     torch.manual_seed(1)
     return torch.randn(5, 12, 5, dtype=torch.float64), torch.randint(3, (5, 12))
@@ -40,8 +47,8 @@ def stepped(model, data, regularizer):
     return list(model.parameters())
 
 
-def test_without_eta_five_steps_are_those_of_the_adaptive_reference(network, data):
-    theirs = copy.deepcopy(network)
+def test_without_eta_five_steps_are_those_of_the_adaptive_reference(without_biases, data):
+    theirs = copy.deepcopy(without_biases)
     reference = pytorch_optimizer.SAM(
         theirs.parameters(), torch.optim.SGD, rho=0.5, adaptive=True, lr=0.1
     )
@@ -53,7 +60,7 @@ def test_without_eta_five_steps_are_those_of_the_adaptive_reference(network, dat
 
         closure()
         reference.step(closure)
-    ours = stepped(network, data, ASAM(radius=0.5, eta=0))
+    ours = stepped(without_biases, data, ASAM(radius=0.5, eta=0))
     for one, other in zip(ours, theirs.parameters(), strict=True):
         # It takes its norm in float32.
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)
@@ -76,6 +83,31 @@ def test_the_ascent_is_that_of_the_paper():
     torch.testing.assert_close(
         flat, torch.tensor(expected, dtype=torch.float64), rtol=1e-10, atol=0
     )
+
+
+def test_biases_climb_as_far_as_their_gradient_says(network, data):
+    loss_of(network, data, 0).backward()
+    squares, scales = 0.0, {}
+    for name, parameter in network.named_parameters():
+        scale = torch.ones_like(parameter) if "bias" in name else parameter.abs() + 0.01
+        scales[name] = scale.detach()
+        squares += float((scales[name] * parameter.grad).square().sum())
+    expected = {
+        n: p.detach() + 0.5 * scales[n] ** 2 * p.grad / squares**0.5
+        for n, p in network.named_parameters()
+    }
+    seen = []
+
+    def gradient():
+        seen.append({n: p.detach().clone() for n, p in network.named_parameters()})
+        loss = loss_of(network, data, 0)
+        loss.backward()
+        return loss.detach()
+
+    network.zero_grad()
+    ASAM(radius=0.5).around_gradient(network, gradient, 0)
+    for name, value in expected.items():
+        torch.testing.assert_close(seen[1][name], value, rtol=1e-10, atol=1e-12)
 
 
 def test_rescaling_two_layers_changes_the_perturbed_loss_as_little_as_the_loss():

@@ -15,6 +15,7 @@ from heldout.regularizers.domain_adversarial import (
     reversal_strength,
 )
 from heldout.regularizers.label_smoothing import LabelSmoothing
+from heldout.regularizers.sam import SAM
 from heldout.regularizers.weight_decay import WeightDecay
 from heldout.training.attach import attach
 from heldout.training.steps import Steps
@@ -55,6 +56,7 @@ def test_model_and_discriminator_pull_against_each_other(model):
     batches = sourced(window((9, 5, 8), (14,)), [0, 2, 1], [1])
     regularizer = DomainAdversarial(weight=0.7, domains=3, gamma=10.0)
     steps = Steps(model, [regularizer], total_steps=10)
+    (regularizer,) = steps.regularizers
     discriminator = regularizer._own["discriminator"]
     steps.step = 4
     found_loss = steps.gradient(batches)
@@ -91,6 +93,7 @@ def test_the_discriminator_learns_and_is_no_part_of_the_model(model):
     batches = sourced(window((9, 5, 8, 7)), [0, 1, 0, 1])
     regularizer = DomainAdversarial(weight=0.0, rate=1e-2)
     steps = Steps(model, [regularizer], total_steps=40)
+    (regularizer,) = steps.regularizers
     names = list(model.state_dict())
     optimizer = torch.optim.SGD(steps.parameter_groups(0.0))
     losses = []
@@ -180,3 +183,18 @@ def test_bad_values():
         DomainAdversarial(domains=1)
     with pytest.raises(UserError, match=r"Adversarial\(gamma=...\) must be above 0, got 0."):
         DomainAdversarial(gamma=0)
+
+
+@pytest.mark.parametrize("beside", [[], [SAM(radius=1e-9)]], ids=["alone", "beside SAM"])
+def test_the_discriminator_has_the_gradient_of_one_window(beside, model):
+    batches = sourced(window((9, 5), (14, 3)), [0, 1], [1, 0])
+    steps = Steps(model, [DomainAdversarial(weight=0.5), *beside], total_steps=2)
+    steps.gradient(batches)
+    own = steps.regularizers[0]._own["discriminator"]
+    found = [p.grad.clone() for p in own.parameters()]
+    alone = Steps(model, [DomainAdversarial(weight=0.5)], total_steps=2)
+    model.zero_grad()
+    alone.gradient(batches)
+    expected = alone.regularizers[0]._own["discriminator"].parameters()
+    for one, parameter in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, parameter.grad, rtol=1e-4, atol=1e-7)

@@ -20,6 +20,8 @@ Where the order of several matters it is fixed, whatever the order they are give
 all else goes in the given order.
 """
 
+import copy
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -235,6 +237,24 @@ LOSS, WEIGHTS, PENALTY, ASCENT, NOISE, MASK = range(10, 70, 10)
 
 # The order of after_step: changes of the weights, what must not have changed, averages of them.
 CHANGE, PUT_BACK, AVERAGE = range(3)
+
+
+def independent(regularizer: Regularizer) -> Regularizer:
+    """The same parameters, with nothing kept from any run; the one given stays as it is."""
+    fresh = copy.copy(regularizer)
+    forget(fresh)
+    return fresh
+
+
+def forget(regularizer: Regularizer) -> None:
+    """Drop what is kept between hooks, so that another run begins as the first did."""
+    for each in dataclasses.fields(regularizer):
+        if each.init:
+            continue
+        if each.default_factory is not dataclasses.MISSING:
+            object.__setattr__(regularizer, each.name, each.default_factory())
+        elif each.default is not dataclasses.MISSING:
+            object.__setattr__(regularizer, each.name, each.default)
 
 
 def overrides_hook(regularizer: Regularizer, name: str) -> bool:

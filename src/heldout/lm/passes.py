@@ -235,7 +235,9 @@ class Passes:
             device = hidden_ND.device.type
             if torch.is_autocast_enabled(device):
                 found["autocast"] = torch.get_autocast_dtype(device)
-            return hidden_ND[None] if path is LogitPath.FUSED else head(hidden_ND[None])
+            if path is not LogitPath.FUSED:
+                return head(hidden_ND[None])
+            return _Linked.apply(hidden_ND, head.weight, head.bias)[None]
 
         output = call_with_head(self.model, self.batch, compute)[0]
         targets_N, autocast = found["targets"], found.get("autocast")
@@ -251,6 +253,22 @@ class Passes:
             weight, bias = _gathered(head.weight).detach(), _gathered(head.bias)
             bias = None if bias is None else bias.detach()
         return ScoredPass(targets_N, None, output, weight, bias, autocast)
+
+
+class _Linked(torch.autograd.Function):
+    """Hidden states as they are, which for DDP depend on the head that they are scored with later.
+
+    What no output of its forward depends on, DDP may take for unused, and hands over at once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden_ND: torch.Tensor, *parameters: torch.Tensor | None) -> Any:
+        ctx.num = len(parameters)
+        return hidden_ND.view_as(hidden_ND)
+
+    @staticmethod
+    def backward(ctx: Any, gradient_ND: torch.Tensor) -> Any:
+        return gradient_ND, *[None] * ctx.num
 
 
 def embedding_scale(model: nn.Module) -> float:

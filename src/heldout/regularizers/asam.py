@@ -2,7 +2,8 @@
 
 With T = |w| + eta for each weight and g the gradient, the step uses the gradient at
 ``w + radius * T^2 g / ||T g||``. Large weights may move further than small ones, so the radius
-means the same for layers of any scale: .5 to 2 in the paper. It doubles the time of a step.
+means the same for layers of any scale: .5 to 2 in the paper. Biases have T = 1, as in the authors'
+code. It doubles the time of a step.
 
 The adaptive mode of common SAM optimizers has no eta, so weights that are exactly 0 (a fresh LoRA
 B, for one) are never perturbed there; with ``eta=0`` the two agree.
@@ -28,12 +29,19 @@ def adaptively_ascended(
     weights: Sequence[torch.Tensor],
     gradients: Sequence[torch.Tensor],
     radius: float,
+    names: Sequence[str] = (),
     eta: float = 0.01,
 ) -> Sequence[torch.Tensor]:
-    """``w + radius * T^2 g / ||T g||`` with T = |w| + eta; overwrites the gradients."""
+    """``w + radius * T^2 g / ||T g||`` with T = |w| + eta, and 1 for biases by their names.
+
+    Overwrites the gradients.
+    """
     weights, gradients = list(weights), list(gradients)
     scales = torch._foreach_abs(weights)
     torch._foreach_add_(scales, eta)
+    for name, scale in zip(names, scales, strict=False):  # names may be left out
+        if name.endswith("bias"):
+            scale.fill_(1)
     torch._foreach_mul_(gradients, scales)
     length = radius / (float(global_norm(gradients)) + 1e-12)
     torch._foreach_mul_(gradients, scales)

@@ -26,7 +26,7 @@ from torch import nn
 
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
-from heldout.core.regularizer import Regularizer, TokenSum
+from heldout.core.regularizer import PENALTY, Gradient, Regularizer, TokenSum
 from heldout.lm.head import output_head
 from heldout.lm.logit_path import LogitPath, logit_path
 from heldout.lm.passes import Passes
@@ -74,6 +74,7 @@ class DomainAdversarial(Regularizer):
     """``weight`` of the reversed gradient; ``hidden`` and ``rate`` are of the discriminator."""
 
     STRENGTH = "weight"
+    AROUND = PENALTY
 
     weight: float = 0.1
     domains: int = 2
@@ -119,8 +120,12 @@ class DomainAdversarial(Regularizer):
         if next(discriminator.parameters()).device != device:
             discriminator.to(device)
             optimizer.load_state_dict(optimizer.state_dict())  # moves the moments
-        for parameter in discriminator.parameters():
+
+    def around_gradient(self, model: Any, gradient: Gradient, step: int) -> torch.Tensor:
+        # Of several, as under SAM, the last is the step's: the discriminator's too.
+        for parameter in self._own["discriminator"].parameters():
             parameter.grad = torch.zeros_like(parameter)
+        return gradient()
 
     def extra_loss(self, passes: Passes, batch: Mapping[str, Any]) -> TokenSum:
         domains_B = batch.get("source_index")

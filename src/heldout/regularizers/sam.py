@@ -19,13 +19,19 @@ from heldout.lm.weights import global_norm, trained_parameters, weights_replaced
 SOURCE = "Foret et al. 2021, arXiv 2010.01412"
 COST = "twice the time of a step; one more copy of the trained weights"
 
-# (weights, their gradients, radius) -> the perturbed weights; may overwrite the gradients
-Ascent = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], float], Sequence[torch.Tensor]]
+# (weights, their gradients, radius, their names) -> the perturbed weights; may overwrite the
+# gradients
+Ascent = Callable[
+    [Sequence[torch.Tensor], Sequence[torch.Tensor], float, Sequence[str]], Sequence[torch.Tensor]
+]
 
 
 @torch.no_grad()
 def ascended(
-    weights: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], radius: float
+    weights: Sequence[torch.Tensor],
+    gradients: Sequence[torch.Tensor],
+    radius: float,
+    names: Sequence[str] = (),
 ) -> Sequence[torch.Tensor]:
     """``w + radius * g / ||g||``: the worst point of a ball, to first order."""
     scale = radius / (float(global_norm(gradients)) + 1e-12)
@@ -59,8 +65,9 @@ def _perturbed(
     reached: Sequence[tuple[str, Any]], radius: float, ascent: Ascent
 ) -> Mapping[str, torch.Tensor]:
     # Of its own, so that no name keeps the first gradients alive during the second window.
-    values = ascent([p.detach() for _, p in reached], [p.grad for _, p in reached], radius)
-    return dict(zip([n for n, _ in reached], values, strict=True))
+    names = [n for n, _ in reached]
+    values = ascent([p.detach() for _, p in reached], [p.grad for _, p in reached], radius, names)
+    return dict(zip(names, values, strict=True))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,14 @@ from torch import nn
 
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
-from heldout.core.regularizer import Gradient, PerStep, Regularizer, TokenSum, overrides_hook
+from heldout.core.regularizer import (
+    Gradient,
+    PerStep,
+    Regularizer,
+    TokenSum,
+    independent,
+    overrides_hook,
+)
 from heldout.lm.adapters import kept_start, put_back_start
 from heldout.lm.logit_path import logit_path
 from heldout.lm.passes import DivergenceLoss, Passes, embeddings_offset, joint_loss
@@ -44,8 +51,14 @@ class Steps:
         evaluates: bool = False,
         own_loss: bool = True,
     ):
-        """``own_loss`` is False where another loss is trained on, to which nothing is added."""
+        """``own_loss`` is False where another loss is trained on, to which nothing is added.
+
+        The regularizers are copied, so that one object can serve several runs, unless the caller
+        ``evaluates``, who asks the same objects what to do.
+        """
         check_together(regularizers)
+        if not evaluates:
+            regularizers = [independent(regularizer) for regularizer in regularizers]
         for regularizer in regularizers:
             regularizer.check(model, recipe)
             refuse_unmeasured(regularizer, evaluates)

@@ -22,7 +22,8 @@ def refuse_unsupported(
     _refuse_engines(trainer, bool(regularizers) or logit_free)
     _refuse_settings(trainer, regularizers, evaluates)
     adds_to_loss = logit_free or bool(_users(regularizers, "token_loss", "extra_loss"))
-    if (owner := owner_of_loss(trainer)) is not None:
+    owner = owner_of_loss(trainer) or _encoder_decoder(trainer.model)
+    if owner is not None:
         _refuse_under_own_loss(trainer, owner, regularizers, logit_free)
     elif adds_to_loss:
         _refuse_other_losses(trainer)
@@ -38,6 +39,13 @@ def owner_of_loss(trainer: Trainer) -> str | None:
             )  # fmt: skip
             return None if known else kind.__name__
     raise AssertionError
+
+
+def _encoder_decoder(model: Any) -> str | None:
+    """The class of a model whose labels are not shifted: the loss on them is its own."""
+    config = getattr(model, "config", None)
+    is_one = getattr(config, "is_encoder_decoder", False)
+    return f"{type(model).__name__}, an encoder-decoder," if is_one else None
 
 
 def _refuse_engines(trainer: Trainer, regularized: bool) -> None:
