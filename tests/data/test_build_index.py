@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heldout.core.characters import token_texts
+from heldout.core.segments import folded
 from heldout.data import index as index_module
 from heldout.data import sketch
 from heldout.data.build_index import build_index
@@ -17,13 +19,16 @@ from heldout.data.pairs import Here, neighbors
 from heldout.data.shingles import (
     SPAN,
     fingerprints,
-    normalized,
     place_of,
     slices,
     token_codes,
 )
 
-WORDS = " ".join(topics[name] for name in sorted(topics)).split()
+WORDS = [
+    word
+    for word in " ".join(topics[name] for name in sorted(topics)).split()
+    if any(character.isalnum() for character in word)
+]
 
 
 def indexed(folder, train, heldout=(), tests=(), threshold=0.5):
@@ -55,30 +60,30 @@ def longest_common_run(a, b):
     return best
 
 
+def tokens_of(words):
+    return ["".join(filter(str.isalnum, word.lower())) for word in words]
+
+
 # Codes
 
 
 @given(st.lists(st.text(max_size=40), max_size=12))
 @settings(deadline=None)
 def test_codes_are_equal_where_tokens_are(texts):
-    plain = [normalized(text) for text in texts]
-    tokens = [list(text) if chars else text.split(" ") if text else [] for text, chars in plain]
+    plain = token_texts([folded(text) for text in texts])
+    tokens = [text.split(" ") if text else [] for text in plain]
     codes = token_codes(plain)
     assert codes.lengths_R.tolist() == [len(each) for each in tokens]
-    flat = [
-        (token, chars) for each, (_, chars) in zip(tokens, plain, strict=True) for token in each
-    ]
+    flat = [token for each in tokens for token in each]
     code_of = dict(zip(flat, codes.codes_T.tolist(), strict=True))
     assert [code_of[token] for token in flat] == codes.codes_T.tolist()
-    words = [code for (_, chars), code in code_of.items() if not chars]
-    assert len(set(words)) == len(words)
+    assert len(set(code_of.values())) == len(code_of)
 
 
 def test_codes_do_not_depend_on_the_other_texts():
-    alone = token_codes([normalized("one two three")])
-    among = token_codes(
-        [normalized(text) for text in ("zero", "", "你好世界你好", "One  two THREE")]
-    )
+    texts = ("zero", "", "你好世界你好", "One  two THREE")
+    alone = token_codes(["one two three"])
+    among = token_codes(token_texts([folded(text) for text in texts]))
     assert among.of(3).tolist() == alone.of(0).tolist()
     assert len(among.of(2)) == 6
 
@@ -93,7 +98,7 @@ def test_a_span_of_fifty_tokens_shares_a_fingerprint(seed, length, before, after
         return [str(rng.randrange(10**9)) for _ in range(num)]
 
     texts = [" ".join([*around(before), *span, *around(after)]), " ".join([*around(after), *span])]
-    kept = fingerprints(token_codes([(text, False) for text in texts]))
+    kept = fingerprints(token_codes(texts))
     hashes = [set(kept.hashes_N[kept.texts_N == text].tolist()) for text in (0, 1)]
     assert hashes[0] & hashes[1]
 
@@ -139,8 +144,7 @@ def test_spans_are_those_of_the_slow_search(tmp_path, monkeypatch, batch):
     expected = {
         (a, b): run
         for a, b in itertools.combinations(range(40), 2)
-        if (run := longest_common_run([w.lower() for w in texts[a]], [w.lower() for w in texts[b]]))
-        >= SPAN
+        if (run := longest_common_run(tokens_of(texts[a]), tokens_of(texts[b]))) >= SPAN
         and (a, b) not in near
     }
     assert len(expected) >= 10
@@ -148,7 +152,7 @@ def test_spans_are_those_of_the_slow_search(tmp_path, monkeypatch, batch):
     for span in index.spans:
         run_a = texts[span.text_a][span.start_a : span.start_a + span.length]
         run_b = texts[span.text_b][span.start_b : span.start_b + span.length]
-        assert [w.lower() for w in run_a] == [w.lower() for w in run_b]
+        assert tokens_of(run_a) == tokens_of(run_b)
 
 
 def test_a_short_row_that_stands_whole_in_training(tmp_path):

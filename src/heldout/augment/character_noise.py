@@ -1,6 +1,6 @@
 """Character noise: letters are swapped, lost, doubled or exchanged.
 
-A share ``rate`` of all letters, digits and Chinese characters; each change is one of four, equally
+A share ``rate`` of all letters with their marks, and digits; each change is one of four, equally
 likely: swapped with the next, left out, doubled, or replaced by another character of the same text,
 so that every script gets noise of its own. For prompts that come from hurried hands.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from random import Random
 
 from heldout.core.augmentation import Augmentation
+from heldout.core.segments import CHARACTER
 
 SOURCE = "Belinkov & Bisk 2018, arXiv 1711.02173"
 COST = "none to speak of"
@@ -16,17 +17,18 @@ COST = "none to speak of"
 
 def with_character_noise(text: str, rate: float, draw: Random) -> str:
     """``text`` with a random share ``rate`` of its characters changed."""
-    letters = [character for character in text if character.isalnum()]
+    characters = CHARACTER.findall(text)
+    letters = [character for character in characters if character[0].isalnum()]
     found, place = [], 0
-    while place < len(text):
-        character = text[place]
+    while place < len(characters):
+        character = characters[place]
         place += 1
-        if not character.isalnum() or draw.random() >= rate:
+        if not character[0].isalnum() or draw.random() >= rate:
             found.append(character)
             continue
         change = draw.randrange(4)
-        if change == 0 and place < len(text) and text[place].isalnum():
-            found += [text[place], character]
+        if change == 0 and place < len(characters) and characters[place][0].isalnum():
+            found += [characters[place], character]
             place += 1
         elif change == 1:
             found += [character, character]

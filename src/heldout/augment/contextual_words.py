@@ -6,7 +6,6 @@ and one is drawn in proportion. What fits need not mean the same: facts can chan
 ``data.key_facts``. The base model is asked unless ``model`` names another.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from heldout.core.augmentation import Augmentation, Supplies
-from heldout.core.segments import CHINESE
+from heldout.core.segments import HAN_RUN
 from heldout.lm.load import load_model
 from heldout.lm.nll import context_length, evaluating, model_inputs, window_nats
 from heldout.lm.scored_loss import scored_logits
@@ -47,11 +46,11 @@ class Vocabulary(NamedTuple):
             word = text.strip()
             if token in special or name is None:
                 continue
-            if name[:1] in ("Ġ", "▁", " ") and re.fullmatch(r"[^\W\d_]{2,}", word):
+            if name[:1] in ("Ġ", "▁", " ") and len(word) > 1 and word.isalpha():
                 # A name, or a word of a script without capitals, is left alone.
                 if word.islower():
                     words[token], kinds[token] = word, -1
-            elif re.fullmatch(f"[{CHINESE}]+", word):
+            elif HAN_RUN.fullmatch(word):
                 words[token], kinds[token] = word, len(word)
         return cls(words, kinds)
 

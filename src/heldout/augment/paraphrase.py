@@ -7,7 +7,6 @@ similarity in the report. ``model`` is a model with a chat template, by default 
 any function of the request. Chinese is asked in Chinese.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,7 +15,7 @@ from typing import Any
 
 from heldout.core.augmentation import Augmentation, Supplies
 from heldout.core.errors import UserError
-from heldout.core.segments import CHINESE
+from heldout.core.segments import HAN
 
 SOURCE = "rephrasing in styles, Maini et al. 2024, arXiv 2401.16380"
 COST = "one generated text for each variant of a chosen row, once"
@@ -33,12 +32,11 @@ STYLES_CHINESE = (
     "请用更正式的风格改写下面的文字，保留所有事实、名称和数字。",
     "请换一种句式改写下面的文字，保留所有事实。",
 )
-_CHARACTER = re.compile(f"[{CHINESE}]")
 
 
 def request(text: str, draw: Random) -> str:
     """What the model is asked, in the language of ``text``."""
-    in_chinese = 2 * len(_CHARACTER.findall(text)) > len("".join(text.split()))
+    in_chinese = 2 * len(HAN.findall(text)) > len("".join(text.split()))
     style = draw.choice(STYLES_CHINESE if in_chinese else STYLES)
     return f"{style}\n\n{text.strip()}"
 

@@ -9,7 +9,6 @@ report says by how much the base model's loss rises. Chinese, or any other langu
 
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,7 +18,7 @@ from typing import Any
 
 from heldout.core.augmentation import Augmentation, Supplies
 from heldout.core.errors import UserError
-from heldout.core.segments import CHINESE, WORD
+from heldout.core.segments import HAN_RUN, WORD
 
 SOURCE = "Wei & Zou 2019, arXiv 1901.11196; WordNet, Miller 1995"
 COST = "none to speak of; WordNet is read once, in seconds"
@@ -141,15 +140,14 @@ def with_synonyms(
     return "".join(found) + text[end:]
 
 
-_CHINESE_RUN = re.compile(rf"[{CHINESE}]+")
 _LONGEST = 6  # characters of a Chinese word
 
 
 def _known(text: str, synonyms: Mapping[str, tuple[str, ...]]) -> Iterable[tuple[int, int]]:
-    runs = [match.span() for match in _CHINESE_RUN.finditer(text)]
-    words = [m.span() for m in WORD.finditer(text) if not _CHINESE_RUN.match(m.group())]
+    runs = [match.span() for match in HAN_RUN.finditer(text)]
+    words = [m.span() for m in WORD.finditer(text) if not HAN_RUN.match(m.group())]
     for start, stop in sorted(runs + words):
-        if not _CHINESE_RUN.match(text, start):
+        if not HAN_RUN.match(text, start):
             if _synonyms_of(text[start:stop], synonyms):
                 yield start, stop
             continue

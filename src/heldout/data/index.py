@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from heldout.core.characters import token_texts
 from heldout.core.progress import Progress
+from heldout.core.segments import folded
 from heldout.data.pairs import Boilerplate, Engine, Span
 from heldout.data.pieces import piece_codes
 from heldout.data.quality import TextFinding, examine
-from heldout.data.shingles import Codes, normalized, text_key, token_codes
+from heldout.data.shingles import Codes, text_key, token_codes
 from heldout.data.turns import SharedTurn, Turn, TurnKeys, turn_keys
 
 BATCH_CHARACTERS = 1_000_000
@@ -114,10 +116,10 @@ class _Batch:
 
 def _prepare(texts: list[str], turns: list[tuple[Turn, ...]], look_for_faults: bool) -> _Batch:
     """What is kept of a batch of texts."""
-    plain = [normalized(text) for text in texts]
+    plain = [folded(text) for text in texts]
     return _Batch(
-        b"".join(text_key(text) for text, _ in plain),
-        token_codes(plain),
+        b"".join(map(text_key, plain)),
+        token_codes(token_texts(plain)),
         piece_codes(texts),
         [(place, *key) for place, each in enumerate(turns) for key in turn_keys(each)],
         [(place, found) for place, text in enumerate(texts) for found in examine(text)]

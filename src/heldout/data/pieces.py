@@ -11,18 +11,18 @@ MinHash: Broder 1997; Leskovec, Rajaraman and Ullman, chapter 3.
 
 import html
 import re
-import string
-import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 
-from heldout.data.shingles import WITHOUT_SPACES, Codes, gram_hashes, mix
+from heldout.core.characters import letters
+from heldout.data.shingles import Codes, gram_hashes, mix
 
 PIECE = 8  # letters; the bytes of a number
-CHARACTER_PIECE = 5  # of scripts without spaces, where a character says more
+CHARACTER_PIECE = 4  # of scripts without spaces, where a character says more
 FEW_PIECES = 75  # of about 32 words; a shorter text must be more alike to be near
+CHARACTER_SHARE = 1.5  # pieces in 32 words over those in as many words of a script without spaces
 NUM_HASHES = 128
 _SLICE = 256  # pieces whose hashes fit the cache
 _HALF = np.uint64(32)
@@ -42,13 +42,10 @@ _TAG = re.compile(
 )
 _LINK = re.compile(r"\]\([^()\s]*\)")
 _NUMBERED = re.compile(r"^[ \t]*\d{1,3}[.)][ \t]+", re.MULTILINE)
-_NO_LETTER = re.compile(r"[\W_]+")
-_LETTERS = (string.ascii_letters + string.digits).encode()
-_DELETED = bytes(set(range(256)) - set(_LETTERS))
 
 
-def letters_of(text: str) -> str:
-    """Letters and digits of a text in lower case, without entities, tags and targets of links."""
+def without_marks(text: str) -> str:
+    """A text without entities, tags, targets of links and the numbers of lists."""
     if "&" in text:
         text = html.unescape(text)
     if "<" in text:
@@ -57,74 +54,48 @@ def letters_of(text: str) -> str:
         text = _LINK.sub("]", text)
     if "\n" in text:
         text = _NUMBERED.sub("", text)
-    if text.isascii():
-        return text.lower().encode().translate(None, _DELETED).decode()
-    if not unicodedata.is_normalized("NFKC", text):
-        text = unicodedata.normalize("NFKC", text)
-    return _NO_LETTER.sub("", text.casefold())
+    return text
 
 
 def piece_codes(texts: Sequence[str]) -> Codes:
     """Codes of the kept pieces of each text, each once and sorted.
 
-    The lowest bit tells scripts without spaces, whose pieces are all kept.
+    The lowest bit tells those that begin in a script without spaces, which are all kept.
     """
-    letters = [letters_of(text) for text in texts]
-    by_characters = [_is_by_characters(each) for each in letters]
-    words = ["" if chars else each for each, chars in zip(letters, by_characters, strict=True)]
-    hashes, text_of = _pieces_of_words(words)
-    both = np.sort((text_of.astype(np.uint64) << _HALF) | (hashes >> _HALF) & _EVEN)
+    points_T, alone_T, ends_R = letters([without_marks(text) for text in texts])
+    room_T = np.repeat(ends_R, np.diff(ends_R, prepend=0)) - np.arange(len(points_T))
+    hashes = _hashes_of_letters(points_T)
+    begins = (room_T >= PIECE)[: len(hashes)] & (hashes & np.uint64(1) == 0)
+    begins &= ~alone_T[: len(hashes)]
+    kept = np.flatnonzero(begins)
+    codes = (hashes[kept] >> _HALF) & _EVEN
+    if alone_T.any():
+        own = np.flatnonzero(alone_T & (room_T >= CHARACTER_PIECE))
+        hashes = gram_hashes(_hashes(points_T).astype(np.uint32), CHARACTER_PIECE)
+        codes = np.concatenate([codes, (hashes[own] >> _HALF) | np.uint64(1)])
+        kept = np.concatenate([kept, own])
+    text_of = np.searchsorted(ends_R, kept, side="right")
+    both = np.sort((text_of.astype(np.uint64) << _HALF) | codes)
     both = both[np.concatenate(([True], both[1:] != both[:-1]))[: len(both)]]
     counts_R = np.bincount((both >> _HALF).astype(np.int64), minlength=len(texts))
-    kept = both.astype(np.uint32)
-    if not any(by_characters):
-        return Codes(kept, np.cumsum(counts_R))
-    found, ends = [], np.cumsum(counts_R)
-    for place, chars in enumerate(by_characters):
-        if chars:
-            points = _points(letters[place]).astype(np.uint64)
-            own = (mix(points + _ODD) >> _HALF).astype(np.uint32)
-            own = (gram_hashes(own, CHARACTER_PIECE) >> _HALF).astype(np.uint32) | np.uint32(1)
-            own = np.unique(own)
-            counts_R[place] = len(own)
-            found.append(own)
-        else:
-            found.append(kept[ends[place] - counts_R[place] : ends[place]])
-    return Codes(np.concatenate(found), np.cumsum(counts_R))
+    return Codes(both.astype(np.uint32), np.cumsum(counts_R))
 
 
-def _is_by_characters(letters: str) -> bool:
-    if letters.isascii():
-        return False
-    return len(WITHOUT_SPACES.findall(letters)) > 0.3 * len(letters)
+def _hashes(points_T: np.ndarray) -> np.ndarray:
+    return mix(points_T.astype(np.uint64) + _ODD) >> _HALF
 
 
-def _points(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-
-
-def _pieces_of_words(letters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes of the kept pieces, and the text of each: letters as the bytes of a number."""
-    joined = "".join(letters)
-    sizes_R = np.array([len(each) for each in letters], dtype=np.int64)
-    if len(joined) < PIECE:
-        return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
-    if joined.isascii():
-        value = np.frombuffer(joined.encode(), dtype=np.uint8).astype(np.uint64)
-    else:
-        points = _points(joined).astype(np.uint64)
-        value = np.where(points < 128, points, mix(points + _ODD) & np.uint64(255))
+def _hashes_of_letters(points_T: np.ndarray) -> np.ndarray:
+    """Of each PIECE letters in a row, as the bytes of a number."""
+    value = points_T.astype(np.uint64)
+    if points_T.dtype != np.uint8:
+        others = points_T >= 128
+        value[others] = _hashes(points_T[others]) & np.uint64(255)
     reach = 1
     while reach < PIECE:
-        value = value[:-reach] | (value[reach:] << np.uint64(8 * reach))
+        value = value[: max(0, len(value) - reach)] | (value[reach:] << np.uint64(8 * reach))
         reach *= 2
-    inside = np.ones(len(joined), dtype=bool)
-    for end, size in zip(np.cumsum(sizes_R).tolist(), sizes_R.tolist(), strict=True):
-        inside[end - min(size, PIECE - 1) : end] = False
-    hashes = mix(value)
-    kept = np.flatnonzero(inside[: len(hashes)] & (hashes & np.uint64(1) == 0))
-    text_of = np.searchsorted(np.cumsum(sizes_R), kept, side="right")
-    return hashes[kept], text_of
+    return mix(value)
 
 
 def piece_set(codes_P: np.ndarray, usual: np.ndarray) -> np.ndarray:
@@ -149,12 +120,19 @@ def are_near(a: np.ndarray, b: np.ndarray, similarity: float, threshold: float) 
     """Whether two sets are alike enough.
 
     The threshold rises to 1 as texts get shorter: there a different name or number in a frame is
-    a different text. In scripts without spaces it stays.
+    a different text.
     """
-    num = min(len(a), len(b))
-    if num >= FEW_PIECES or not num or a[0] & 1:
+    if similarity < threshold or min(len(a), len(b)) >= FEW_PIECES:
         return similarity >= threshold
-    return similarity >= 1 - (1 - threshold) * (num / FEW_PIECES) ** 1.5
+    size = min(_size(a), _size(b))
+    if size >= FEW_PIECES or not size:
+        return True
+    return similarity >= 1 - (1 - threshold) * (size / FEW_PIECES) ** 1.5
+
+
+def _size(pieces: np.ndarray) -> float:
+    """In pieces of scripts with spaces."""
+    return len(pieces) + (CHARACTER_SHARE - 1) * np.count_nonzero(pieces & np.uint32(1))
 
 
 def signatures(codes: Codes, usual: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Texts as token codes, and long spans of them: winnowed hashes, rows that stand whole in others.
 
-A token is a word, or a character in scripts that are written without spaces. Everything works on
-the codes of many texts one after another, without a loop over tokens.
+A token is what stands between white space, its marks left out, or a letter in scripts that are
+written without spaces (core/characters.py). Everything works on the codes of many texts one after
+another, without a loop over tokens.
 
 Winnowing: Schleimer, Wilkerson and Aiken 2003. Of each window of WINDOW hashes of GRAM tokens the
 least is kept, so that two texts that share SPAN tokens in a row share a kept hash.
@@ -10,13 +11,14 @@ least is kept, so that two texts that share SPAN tokens in a row share a kept ha
 # R texts, T tokens of all texts one after another, N kept hashes
 
 import hashlib
-import re
-import unicodedata
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+
+from heldout.core.segments import ITEM, LETTER
 
 LEAST_TOKENS = 5  # of a text that can be nearly the same as another
 SPAN = 50  # tokens in a row that two texts share only if one was copied from the other
@@ -26,25 +28,8 @@ CONTAINED = 13  # tokens of a text that is searched for as a whole, if it is sho
 MOST_OWNERS = 50  # short texts with one hash, beyond which it is a frame
 
 
-def normalized(text: str) -> tuple[str, bool]:
-    """What two equal texts have in common, and whether its tokens are characters.
-
-    NFKC, case folding, white space collapsed; without any where words are not separated by it.
-    """
-    if text.isascii():
-        return " ".join(text.lower().split()), False
-    if not unicodedata.is_normalized("NFKC", text):
-        text = unicodedata.normalize("NFKC", text)
-    words = text.casefold().split()
-    if WITHOUT_SPACES.search(text):
-        joined = "".join(words)
-        if len(WITHOUT_SPACES.findall(joined)) > 0.3 * len(joined):
-            return joined, True
-    return " ".join(words), False
-
-
 def text_key(text: str) -> bytes:
-    """16 bytes that tell a text; of normalized texts, equal ones have the same."""
+    """16 bytes that tell a text; of folded texts, equal ones have the same."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
@@ -75,32 +60,13 @@ class Codes:
         return Codes(self.codes_T[token_places(starts, lengths)], np.cumsum(lengths))
 
 
-def token_codes(texts: Sequence[tuple[str, bool]]) -> Codes:
-    """Codes of normalized texts, in their order."""
-    words = [
-        (place, text) for place, (text, by_characters) in enumerate(texts) if not by_characters
-    ]
-    lengths_R = np.zeros(len(texts), dtype=np.int64)
-    hashed, counts = _word_codes([text for _, text in words])
-    lengths_R[[place for place, _ in words]] = counts
-    if len(words) == len(texts):
-        return Codes(hashed, np.cumsum(lengths_R))
-    pieces: list[np.ndarray] = []
-    ends, used = np.cumsum(counts), 0
-    of_words = {place: number for number, (place, _) in enumerate(words)}
-    for place, (text, by_characters) in enumerate(texts):
-        if by_characters:
-            points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-            pieces.append((mix(points.astype(np.uint64) + _ODD) >> _HALF).astype(np.uint32))
-            lengths_R[place] = len(points)
-        else:
-            end = int(ends[of_words[place]])
-            pieces.append(hashed[used:end])
-            used = end
-    return Codes(np.concatenate(pieces), np.cumsum(lengths_R))
+def token_codes(texts: Sequence[str]) -> Codes:
+    """Codes of the tokens of texts, which are given with one space between."""
+    codes_T, counts_R = _word_codes(texts)
+    return Codes(codes_T, np.cumsum(counts_R))
 
 
-def _word_codes(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def _word_codes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """A polynomial in the bytes of each word, by differences of one running sum."""
     joined = " ".join(texts).encode("utf-8", "surrogatepass") + b" "
     bytes_ = np.frombuffer(joined, dtype=np.uint8)
@@ -147,18 +113,6 @@ def mix(values: np.ndarray) -> np.ndarray:
     values *= np.uint64(0x94D049BB133111EB)
     values ^= values >> np.uint64(31)
     return values
-
-
-# Scripts that do not separate words.
-WITHOUT_SPACES = re.compile(
-    "["
-    "\u0e00-\u0eff"  # Thai, Lao
-    "\u1000-\u109f"  # Myanmar
-    "\u1780-\u17ff"  # Khmer
-    "\u3040-\u30ff"  # Hiragana, Katakana
-    "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
-    "]"
-)
 
 
 # Grams
@@ -299,25 +253,13 @@ def _bitmap(keys: np.ndarray) -> np.ndarray:
 
 
 def place_of(text: str, start: int, stop: int) -> tuple[int, int]:
-    """Characters of ``text`` that hold its tokens from ``start`` to ``stop``.
+    """Characters of ``text`` that hold its tokens from ``start`` to ``stop``, with their marks.
 
-    Exact where normalizing leaves the number of tokens as it is, else near.
+    Exact where folding leaves the number of tokens as it is, else near.
     """
-    by_characters = normalized(text)[1]
-    seen, begin = -1, 0
-    inside = False
-    for place, character in enumerate(text):
-        if character.isspace():
-            inside = False
-            continue
-        if by_characters or not inside:
-            seen += 1
-            if seen == start:
-                begin = place
-            if seen == stop:
-                return begin, len(text[:place].rstrip())
-        inside = True
-    return begin, len(text.rstrip())
+    tokens = (found for found in ITEM.finditer(text) if LETTER.search(found[0]))
+    chosen = [found.span() for found in itertools.islice(tokens, start, stop)] or [(0, len(text))]
+    return chosen[0][0], chosen[-1][1]
 
 
 def slices(sizes: Sequence[int] | np.ndarray, most: int) -> Iterator[tuple[int, int]]:

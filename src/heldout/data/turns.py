@@ -15,13 +15,16 @@ from typing import Literal
 
 import numpy as np
 
+from heldout.core.characters import token_texts
 from heldout.core.row import Row, is_learned, said
+from heldout.core.segments import folded
 from heldout.data.pairs import BOILERPLATE_SPAN_ROWS
-from heldout.data.shingles import CONTAINED, normalized
+from heldout.data.shingles import CONTAINED
 
 PROMPT_SHARE = 0.05  # of the different rows, beyond which a prompt is an instruction
 FEWEST_ROWS, MOST_ROWS = 10, 100  # that the share comes to
 PROMPT, ANSWER = 0, 1
+_FEW_CHARACTERS = 400  # at the beginning of an answer, which tell whether it has 13 tokens
 
 Turn = tuple[bool, str]  # whether the model is to learn it, and its text
 
@@ -61,12 +64,12 @@ def turn_keys(turns: Sequence[Turn]) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     before = b""  # a hash of all turns so far; empty where they hold no text
     for is_answer, text in turns:
-        plain, by_characters = normalized(text)
+        plain = folded(text)
         if is_answer:
             if before:
                 found.append((PROMPT, _number(before)))
-            num_tokens = len(plain) if by_characters else plain.count(" ") + 1
-            if num_tokens >= CONTAINED:
+            (tokens,) = token_texts([plain[:_FEW_CHARACTERS]])
+            if tokens.count(" ") + 1 >= CONTAINED:
                 found.append((ANSWER, _number(_digest(b"", plain))))
         if before or (plain and not is_answer):
             before = _digest(before, plain)

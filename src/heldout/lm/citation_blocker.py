@@ -13,6 +13,7 @@ from transformers import LogitsProcessor
 
 from heldout.core.errors import UserError
 from heldout.core.files import written_whole
+from heldout.core.segments import is_written_apart
 from heldout.core.token_size import ENGLISH_TOKENS, TokenSize
 from heldout.lm.characters import decoded
 
@@ -20,15 +21,6 @@ PUBLISHED_LENGTH = 6  # tokens of English
 LAYOUT = "heldout.citation_blocker/1"
 _SAMPLED_DOCUMENTS, _SAMPLED_TOKENS = 200, 2000
 _ARRAYS = ("tokens", "hashes", "positions", "offsets", "forbidden")
-# Written without spaces between words: every character begins what may be a word.
-_SPACELESS = (
-    (0x0E00, 0x0EFF),  # Thai, Lao
-    (0x1000, 0x109F),  # Myanmar
-    (0x1780, 0x17FF),  # Khmer
-    (0x2E80, 0x9FFF),  # Chinese and Japanese
-    (0xF900, 0xFAFF),
-    (0x20000, 0x3FFFF),
-)
 
 
 class CitationBlocker(LogitsProcessor):
@@ -281,4 +273,4 @@ def _continues_word(character: str) -> bool:
     """
     if not character.isalnum() and character not in ("'", "’"):
         return False
-    return not any(low <= ord(character) <= high for low, high in _SPACELESS)
+    return is_written_apart(character)

@@ -9,10 +9,11 @@ from itertools import pairwise
 from heldout.core.errors import UserError
 from heldout.core.results.check import Problem
 from heldout.core.row import Row
+from heldout.core.segments import folded
 from heldout.data.benchmarks import open_test_set
 from heldout.data.index import IndexedRow
 from heldout.data.layout import find_layout
-from heldout.data.shingles import normalized, text_key
+from heldout.data.shingles import text_key
 from heldout.data.stream import RowStream
 from heldout.data.turns import turns_of
 from heldout.jobs.checking.options import RowsToCheck
@@ -115,7 +116,7 @@ class SourcePass:
     def _note_answer(self, row: Row, position: int) -> None:
         contents = [message["content"] for message in row.messages]
         for store, text in ((self.prompts, "\n".join(contents[:-1])), (self.answers, contents[-1])):
-            store.append(int.from_bytes(text_key(normalized(text)[0])[:8], "little"))
+            store.append(int.from_bytes(text_key(folded(text))[:8], "little"))
         self.asked.append(position)
 
 

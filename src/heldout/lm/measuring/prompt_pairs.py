@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import regex
 import torch
 
 from heldout.core.prompt_pairs import PromptPairs
 from heldout.core.row import Row
+from heldout.core.segments import HAN
 from heldout.lm.characters import decoded, whole_cut
 from heldout.lm.generate import continued_ids
 from heldout.lm.measuring.generations import PROMPT_TOKENS, continuation_nats
@@ -25,7 +27,6 @@ from heldout.lm.tokenize import prompt_ids
 ANSWER_TOKENS = 24
 MOST_REWORDINGS = 4
 
-_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 _WIDE, _NARROW = "，。？！：；（）", ",.?!:;()"
 _MONTHS = [
     "January",
@@ -44,14 +45,14 @@ _MONTHS = [
 _DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 _NAMES = ("Anna", "Robert", "Clara", "Henry", "Norway", "Peru", "Vienna", "Lagos")
 _CHINESE_NAMES = ("王芳", "李强", "陈静", "刘洋", "赵敏")
-_NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?!\w)|\d+(?=[\u3400-\u9fff])")
+_NUMBER = regex.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?!\w)|\d+(?=\p{Han})")
 _CALENDAR = re.compile(rf"\b(?:{'|'.join((*_MONTHS, *_DAYS))})\b")
 # Within a sentence: its first word is capitalized whatever it is.
 _NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]{2,}\b")
 _NUMERALS = "一二三四五六七八九十"
 _CHINESE_NUMBER = re.compile(rf"[{_NUMERALS}百千万零〇两]+(?=[年月日天岁个人次元米里名位号世两])")
-_CHINESE_NAME = re.compile(
-    r"(?<![\u4e00-\u9fff])[王李张刘陈杨赵黄周吴徐孙胡朱高林何郭马罗][\u4e00-\u9fff]{1,2}"
+_CHINESE_NAME = regex.compile(
+    r"(?<!\p{Han})[王李张刘陈杨赵黄周吴徐孙胡朱高林何郭马罗]\p{Han}{1,2}"
     r"(?=[说道，是在、]|先生|女士|老师)"
 )
 
@@ -132,7 +133,7 @@ def harmless_rewordings(text: str, whole: bool = True) -> dict[str, str]:
     ``whole`` says that the text is a request to be answered, not the beginning of a text that goes
     on: only then may its end be changed, or a polite word be put before it.
     """
-    chinese = bool(_HAN.search(text))
+    chinese = bool(HAN.search(text))
     middle = text.rfind(" ", 0, max(1, len(text) * 2 // 3))
     letter = next((i for i, c in enumerate(text) if c.isalpha()), None)
     found = {
