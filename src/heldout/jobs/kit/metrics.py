@@ -1,12 +1,11 @@
 """Task metrics for generated answers: exact match, ROUGE-L, or a function of the user's."""
 
 import importlib.util
-import re
-import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 from heldout.core.errors import UserError
+from heldout.core.segments import folded, words
 
 Metric = Callable[[str, str], float]  # (prediction, reference) -> score, higher is better
 
@@ -50,8 +49,11 @@ def load_metric(name: str) -> Metric:
 
 
 def exact_match(prediction: str, reference: str) -> float:
-    """1 where both are equal after folding case, width and white space, else 0."""
-    return float(_folded(prediction) == _folded(reference))
+    """1 where both are equal after folding case, width and white space, else 0.
+
+    Beside scripts that put no spaces between words a space does not count.
+    """
+    return float(folded(prediction) == folded(reference))
 
 
 def _rouge_l() -> Metric:
@@ -71,11 +73,7 @@ def _rouge_l() -> Metric:
 
 
 class _Words:
-    """Words, and single characters where a script puts no spaces between words."""
+    """Words, and single letters where a script puts no spaces between words."""
 
     def tokenize(self, text: str) -> list[str]:
-        return re.findall(r"[぀-ヿ㐀-鿿豈-﫿]|\w+", _folded(text))
-
-
-def _folded(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+        return words(folded(text))
