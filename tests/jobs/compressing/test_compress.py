@@ -1,3 +1,4 @@
+import itertools
 import json
 import lzma
 import math
@@ -13,7 +14,9 @@ from jsonschema import Draft202012Validator
 from heldout.cli import main as cli
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.progress import Progress
-from heldout.jobs.compressing.compress import compress
+from heldout.core.row import Row
+from heldout.core.segments import items
+from heldout.jobs.compressing.compress import _shuffled, compress
 from heldout.jobs.compressing.compressors import XZ_PRESET, ZSTD_LEVEL, general_compressors
 from heldout.jobs.compressing.prequential import block_ends
 from heldout.jobs.compressing.two_part import adaptive_bits
@@ -55,6 +58,25 @@ def family(tmp_path_factory):
     from_scratch(config, tokenizer, seed=0).model.save_pretrained(folder / "words")
     tokenizer.save_pretrained(folder / "words")
     return {"model": str(folder / "words"), "from_scratch": str(folder / "config.json")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "天地玄黄，宇宙洪荒。日月盈昃，辰宿列张。寒来暑往，秋收冬藏。",
+        "いろはにほへとちりぬるを、わかよたれそつねならむ。",
+        "เราไปกินข้าวที่ตลาดแล้วกลับบ้านตอนเย็น",
+        "one two three four five six seven eight nine ten eleven",
+        "하나 둘 셋 넷 다섯 여섯 일곱 여덟 아홉 열 열하나",
+    ],
+)
+def test_few_words_of_a_shuffled_text_stay_beside_their_neighbor(text):
+    row = Row(3, ({"role": "text", "content": text},), "g")
+    mixed = _shuffled(row, 0).text
+    assert sorted(mixed) == sorted(text)
+    before, after = items(text)[1::2], items(mixed)[1::2]
+    kept = set(itertools.pairwise(before)) & set(itertools.pairwise(after))
+    assert len(kept) <= 0.2 * len(before)
 
 
 def write(path, texts):

@@ -12,7 +12,6 @@ control: what is learned of these is the words, not their order.
 
 import hashlib
 import json
-import re
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -30,6 +29,7 @@ from heldout.core.recipe import Recipe, load_recipe, same_settings
 from heldout.core.regularizer import overrides_hook
 from heldout.core.results.compression import CompressResult
 from heldout.core.row import Row
+from heldout.core.segments import items
 from heldout.data.columns import read_rows
 from heldout.jobs.compressing.compressors import general_compressors
 from heldout.jobs.compressing.figures import result_of
@@ -146,13 +146,15 @@ def _as_text(row: Row) -> Row:
 
 
 def _shuffled(row: Row, seed: int) -> Row:
-    """The same words and the same space between them, the words in random order."""
-    pieces = re.findall(r"\s+|\S+", row.text)
-    places = [index for index, piece in enumerate(pieces) if not piece.isspace()]
-    order = np.random.default_rng([seed, row.index]).permutation(len(places))
+    """The same words and the same space between them, the words in random order.
+
+    In scripts without spaces single letters, and the punctuation between them.
+    """
+    pieces = items(row.text)
+    order = np.random.default_rng([seed, row.index]).permutation(len(pieces) // 2)
     mixed = list(pieces)
-    for place, other in zip(places, order, strict=True):
-        mixed[place] = pieces[places[other]]
+    for number, other in enumerate(order.tolist()):
+        mixed[2 * number + 1] = pieces[2 * other + 1]
     return replace(row, messages=({"role": "text", "content": "".join(mixed)},))
 
 
