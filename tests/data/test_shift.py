@@ -1,3 +1,5 @@
+import random
+
 from heldout.core.row import Row
 from heldout.data.factbook import question_answer_rows
 from heldout.data.shift import word_shift
@@ -36,6 +38,24 @@ def test_nothing_in_common_is_one_bit_and_the_same_text_none():
     second = [Row(i, ({"role": "text", "content": "gamma delta"},), f"b{i}") for i in range(8)]
     assert abs(word_shift(first, second).divergence - 1) < 1e-12
     assert abs(word_shift(first, first).divergence) < 1e-12
+
+
+def test_a_change_of_subject_is_told_in_chinese():
+    common = "的一是在不了有和人这"
+    subjects = ("鱼海船港网浪岸渔鳞潮", "铁火炉钢煤矿锤铸熔渣")
+    rng = random.Random(0)
+
+    def some(subject, name):
+        texts = ("".join(rng.choices(common + subject, k=40)) + "，" for _ in range(60))
+        return [
+            Row(i, ({"role": "text", "content": t},), f"{name}{i}") for i, t in enumerate(texts)
+        ]
+
+    shift = word_shift(some(subjects[0], "a"), some(subjects[1], "b"))
+    assert shift.beyond_chance > 0.3
+    assert shift.p_value <= 1 / 200
+    same = word_shift(some(subjects[0], "a"), some(subjects[0], "b"))
+    assert abs(same.beyond_chance) < 0.02
 
 
 def test_too_few_groups_tell_nothing():

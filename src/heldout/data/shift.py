@@ -2,18 +2,21 @@
 
 # G groups, W words
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import regex
 
 from heldout.core.row import Row
+from heldout.core.segments import ALONE, folded
 
 NUM_PERMUTATIONS = 199
 LEAST_GROUPS = 8  # on each side
 MOST_WORDS = 4000  # the most frequent; all others are one word
-_WORD = re.compile(r"[^\W\d_]+|\d|[^\w\s]|[\u3040-\u30ff\u4e00-\u9fff]")
+_LETTER = rf"[\p{{L}}--{ALONE}]"
+# Digits and marks count one by one: numbers would be as many words as there are.
+_WORD = regex.compile(rf"(?V1){ALONE}\p{{M}}*+|{_LETTER}[{_LETTER}\p{{M}}]*+|\p{{N}}|[^\w\s]")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def word_shift(first: Sequence[Row], second: Sequence[Row], *, seed: int = 0) ->
 
 
 def _counts(rows: list[Row], names_of_rows: list[str], names: list[str]) -> np.ndarray:
-    split = [_WORD.findall(row.text.lower()) for row in rows]
+    split = [_WORD.findall(folded(row.text)) for row in rows]
     totals: dict[str, int] = {}
     for words in split:
         for word in words:
