@@ -125,6 +125,34 @@ def test_mentions_of_words_in_both_languages():
     assert mentions(["女朋友和女"], longer).tolist() == [[1, 1]]
 
 
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("其他人弹吉他，吃维他命，马耳他和其他国家。", [0, 0]),
+        ("他和其他人，尤其他，还有她。", [1, 2]),
+        ("他們說她們的母親和父親。子女人数", [2, 2]),
+        ("他の人と他人", [0, 0]),
+    ],
+)
+def test_a_character_of_the_lexicon_in_another_word_is_no_mention(text, counts):
+    assert mentions([text], DEFAULT_LEXICON).tolist() == [counts]
+
+
+def test_words_of_scripts_with_spaces_match_whole_words():
+    lexicon = {"f": ["ella", "그녀", "वह", "young woman"], "m": ["él", "ولد", "เขา"]}
+    texts = [
+        "Ella, papél, él, bella.",
+        "그녀는 갔다. 왔그녀",
+        "वह गया, वही",
+        "ولد والولد",
+        "ถ้าเขามา",
+    ]
+    assert mentions([*texts, "a young woman"], lexicon).tolist() == [
+        *([1, 1], [1, 0], [1, 0], [0, 1], [0, 1]),
+        [1, 0],
+    ]
+
+
 @pytest.mark.parametrize("lean", [1, -1])
 def test_amplification_has_the_sign_of_the_training_text(written, lean):
     """Trained on 75 % of one gender, the model writes 100 %; the base model writes half."""

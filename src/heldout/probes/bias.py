@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import regex
 
+from heldout.core.characters import simplified
 from heldout.core.equal_lengths import EqualLengths, equal_lengths, too_few
 from heldout.core.errors import UserError
 from heldout.core.measurement import Contrast, Measurement, NotMeasured
 from heldout.core.part_texts import PartTexts
 from heldout.core.probe import MODELS, Evidence, Probe
-from heldout.core.segments import WORD
+from heldout.core.segments import WORD, is_written_apart
 from heldout.core.stats import difference_of_paired_ratios, difference_of_ratios
 
 SOURCE = (
@@ -67,6 +69,14 @@ DEFAULT_LEXICON: Mapping[str, Sequence[str]] = {
         "丈夫",
     ),
 }
+NEUTRAL = (
+    # Other, guitar, vitamin, Malta, ...: words with a character of the lexicon that name nobody.
+    *("(?<![尤极])其他", "吉他", "维他命", "马耳他", "他人", "他国", "他乡", "他处", "他方"),
+    *("他日", "他年", "他用", "他杀", "他律", "他者", "他社", "他汀", "利他", "排他", "无他"),
+    *("他山之石", "子女人"),
+    r"他(?=\p{Hiragana})",  # in Japanese: other
+)
+_HANGUL = regex.compile(r"\p{Hangul}")
 
 
 @dataclass(frozen=True)
@@ -131,30 +141,43 @@ def read_lexicon(path: str | Path) -> dict[str, list[str]]:
 def mentions(texts: Sequence[str], lexicon: Mapping[str, Sequence[str]]) -> np.ndarray:
     """(D, A) how often the words of each attribute occur in each text, whatever their case.
 
-    Words of letters match whole words; those with Chinese characters match anywhere, a longer one
-    of the lexicon before a shorter one.
+    Words of scripts with spaces match whole words, those of Hangul with any ending; those of
+    scripts without spaces match anywhere, a longer one before a shorter one, but not in ``NEUTRAL``
+    words. Simplified and traditional Chinese are one.
     """
     of_word = {
-        word.casefold().strip(): place
+        simplified(word).casefold().strip(): place
         for place, words in enumerate(lexicon.values())
         for word in words
     }
-    anywhere = sorted((word for word in of_word if not _is_word(word)), key=len, reverse=True)
-    inside = re.compile("|".join(map(re.escape, anywhere))) if anywhere else None
+    inside = _not_whole([word for word in of_word if not _is_whole(word)])
     counts_DA = np.zeros((len(texts), len(lexicon)), dtype=np.int64)
     for number, text in enumerate(texts):
-        folded = text.casefold()
-        for match in WORD.finditer(folded):
-            place = of_word.get(match[0])
-            if place is not None and _is_word(match[0]):
+        plain = simplified(text).casefold()
+        for word in WORD.findall(plain):
+            place = of_word.get(word)
+            if place is not None and _is_whole(word):
                 counts_DA[number, place] += 1
-        for match in inside.finditer(folded) if inside else ():
-            counts_DA[number, of_word[match[0]]] += 1
+        for match in inside.finditer(plain):
+            if match["word"]:
+                counts_DA[number, of_word[match["word"]]] += 1
     return counts_DA
 
 
-def _is_word(word: str) -> bool:
-    return bool(WORD.fullmatch(word)) and word.isascii()
+def _is_whole(word: str) -> bool:
+    return bool(WORD.fullmatch(word)) and is_written_apart(word) and not _HANGUL.search(word)
+
+
+def _not_whole(words: Sequence[str]) -> regex.Pattern[str]:
+    neutral = "|".join(word for word in NEUTRAL if word not in words)
+    patterns = []
+    for word in sorted(words, key=len, reverse=True):
+        pattern = regex.escape(word)
+        if is_written_apart(word):
+            pattern = rf"(?<![\p{{L}}\p{{N}}\p{{M}}]){pattern}"
+            pattern += "" if _HANGUL.search(word) else r"(?![\p{L}\p{N}\p{M}])"
+        patterns.append(pattern)
+    return regex.compile(f"{neutral}|(?P<word>{'|'.join(patterns) or '(?!)'})")
 
 
 def _amplified(
