@@ -14,6 +14,7 @@ from heldout.core.pass_statistics import PassStatistics
 from heldout.core.probe import VerbatimMemorization
 from heldout.core.row import Row
 from heldout.core.stats import LEAST_HELD_OUT, difference_of_shares, share_estimate
+from heldout.lm.characters import token_size
 from heldout.lm.measuring.pass_statistics import pass_statistics
 from heldout.training.two_forms import holds_gradient_point, measured_form
 
@@ -43,6 +44,7 @@ class DiagnoseCallback(TrainerCallback):
     ):
         self.parts = {"train": _rows("train", train), "heldout": _rows("heldout", heldout)}
         self.tokenizer = tokenizer
+        self.size = token_size(tokenizer, self.parts["train"])
         self.path = Path(out) / "diagnosis.jsonl"
         self.max_length, self.batch_size = max_length, batch_size
         self.entries: list[dict[str, Any]] = []
@@ -105,6 +107,7 @@ class DiagnoseCallback(TrainerCallback):
                 self.tokenizer,
                 max_length=self.max_length,
                 batch_size=self.batch_size,
+                size=self.size,
             )
             for part, rows in self.parts.items()
         }
@@ -129,7 +132,7 @@ def memorization_excess(
 ) -> dict[str, float | None] | None:
     """Share of training rows memorized minus that of held-out rows, with its 95 % interval.
 
-    By 20 tokens after 10. None with fewer than 30 rows of either that are long enough.
+    By 20 tokens after 10, of English. None with fewer than 30 rows of either that are long enough.
     """
     parts = [VerbatimMemorization.of(found) for found in (train, heldout)]
     if min(map(len, parts)) < LEAST_HELD_OUT:
