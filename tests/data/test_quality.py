@@ -1,5 +1,6 @@
 """Known answers for what is wrong with a text, and for what looks like it."""
 
+import random
 from typing import get_args
 
 import pytest
@@ -33,6 +34,43 @@ def test_personal_data(text, kind):
     assert kinds(text) == {kind}
 
 
+BESIDE = (
+    "证{}号",
+    "の{}は",
+    "{}입니다",
+    "ที่{}ครับ",
+    "है {}।",
+    "هو {}، نعم",
+    "at {}.",
+    "“{}”",
+    "（{}）",
+)
+
+
+@pytest.mark.parametrize("around", BESIDE)
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("11010519491231002X", "identity number"),
+        ("110105491231002", "identity number"),
+        ("li.na@acme.com.cn", "e-mail address"),
+        ("8.8.4.4", "IP address"),
+        ("DE89370400440532013000", "IBAN"),
+        ("13812345678", "phone number"),
+        ("138 1234 5678", "phone number"),
+        ("138-1234-5678", "phone number"),
+        ("１３８１２３４５６７８", "phone number"),
+        ("١٣٨١٢٣٤٥٦٧٨", "phone number"),
+        ("010-62345678", "phone number"),
+        ("（021）54321234", "phone number"),
+        ("(0571) 87654321", "phone number"),
+        ("4111111111111111", "card number"),
+    ],
+)
+def test_personal_data_beside_any_script(around, value, kind):
+    assert kinds(around.format(value)) == {kind}
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -44,6 +82,10 @@ def test_personal_data(text, kind):
         "11010519491231002Y",
         "DE88 3704 0044 0532 0130 00",
         "pi is 3.14159265358979",
+        "订单202103041234567890123号，共99010513123100个",
+        "身份证990105491231002，110105491331002",
+        "第2021-1234-5678期，2021年03月04日 12:33:21",
+        "版本1.2.3.4，从2021-03-04 12:33:21到2022-05-06 11:00:00",
         "decorators such as @property and 12 of 1000 rows",
         "",
     ],
@@ -64,6 +106,60 @@ def test_what_is_no_personal_data(text):
 )
 def test_faults(text, kind, what):
     assert [(found.kind, found.what) for found in examine(text)] == [(kind, what)]
+
+
+HELLO = "你好，世界！今天天气很好。"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (HELLO.encode().decode("latin-1"), "characters as of UTF-8 read as Latin-1"),
+        ("你好".encode().decode("latin-1"), "characters as of UTF-8 read as Latin-1"),
+        ("天天".encode().decode("cp1252"), "characters as of UTF-8 read as Latin-1"),
+        ("Привет".encode().decode("latin-1"), "characters as of UTF-8 read as Latin-1"),
+        ("नमस्ते".encode().decode("latin-1"), "characters as of UTF-8 read as Latin-1"),
+        ("你好世界".encode().decode("gbk"), "characters as of UTF-8 read as GBK"),
+        ("天气よい".encode().decode("gb18030"), "characters as of UTF-8 read as GBK"),
+        ("안녕하세요안".encode().decode("gb18030"), "characters as of UTF-8 read as GBK"),
+        ("前面锟斤拷后面", "characters as of UTF-8 read as GBK"),
+        (r"city: \u5317\u4eac", "escape sequences in place of characters"),
+        (r"\xe4\xbd\xa0\xe5\xa5\xbd", "escape sequences in place of characters"),
+        ("&#20320;&#22909;", "escape sequences in place of characters"),
+    ],
+)
+def test_text_read_in_the_wrong_encoding(text, what):
+    assert kinds(f"{text} x") == {what}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HELLO * 20,
+        "漢語與傳統文化，龘靐齉爩，鑫淼焱垚",
+        "こんにちは、世界。日本語カタカナ",
+        "안녕하세요 세계",
+        "नमस्ते दुनिया",
+        "مرحبا بالعالم",
+        "voilà… » «ÉTÉ» déjà—Ça, Spaß« ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏ",
+        "çağrı ßäöü ñandú",
+        r"re.compile('[\u4e00-\u9fff]') and C:\users\x41\x42\x43",
+        r"\u0041\u0042 &#65;&#66;",
+    ],
+)
+def test_sound_text_in_any_script(text):
+    assert kinds(text) == set()
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "gbk", "gb18030"])
+def test_random_chinese_is_no_fault_until_it_is_read_wrongly(encoding):
+    rng = random.Random(0)
+    rows, cells = range(0xB0, 0xD7), range(0xA1, 0xFE)
+    common = [bytes((row, cell)).decode("gb2312") for row in rows for cell in cells]
+    for _ in range(200):
+        text = "".join(rng.choices(common, k=rng.randint(6, 40)))
+        assert kinds(text) == set()
+        assert len(kinds(text.encode().decode(encoding, "replace"))) == 1
 
 
 def test_values_are_masked():

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from heldout.data.mojibake import broken_characters
+
 FindingKind = Literal["encoding", "truncated", "template", "personal"]
 
 
@@ -23,18 +25,21 @@ class TextFinding:
 
 def examine(text: str) -> Iterator[TextFinding]:
     """All findings in one text; of each kind of personal data at most ten. 5 us a kilobyte."""
-    if not text.isascii() and (found := _BROKEN.search(text)):
-        yield TextFinding("encoding", _name_of_broken(found[0]), _around(text, found))
+    broken = broken_characters(text)
+    if broken:
+        yield TextFinding("encoding", broken[0], _around(text, broken[1]))
     elif found := _CONTROL.search(text):
         yield TextFinding("encoding", "a control character", _around(text, found))
     if "```" in text and text.count("```") % 2:
         yield TextFinding("truncated", "a code block that is not closed", text[-80:])
     if ("<" in text or "[/" in text) and (found := _SPECIAL.search(text)):
         yield TextFinding("template", f"the special token {found[0]} as text", _around(text, found))
+    if _OTHER_DIGITS.search(text):
+        text = text.translate(_PLAIN_DIGITS)
     if "@" in text:
         yield from _matches(_around_each("@", text), "e-mail address")
     if _num_digits(text) >= 4:
-        runs = "\n".join(found[0] for found in _NUMBER_RUN.finditer(text))
+        runs = "\n".join(_with_neighbors(text, *run.span()) for run in _NUMBER_RUN.finditer(text))
         if runs:
             for what in _NUMBERS:
                 yield from _matches(runs, what)
@@ -59,20 +64,22 @@ def _num_digits(text: str) -> int:
     return len(data) - len(data.translate(None, b"0123456789"))
 
 
-# With what stands around, which tells a number of another kind: a version, a longer number.
-_NUMBER_RUN = re.compile(r"[^\s,;]?[+(]?\d[\d\-. ():]{5,}[\dXx][^\s,;]?")
-_BROKEN = re.compile("\ufffd|Ã[\x80-\xbf¡-¿]|â€[\x80-\xbf™œžŸ\u0080-\u00bf]|Â[\xa0-\xbf]")
+_NUMBER_RUN = re.compile(r"\d[\d\-. ():]{5,}[\dXx]")
+
+
+def _with_neighbors(text: str, start: int, stop: int) -> str:
+    """A run with what stands around, which tells a number of another kind: a version, a code."""
+    start -= text[start - 1 : start] in ("+", "(")
+    start -= bool(start) and not text[start - 1].isspace() and text[start - 1] not in ",;"
+    stop += not text[stop : stop + 1].isspace() and text[stop : stop + 1] not in (",", ";")
+    return text[start:stop]
+
+
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _SPECIAL = re.compile(
     r"<\|(?:im_start|im_end|endoftext|eot_id|start_header_id|end_header_id|begin_of_text"
     r"|end_of_text|assistant|user|system|end)\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>|<\|endofprompt\|>"
 )
-
-
-def _name_of_broken(found: str) -> str:
-    if found == "\ufffd":
-        return "a replacement character, where a character was lost"
-    return "characters as of UTF-8 read as Latin-1"
 
 
 def _around(text: str, found: re.Match[str]) -> str:
@@ -136,17 +143,27 @@ def _is_phone(value: str) -> bool:
     digits = _digits(value)
     if value.startswith("+"):
         return 8 <= len(digits) <= 15
-    if re.fullmatch(r"1[3-9]\d{9}", value):
-        return True  # a mobile number of China
+    if re.fullmatch(r"1[3-9]\d{9}|0\d{9,11}", digits):
+        return True  # of China: a mobile number, or one with an area code
     # North America: area code and exchange start with 2 to 9.
     national = digits[1:] if len(digits) == 11 and digits[0] == "1" else digits
     return len(national) == 10 and national[0] in "23456789" and national[3] in "23456789"
 
 
 def _is_chinese_id(value: str) -> bool:
+    if len(value) == 15:  # as given until 1999, without a checksum
+        return value[:2] in _PROVINCES and not _is_card(value)
     weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
     total = sum(int(digit) * weight for digit, weight in zip(value, weights, strict=False))
     return "10X98765432"[total % 11] == value[-1].upper()
+
+
+_PROVINCES = frozenset(
+    str(10 * region + number)
+    for region, most in enumerate((0, 5, 3, 7, 6, 4, 5, 1, 2))
+    for number in range(region in (1, 2, 3, 4, 6, 7, 8), most + 1)
+    if most
+)
 
 
 def _is_social_security(value: str) -> bool:
@@ -162,20 +179,37 @@ def _is_iban(value: str) -> bool:
     return int(number) % 97 == 1
 
 
+# Full-width, Arabic, Persian, Hindi and Thai digits, and what stands between full-width ones.
+_ZEROS = (0xFF10, 0x0660, 0x06F0, 0x0966, 0x0E50)
+_PLAIN_DIGITS = {zero + digit: str(digit) for zero in _ZEROS for digit in range(10)} | {
+    ord(wide): plain for wide, plain in zip("＠＋－（）．　", "@+-(). ", strict=True)
+}
+_OTHER_DIGITS = re.compile(f"[＠（{''.join(chr(zero) + '-' + chr(zero + 9) for zero in _ZEROS)}]")
+# Beside a Han character \b sees no border: letters and digits are what cannot stand there.
+_BEFORE, _AFTER = "(?<![A-Za-z0-9_])", "(?![A-Za-z0-9_])"
+
 _PATTERNS: dict[str, tuple[re.Pattern[str], Callable[[str], bool]]] = {
     "e-mail address": (
         re.compile(
-            r"\b[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*\.[A-Za-z]{2,24}\b"
+            r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]{1,64}@"
+            rf"[A-Za-z0-9-]{{1,63}}(?:\.[A-Za-z0-9-]{{1,63}})*\.[A-Za-z]{{2,24}}{_AFTER}"
         ),
         lambda value: (
             not re.search(r"@(?:.*\.)?(?:example\.\w+|\w+\.(?:example|invalid|test))$", value)
         ),
     ),
     "card number": (re.compile(r"(?<![\d.\-])\d(?:[ -]?\d){12,18}(?![\d\-])"), _is_card),
-    "IBAN": (re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"), _is_iban),
+    "IBAN": (
+        re.compile(  # the border before it stands behind, so that most places are passed by
+            r"[A-Z]{2}\d{2}(?<![A-Za-z0-9_]....)"
+            rf"(?: ?[A-Z0-9]{{4}}){{2,7}}(?: ?[A-Z0-9]{{1,3}})?{_AFTER}"
+        ),
+        _is_iban,
+    ),
     "identity number": (
         re.compile(
-            r"(?<!\d)[1-9]\d{5}(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01])\d{3}[\dXx](?!\w)"
+            r"(?<!\d)[1-9]\d{5}(?:19|20)?\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{3}"
+            rf"(?:(?<=\d{{17}})[\dXx])?{_AFTER}"
         ),
         _is_chinese_id,
     ),
@@ -187,14 +221,15 @@ _PATTERNS: dict[str, tuple[re.Pattern[str], Callable[[str], bool]]] = {
         re.compile(
             r"\+\d{1,3}[ .\-]?(?:\(\d{1,4}\)[ .\-]?)?\d{1,4}(?:[ .\-]?\d{2,4}){2,4}(?!\d)"
             r"|(?<![\d\-.])(?:1[ .\-])?(?:\(\d{3}\) ?|\d{3}[.\-])\d{3}[.\-]\d{4}(?![\d\-])"
-            r"|(?<!\d)1[3-9]\d{9}(?!\d)"
+            r"|(?<![\d\-.])1[3-9]\d[ \-]?\d{4}[ \-]?\d{4}(?![\d\-])"
+            r"|(?<![\d\-.])(?:\(0\d{2,3}\)|0\d{2,3}[ \-])[ \-]?[2-8]\d{6,7}(?![\d\-]|\.\d)"
         ),
         _is_phone,
     ),
     "IP address": (
         re.compile(
-            r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]|\.\d)"
-            r"|(?<![\w:])(?:[0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}(?![\w:])"
+            r"(?<![A-Za-z0-9_.])(?:\d{1,3}\.){3}\d{1,3}(?![A-Za-z0-9_]|\.\d)"
+            r"|(?<![A-Za-z0-9_:])(?:[0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}(?![A-Za-z0-9_:])"
         ),
         _is_ip,
     ),
