@@ -116,6 +116,15 @@ def test_neighbors_are_all_pairs_of_equal_keys():
     assert found == {(0, 1), (0, 2), (1, 2), (4, 5)}
 
 
+def test_places_after_an_ellipsis_are_right():
+    """Three points are one character that folding makes three of."""
+    text = "开头的话……说到这里，他停了下来……然后继续。"
+    for part in ("开头的话", "说到这里", "他停了下来", "然后继续"):
+        before = sum(character.isalpha() for character in text[: text.index(part)])
+        start, stop = place_of(text, before, before + len(part))
+        assert text[start:stop] == part
+
+
 def test_place_of_tokens_in_text():
     text = "  one  two\nthree four "
     start, stop = place_of(text, 1, 3)
