@@ -320,3 +320,18 @@ def test_pieces_do_not_depend_on_the_other_texts():
         alone = piece_codes([text])
         assert len(alone.of(0)) > 2
         assert together.of(place).tolist() == alone.of(0).tolist()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "What is the sum of {0} and {1}",
+        "Entry {0} of the list of many that is read aloud",
+        "The answer to question {0} of this little test, which takes an hour, is {1}.",
+    ],
+)
+def test_short_rows_that_differ_in_a_number_at_their_end_are_others(form):
+    rng = random.Random(0)
+    texts = sorted({form.format(rng.randrange(1000), rng.randrange(1000)) for _ in range(600)})
+    rows = [text_row(place, text) for place, text in enumerate(texts)]
+    assert find_related(rows, DATA.near_duplicate_threshold) == []

@@ -9,7 +9,7 @@ Memory: about 150 bytes a row, 24 for each turn of a conversation, a batch, and 
 found. Disk: the text once more, twice its size in codes and pieces, and 500 bytes a row.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from heldout.data.pairs import (
     contained_spans,
     shared_spans,
 )
+from heldout.data.pieces import FEW_PIECES, are_short_copies
 from heldout.data.shingles import token_places
 from heldout.data.sketch import Sketch, frame_texts, sketch_texts, span_entries
 from heldout.data.turns import shared_turns
@@ -48,12 +49,21 @@ def build_index(
     progress = progress or Progress()
     with progress.stage("reading"):
         index = write_index(rows, folder, engine, progress, look_for_faults)
-    compare(index, threshold, engine, progress)
+    compare(index, index.text, threshold, engine, progress)
     return index
 
 
-def compare(index: Index, threshold: float, engine: Engine, progress: Progress) -> None:
-    """Fill in what texts have in common; the files of the comparison go to the index's folder."""
+def compare(
+    index: Index,
+    text_of: Callable[[int], str],
+    threshold: float,
+    engine: Engine,
+    progress: Progress,
+) -> None:
+    """Fill in what texts have in common; the files of the comparison go to the index's folder.
+
+    ``text_of`` reads the text of a row of the index.
+    """
     originals = np.flatnonzero(index.first_R == np.arange(len(index)))
     clusters = Components(len(index))
     with progress.stage("comparing", total=len(originals)):
@@ -68,7 +78,11 @@ def compare(index: Index, threshold: float, engine: Engine, progress: Progress) 
             frame_texts(index),
             engine,
         )
+        num_pieces_R = index.pieces.lengths_R
         for a, b, similarity in pairs:
+            is_short = min(num_pieces_R[a], num_pieces_R[b]) < FEW_PIECES
+            if is_short and not are_short_copies(text_of(a), text_of(b), threshold):
+                continue
             clusters.join(a, b)
             if _wanted(index.part_R[a], index.part_R[b]):
                 index.near.append((min(a, b), max(a, b), similarity))

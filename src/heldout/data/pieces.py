@@ -42,6 +42,7 @@ _TAG = re.compile(
 )
 _LINK = re.compile(r"\]\([^()\s]*\)")
 _NUMBERED = re.compile(r"^[ \t]*\d{1,3}[.)][ \t]+", re.MULTILINE)
+_DIGITS = np.arange(ord("0"), ord("9") + 1)
 
 
 def without_marks(text: str) -> str:
@@ -125,14 +126,38 @@ def are_near(a: np.ndarray, b: np.ndarray, similarity: float, threshold: float) 
     if similarity < threshold or min(len(a), len(b)) >= FEW_PIECES:
         return similarity >= threshold
     size = min(_size(a), _size(b))
-    if size >= FEW_PIECES or not size:
-        return True
-    return similarity >= 1 - (1 - threshold) * (size / FEW_PIECES) ** 1.5
+    return not size or similarity >= _least(size, threshold)
+
+
+def _least(size: float, threshold: float) -> float:
+    """The similarity that texts of so many kept pieces need."""
+    return 1 - (1 - threshold) * min(1.0, size / FEW_PIECES) ** 1.5
 
 
 def _size(pieces: np.ndarray) -> float:
     """In pieces of scripts with spaces."""
     return len(pieces) + (CHARACTER_SHARE - 1) * np.count_nonzero(pieces & np.uint32(1))
+
+
+def are_short_copies(text_a: str, text_b: str, threshold: float) -> bool:
+    """Whether short texts are as near as the kept half of their pieces says.
+
+    All pieces are compared, since half of them may hold nothing of the one letter that tells two
+    texts apart; and their numbers must be the same. Scripts without spaces keep all anyway.
+    """
+    points_T, alone_T, ends_R = letters([without_marks(text) for text in (text_a, text_b)])
+    if alone_T.any():
+        return True
+    both = [points_T[: ends_R[0]], points_T[ends_R[0] :]]
+    digits = [points[np.isin(points, _DIGITS)] for points in both]
+    if not np.array_equal(*digits):
+        return False
+    a, b = (
+        np.unique(_hashes_of_letters(points)[: max(0, len(points) - PIECE + 1)]) for points in both
+    )
+    if not len(a) or not len(b):
+        return np.array_equal(*both)
+    return jaccard(a, b) >= _least(min(len(a), len(b)) / 2, threshold)
 
 
 def signatures(codes: Codes, usual: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ again, with the eyes of a check, and joins what is found.
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,12 @@ def straddling(
         part_R = np.repeat([0, 1], [len(train), len(other)])
         with tempfile.TemporaryDirectory(prefix="heldout-parts-") as folder:
             both = index.chosen(rows, part_R, Path(folder))
-            compare(both, threshold, Here(), Progress())
+            text_of = partial(_text, index, rows)
+            compare(both, text_of, threshold, Here(), Progress())
             for found in relations(both):
                 if part_R[found.first] != part_R[found.second]:
                     yield int(rows[found.first]), int(rows[found.second])
+
+
+def _text(index: Index, rows: np.ndarray, row: int) -> str:
+    return index.text(int(rows[row]))
