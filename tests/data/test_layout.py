@@ -249,6 +249,15 @@ def test_packed_files_by_their_own_name_and_by_another(tmp_path, ending):
         read_table(other)
 
 
+def test_rows_before_the_damage_of_a_packed_file_are_read(tmp_path):
+    path = tmp_path / "ships.jsonl.gz"
+    random = "".join(f"{n * 7919 % 99991:05d}" for n in range(4000))
+    whole = gzip.compress(lines([SHIPS[0], {"text": random}, SHIPS[1]]))
+    path.write_bytes(whole[: len(whole) // 2])
+    good, bad = RowStream(path)
+    assert (good.row.text, bad.fault.kind) == (SHIPS[0]["text"], "truncated")
+
+
 def test_packed_tables(tmp_path):
     put(tmp_path, ships__parquet=SHIPS)
     packed = tmp_path / "ships.parquet.gz"

@@ -75,12 +75,9 @@ class TextFile:
                 yield line
 
     def start(self) -> str:
-        """At most its first million characters."""
-        with self.open() as file:
-            try:
-                return file.read(MIB)
-            except UnicodeError:
-                raise self.undecoded(0) from None
+        """At most its first million bytes as text, those before the damage in a damaged file."""
+        sample = first_bytes(self.path, self.name, self.data, MIB)
+        return (_decoded(sample, self.encoding, "replace") or "").lstrip("\ufeff")
 
     def whole(self) -> str:
         """All of it. Raises Broken with the line of what is no character."""

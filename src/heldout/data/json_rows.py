@@ -85,11 +85,15 @@ def whole_values(file: TextFile) -> list[JsonValue] | None:
 def _first_lines(file: TextFile) -> tuple[str, str]:
     """The first two lines with something in them."""
     found: list[str] = []
-    for line in file.lines():
-        if line.strip():
-            found.append(line)
-        if len(found) == 2:
-            break
+    try:
+        for line in file.lines():
+            if line.strip():
+                found.append(line)
+            if len(found) == 2:
+                break
+    except Broken:  # told after the rows before it
+        if not found:
+            raise
     return (*found, "", "")[0], (*found, "", "")[1]
 
 
