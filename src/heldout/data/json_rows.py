@@ -94,6 +94,7 @@ def _first_lines(file: TextFile) -> tuple[str, str]:
     except Broken:  # told after the rows before it
         if not found:
             raise
+        found.append("damaged")
     return (*found, "", "")[0], (*found, "", "")[1]
 
 
