@@ -368,3 +368,24 @@ def test_encoder_decoders_keep_their_own_loss(tmp_path):
     decayed = attach(trainer(), [WeightDecay(rate=0.0)])
     decayed.train()
     assert_same(weights(plain.model), weights(decayed.model))
+
+
+def test_what_compiles_shards_or_replaces_the_loss_is_refused_by_name(
+    model, windows, tmp_path, monkeypatch
+):
+    smoothing, decay = LabelSmoothing(amount=0.1), WeightDecay(rate=0.1)
+
+    def refused(words, regularizer, **options):
+        trainer = trainer_for(model, windows, tmp_path)
+        for name, value in options.items():
+            setattr(trainer if name.startswith("is_") else trainer.args, name, value)
+        with pytest.raises(UserError, match=words):
+            attach(trainer, [regularizer])
+        return trainer
+
+    refused("does not support DeepSpeed, which steps inside", decay, is_deepspeed_enabled=True)
+    refused("does not support torch_compile, which would not see", decay, torch_compile=True)
+    trainer = refused("not support use_liger_kernel here, whose", smoothing, use_liger_kernel=True)
+    assert attach(trainer, [decay]) is trainer, "weights are decayed under any kernel"
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
+    refused("does not support a dynamo backend of accelerate", decay)

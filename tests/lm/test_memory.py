@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from heldout.core.errors import UserError
+from heldout.lm.accelerator import free_bytes
 from heldout.lm.load import load_model
-from heldout.lm.memory import free_bytes, refuse_too_large
+from heldout.lm.memory import refuse_too_large
 
 
 def huge(folder, num_weights):

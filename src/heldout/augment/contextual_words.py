@@ -16,6 +16,7 @@ import torch
 
 from heldout.core.augmentation import Augmentation, Supplies
 from heldout.core.segments import HAN_RUN
+from heldout.lm.accelerator import training_device
 from heldout.lm.load import load_model
 from heldout.lm.nll import context_length, evaluating, model_inputs, window_nats
 from heldout.lm.scored_loss import scored_logits
@@ -191,7 +192,7 @@ def _put_in(
 
 @lru_cache(maxsize=1)
 def _loaded(name: str) -> tuple[Any, Any]:
-    loaded = load_model(name, device="cuda" if torch.cuda.is_available() else "cpu")
+    loaded = load_model(name, device=training_device())
     return loaded.model, loaded.tokenizer
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from heldout.core.augmentation import Augmentation, Supplies
 from heldout.core.errors import UserError
 from heldout.core.segments import HAN
+from heldout.lm.accelerator import training_device
 
 SOURCE = "rephrasing in styles, Maini et al. 2024, arXiv 2401.16380"
 COST = "one generated text for each variant of a chosen row, once"
@@ -52,11 +53,10 @@ def accepted(text: str, answer: str) -> str:
 
 @lru_cache(maxsize=1)
 def _loaded(name: str) -> tuple[Any, Any]:
-    import torch
 
     from heldout.lm.load import load_model
 
-    loaded = load_model(name, device="cuda" if torch.cuda.is_available() else "cpu")
+    loaded = load_model(name, device=training_device())
     return loaded.model, loaded.tokenizer
 
 

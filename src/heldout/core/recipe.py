@@ -88,6 +88,7 @@ class ModelSection:
     """What is trained."""
 
     method: Literal["lora", "full"] = "lora"
+    adapter: Literal["lora", "dora", "rslora", "pissa", "olora"] = "lora"  # its kind
     lora_rank: Annotated[int, _at_least(1)] = 8
     lora_alpha: Annotated[int, _at_least(1)] = 16
     lora_targets: str = "all-linear"

@@ -10,7 +10,7 @@ from heldout.core.augmentation import Augmentation, KeyFacts, Supplies, rows_of_
 from heldout.core.errors import UserError
 from heldout.core.row import Row
 from heldout.data.columns import read_rows
-from heldout.jobs.kit.target import training_device
+from heldout.lm.accelerator import training_device
 from heldout.lm.load import load_model
 
 

@@ -1,12 +1,12 @@
 """Whether a model fits into memory, told before its weights are read."""
 
-import os
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 
 from heldout.core.errors import UserError
+from heldout.lm.accelerator import free_bytes
 
 
 def refuse_too_large(
@@ -31,18 +31,3 @@ def refuse_too_large(
             f"{str(dtype).removeprefix('torch.')}, {free / 1e9:.1f} GB are free: use a larger "
             "machine, or a smaller model."
         )
-
-
-def free_bytes(device: str | torch.device) -> int | None:
-    """Memory that can be had on the device; None where that cannot be told."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    info = Path("/proc/meminfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return None

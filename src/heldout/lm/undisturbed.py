@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+from heldout.lm.accelerator import device_random_state, set_device_random_state
 
 
 @contextmanager
@@ -19,27 +22,32 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def random_state(device: torch.device) -> list[torch.Tensor]:
-    """The random states that dropout draws from: of the CPU, and of ``device`` if it is a GPU."""
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return states
+@dataclass(frozen=True)
+class RandomState:
+    """Where random numbers come from next: on the CPU, and on ``device`` if it is another."""
+
+    device: torch.device
+    cpu: torch.Tensor
+    accelerator: torch.Tensor | None
+
+
+def random_state(device: torch.device) -> RandomState:
+    """The random states that dropout draws from: of the CPU, and of ``device``."""
+    return RandomState(device, torch.get_rng_state(), device_random_state(device))
 
 
 @contextmanager
-def replayed(states: list[torch.Tensor]) -> Iterator[None]:
-    """Within this context random numbers come as they came after ``states`` were taken."""
-    current = torch.get_rng_state()
-    current_gpu = torch.cuda.get_rng_state() if len(states) > 1 else None
-    _set_state(states)
+def replayed(state: RandomState) -> Iterator[None]:
+    """Within this context random numbers come as they came after ``state`` was taken."""
+    current = random_state(state.device)
+    _set_state(state)
     try:
         yield
     finally:
-        _set_state([current] if current_gpu is None else [current, current_gpu])
+        _set_state(current)
 
 
-def _set_state(states: list[torch.Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    if len(states) > 1:
-        torch.cuda.set_rng_state(states[1])
+def _set_state(state: RandomState) -> None:
+    torch.set_rng_state(state.cpu)
+    if state.accelerator is not None:
+        set_device_random_state(state.device, state.accelerator)

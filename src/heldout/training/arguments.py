@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainingArguments
 
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
+from heldout.lm.accelerator import training_device, trains_in_bfloat16
 from heldout.training.two_forms import refuse_two_forms
 
 
@@ -24,7 +24,7 @@ def trainer_arguments(
     folder: Path,
 ) -> TrainingArguments:
     """Logs, evaluations and checkpoints are asked for by a callback, never by the Trainer."""
-    on_gpu = torch.cuda.is_available()
+    on_gpu = training_device() != "cpu"
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=recipe.train.micro_batch_size,
@@ -48,7 +48,7 @@ def trainer_arguments(
         disable_tqdm=True,
         remove_unused_columns=False,
         logging_nan_inf_filter=False,
-        dataloader_pin_memory=on_gpu,
+        dataloader_pin_memory=training_device() == "cuda",
     )
 
 
@@ -70,10 +70,7 @@ def optimizer_arguments(recipe: Recipe, regularizers: Sequence[Regularizer]) -> 
 
 
 def _in_bfloat16(precision: str) -> bool:
-    on_gpu = torch.cuda.is_available()
-    return precision == "bfloat16" or (
-        precision == "auto" and on_gpu and torch.cuda.is_bf16_supported()
-    )
+    return precision == "bfloat16" or (precision == "auto" and trains_in_bfloat16())
 
 
 def _checkpointing(wanted: bool) -> dict[str, Any]:

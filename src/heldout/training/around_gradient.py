@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from heldout.core.regularizer import Gradient, Regularizer
-from heldout.lm.undisturbed import random_state, replayed
+from heldout.lm.undisturbed import RandomState, random_state, replayed
 
 # (index of the micro-batch, factor of its loss, offset of its embeddings) -> its loss, detached;
 # adds the gradient
@@ -24,7 +24,7 @@ class WindowGradient:
         self.window = window
         self.run = run
         self.device = device
-        self.states: list[list[torch.Tensor]] = []
+        self.states: list[RandomState] = []
 
     def __call__(
         self,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers.integrations import get_available_reporting_integrations
 
 from heldout.core.errors import UserError
@@ -16,6 +15,7 @@ from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
 from heldout.core.row import Row
 from heldout.core.run_files import PreflightCheck
+from heldout.lm.accelerator import free_bytes, training_device
 from heldout.lm.conversation import rendered_examples
 from heldout.lm.logit_path import LogitPath, held_logits, logit_path
 from heldout.lm.special_tokens import end_of_turn_ids
@@ -214,14 +214,9 @@ def disk_needed(model: Any) -> float:
 
 
 def memory_available() -> float:
-    """Bytes free on the device that trains."""
-    if torch.cuda.is_available():
-        return float(torch.cuda.mem_get_info()[0])
-    meminfo = Path("/proc/meminfo")  # elsewhere unknown, and not checked
-    for line in meminfo.read_text().splitlines() if meminfo.exists() else ():
-        if line.startswith("MemAvailable:"):
-            return 1024.0 * int(line.split()[1])
-    return math.inf
+    """Bytes free on the device that trains; infinite where that cannot be told."""
+    free = free_bytes(training_device())
+    return math.inf if free is None else float(free)
 
 
 def _shifted(values: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from accelerate.utils import DynamoBackend
 from transformers import Trainer
 from transformers.training_args import OptimizerNames
 
@@ -27,6 +28,11 @@ def refuse_unsupported(
         _refuse_under_own_loss(trainer, owner, regularizers, logit_free)
     elif adds_to_loss:
         _refuse_other_losses(trainer)
+    if adds_to_loss and trainer.args.use_liger_kernel:
+        raise UserError(
+            "attach(trainer, ...) does not support use_liger_kernel here, whose fused loss would "
+            "be replaced: leave it out. The loss under attach holds no logits either."
+        )
 
 
 def owner_of_loss(trainer: Trainer) -> str | None:
@@ -70,6 +76,11 @@ def _refuse_engines(trainer: Trainer, regularized: bool) -> None:
         raise UserError(
             "attach(trainer, ...) does not support torch_compile, which would not see edits made "
             "during training: leave torch_compile out."
+        )
+    if trainer.accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
+        raise UserError(
+            "attach(trainer, ...) does not support a dynamo backend of accelerate, which compiles "
+            "the model before edits made during training: launch without --dynamo_backend."
         )
     layout = trainer.accelerator.parallelism_config
     if layout is not None and (layout.cp_enabled or layout.sp_enabled or layout.tp_enabled):

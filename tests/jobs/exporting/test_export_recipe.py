@@ -97,6 +97,20 @@ def test_values_of_axolotl(rich):
     assert table["early_stopping_patience"] == 2
 
 
+def test_kinds_of_adapters(rich):
+    def text(trainer, kind):
+        rich.write_text(RICH.replace("[model]", f'[model]\nadapter = "{kind}"'))
+        return export_recipe(rich, trainer)
+
+    assert "init_lora_weights='pissa'" in text("trl", "pissa")
+    assert "use_dora=True" in text("unsloth", "dora")
+    assert yaml.safe_load(text("axolotl", "olora"))["peft_init_lora_weights"] == "olora"
+    assert yaml.safe_load(text("axolotl", "dora"))["peft_use_dora"] is True
+    assert yaml.safe_load(text("llama-factory", "pissa"))["pissa_init"] is True
+    assert yaml.safe_load(text("llama-factory", "rslora"))["use_rslora"] is True
+    assert "# - model.adapter=olora: no counterpart" in text("llama-factory", "olora")
+
+
 @pytest.mark.parametrize("trainer", ["axolotl", "llama-factory"])
 def test_nothing_is_dropped_silently(rich, trainer):
     notes = [line for line in export_recipe(rich, trainer).splitlines() if line.startswith("#")]

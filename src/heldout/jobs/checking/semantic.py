@@ -7,6 +7,7 @@ from heldout.data.index import Index
 from heldout.data.pairs import Components
 from heldout.data.paraphrases import LEAST_CONTROL, paraphrases
 from heldout.data.relations import relations
+from heldout.lm.accelerator import training_device
 
 _AT_ONCE = 2048  # texts
 
@@ -18,7 +19,6 @@ def find_paraphrases(index: Index, model: str, within: bool, progress: Progress)
     texts the first is embedded. Disk: four bytes for each number of an embedding, in the folder of
     the index. Raises UserError where the model cannot be loaded.
     """
-    import torch
 
     from heldout.lm.measuring.embeddings import Encoder
     from heldout.lm.quiet import quiet_libraries
@@ -26,7 +26,7 @@ def find_paraphrases(index: Index, model: str, within: bool, progress: Progress)
     originals = np.flatnonzero(index.first_R == np.arange(len(index)))
     with quiet_libraries(), progress.stage("embedding", total=len(originals)):
         encoder = Encoder.load(model, "--semantic ")
-        encoder.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        encoder.model.to(training_device())
         embedded = None
         for start in range(0, len(originals), _AT_ONCE):
             texts = [index.text(row) for row in originals[start : start + _AT_ONCE].tolist()]

@@ -5,7 +5,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 
 from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
@@ -18,6 +17,7 @@ from heldout.core.stats import difference_of_ratios, ratio_estimate
 from heldout.data.stream import RowStream
 from heldout.data.surprise import robust_z
 from heldout.jobs.checking.options import BY_A_MODEL
+from heldout.lm.accelerator import training_device
 from heldout.lm.characters import token_size
 from heldout.lm.chat_template import with_template_arguments
 from heldout.lm.load import load_model
@@ -66,7 +66,7 @@ def measure_with_model(
     with quiet_libraries(), progress.stage("the model's view", total=len(sample.position_of)):
         loaded = load_model(
             model,
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=training_device(),
             trust_remote_code=recipe.model.trust_remote_code,
         )
         with_template_arguments(loaded.tokenizer, recipe.data.template_arguments)

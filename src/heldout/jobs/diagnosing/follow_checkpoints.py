@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from heldout.core.facts import HistoryPoint
 from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
@@ -12,7 +10,7 @@ from heldout.jobs.diagnosing.find_target import step_of
 from heldout.jobs.diagnosing.trainer_logs import find_state, read_logs
 from heldout.jobs.evidence.texts import DiagnosedTexts, spread
 from heldout.jobs.kit.clean_losses import losses_of
-from heldout.jobs.kit.target import training_device
+from heldout.lm.accelerator import empty_cache, training_device
 from heldout.lm.chat_template import with_template_arguments
 from heldout.lm.load import LoadedModel, load_model
 
@@ -52,7 +50,6 @@ def follow(
                 )
             )
             del loaded
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            empty_cache()
             progress.advance(1, folder.name)
     return losses, points

@@ -12,7 +12,8 @@ from heldout.core.recipe import Recipe
 from heldout.core.run import Run
 from heldout.core.token_losses import TokenLosses
 from heldout.jobs.fitting.fit import fit, resume
-from heldout.jobs.kit.target import Target, training_device
+from heldout.jobs.kit.target import Target
+from heldout.lm.accelerator import training_device
 from heldout.lm.load import load_model
 from heldout.lm.measuring.token_nats import token_losses
 from heldout.lm.quiet import quiet_libraries

@@ -23,8 +23,9 @@ from heldout.jobs.evidence.saved import save_generations, save_statistics
 from heldout.jobs.kit.clean_losses import losses_of
 from heldout.jobs.kit.metrics import Metric
 from heldout.jobs.kit.parts import sample_rows
-from heldout.jobs.kit.target import Target, training_device
+from heldout.jobs.kit.target import Target
 from heldout.jobs.kit.token_size import token_size_of
+from heldout.lm.accelerator import training_device
 from heldout.lm.characters import decoded
 from heldout.lm.generate import continuations, new_tokens
 from heldout.lm.load import LoadedModel, load_model

@@ -60,6 +60,9 @@ def snippet(source: RecipeToExport) -> str:
             "lora_dropout": found.lora["lora_dropout"],
             "lora_target_linear": linear,
         }
+        for name in ("use_dora", "use_rslora", "init_lora_weights"):
+            if name in found.lora:
+                table[f"peft_{name}"] = found.lora[name]
         if not linear:
             table["lora_target_modules"] = targets
     if "early_stopping_patience" in train:

@@ -43,6 +43,12 @@ def snippet(source: RecipeToExport) -> str:
             "lora_dropout": found.lora["lora_dropout"],
             "lora_target": "all" if targets == "all-linear" else ",".join(targets),
         }
+        table |= {k: True for k in ("use_dora", "use_rslora") if k in found.lora}
+        beginning = found.lora.get("init_lora_weights")
+        if beginning == "pissa":
+            table["pissa_init"] = True
+        elif beginning:
+            found.notes.append(f"model.adapter={beginning}: no counterpart")
     if "early_stopping_patience" in found.train:
         table |= {
             **evaluation_arguments(source),

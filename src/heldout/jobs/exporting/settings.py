@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from heldout.core.adapter_kinds import ADAPTERS
 from heldout.core.discovery import entries_of
 from heldout.core.recipe import Recipe
 
@@ -73,6 +74,7 @@ def exported_arguments(source: RecipeToExport) -> TrainerSettings:
             "lora_alpha": recipe.model.lora_alpha,
             "lora_dropout": recipe.regularizers.get("dropout", {}).get("adapter", 0.0),
             "target_modules": _targets(recipe),
+            **ADAPTERS[recipe.model.adapter],
         }
     _tell_the_rest(source, found)
     return found

@@ -9,8 +9,9 @@ from heldout.core.run import Run
 from heldout.jobs.hyperfitting.texts import Contexts, contexts_of, decoded, write
 from heldout.jobs.hyperfitting.train import EARLY_STOPPED, WindowSample
 from heldout.jobs.kit.context import RunContext
-from heldout.jobs.kit.target import Target, training_device
+from heldout.jobs.kit.target import Target
 from heldout.jobs.kit.token_size import token_size_of
+from heldout.lm.accelerator import training_device
 from heldout.lm.citation_blocker import CitationBlocker
 from heldout.lm.load import LoadedModel, load_model
 from heldout.lm.measuring.sharpness import sharpness

@@ -6,6 +6,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import set_seed
 
+from heldout.core.adapter_kinds import ADAPTERS
 from heldout.core.discovery import build
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
@@ -26,10 +27,20 @@ def prepare(loaded: LoadedModel, recipe: Recipe, *, is_scratch: bool = False) ->
                 "an adapter folder cannot hold that: use model.method=full."
             )
     if recipe.model.method == "full" or is_scratch:
+        if recipe.model.adapter != "lora":
+            raise UserError(
+                f"model.adapter={recipe.model.adapter} needs an adapter, and all weights are "
+                "trained: use model.method=lora, or leave it out."
+            )
         for parameter in model.parameters():
             parameter.requires_grad_(True)
         return model
     if isinstance(model, PeftModel):
+        if recipe.model.adapter != "lora":
+            raise UserError(
+                f"model.adapter={recipe.model.adapter} is for a new adapter, and the model's own "
+                "is trained on: leave it out, or give the base model."
+            )
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("lora_" in name)
         if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -43,6 +54,7 @@ def prepare(loaded: LoadedModel, recipe: Recipe, *, is_scratch: bool = False) ->
         else [name.strip() for name in recipe.model.lora_targets.split(",")],
         task_type="CAUSAL_LM",
         lora_dropout=0.0,
+        **ADAPTERS[recipe.model.adapter],
     )
     try:
         return get_peft_model(model, config)

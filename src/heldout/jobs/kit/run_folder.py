@@ -15,7 +15,7 @@ from heldout.core.recipe import Recipe
 from heldout.core.run import Run
 from heldout.core.run_files import PreflightCheck
 from heldout.jobs.kit.parts import Parts, write_parts
-from heldout.jobs.kit.target import training_device
+from heldout.lm.accelerator import training_device
 
 
 def default_folder(model: str, data: str) -> Path:

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
+from heldout.lm.accelerator import training_device
 from heldout.lm.chat_template import with_template_arguments
 from heldout.lm.load import LoadedModel, from_scratch, load_model
 
@@ -55,8 +54,3 @@ class Target:
             trust_remote_code=recipe.model.trust_remote_code,
             merge_adapter=recipe.model.method == "full",  # LoRA goes on with the same adapter
         )
-
-
-def training_device() -> str:
-    """cuda where there is one, else cpu."""
-    return "cuda" if torch.cuda.is_available() else "cpu"

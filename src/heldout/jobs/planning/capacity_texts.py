@@ -16,7 +16,7 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
 from heldout.jobs.kit.parts import read_parts
-from heldout.jobs.kit.target import training_device
+from heldout.lm.accelerator import training_device
 from heldout.lm.load import from_scratch, load_model
 from heldout.lm.nll import context_length, document_losses
 from heldout.lm.source import read_json

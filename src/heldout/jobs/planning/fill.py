@@ -16,9 +16,9 @@ from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
 from heldout.core.results.capacity import Filled
 from heldout.core.row import Row
-from heldout.jobs.kit.target import training_device
 from heldout.jobs.planning.capacity_texts import BATCH, FillText
 from heldout.jobs.planning.memorized_bits import measure_memorized
+from heldout.lm.accelerator import training_device
 from heldout.lm.load import LoadedModel, from_scratch
 from heldout.lm.nll import context_length, document_losses
 from heldout.lm.source import read_json
