@@ -64,6 +64,11 @@ def trains_in_bfloat16() -> bool:
     return kind == "xpu"
 
 
+def in_float64(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in float64, on the CPU if its device has none."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+
+
 def device_random_state(device: torch.device) -> torch.Tensor | None:
     """The state that random numbers on an accelerator are drawn from; None on the CPU."""
     if device.type in ("cpu", "meta"):

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from heldout.core.errors import UserError
+from heldout.lm.accelerator import in_float64
 from heldout.lm.weights import copies, placed_like, trained_parameters, unsharded, weights_replaced
 
 # Ways to begin that take a part of the base weights into the factors, by PEFT's names; the rest of
@@ -183,7 +184,8 @@ def _adapter_off(model: nn.Module) -> Iterator[None]:
 
 def _columns_are_orthogonal(b_DR: torch.Tensor) -> bool:
     """As every way to begin with a part of the weights leaves B, and no step of training does."""
-    gram_RR = (unsharded(b_DR).detach().double().mT @ unsharded(b_DR).detach().double()).abs()
+    exact_DR = in_float64(unsharded(b_DR).detach())
+    gram_RR = (exact_DR.mT @ exact_DR).abs()
     largest = float(gram_RR.diagonal().max())
     off = float((gram_RR - gram_RR.diagonal().diag_embed()).max())
     return off <= 100 * torch.finfo(b_DR.dtype).eps * largest

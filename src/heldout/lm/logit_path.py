@@ -175,7 +175,7 @@ def _lets_pass(model: nn.Module, inputs: Mapping[str, Any], value: torch.Tensor)
 def _close(first: torch.Tensor, second: torch.Tensor) -> bool:
     """Equal up to the rounding of their type."""
     exact = {first.dtype, second.dtype} & {torch.float32, torch.float64}
-    first, second = first.double(), second.double()
+    first, second = first.cpu().double(), second.cpu().double()  # mps has no float64
     sizes = torch.stack((first, second)).abs()
     largest = sizes[sizes.isfinite()].max()
     near = (first - second).abs() <= (1e-4 if exact else 3e-2) * largest

@@ -59,7 +59,7 @@ def window_nats(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> l
     """Loss of each window of a batch in nats, its scored tokens added up in float64."""
     nats_N, windows_N = scored_nats(model, inputs)
     sums = torch.zeros(len(inputs["labels"]), dtype=torch.float64)
-    return sums.index_add_(0, windows_N.cpu(), nats_N.double().cpu()).tolist()
+    return sums.index_add_(0, windows_N.cpu(), nats_N.cpu().double()).tolist()
 
 
 class GrowingLosses:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def optimizer_arguments(recipe: Recipe, regularizers: Sequence[Regularizer]) -> 
 
     Raises UserError for an optimizer that is not installed or does not go with a regularizer.
     """
+    _refuse_launchers()
     if recipe.train.optimizer == "schedule_free":
         if importlib.util.find_spec("schedulefree") is None:
             raise UserError(
@@ -67,6 +69,21 @@ def optimizer_arguments(recipe: Recipe, regularizers: Sequence[Regularizer]) -> 
         return {"optim": "schedule_free_adamw", "lr_scheduler_type": "constant"}  # warms up itself
     kinds = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
     return {"lr_scheduler_type": kinds[recipe.train.schedule]}
+
+
+def _refuse_launchers() -> None:
+    """UserError under torchrun and accelerate, whose processes would each write the same run."""
+    asked = {
+        "DeepSpeed": os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true",
+        "FSDP": os.environ.get("ACCELERATE_USE_FSDP", "false") == "true",
+        "torch.compile": os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() != "no",
+        "torchrun": int(os.environ.get("WORLD_SIZE", "1")) > 1,
+    }
+    if names := [name for name, is_asked in asked.items() if is_asked]:
+        raise UserError(
+            f"heldout trains in one process, without {names[0]}: start it without a launcher, or "
+            "use heldout.attach with a Trainer of your own for DDP and FSDP2."
+        )
 
 
 def _in_bfloat16(precision: str) -> bool:

@@ -20,6 +20,7 @@ from heldout.core.distributions import student_t_quantile
 from heldout.core.landscape import LossLandscape
 from heldout.core.losses import DocumentLosses
 from heldout.core.row import Row
+from heldout.lm.accelerator import in_float64
 from heldout.lm.nll import document_losses, model_inputs
 from heldout.lm.scored_loss import scored_loss
 from heldout.lm.tokenize import IGNORED, Window, tokenize_row
@@ -229,7 +230,8 @@ def _gradient(
 
 
 def _dot(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> float:
-    return float(sum((a.double() * b.double()).sum() for a, b in zip(first, second, strict=True)))
+    products = (in_float64(a) * in_float64(b) for a, b in zip(first, second, strict=True))
+    return float(sum(product.sum() for product in products))
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:

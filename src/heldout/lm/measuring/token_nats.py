@@ -71,7 +71,7 @@ def token_nats_of(
             chosen = order[start : start + batch_size]
             inputs = model_inputs(model, [windows[place] for place in chosen], tokenizer, device)
             nats_N, rows_N = scored_nats(model, inputs)
-            values_N, of_window_N = nats_N.double().cpu().numpy(), rows_N.cpu().numpy()
+            values_N, of_window_N = nats_N.cpu().double().numpy(), rows_N.cpu().numpy()
             for number, place in enumerate(chosen):
                 found[place] = values_N[of_window_N == number]
     return found
