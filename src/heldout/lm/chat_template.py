@@ -230,7 +230,9 @@ def _pieces(
                 yield f"the reasoning {of}", thought[1]
         if place == last and message.get("reasoning_content"):
             yield f"the reasoning {of}", message["reasoning_content"]
-        yield f"the content {of}", content
+        if place == last or "tool_calls" not in message or not is_learned(message):
+            # What is said beside a call is a thought to some templates, and later left out as one.
+            yield f"the content {of}", content
         for call in message.get("tool_calls", ()):
             yield f"the tool calls {of}", call["function"]["name"]
             for leaf in _leaves(call["function"]["arguments"]):

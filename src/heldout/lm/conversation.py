@@ -67,6 +67,7 @@ def rendered_examples(row: Row, tokenizer: Any) -> list[RenderedExample]:
         else:
             text = rendered.text(place + 1)
             spans = [(0, len(text))]
+        text, spans = _behind_its_question(rendered, place, before, text, spans)
         rendered.check(text, place + 1)
         start = _answer_start(rendered, place, before, text)
         spans = [(max(a, start), b) for a, b in spans if b > start]
@@ -115,6 +116,35 @@ def template_end_id(tokenizer: Any) -> int | None:
     return example.ids[last] if last is not None and example.ids[last] in ends else None
 
 
+def _behind_its_question(
+    rendered: Rendering, place: int, before: str, text: str, spans: list[Span]
+) -> tuple[str, list[Span]]:
+    """A rendering that ends with an answer, with the context that the model is asked in.
+
+    That is how it begins already, unless the template changes what comes before for the answer's
+    sake. A question may open reasoning where the answer has none; it must open nothing else.
+    """
+    if text.startswith(before):
+        return text, spans
+    asked = rendered.text(place)
+    opening = before.removeprefix(asked) if before.startswith(asked) else ""
+    if opening and common_length(before, text) >= len(asked):
+        return text, spans
+    head, found, answer = text.rpartition(opening) if opening else ("", "", "")
+    if not found or rendered.row.messages[place]["content"].strip() not in answer:
+        raise UserError(
+            f"{rendered.row.place}: the chat template renders what comes before message "
+            f"{place + 1} otherwise when it asks for that answer: give the data as prompt and "
+            "completion, or mend the template."
+        )
+    moved = len(before) - len(head) - len(found)
+    return before + answer, [
+        (max(start + moved, len(before)), end + moved)
+        for start, end in spans
+        if end + moved > len(before)
+    ]
+
+
 def _answer_start(rendered: Rendering, place: int, before: str, text: str) -> int:
     """Where the answer begins in a rendering that ends with it.
 
@@ -124,14 +154,6 @@ def _answer_start(rendered: Rendering, place: int, before: str, text: str) -> in
     start = len(before)
     if not text.startswith(before):
         start = common_length(before, text)
-        # A question may open reasoning where the answer has none; it must open nothing else.
-        asked = rendered.text(place)
-        if not before.startswith(asked) or start < len(asked):
-            raise UserError(
-                f"{rendered.row.place}: the chat template renders what comes before message "
-                f"{place + 1} otherwise when it asks for that answer: mark the answers with "
-                "{% generation %} in the template, or give the data as prompt and completion."
-            )
     elif rendered.row.messages[place - 1]["role"] == "tool" and before == rendered.text(place):
         # Nothing asks for the answer behind a tool's result, yet some put the usual header there.
         opening = rendered.opening()
