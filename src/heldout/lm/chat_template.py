@@ -50,17 +50,7 @@ class Rendering:
 
     def generated(self, stop: int) -> tuple[str, list[tuple[int, int]]]:
         """The first ``stop`` messages, and what the template marks with {% generation %}."""
-        try:
-            rendered: Any = render_jinja_template(
-                [_handed_over(self.row.messages[:stop], self.form)],
-                tools=list(self.row.tools) or None,
-                chat_template=_template(self.tokenizer, self.row),
-                return_assistant_tokens_mask=True,
-                **self.tokenizer.special_tokens_map,
-            )
-        except Exception as error:
-            raise _refused(self.row, error) from error
-        (text,), (spans,) = rendered
+        (text,), (spans,) = _rendered(self.row, stop, self.tokenizer, self.form, marks=True)
         return text, [(start, end) for start, end in spans]
 
     def opening(self) -> str:
@@ -133,16 +123,25 @@ def _template(tokenizer: Any, row: Row) -> str:
 
 
 def _applied(row: Row, stop: int, tokenizer: Any, form: Form, asks: bool) -> str:
-    _template(tokenizer, row)
-    # jinja2's TemplateError, or whatever a template meets in a message it was not written for.
+    return _rendered(row, stop, tokenizer, form, asks=asks)[0][0]
+
+
+def _rendered(
+    row: Row, stop: int, tokenizer: Any, form: Form, *, asks: bool = False, marks: bool = False
+) -> Any:
+    """([text], [spans that are marked as generated])"""
+    template = _template(tokenizer, row)
+    # Not apply_chat_template: it leaves out a content that is none, which some templates ask for.
     try:
-        return tokenizer.apply_chat_template(
-            _handed_over(row.messages[:stop], form),
+        return render_jinja_template(
+            [_handed_over(row.messages[:stop], form)],
             tools=list(row.tools) or None,
-            tokenize=False,
+            chat_template=template,
             add_generation_prompt=asks,
+            return_assistant_tokens_mask=marks,
+            **tokenizer.special_tokens_map,
         )
-    except Exception as error:
+    except Exception as error:  # jinja2's, or whatever a template meets that it was not written for
         raise _refused(row, error) from error
 
 
