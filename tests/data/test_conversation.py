@@ -299,3 +299,12 @@ def test_rows_come_back_from_json_as_they_were(tmp_path):
     row = read(tmp_path, {"messages": [USER, call, ANSWER], "tools": [TOOL]})[0]
     assert type(row).from_json(json.loads(json.dumps(row.to_json()))) == row
     assert row.where.endswith("rows.jsonl line 1")
+
+
+def test_keys_of_turns_that_are_not_read_are_told(tmp_path):
+    turns = [{**USER, "emotion": "calm", "annotations": []}, {**ANSWER, "id": 4, "weight": 1}]
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"messages": turns}) + "\n", encoding="utf-8")
+    note = f"{path}: not used: keys 'emotion', 'id' of the turns in 'messages'."
+    assert read_rows(path).notes == (note,)
+    assert RowStream(path).notes() == [note]

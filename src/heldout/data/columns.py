@@ -20,6 +20,7 @@ from typing import Literal
 from heldout.core.errors import UserError, did_you_mean
 from heldout.core.recipe import DataSection
 from heldout.core.row import Part, Row
+from heldout.data.conversation import unknown_keys
 from heldout.data.dates import dates_of
 from heldout.data.layout import Wanted
 from heldout.data.messages import FORMATS, Faults, Format, messages, tools_of
@@ -213,21 +214,34 @@ def _options(columns: Mapping[str, str | None]) -> str:
 def unused_columns(
     table: Table, format_name: Format, used: Mapping[str, str], group: str = "", time: str = ""
 ) -> list[str]:
-    """A sentence on the columns that nothing is learned from; none where there are none.
+    """Sentences on the columns, and the keys of turns, that nothing is learned from.
 
     Of a context it says how it comes into the prompt.
     """
     known = {*used.values(), *table.used, group, time}
     unused = [column for column in table.columns if column not in known]
+    notes = _unused_keys(table, format_name, used)
     if not unused:
-        return []
+        return notes
     some = ", ".join(map(repr, unused[:8])) + (f" and {len(unused) - 8} more" * bool(unused[8:]))
     note = f"{table.name}: not used: {'column' if len(unused) == 1 else 'columns'} {some}."
     context = next((column for column in unused if column.lower() in _CONTEXT), None)
     if context and format_name == "prompt_completion":
         roles = {"instruction": used["prompt"], "input": context, "output": used["completion"]}
         note += f" To put {context!r} into the prompt: {_options(roles)}."
-    return [note]
+    return [note, *notes]
+
+
+def _unused_keys(table: Table, format_name: Format, used: Mapping[str, str]) -> list[str]:
+    if format_name not in ("messages", "sharegpt"):
+        return []
+    column = used[FORMATS[format_name][0][0]]
+    keys = sorted(set().union(*(unknown_keys(row.fields.get(column)) for row in table.records)))
+    if not keys:
+        return []
+    some = ", ".join(map(repr, keys[:8])) + (f" and {len(keys) - 8} more" * bool(keys[8:]))
+    what = "key" if len(keys) == 1 else "keys"
+    return [f"{table.name}: not used: {what} {some} of the turns in {column!r}."]
 
 
 def _no_column(table: Table, column: str) -> str:

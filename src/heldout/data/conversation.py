@@ -9,7 +9,13 @@ from heldout.core.row import Message, is_learned
 from heldout.data.cells import json_value, text_of
 from heldout.data.record import type_words
 from heldout.data.tools import calls_of_text, calls_of_turn
-from heldout.data.turn_masks import learned_keys, mask_hides
+from heldout.data.turn_masks import (
+    DETAILS,
+    HIDDEN_IF_TRUE,
+    LEARNED_IF_TRUE,
+    learned_keys,
+    mask_hides,
+)
 
 SPEAKERS = {  # names of the speaker in messages and sharegpt -> role
     "system": "system",
@@ -32,6 +38,10 @@ SPEAKERS = {  # names of the speaker in messages and sharegpt -> role
     "助手": "assistant",
 }
 REASONING = ("reasoning_content", "reasoning", "thinking")  # keys of a turn; the first is Row's
+_KNOWN_KEYS = {
+    *("role", "from", "content", "value", "name", "tool_calls", "function_call", "tool_call_id"),
+    *(*REASONING, *LEARNED_IF_TRUE, *HIDDEN_IF_TRUE, "mask", *DETAILS),
+}
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _REASONING_PARTS = ("thinking", "reasoning")
 
@@ -57,6 +67,18 @@ def conversation(value: Any, column: str, where: str) -> tuple[Message, ...]:
         _message(turn, role, name, where, hides)
         for turn, role, name in zip(turns, roles, names, strict=True)
     )
+
+
+def unknown_keys(value: Any) -> set[str]:
+    """Keys of turns that hold something and are not read."""
+    turns = json_value(value)
+    return {
+        str(key)
+        for turn in (turns if isinstance(turns, list) else [])
+        if isinstance(turn, dict)
+        for key in turn.keys() - _KNOWN_KEYS
+        if turn[key] not in (None, "", [], {})
+    }
 
 
 def with_system(
