@@ -207,6 +207,8 @@ def _varied(
         for number, message in enumerate(row.messages):
             if message["role"] not in roles or not message["content"].strip():
                 continue
+            if "train_detail" in message:  # whose characters would be others
+                continue
             key: tuple = ()
             if augmentation.variants:
                 turn = epoch % augmentation.variants

@@ -86,7 +86,8 @@ def write_rows(rows: Iterable[Row], path: str | Path) -> Path:
 
 def _record(row: Row) -> dict[str, Any]:
     if row.kind == "conversation":
-        return {"messages": list(row.messages)}
+        tools = {"tools": list(row.tools)} if row.tools else {}
+        return {"messages": list(row.messages), **tools}
     return {message["role"]: message["content"] for message in row.messages}
 
 

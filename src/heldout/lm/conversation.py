@@ -194,8 +194,9 @@ def _detailed(row: Row, place: int, text: str, spans: list[Span]) -> list[Span]:
 def _tokenized(row: Row, example: RenderedExample, tokenizer: Any) -> Example:
     score = _score_by_offsets if tokenizer.is_fast else _score_by_prefixes
     ids, scored = score(row, example, tokenizer)
-    _settle_ends(ids, scored, tokenizer)
-    if not any(scored[i] and ids[i] in end_of_turn_ids(tokenizer) for i in _last_run(scored)):
+    ends = end_of_turn_ids(tokenizer)
+    _settle_ends(ids, scored, ends, tokenizer)
+    if not any(scored[i] and ids[i] in ends for i in _last_run(scored)):
         # A template of plain words has no end-of-turn token; without one the model never stops.
         num_ids = len(ids)
         ids = with_end(tokenizer, ids)
@@ -236,13 +237,12 @@ def _score_by_prefixes(
     return whole, scored
 
 
-def _settle_ends(ids: list[int], scored: list[bool], tokenizer: Any) -> None:
+def _settle_ends(ids: list[int], scored: list[bool], ends: set[int], tokenizer: Any) -> None:
     """Let every scored run end with its end-of-turn token, in place.
 
     White space that a template puts after that token is never generated, so it is not scored; an
     end-of-turn token that a template's mask leaves out is.
     """
-    ends = end_of_turn_ids(tokenizer)
     for start, stop in _runs(scored):
         last_end = max((i for i in range(start, stop) if ids[i] in ends), default=None)
         if last_end is not None and not tokenizer.decode(ids[last_end + 1 : stop]).strip():

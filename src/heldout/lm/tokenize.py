@@ -69,7 +69,7 @@ def tokenize_row(row: Row, tokenizer: Any, max_length: int) -> TokenizedRow:
       and the end-of-text token are scored.
     - conversation: the chat template; the assistant's tokens with their end-of-turn token are
       scored. Where the template changes earlier answers for later ones, each answer is an example
-      of its own, behind what the model sees then (docs/decisions/016).
+      of its own, behind what the model sees then (docs/decisions/017).
 
     Windows of a plain text overlap by one token, so that every scored token keeps a predecessor.
     Where a row has a prompt they overlap by half a window, so that an answer is not scored without

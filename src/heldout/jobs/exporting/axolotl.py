@@ -10,6 +10,12 @@ from heldout.jobs.exporting.settings import (
 )
 from heldout.jobs.exporting.yaml_lines import yaml_lines
 
+_CONVERSATIONS = {
+    "type": "chat_template",
+    "message_field_training": "train",
+    "message_field_training_detail": "train_detail",
+}
+
 
 def snippet(source: RecipeToExport) -> str:
     """YAML for axolotl."""
@@ -18,14 +24,9 @@ def snippet(source: RecipeToExport) -> str:
     train, recipe = found.train, source.recipe
     table: dict[str, Any] = {
         "base_model": source.model,
-        "datasets": [{"path": "train.jsonl", "ds_type": "json", "type": "chat_template"}],
+        "datasets": [{"path": "train.jsonl", "ds_type": "json", **_CONVERSATIONS}],
         "test_datasets": [
-            {
-                "path": "validation.jsonl",
-                "ds_type": "json",
-                "split": "train",
-                "type": "chat_template",
-            }
+            {"path": "validation.jsonl", "ds_type": "json", "split": "train", **_CONVERSATIONS}
         ],
         "val_set_size": 0,
         "output_dir": "out",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from heldout.core.row import Row
+from heldout.core.row import Row, is_learned
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def prompt_of(row: Row, chosen: PromptFormat) -> str:
     """All that comes before the last answer of a row, written in a format."""
     messages = list(row.messages)
     last = max(
-        (i for i, m in enumerate(messages) if m["role"] in ("assistant", "completion")),
+        (i for i, m in enumerate(messages) if is_learned(m)),
         default=len(messages),
     )
     written = []

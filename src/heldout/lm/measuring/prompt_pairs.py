@@ -9,6 +9,7 @@ that mean much, in English and Chinese.
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import regex
 import torch
 
 from heldout.core.prompt_pairs import PromptPairs
-from heldout.core.row import Row
+from heldout.core.row import Row, is_learned
 from heldout.core.segments import HAN
 from heldout.lm.characters import decoded, whole_cut
 from heldout.lm.generate import continued_ids
@@ -250,7 +251,7 @@ def _prompt_text(row: Row, tokenizer: Any, prompt_tokens: int) -> str:
 
 def _asked(row: Row) -> int | None:
     """The last message before the last answer."""
-    answers = [i for i, message in enumerate(row.messages) if message["role"] == "assistant"]
+    answers = [i for i, message in enumerate(row.messages) if is_learned(message)]
     last = answers[-1] if answers else len(row.messages)
     return last - 1 if last else None
 
@@ -263,7 +264,7 @@ def _prompted(row: Row, wording: str, tokenizer: Any) -> list[int]:
         {**message, "content": wording} if place == asked else message
         for place, message in enumerate(row.messages)
     )
-    return prompt_ids(Row(row.index, messages, row.group), tokenizer)[0]
+    return prompt_ids(replace(row, messages=messages), tokenizer)[0]
 
 
 def _compared(num_rewordings: int, has_key: bool) -> list[tuple[int, int]]:
