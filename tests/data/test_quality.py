@@ -122,6 +122,7 @@ HELLO = "你好，世界！今天天气很好。"
         ("你好世界".encode().decode("gbk"), "characters as of UTF-8 read as GBK"),
         ("天气よい".encode().decode("gb18030"), "characters as of UTF-8 read as GBK"),
         ("안녕하세요안".encode().decode("gb18030"), "characters as of UTF-8 read as GBK"),
+        ("ยินดีต้อนรับ".encode().decode("gb18030", "ignore"), "characters as of UTF-8 read as GBK"),
         ("前面锟斤拷后面", "characters as of UTF-8 read as GBK"),
         (r"city: \u5317\u4eac", "escape sequences in place of characters"),
         (r"\xe4\xbd\xa0\xe5\xa5\xbd", "escape sequences in place of characters"),

@@ -76,6 +76,15 @@ def test_rules_and_punctuation_are_no_words(script):
     assert related([*bare, *unseen]) == pairs(24)
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_one_word_in_twenty_replaced_hides_no_copy(script):
+    rng = random.Random(1)
+    words, space = vocabulary(script, random.Random(0)), " " if script in APART else ""
+    cut = [rng.choices(words, k=60) for _ in range(30)]
+    others = [[*s[:20], rng.choice(words), *s[21:50], rng.choice(words), *s[52:]] for s in cut]
+    assert related([space.join(each) for each in (*cut, *others)]) == pairs(30)
+
+
 def test_traditional_chinese_is_a_copy_of_simplified():
     texts = made("Chinese", 30, 20)
     others = [TRADITIONAL(text) for text in texts]

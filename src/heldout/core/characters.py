@@ -72,8 +72,8 @@ def _tokens(texts: list[str]) -> list[str]:
 
 
 def letters(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(T,) code points of all that is kept of the texts, (T,) whether each is a letter of a script
-    without spaces, and (R,) where each text ends.
+    """(T,) code points of all that is kept of the texts, (T,) whether each says as much as several
+    letters, in scripts without spaces and in Hangul, and (R,) where each text ends.
     """
     is_ascii_R = np.array([text.isascii() for text in texts], dtype=bool)
     plain = [text.lower().encode().translate(None, _NO_LETTERS) for text in texts if text.isascii()]
@@ -89,6 +89,7 @@ def letters(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     found_T, alone_T = np.empty(len(is_plain_T), np.uint32), np.zeros(len(is_plain_T), bool)
     found_T[is_plain_T], found_T[~is_plain_T] = plain_T, points_T[kept]
     alone_T[~is_plain_T] = class_T[kept] == ALONE_CLASS
+    alone_T |= (found_T >= 0xAC00) & (found_T <= 0xD7A3)
     return found_T, alone_T, np.cumsum(sizes_R)
 
 

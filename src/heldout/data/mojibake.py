@@ -16,7 +16,7 @@ _LATIN = re.compile(
 )
 _LOST_AS_GBK = re.compile("锟斤拷")
 _GBK_RUN = re.compile("[^\x00-\x7f]{3,}")
-_THREE_BYTES = re.compile(b"(?:[\xe1-\xef][\x80-\xbf]{2})+")
+_THREE_BYTES = re.compile(b"(?:(?:\xe0[\xa0-\xbf]|[\xe1-\xef][\x80-\xbf])[\x80-\xbf])+")
 _ESCAPED = re.compile(
     r"(?:\\u[0-9a-fA-F]{4}){2,}|(?:\\x[0-9a-fA-F]{2}){3,}|(?:&#(?:\d{3,6}|x[0-9a-fA-F]{3,5});){2,}"
 )

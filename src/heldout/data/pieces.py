@@ -20,7 +20,7 @@ from heldout.core.characters import letters
 from heldout.data.shingles import Codes, gram_hashes, mix
 
 PIECE = 8  # letters; the bytes of a number
-CHARACTER_PIECE = 4  # of scripts without spaces, where a character says more
+CHARACTER_PIECE = 4  # of scripts without spaces and of Hangul, where a character says more
 FEW_PIECES = 75  # of about 32 words; a shorter text must be more alike to be near
 CHARACTER_SHARE = 1.5  # pieces in 32 words over those in as many words of a script without spaces
 NUM_HASHES = 128
