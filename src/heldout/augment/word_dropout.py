@@ -1,8 +1,9 @@
 """Word dropout: words are left out at random.
 
-Each word goes with probability ``rate``, with the space before it; punctuation stays. A Chinese
-character counts as a word. In a prompt it teaches to answer from less. In a plain text what is left
-is also what is learned, so that a high rate teaches to write without words: keep it low there.
+Each word goes with probability ``rate``, with the space before it; punctuation stays. In scripts
+without spaces a letter counts as a word. In a prompt it teaches to answer from less. In a plain
+text what is left is also what is learned, so that a high rate teaches to write without words: keep
+it low there.
 """
 
 from dataclasses import dataclass

@@ -80,8 +80,8 @@ def repeated_so_far(ids: Sequence[int] | np.ndarray, n: int = 4) -> np.ndarray:
 def adjacent_similarity(text: str) -> np.ndarray:
     """Cosine of the hashed character n-grams of each sentence and the next, 0 to 1.
 
-    1 where a sentence is said again, near 0 where it has nothing to do with the last. Sentences of
-    English and Chinese; a text of one sentence has no pair.
+    1 where a sentence is said again, near 0 where it has nothing to do with the last. A text of
+    one sentence has no pair.
     """
     parts = [part for part in sentences(text)[::2] if part.strip()]
     vectors = [_counts(part) for part in parts]
