@@ -1,6 +1,7 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from tiny_architectures import tiny_model
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from heldout.core.errors import UserError
@@ -168,7 +169,17 @@ def test_what_would_do_nothing_is_refused(llama):
         Dropout(adapter=0.1).check(llama, None)
     with pytest.raises(UserError, match=r"Dropout\(hidden=...\) must be at least 0 and under 1"):
         Dropout(hidden=1.0)
-    for layer in llama.model.layers:
-        layer.self_attn.mixed = layer.self_attn._modules.pop("o_proj")
-    with pytest.raises(UserError, match=r"no output projection of attention heads was found"):
-        Dropout(heads=0.1).check(llama, None)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "place", "reason"),
+    [
+        ("mamba", "attention", r"no attention weights were found in MambaForCausalLM"),
+        ("rwkv", "heads", r"no output projection of attention heads was found"),
+        ("reformer", "hidden", r"computes its layers again in a backward of its own"),
+        ("zaya", "hidden", r"2 of 2 layers are more than their input and what branches add to it"),
+    ],
+)
+def test_a_place_that_a_model_does_not_have_is_refused(model_type, place, reason):
+    with pytest.raises(UserError, match=reason):
+        Dropout(**{place: 0.1}).check(tiny_model(model_type), None)

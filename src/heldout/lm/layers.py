@@ -7,6 +7,7 @@ from torch import nn
 
 from heldout.core.errors import UserError
 
+_OTHER = re.compile(r"vision|image|visual|audio|speech")  # towers beside the text
 _BELOW = re.compile(r"embed|(^|\.)w[tp]e\.")
 
 
@@ -43,8 +44,10 @@ def trained_depths(model: Any) -> list[int]:
 
 
 def _stack(model: Any) -> tuple[str, nn.ModuleList]:
-    num_layers = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
+    config = model.config.get_text_config()
+    numbers = {getattr(config, name, 0) for name in ("num_hidden_layers", "num_layers")} - {0}
     for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == num_layers and num_layers:
+        is_stack = isinstance(module, nn.ModuleList) and len(module) in numbers
+        if is_stack and not _OTHER.search(name):
             return name, module
     raise UserError(f"No stack of decoder layers was found in {type(model).__name__}.")

@@ -6,7 +6,6 @@ shows in its logits.
 
 # B batch, T tokens, N scored tokens, V vocabulary, D width
 
-import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
@@ -26,6 +25,7 @@ from heldout.lm.head import (
     whole_logits,
 )
 from heldout.lm.tokenize import IGNORED
+from heldout.lm.trial import plain_ids, trial_inputs
 from heldout.lm.undisturbed import evaluation_mode, random_state, replayed
 
 
@@ -84,11 +84,12 @@ def _is_plain_linear(head: nn.Module) -> bool:
 
 def _tried(model: Any) -> LogitPath | None:
     """None where that cannot be told now: no logits, or such that are no numbers."""
-    device = next(model.parameters()).device
-    ids_BT = _trial_ids(model).to(device)
+    ids_BT = _trial_ids(model)
     labels_BT = ids_BT.clone()
     labels_BT[:, :2] = IGNORED  # so that positions move when scored ones are taken alone
-    inputs = {"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT), "labels": labels_BT}
+    inputs = trial_inputs(model, ids_BT)
+    device = inputs["input_ids"].device
+    inputs["labels"] = labels_BT = labels_BT.to(device)
     with torch.no_grad(), evaluation_mode(model), replayed(random_state(device)):
         try:
             logits_BTV = whole_logits(model, inputs)
@@ -118,11 +119,7 @@ def _tried(model: Any) -> LogitPath | None:
 
 def _trial_ids(model: Any) -> torch.Tensor:
     """Two rows (B, T) that begin alike and end differently."""
-    num = model.get_input_embeddings().weight.shape[0]
-    config = model.config.get_text_config()
-    special = {value for name, value in vars(config).items() if re.search(r"_(id|index)$", name)}
-    plain = [index for index in range(num) if index not in special] or [0]
-    drawn = [plain[place * len(plain) // _TOKENS] for place in range(_TOKENS)]
+    drawn = plain_ids(model, _TOKENS)
     start, ends = drawn[: _TOKENS // 4], drawn[_TOKENS // 4 : 3 * _TOKENS // 4]
     return torch.tensor([start + ends[: _TOKENS // 4], start + ends[_TOKENS // 4 :]])
 

@@ -1,23 +1,24 @@
 """Dropout on a loaded model, also where it has no dropout modules.
 
 Llama-like models hold no ``nn.Dropout``: attention dropout is a number on the attention module,
-LoRA dropout of 0 is an ``nn.Identity``, and nothing at all drops hidden states. So three edits are
-made and undone: existing modules and numbers are set, identities are swapped, and hooks drop the
-outputs of the input embedding and of the residual branches that have no dropout of their own.
+LoRA dropout of 0 is an ``nn.Identity``, and nothing at all drops hidden states. Places are found by
+running the layers, not by names: what branches add to the residual stream, and what is multiplied
+by values. Numbers and modules are set where they reach that, identities are swapped, and elsewhere
+the layer's own additions and products are followed. Edits are undone; what has no such place is
+refused.
 
 Whole attention heads are dropped where their outputs enter the output projection, each head of each
 row with its own draw. What is kept is divided by ``1 - heads``, as in all dropout; DropHead divides
 by the share of heads that happen to be kept, which is the same on average and fails where none is.
 """
 
-import inspect
-import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any, ClassVar
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 import torch.nn.functional as F
@@ -26,19 +27,25 @@ from torch import nn
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer, schedule_factor
-from heldout.lm.layers import decoder_layers
+from heldout.lm.attention_weights import AttentionWeights, watched
+from heldout.lm.dropout_places import (
+    embedding_dropout,
+    head_projections,
+    kernels_reached,
+    layers_of,
+    layers_with_branches,
+)
+from heldout.lm.head import unwrapped
+from heldout.lm.residual_stream import ResidualStream, streamed
 
 SOURCE = "Srivastava et al. 2014, JMLR 15; heads: Zhou et al. 2020, arXiv 2004.13342"
 COST = "one random number per dropped value; attention dropout rules out some fused kernels"
 
 # B batch, T tokens, H heads, D width of all heads together
 
-_ATTENTIONS = ("self_attn", "self_attention", "attn", "attention", "linear_attn")
-_BRANCHES = (*_ATTENTIONS, "mlp", "feed_forward", "ffn", "block_sparse_moe")
-_ATTENTION = re.compile(r"(^|\.)(self_attn|self_attention|attn|attention)$")
 _ATTENTION_NAMES = ("attn_dropout", "attention_dropout", "attn_pdrop")
-_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "wo")
 _PLACES = ("hidden", "attention", "embedding", "adapter", "heads")
+_MARK = 0.375  # a share that no model has of its own
 
 SetShare = Callable[[float], None]
 
@@ -95,21 +102,9 @@ class Dropout(Regularizer):
                 f"Dropout(adapter={self.adapter}): the model has no LoRA layers; set "
                 "dropout.hidden instead, or train with model.method = lora."
             )
-        if self.attention and not (_attention_modules(model) or _attention_numbers(model)):
-            raise UserError(
-                f"Dropout(attention={self.attention}): no attention dropout was found in "
-                f"{type(model).__name__}; set dropout.hidden instead."
-            )
-        if self.hidden and not _hidden_edits(model):
-            raise UserError(
-                f"Dropout(hidden={self.hidden}): no residual branches were found in "
-                f"{type(model).__name__}."
-            )
-        if self.heads and not _projections(model):
-            raise UserError(
-                f"Dropout(heads={self.heads}): no output projection of attention heads was found "
-                f"in {type(model).__name__}; set dropout.attention or dropout.hidden instead."
-            )
+        for place in _FINDERS:
+            if getattr(self, place):
+                _planned(model, place)
 
     @contextmanager
     def attached(self, model: Any) -> Iterator[None]:
@@ -143,13 +138,6 @@ def _number(module: Any, name: str) -> Iterator[SetShare]:
         yield partial(setattr, module, name)
     finally:
         setattr(module, name, earlier)
-
-
-@contextmanager
-def _turned_off(module: nn.Dropout) -> Iterator[SetShare]:
-    with _number(module, "p") as set_share:
-        set_share(0.0)
-        yield lambda share: None
 
 
 @contextmanager
@@ -197,50 +185,75 @@ def _dropping_heads(projection: nn.Module, num_heads: int) -> Iterator[SetShare]
         handle.remove()
 
 
-def _attention_edits(model: nn.Module) -> list[Any]:
-    modules = [_number(module, "p") for module in _attention_modules(model)]
-    return modules + [_number(owner, name) for owner, name in _attention_numbers(model)]
+@contextmanager
+def _dropping_branches(layer: nn.Module) -> Iterator[SetShare]:
+    stream = ResidualStream(lambda branch: branch)
+    with streamed(layer, stream):
+        yield lambda share: setattr(stream, "edit", partial(F.dropout, p=share))
 
 
-def _hidden_edits(model: Any) -> list[Any]:
-    return [edit for layer in decoder_layers(model) for edit in _layer_edits(layer)]
+@contextmanager
+def _dropping_weights(layer: nn.Module) -> Iterator[SetShare]:
+    weights = AttentionWeights(0.0)
+    with watched(layer, weights):
+        yield partial(setattr, weights, "share")
 
 
-def _layer_edits(layer: nn.Module) -> list[Any]:
-    """Edits that drop each residual branch of a decoder layer once."""
-    if _has_number(layer, "dropout"):  # OPT and its like drop every branch by it
-        return [_number(layer, "dropout")]
-    branches = [module for name, module in layer.named_children() if name in _BRANCHES]
-    direct = [module for module in layer.children() if isinstance(module, nn.Dropout)]
-    if len(direct) > 1 or not branches:  # one for each branch
-        return [_number(module, "p") for module in direct]
-    # A single one may serve both branches or one of them: what is done here takes its place.
-    edits = [_turned_off(module) for module in direct]
-    for branch in branches:
-        edits += _own_edits(branch) or [_dropping_output(branch)]
-    return edits
+# What is found of a model by trials, once: before it is wrapped or sharded.
+_plans: WeakKeyDictionary[nn.Module, dict[str, list[Any]]] = WeakKeyDictionary()
 
 
-def _own_edits(branch: Any) -> list[Any]:
-    """Edits of the dropout that a branch has at its end."""
-    edits = [_number(m, "p") for name, m in _dropout_modules(branch) if not _is_attention(name)]
-    # Where the residual is added inside, what comes out must not be dropped.
-    adds_residual = "residual" in inspect.signature(branch.forward).parameters
-    names = ("residual_dropout", "hidden_dropout") if adds_residual else ("residual_dropout",)
-    return edits + [_number(branch, name) for name in names if _has_number(branch, name)]
+def _planned(model: Any, place: str) -> list[Any]:
+    """What is to be edited at a place; UserError with the reason where it cannot be."""
+    inner = unwrapped(model)
+    plans = _plans.setdefault(inner, {})
+    if place not in plans:
+        plans[place] = _FINDERS[place](inner)
+    return plans[place]
+
+
+def _find_weights(model: Any) -> list[Callable[[], Any]]:
+    """Makers of edits: numbers and modules that reach the kernel, else the kernel itself."""
+    layers = layers_of(model)
+    own = [_own_attention(layer) for layer in layers]
+    with ExitStack() as stack:
+        for edit in chain(*own):
+            stack.enter_context(edit())(_MARK)
+        reached = kernels_reached(model, layers, _MARK)
+    makers: list[Callable[[], Any]] = []
+    for layer, edits, is_reached in zip(layers, own, reached, strict=True):
+        makers += edits if is_reached else [partial(_dropping_weights, layer)]
+    return makers
+
+
+def _own_attention(layer: Any) -> list[Callable[[], Any]]:
+    modules = [m for name, m in _dropout_modules(layer) if _is_attention(name)]
+    numbers = [m for m in layer.modules() if _has_number(m, "attention_dropout")]
+    return [
+        *(partial(_number, module, "p") for module in modules),
+        *(partial(_number, owner, "attention_dropout") for owner in numbers),
+    ]
+
+
+_FINDERS: dict[str, Callable[[Any], list[Any]]] = {
+    "hidden": layers_with_branches,
+    "attention": _find_weights,
+    "heads": head_projections,
+    "embedding": embedding_dropout,
+}
 
 
 def _embedding_edits(model: Any) -> list[Any]:
-    existing = [_number(module, "p") for module in _embedding_modules(model)]
-    return existing or [_dropping_output(model.get_input_embeddings())]
+    own = [_number(module, "p") for module in _planned(model, "embedding")]
+    return own or [_dropping_output(unwrapped(model).get_input_embeddings())]
 
 
 _EDITS: dict[str, Callable[[Any], list[Any]]] = {
-    "attention": _attention_edits,
-    "hidden": _hidden_edits,
+    "attention": lambda model: [make() for make in _planned(model, "attention")],
+    "hidden": lambda model: [_dropping_branches(layer) for layer in _planned(model, "hidden")],
     "embedding": _embedding_edits,
     "adapter": lambda model: [_swapped(*place) for place in _adapter_dropouts(model)],
-    "heads": lambda model: [_dropping_heads(*place) for place in _projections(model)],
+    "heads": lambda model: [_dropping_heads(*place) for place in _planned(model, "heads")],
 }
 
 
@@ -250,40 +263,13 @@ def _dropout_modules(model: nn.Module) -> Iterator[tuple[str, nn.Dropout]]:
             yield name, module
 
 
-def _attention_modules(model: nn.Module) -> list[nn.Dropout]:
-    return [module for name, module in _dropout_modules(model) if _is_attention(name)]
-
-
 def _is_attention(name: str) -> bool:
     return name.rpartition(".")[2] in _ATTENTION_NAMES
-
-
-def _embedding_modules(model: nn.Module) -> list[nn.Dropout]:
-    return [m for name, m in _dropout_modules(model) if re.search(r"(^|\.)(drop|emb\w+)$", name)]
-
-
-def _attention_numbers(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    return [
-        (module, "attention_dropout")
-        for module in model.modules()
-        if _has_number(module, "attention_dropout")
-    ]
 
 
 def _has_number(module: nn.Module, name: str) -> bool:
     value = getattr(module, name, None)
     return isinstance(value, float | int) and not isinstance(value, bool)
-
-
-def _projections(model: Any) -> list[tuple[nn.Module, int]]:
-    """Output projections of attention, each with its number of heads."""
-    num_heads = getattr(model.config.get_text_config(), "num_attention_heads", 0)
-    found = []
-    for name, module in model.named_modules():
-        if num_heads and _ATTENTION.search(name):
-            projections = [m for n, m in module.named_children() if n in _PROJECTIONS]
-            found += [(projection, num_heads) for projection in projections]
-    return found
 
 
 def _adapter_dropouts(model: nn.Module) -> list[tuple[nn.ModuleDict, str]]:
