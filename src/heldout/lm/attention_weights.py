@@ -6,7 +6,7 @@ are no functions of torch (flash attention) are not seen.
 
 # B batch, H heads, T tokens, S keys
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
+
+from heldout.lm.layers import forward_within
 
 _T = torch.Tensor
 _SOFTMAX = {F.softmax, torch.softmax, _T.softmax}
@@ -114,21 +116,11 @@ class AttentionWeights(TorchFunctionMode):
 @contextmanager
 def watched(layer: nn.Module, weights: AttentionWeights) -> Iterator[None]:
     """Within this context ``weights`` follows every training call of the layer."""
-    own = layer.__dict__.get("forward")
-    forward = layer.forward
 
-    def replaced(*args: Any, **kwargs: Any) -> Any:
-        if not layer.training:
-            return forward(*args, **kwargs)
+    def around(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         weights.begin(*args, *kwargs.values())
         with weights:
             return forward(*args, **kwargs)
 
-    layer.forward = replaced
-    try:
+    with forward_within(layer, around):
         yield
-    finally:
-        if own is None:
-            del layer.forward
-        else:
-            layer.forward = own

@@ -1,6 +1,9 @@
 """Decoder layers of a causal model, and how far up each parameter sits."""
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -51,3 +54,42 @@ def _stack(model: Any) -> tuple[str, nn.ModuleList]:
         if is_stack and not _OTHER.search(name):
             return name, module
     raise UserError(f"No stack of decoder layers was found in {type(model).__name__}.")
+
+
+@contextmanager
+def forward_within(layer: Any, around: Callable[..., Any]) -> Iterator[None]:
+    """Within this context a layer in training runs ``around(forward, *args, **kwargs)``.
+
+    Also where gradient checkpointing computes it again, which calls no patched forward.
+    """
+    own = layer.__dict__.get("forward")
+    forward = layer.forward
+
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        if not layer.training:
+            return forward(*args, **kwargs)
+        if not (getattr(layer, "gradient_checkpointing", False) and _checkpoints_inside(layer)):
+            return around(forward, *args, **kwargs)
+        checkpoint = layer._gradient_checkpointing_func
+        layer._gradient_checkpointing_func = lambda function, *inputs: checkpoint(
+            partial(around, function.func, *function.args[:1], **function.keywords), *inputs
+        )
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            layer._gradient_checkpointing_func = checkpoint
+
+    layer.forward = replaced
+    try:
+        yield
+    finally:
+        if own is None:
+            del layer.forward
+        else:
+            layer.forward = own
+
+
+def _checkpoints_inside(layer: Any) -> bool:
+    """Whether its class's forward is what transformers (from 5.20 or so) has put around it."""
+    wrapped = hasattr(type(layer).forward, "__wrapped__")
+    return wrapped and hasattr(layer, "_gradient_checkpointing_func")

@@ -2,7 +2,8 @@
 
 No names are trusted. Within a layer's forward every addition of two tensors is seen, of which one
 is the stream: the layer's input, an earlier such sum, or a norm of it (post-norm layers). The other
-is what a branch adds, or the sum of what parallel branches do. Where the layer's output is such a
+is what a branch adds, or the sum, made in the layer itself, of
+what parallel branches do. Where the layer's output is such a
 sum in the end, all that was added to its input has been seen.
 """
 
@@ -17,6 +18,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers.utils import ModelOutput
+
+from heldout.lm.layers import forward_within
 
 Edit = Callable[[torch.Tensor], torch.Tensor]
 
@@ -34,26 +37,28 @@ _SCALES = {torch.mul, _T.mul, _T.__mul__, _T.__rmul__, torch.div, _T.div, _T.__t
 class ResidualStream(TorchFunctionMode):
     """The stream of one call of a layer; ``edit`` changes what each branch adds to it.
 
-    Dropout of the layer's own, on tensors of the stream's shape, is left out.
+    Dropout of the layer's own, of what is added, is left out.
     """
 
     def __init__(self, edit: Edit | None = None):
         super().__init__()
         self.edit = edit
         self.num_branches = 0  # seen so far
+        self.depth = 0  # of modules within the layer that run now
         self.has_graph = False  # the last call was differentiated as it ran
         self.is_whole = False  # the last call's output is its input and what branches added
         self._marked: dict[int, _T] = {}  # kept, so that no id is used again
         self._parts: dict[int, tuple[_T, _T, _T]] = {}  # a sum, and the two that it is of
-        self._shape: torch.Size | None = None
+        self._undropped: dict[int, tuple[_T, _T]] = {}  # what dropout returned, and what it got
 
     def begin(self, *inputs: Any) -> None:
         """Of a call with these arguments: the first tensor, and those of its shape."""
         tensors = [each for each in inputs if isinstance(each, _T)]
-        self._shape = tensors[0].shape
+        shape = tensors[0].shape
+        self.depth = 0
         self.has_graph = torch.is_grad_enabled()
         for tensor in tensors:
-            if tensor.shape == self._shape:
+            if tensor.shape == shape:
                 self.mark(tensor)
 
     def end(self, output: Any) -> None:
@@ -62,6 +67,7 @@ class ResidualStream(TorchFunctionMode):
         self.is_whole = self.is_marked(first)
         self._marked.clear()
         self._parts.clear()
+        self._undropped.clear()
 
     def mark(self, tensor: _T) -> None:
         self._marked[id(tensor)] = tensor
@@ -73,10 +79,10 @@ class ResidualStream(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _ADDS and len(args) > 1:
             return self._added(func, args, kwargs)
-        if func in _DROPS and args[0].shape == self._shape:
-            return args[0]
         result = func(*args, **kwargs)
-        if func in _KEEPS and self.is_marked(args[0]):
+        if func in _DROPS and result is not args[0]:
+            self._undropped[id(result)] = (result, args[0])
+        elif func in _KEEPS and self.is_marked(args[0]):
             self.mark(result)
         elif func is _T.__getitem__ and isinstance(args[1], int) and self.is_marked(args[0]):
             self.mark(result)  # one of several streams
@@ -99,8 +105,7 @@ class ResidualStream(TorchFunctionMode):
         if any(marked) and not all(marked) and not is_mix:
             branch = self._edited(second if marked[0] else first)
             first, second = (first, branch) if marked[0] else (branch, second)
-        is_sum = not any(marked) and first.shape == self._shape and not rest and not kwargs
-        is_sum = is_sum and 0 not in (*first.stride(), *second.stride())  # no bias
+        is_sum = self.depth == 0 and not any(marked) and not rest and not kwargs
         part = first.clone() if is_sum and func in _IN_PLACE else first
         result = func(first, second, *rest, **kwargs)
         if any(marked):
@@ -111,6 +116,9 @@ class ResidualStream(TorchFunctionMode):
 
     def _edited(self, branch: _T) -> _T:
         """What a branch adds, or each of several branches whose sum this is."""
+        dropped = self._undropped.get(id(branch))
+        if dropped is not None and dropped[0] is branch:
+            return self._edited(dropped[1])
         held = self._parts.get(id(branch))
         if held is not None and held[0] is branch:
             return self._edited(held[1]) + self._edited(held[2])
@@ -126,16 +134,11 @@ def _is_small(value: Any) -> bool:
 @contextmanager
 def streamed(layer: nn.Module, stream: ResidualStream) -> Iterator[None]:
     """Within this context ``stream`` follows every training call of the layer."""
-    own = layer.__dict__.get("forward")
-    forward = layer.forward
     at_work = [False]
 
-    def replaced(*args: Any, **kwargs: Any) -> Any:
-        if not layer.training:
-            return forward(*args, **kwargs)
-        first = () if args else (kwargs["hidden_states"],)
+    def around(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         output = None
-        stream.begin(*first, *args, *kwargs.values())
+        stream.begin(kwargs.get("hidden_states"), *args, *kwargs.values())
         at_work[0] = True
         try:
             with stream:
@@ -149,15 +152,20 @@ def streamed(layer: nn.Module, stream: ResidualStream) -> Iterator[None]:
         if at_work[0] and inputs and stream.is_marked(inputs[0]) and isinstance(output, _T):
             stream.mark(output)
 
+    def enter(module: nn.Module, inputs: Any) -> None:
+        stream.depth += 1
+
+    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+        stream.depth -= 1
+
     norms = [m for m in layer.modules() if "norm" in type(m).__name__.lower()]
     handles = [norm.register_forward_hook(follow) for norm in norms]
-    layer.forward = replaced
+    for part in layer.children():
+        handles.append(part.register_forward_pre_hook(enter))
+        handles.append(part.register_forward_hook(leave))
     try:
-        yield
+        with forward_within(layer, around):
+            yield
     finally:
         for handle in handles:
             handle.remove()
-        if own is None:
-            del layer.forward
-        else:
-            layer.forward = own
