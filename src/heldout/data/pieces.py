@@ -148,15 +148,15 @@ def are_short_copies(text_a: str, text_b: str, threshold: float) -> bool:
     points_T, alone_T, ends_R = letters([without_marks(text) for text in (text_a, text_b)])
     if alone_T.any():
         return True
-    both = [points_T[: ends_R[0]], points_T[ends_R[0] :]]
-    digits = [points[np.isin(points, _DIGITS)] for points in both]
-    if not np.array_equal(*digits):
+    first, second = both = (points_T[: ends_R[0]], points_T[ends_R[0] :])
+    digits, digits_too = (points[np.isin(points, _DIGITS)] for points in both)
+    if not np.array_equal(digits, digits_too):
         return False
     a, b = (
         np.unique(_hashes_of_letters(points)[: max(0, len(points) - PIECE + 1)]) for points in both
     )
     if not len(a) or not len(b):
-        return np.array_equal(*both)
+        return np.array_equal(first, second)
     return jaccard(a, b) >= _least(min(len(a), len(b)) / 2, threshold)
 
 

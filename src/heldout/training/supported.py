@@ -51,7 +51,7 @@ def _encoder_decoder(model: Any) -> str | None:
     """The class of a model whose labels are not shifted: the loss on them is its own."""
     config = getattr(model, "config", None)
     is_one = getattr(config, "is_encoder_decoder", False)
-    return f"{type(model).__name__}, an encoder-decoder," if is_one else None
+    return f"{type(model).__name__} (encoder-decoder)" if is_one else None
 
 
 def _refuse_engines(trainer: Trainer, regularized: bool) -> None:
