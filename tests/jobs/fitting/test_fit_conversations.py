@@ -1,0 +1,92 @@
+"""Fit and diagnose on conversations whose earlier answers the template renders anew."""
+
+import json
+import shutil
+
+import pytest
+from transformers import AutoTokenizer
+
+from heldout.core.errors import UserError
+from heldout.core.measurement import Measurement
+from heldout.jobs.diagnosing.diagnose import diagnose
+from heldout.jobs.fitting.fit import dry_run, fit
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}"
+    "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if thinks is defined and not thinks %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+STONES = ("basalt", "granite", "slate", "marble", "quartz", "chalk", "flint", "gneiss")
+SETTINGS = (
+    "train.learning_rate=3e-3",
+    "train.max_epochs=1",
+    "eval.per_epoch=1",
+    "eval.max_train_rows=20",
+    "eval.num_samples=1",
+    "eval.max_new_tokens=4",
+    "data.max_length=96",
+    "data.template_arguments.thinks=false",
+)
+
+
+def conversation(number):
+    stone, size = STONES[number % 8], number * 37 % 101
+    turns = (
+        ("user", f"Is {stone} of yard {number} at hand, {size} carts?"),
+        ("assistant", f"Yes, {size} carts of {stone}."),
+        ("user", f"Who cut {stone} there in year {1800 + number}?"),
+        ("assistant", f"Mason {number * 13 % 97} of pit {number * 7 % 89}."),
+    )
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+def write(path, conversations):
+    rows = [json.dumps({"messages": each}) + "\n" for each in conversations]
+    path.write_text("".join(rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def model(tiny_model_dir, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model_dir, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_dry_run_says_the_examples_and_repeated_tokens(model, tmp_path):
+    data = write(tmp_path / "rows.jsonl", map(conversation, range(40)))
+    checks = {check.name: check for check in dry_run(model, data, settings=SETTINGS).checks}
+    assert checks["chat template"].message.startswith("40 conversations are 80 examples")
+    assert checks["end of text"].message == "all 40 rows end in one"
+
+
+def test_what_the_template_loses_is_refused_before_anything_is_written(model, tmp_path):
+    thought = [
+        {**turn, "reasoning_content": "I count."} if turn["role"] == "assistant" else turn
+        for turn in conversation(40)
+    ]
+    data = write(tmp_path / "rows.jsonl", [*map(conversation, range(40)), thought])
+    with pytest.raises(UserError, match=r"rows.jsonl line 41: the chat template does not render"):
+        fit(model, data, out=tmp_path / "run", settings=SETTINGS)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_fit_measures_rows_and_keeps_the_arguments(model, tmp_path):
+    data = write(tmp_path / "rows.jsonl", map(conversation, range(240)))
+    result = fit(model, data, out=tmp_path / "run", recipe="full", settings=SETTINGS)
+    about = result.run.read_json("data.json")
+    assert sum(about["rows"].values()) <= 240
+    assert about["groups"] == about["rows"]
+    kept = AutoTokenizer.from_pretrained(result.best)
+    question = [{"role": "user", "content": "a"}]
+    asked = kept.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
+    assert asked.endswith("<think>\n\n</think>\n\n")
+    assert result.run.recipe.data.template_arguments == {"thinks": False}
+    diagnosed = diagnose(result.run.folder, most_rows=40, out=tmp_path / "page")
+    measured = {each.name for each in diagnosed.measurements if isinstance(each, Measurement)}
+    assert {"brier_best", "brier_base"} <= measured
