@@ -92,6 +92,19 @@ def test_traditional_chinese_is_a_copy_of_simplified():
     assert related([*texts, *others]) == pairs(30)
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "请把下面这道应用题认真地做一遍，写出每一步的理由，最后的数字是{}",
+        "次の文章題をていねいに解いて、その理由もすべて書いてください。数は{}",
+        "다음 문제를 차근차근 풀고 이유를 모두 써 주세요. 마지막 숫자는 {}",
+        "ช่วยทำโจทย์ข้อนี้แล้วเขียนเหตุผลทุกขั้นตอนให้ครบ ตัวเลขสุดท้ายคือ {}",
+    ],
+)
+def test_short_questions_that_differ_in_numbers_alone_stay_apart(frame):
+    assert related([frame.format(n) for n in range(9)]) == set()
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_unrelated_rows_of_all_lengths_stay_apart(script):
     texts = [made(script, 1, 4 + n % 50, seed=n + 7)[0] for n in range(120)]

@@ -146,12 +146,12 @@ def are_short_copies(text_a: str, text_b: str, threshold: float) -> bool:
     texts apart; and their numbers must be the same. Scripts without spaces keep all anyway.
     """
     points_T, alone_T, ends_R = letters([without_marks(text) for text in (text_a, text_b)])
-    if alone_T.any():
-        return True
     first, second = both = (points_T[: ends_R[0]], points_T[ends_R[0] :])
     digits, digits_too = (points[np.isin(points, _DIGITS)] for points in both)
     if not np.array_equal(digits, digits_too):
         return False
+    if alone_T.any():
+        return True
     a, b = (
         np.unique(_hashes_of_letters(points)[: max(0, len(points) - PIECE + 1)]) for points in both
     )
