@@ -14,6 +14,7 @@ from full_logits import (
 )
 
 from heldout.core.errors import UserError
+from heldout.lm.logit_path import logit_path
 from heldout.lm.passes import embedding_scale
 from heldout.lm.sequences import sequence_index, sequence_noise
 from heldout.lm.weights import seed_of
@@ -66,6 +67,7 @@ def test_loss_and_gradient_are_those_of_the_paper(iterations, model):
 
 def test_each_sequence_is_moved_by_its_own_radius_and_padding_is_not(model):
     (batch,) = window((9, 5))
+    logit_path(model)  # by a trial of its own
     seen = []
     model.model.layers[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     ours(model, [VAT(epsilon=0.02)], [batch])

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.distributed.tensor import DTensor, Partial
+from torch.nn.parallel import DistributedDataParallel
 
 from heldout.core.regularizer import TokenLoss, TokenSum
 from heldout.lm.adapters import base_weights
@@ -237,7 +238,9 @@ class Passes:
                 found["autocast"] = torch.get_autocast_dtype(device)
             if path is not LogitPath.FUSED:
                 return head(hidden_ND[None])
-            return _Linked.apply(hidden_ND, head.weight, head.bias)[None]
+            if isinstance(self.model, DistributedDataParallel):
+                hidden_ND = _Linked.apply(hidden_ND, head.weight, head.bias)
+            return hidden_ND[None]
 
         output = call_with_head(self.model, self.batch, compute)[0]
         targets_N, autocast = found["targets"], found.get("autocast")
