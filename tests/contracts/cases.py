@@ -13,7 +13,7 @@ from heldout.core.discovery import build, entries_of
 @dataclass(frozen=True)
 class Case:
     parameters: dict[str, Any] = field(default_factory=dict)
-    model: str = "lora"  # or "full"
+    model: str = "lora"  # or "full", or "pissa": an adapter that begins as a part of its base
     trainer: bool = True  # works under attach(trainer) without someone who measures
     exact: bool = True  # one batch of four equals four micro-batches, on one process or on two
     beside: tuple[tuple[str, dict[str, Any]], ...] = ()  # other regularizers that it needs
@@ -42,9 +42,11 @@ CASES = {
     "gradual_unfreezing": Case({"steps_per_layer": 2}, model="full"),
     "kl_to_base": Case(model="full"),
     "kl_to_base reverse": Case({"reverse": True}),
+    "kl_to_base of pissa": Case(model="pissa"),
     "l2_penalty": Case(),
     "l2_sp": Case(model="full"),
     "l2_sp coupled": Case({"decoupled": False}, model="full"),
+    "l2_sp of pissa": Case(model="pissa"),
     "label_smoothing": Case(),
     "layer_decay": Case(),
     "layer_drop": Case({"share": 0.5}),
@@ -98,6 +100,9 @@ def load_case(name, folder):
     if case_of(name).model == "full":
         return model
     torch.manual_seed(0)
+    if case_of(name).model == "pissa":
+        config = LoraConfig(r=2, target_modules="all-linear", init_lora_weights="pissa")
+        return get_peft_model(model, config)
     model = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear"))
     for key, parameter in model.named_parameters():
         if "lora_B" in key:

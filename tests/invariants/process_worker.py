@@ -62,7 +62,7 @@ def train(name, mode, folder, windows, rank):
         called = DistributedDataParallel(model)
     elif mode == "fsdp":
         mesh = init_device_mesh("cpu", (2,))
-        base = model.get_base_model() if case.model == "lora" else model
+        base = model if case.model == "full" else model.get_base_model()
         for layer in base.model.layers:
             fully_shard(layer, mesh=mesh)
         called = fully_shard(model, mesh=mesh)
