@@ -361,7 +361,7 @@ def test_encoder_decoders_keep_their_own_loss(tmp_path):
         return Trainer(model=copy.deepcopy(model), args=arguments, train_dataset=rows)
 
     for regularizers, logit_free in (([LabelSmoothing(amount=0.1)], False), ([], True)):
-        with pytest.raises(UserError, match="T5ForConditionalGeneration \(encoder-decoder\) comp"):
+        with pytest.raises(UserError, match=r"T5ForConditionalGeneration \(encoder-decoder\) comp"):
             attach(trainer(), regularizers, logit_free=logit_free)
     plain = trainer()
     plain.train()
