@@ -53,6 +53,7 @@ SIZES = {name: value for value, names in _OF_VALUE.items() for name in names.spl
 _LOCAL_THEN_GLOBAL = ["sliding_attention", "full_attention"]
 _GEMMA_4 = {"head_dim": 8, "global_head_dim": 8, "layer_types": _LOCAL_THEN_GLOBAL}
 _HYBRID = {"num_hidden_layers": 4, "layers_block_type": ["linear_attention", "hybrid"] * 2}
+_LINEAR_THEN_FULL = {"layer_types": ["linear_attention", "full_attention"]}
 _MAMBA_2 = {"mamba_n_heads": 4, "mamba_d_head": 16}
 
 OVERRIDES: dict[str, dict[str, Any]] = {
@@ -110,9 +111,14 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "inkling_text": {"swa_num_attention_heads": 8},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "lfm2": {"layer_types": ["conv", "full_attention"]},
-    "qwen3_next": {"layer_types": ["linear_attention", "full_attention"]},
-    "qwen3_5_text": {"layer_types": ["linear_attention", "full_attention"]},
-    "qwen3_5_moe_text": {"layer_types": ["linear_attention", "full_attention"]},
+    "qwen3_next": _LINEAR_THEN_FULL,
+    "qwen3_5_text": _LINEAR_THEN_FULL,
+    "qwen3_5_moe_text": _LINEAR_THEN_FULL,
+    "bailing_hybrid": _LINEAR_THEN_FULL,
+    "kimi_linear": _LINEAR_THEN_FULL,
+    "qwen3_5": {"text_config": _LINEAR_THEN_FULL},
+    "qwen3_5_moe": {"text_config": _LINEAR_THEN_FULL},
+    "lfm3": {"layer_types": ["conv", "full_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
     "laguna": {"num_attention_heads_per_layer": [4, 8]},
     "mamba2": {"num_heads": 8},

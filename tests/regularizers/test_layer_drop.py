@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from tiny_architectures import tiny_model
 from training_runs import batches, equal, train
 from transformers import (
     AutoModelForCausalLM,
@@ -132,3 +133,17 @@ def test_refuses_layers_that_return_more_than_hidden_states():
     bloom = BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=8, n_layer=2, n_head=2))
     with pytest.raises(UserError, match=r"return more than hidden states; use Dropout\(hidden"):
         LayerDrop().check(bloom, None)
+
+
+@pytest.mark.parametrize("model_type", ["gemma3n_text", "gemma4_text"])
+def test_layers_whose_keys_others_share_are_never_skipped(model_type):
+    model = tiny_model(model_type)
+    steps = Steps(model, [LayerDrop(share=0.9, rising=False)])
+    skipped = set()
+    with steps.attached():
+        for step in range(12):
+            steps.step = step
+            steps.gradient(batches(1, vocabulary=90))
+            divisors = steps.regularizers[0]._divisors
+            skipped |= {index for index, divisor in divisors.items() if divisor is None}
+    assert skipped == {2, 3}, "the last two layers read the keys of the first two"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from heldout.core.errors import UserError
@@ -257,7 +257,7 @@ def test_a_mixture_of_experts_keeps_its_balance(sft, model):
             num_hidden_layers=1,
             num_attention_heads=2,
             num_key_value_heads=2,
-            num_local_experts=2,
+            num_local_experts=4,
             pad_token_id=config.pad_token_id,
             bos_token_id=None,
             eos_token_id=config.eos_token_id,
@@ -266,9 +266,31 @@ def test_a_mixture_of_experts_keeps_its_balance(sft, model):
     model.__class__, model.__dict__ = type(experts), experts.__dict__
     trainer = sft()
     assert trainer.aux_loss_enabled
-    with pytest.raises(UserError, match=r"balances its experts.*router_aux_loss_coef=0.0"):
-        attach(trainer, [LabelSmoothing()])
-    attach(sft(router_aux_loss_coef=0.0), [LabelSmoothing()])
+
+    def first_gradients(regularizers, **settings):
+        trainer = sft(**settings)
+        attach(trainer, regularizers)
+        found = {}
+
+        class Keep(TrainerCallback):
+            def on_pre_optimizer_step(self, args, state, control, **kwargs):
+                for name, parameter in trainer.model.named_parameters():
+                    if not found.get("done") and parameter.grad is not None:
+                        found[name] = parameter.grad.clone()
+                found["done"] = torch.ones(())
+
+        trainer.add_callback(Keep())
+        trainer.train()
+        return found
+
+    balance = {"router_aux_loss_coef": 0.5}
+    theirs = first_gradients([], **balance)
+    ours = first_gradients([LabelSmoothing(amount=1e-9)], **balance)
+    without = first_gradients([LabelSmoothing(amount=1e-9)], router_aux_loss_coef=0.0)
+    gates = [name for name in theirs if "gate.weight" in name]
+    assert gates
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
+    assert any((theirs[name] - without[name]).abs().max() > 1e-3 for name in gates)
 
 
 @pytest.fixture

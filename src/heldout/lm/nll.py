@@ -131,4 +131,5 @@ def model_inputs(
 
 def context_length(model: torch.nn.Module) -> int | None:
     """The longest text in tokens that the model's positions are made for, None if unlimited."""
-    return getattr(unwrapped(model).config.get_text_config(), "max_position_embeddings", None)
+    length = getattr(unwrapped(model).config.get_text_config(), "max_position_embeddings", None)
+    return length if length and length > 0 else None

@@ -4,10 +4,12 @@ At each optimizer step layer l of L is skipped with probability ``share * l / L`
 which keeps the low layers that all others build on) or with ``share`` for all (LayerDrop). What a
 kept layer adds is divided by its chance to stay, as dropout does, so that the whole model in
 evaluation is what training expects; stochastic depth multiplies in evaluation instead, LayerDrop
-does neither. Skipped layers cost no time, and shallower copies of the model work better. Small
-shares for a loaded model: it was not trained to miss a layer.
+does neither. Layers whose keys others share (Gemma 3n and 4) are never skipped. Skipped layers cost
+no time, and shallower copies of the model work better. Small shares for a loaded model: it was not
+trained to miss a layer.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
 from heldout.lm.layers import decoder_layers
+from heldout.lm.trial import plain_ids, trial_inputs
 from heldout.lm.undisturbed import evaluation_mode
 from heldout.lm.weights import seed_of
 
@@ -60,24 +63,35 @@ class LayerDrop(Regularizer):
     # Index of a layer -> None to skip it, or the divisor of what it adds.
     _divisors: dict[int, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    _needed: set[int] = field(default_factory=set, init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("share", 0 <= self.share < 1, "at least 0 and under 1")
 
     def check(self, model: Any, recipe: Recipe | None) -> None:
-        seen = []
-        layer = decoder_layers(model)[0]
-        handle = layer.register_forward_hook(lambda *arguments: seen.append(arguments[-1]))
-        device = next(layer.parameters()).device
+        layers = list(decoder_layers(model))
+        seen: list[Any] = []
+        handle = layers[0].register_forward_hook(lambda *arguments: seen.append(arguments[-1]))
         try:
-            with torch.no_grad(), evaluation_mode(model):
-                model(input_ids=torch.zeros((1, 2), dtype=torch.long, device=device))
+            _run_trial(model)
         finally:
             handle.remove()
         if not isinstance(seen[0], torch.Tensor):
             raise UserError(
                 f"LayerDrop: the layers of {type(model).__name__} return more than hidden states; "
                 "use Dropout(hidden=...) instead."
+            )
+        self._needed.clear()
+        self._needed.update(needed_layers(model, layers))
+        if len(self._needed) == len(layers):
+            raise UserError(
+                f"LayerDrop: {type(model).__name__} fails without any single one of its layers; "
+                "use Dropout(hidden=...) instead."
+            )
+        if self._needed:
+            logging.getLogger("heldout").info(
+                f"LayerDrop never skips layers {sorted(self._needed)}: others read what they keep."
             )
 
     @contextmanager
@@ -93,6 +107,8 @@ class LayerDrop(Regularizer):
         skipped = drawn(chances, seed_of(self.seed, step))
         self._divisors.clear()
         for index, (is_skipped, chance) in enumerate(zip(skipped, chances, strict=True)):
+            if index in self._needed:
+                continue
             if is_skipped:
                 self._divisors[index] = None
             elif self.rescale and chance:
@@ -108,6 +124,32 @@ class LayerDrop(Regularizer):
         if divisor is None:
             return hidden + _nothing_of(layer).to(hidden.dtype)
         return hidden + (forward(*args, **kwargs) - hidden) / divisor
+
+
+def needed_layers(model: Any, layers: Sequence[nn.Module]) -> set[int]:
+    """Layers without which the model fails, such as those whose keys other layers share.
+
+    Costs one forward over two tokens for each layer.
+    """
+    return {index for index, layer in enumerate(layers) if not _runs_without(model, layer)}
+
+
+def _runs_without(model: Any, layer: nn.Module) -> bool:
+    def passed(layer: nn.Module, forward: Callable, *args: Any, **kwargs: Any) -> Any:
+        return args[0] if args else kwargs["hidden_states"]
+
+    with _forward_replaced(layer, passed):
+        try:
+            _run_trial(model)
+        except Exception:  # whatever a model's own code raises
+            return False
+    return True
+
+
+def _run_trial(model: Any) -> None:
+    ids_BT = torch.tensor([plain_ids(model, 2)])
+    with torch.no_grad(), evaluation_mode(model):
+        model(**trial_inputs(model, ids_BT), use_cache=False)
 
 
 def _nothing_of(layer: nn.Module) -> torch.Tensor:

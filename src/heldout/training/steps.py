@@ -21,6 +21,7 @@ from heldout.core.regularizer import (
     overrides_hook,
 )
 from heldout.lm.adapters import kept_start, put_back_start
+from heldout.lm.experts import balancing_losses
 from heldout.lm.logit_path import logit_path
 from heldout.lm.passes import DivergenceLoss, Passes, embeddings_offset, joint_loss
 from heldout.lm.scored_loss import scored_loss
@@ -155,31 +156,36 @@ class Steps:
 
         ``num_tokens`` is the number of scored tokens of the whole window over all processes.
         """
-        terms = [regularizer.token_loss for regularizer in self.token_losses]
-        if not self.extra_losses:
-            token_sum, counted = scored_loss(model, batch, token_loss=terms)
-            per_step = None
-        else:
-            passes = Passes(model, batch)
-            extras = [regularizer.extra_loss(passes, batch) for regularizer in self.extra_losses]
-            compared = [extra for extra in extras if isinstance(extra, DivergenceLoss)]
-            token_sum, counted = (
-                joint_loss(passes.task, compared, terms),
-                len(passes.task.targets_N),
-            )
-            per_step = torch.zeros((), device=token_sum.device)
-            for extra in extras:
-                if isinstance(extra, TokenSum):
-                    token_sum = token_sum + extra.value
-                elif isinstance(extra, PerStep):
-                    per_step = per_step + extra.value
-                else:
-                    assert isinstance(extra, DivergenceLoss), extra
+        with balancing_losses(model) as balancing:
+            token_sum, counted, per_step = self._summed(model, batch)
+        if balancing:  # that of the task's own pass, which is the first
+            per_step = per_step + balancing[0]
         # Gradients are averaged over processes, while the tokens were counted over all.
         # At least 1: a window whose every token is masked adds nothing.
         divisor = torch.as_tensor(counted if num_tokens is None else num_tokens).clamp(min=1)
         loss = token_sum / divisor.to(token_sum.device) * num_processes
-        return loss if per_step is None else loss + per_step / num_micro_batches
+        return loss + per_step / num_micro_batches
+
+    def _summed(
+        self, model: nn.Module, batch: Mapping[str, Any]
+    ) -> tuple[torch.Tensor, int, torch.Tensor | float]:
+        """The loss summed over scored tokens, their number, and what counts once a step."""
+        terms = [regularizer.token_loss for regularizer in self.token_losses]
+        if not self.extra_losses:
+            return *scored_loss(model, batch, token_loss=terms), 0.0
+        passes = Passes(model, batch)
+        extras = [regularizer.extra_loss(passes, batch) for regularizer in self.extra_losses]
+        compared = [extra for extra in extras if isinstance(extra, DivergenceLoss)]
+        token_sum = joint_loss(passes.task, compared, terms)
+        per_step = torch.zeros((), device=token_sum.device)
+        for extra in extras:
+            if isinstance(extra, TokenSum):
+                token_sum = token_sum + extra.value
+            elif isinstance(extra, PerStep):
+                per_step = per_step + extra.value
+            else:
+                assert isinstance(extra, DivergenceLoss), extra
+        return token_sum, len(passes.task.targets_N), per_step
 
     def gradient(self, window: Sequence[dict[str, Any]], model: nn.Module | None = None) -> float:
         """Fill ``parameter.grad`` for one step over the micro-batches of ``window``.

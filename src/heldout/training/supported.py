@@ -164,13 +164,6 @@ def _refuse_other_losses(trainer: Trainer) -> None:
             f"SFTConfig(loss_type={loss_type!r}) is another loss than cross-entropy, to which "
             'regularizers add: use loss_type="nll".'
         )
-    model: Any = trainer.model
-    config = model.config.get_text_config()
-    if getattr(config, "output_router_logits", False) and config.router_aux_loss_coef:
-        raise UserError(
-            "The model adds a loss that balances its experts, which would be lost: set "
-            "model.config.output_router_logits = False, or SFTConfig(router_aux_loss_coef=0.0)."
-        )
 
 
 def _generates(trainer: Trainer) -> bool:
