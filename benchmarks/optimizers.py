@@ -11,6 +11,9 @@ that is saved, is compared with ``1 - (1 - learning_rate * rate) ** steps``.
 - ``wrong_before``: those that train, by ``weight_decay`` alone, to something else.
 - ``built``: all of these; ``not_built`` could not be made here, each with the reason in the table.
 
+Packages that transformers names (bitsandbytes, torchao, torch-optimi, grokadamw, galore-torch,
+apollo-torch, lomo-optim) are used where they are installed.
+
     python benchmarks/optimizers.py [--write]
 """
 
@@ -148,7 +151,7 @@ def lost(how: str | Build, *, attached: bool) -> tuple[float, bool]:
             disable_tqdm=True,
             use_cpu=True,
             dataloader_pin_memory=False,
-            **({"optim": how} if isinstance(how, str) else {}),
+            **by_name(how if isinstance(how, str) else ""),
         )
         ids = torch.arange(8)
         rows = [{"input_ids": ids, "labels": ids}] * STEPS
@@ -165,6 +168,14 @@ def lost(how: str | Build, *, attached: bool) -> tuple[float, bool]:
             share = 1 - float((weight.detach().double() / before).median())
     by_us = any(DECAY in group for group in trainer.optimizer.param_groups)
     return share / (1 - (1 - RATE * DECAY_RATE) ** STEPS), by_us
+
+
+def by_name(name: str) -> dict[str, Any]:
+    """Those of low rank want to be told of their layers."""
+    if not name:
+        return {}
+    of_low_rank = name.startswith(("galore", "apollo"))
+    return {"optim": name, **({"optim_target_modules": ["mlp"]} if of_low_rank else {})}
 
 
 def one_line(error: Exception) -> str:

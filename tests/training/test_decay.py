@@ -211,3 +211,9 @@ def test_groups_that_differ_in_more_than_rate_and_decay_stay_apart(model):
     groups[1]["betas"] = (0.9, 0.99)
     same = Steps(model, [WeightDecay(rate=DECAY, vectors=True)]).regrouped(groups)
     assert len(same) == 1, "groups without a difference share one"
+
+
+@pytest.mark.parametrize("name", ["lomo", "adalomo", "galore_adamw_layerwise"])
+def test_what_steps_inside_backward_is_refused(name, model, tmp_path):
+    with pytest.raises(UserError, match=rf'optim="{name}"\) steps inside backward\(\)'):
+        attach(trainer_for(model, tmp_path, optim=name), [WeightDecay(rate=DECAY)])

@@ -105,6 +105,11 @@ def _refuse_settings(
             "scheduler does not know: pass optimizers=(optimizer, None), or leave them out."
         )
     optimizer = OptimizerNames(trainer.args.optim).value
+    if regularizers and (optimizer in ("lomo", "adalomo") or optimizer.endswith("_layerwise")):
+        raise UserError(
+            f'TrainingArguments(optim="{optimizer}") steps inside backward(), before a regularizer '
+            "has seen the gradient: use adamw_torch."
+        )
     if optimizer.startswith("schedule_free"):
         refuse_two_forms(f'TrainingArguments(optim="{optimizer}")', regularizers)
     checkpointing: Any = trainer.args.gradient_checkpointing_kwargs or {}
