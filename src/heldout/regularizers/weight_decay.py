@@ -15,6 +15,7 @@ from typing import Any
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
+from heldout.lm.matrices import is_matrix
 
 SOURCE = "Loshchilov and Hutter 2019, arXiv 1711.05101"
 COST = "none: one multiplication per weight, inside the optimizer"
@@ -22,7 +23,8 @@ COST = "none: one multiplication per weight, inside the optimizer"
 
 @dataclass(frozen=True)
 class WeightDecay(Regularizer):
-    """``rate`` per step and unit of learning rate; vectors (biases, norms) only if asked for.
+    """``rate`` per step and unit of learning rate; ``vectors`` are what is no matrix of a
+    product: biases, norms, the rates of selective scans.
 
     ``only`` and ``never`` are regular expressions that are searched for in parameter names, such as
     ``mlp`` or ``layers\\.[0-3]\\.``; of the weights above, those are decayed alone, or left out.
@@ -72,7 +74,7 @@ class WeightDecay(Regularizer):
     def _reaches(self, name: str, parameter: Any) -> bool:
         is_embedding = any(part in name for part in ("embed", "wte", "wpe", "lm_head"))
         return (
-            (parameter.ndim >= 2 or self.vectors)
+            (is_matrix(name, parameter) or self.vectors)
             and (self.embeddings or not is_embedding)
             and bool(re.search(self.only, name))
             and not (self.never and re.search(self.never, name))

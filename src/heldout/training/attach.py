@@ -28,6 +28,8 @@ from transformers.trainer_utils import get_last_checkpoint
 from heldout.core.errors import TrainingDiverged, UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer, overrides_hook
+from heldout.lm.dropout_places import unread_settings, unread_words
+from heldout.lm.head import unwrapped
 from heldout.lm.logit_path import held_logits
 from heldout.lm.passes import embeddings_offset
 from heldout.lm.tokenize import ORIGIN
@@ -91,6 +93,8 @@ def attach(
     trainer.add_callback(_Hooks(trainer))
     logger = logging.getLogger("heldout")
     logger.info(total_cost(regularizers, model))
+    if unread := unread_settings(unwrapped(model)):
+        logger.warning(unread_words(unread))
     if own_loss and (words := held_logits(model)):
         logger.info(words)
     return trainer

@@ -17,6 +17,8 @@ from heldout.core.row import Row
 from heldout.core.run_files import PreflightCheck
 from heldout.lm.accelerator import free_bytes, training_device
 from heldout.lm.conversation import rendered_examples
+from heldout.lm.dropout_places import unread_settings, unread_words
+from heldout.lm.head import unwrapped
 from heldout.lm.logit_path import LogitPath, held_logits, logit_path
 from heldout.lm.special_tokens import end_of_turn_ids
 from heldout.training.cost import added_bytes
@@ -168,6 +170,8 @@ def check_resources(
         PreflightCheck("memory", "ok", f"about {needed / GB:.1f} of {available / GB:.1f} GB"),
         PreflightCheck("disk", "ok", f"about {disk / GB:.1f} of {free / GB:.1f} GB"),
     ]
+    if unread := unread_settings(unwrapped(model)):
+        checks.append(PreflightCheck("dropout", "warning", unread_words(unread)))
     if words := held_logits(model):
         checks.append(PreflightCheck("loss", "ok", words))
     return checks

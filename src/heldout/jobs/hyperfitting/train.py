@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from heldout.core.human_band import HumanBand
 from heldout.core.recipe import Recipe
@@ -26,6 +25,7 @@ from heldout.jobs.kit.checkpoints import save_model
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.prepare import load_prepared
 from heldout.jobs.kit.resumable import train_or_resume
+from heldout.lm.dropout_places import turn_off_dropout
 from heldout.lm.measuring.sharpness import sharpness
 from heldout.lm.tokenize import Window
 from heldout.training.keeper import recover, replace_folder
@@ -182,7 +182,7 @@ def train_hyperfit(context: RunContext, contexts: Callable[[Any], Contexts]) -> 
     """
     run, recipe = context.run, context.recipe
     model, tokenizer = load_prepared(context.target, recipe)
-    without_dropout(model)
+    turn_off_dropout(model)
     rate = recipe.train.learning_rate
     assert rate is not None, "checked before the run"
     check_update_floor(model, rate)
@@ -217,13 +217,3 @@ def _keep(run: Run, chosen: Checkpoint) -> None:
         shutil.rmtree(run.best, ignore_errors=True)
         candidate.rename(run.best)
     shutil.rmtree(run.path(CANDIDATES), ignore_errors=True)
-
-
-def without_dropout(model: Any) -> None:
-    """Switch off whatever the model drops in training."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
-            module.p = 0.0
-        for name in ("attention_dropout", "attn_dropout", "attn_pdrop", "dropout"):
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
