@@ -21,6 +21,11 @@ TABLE = {
     "{0}: skipped": "{0}：已跳过",
     "the best checkpoint": "最佳检查点",
     "Choose between {0} and more data.": "请在{0}与更多数据之间选择。",
+    "{0} line {1}": "{0} 第 {1} 行",
+    "Training row {0}": "训练数据第 {0} 条",
+    "Training row": "训练数据",
+    "By eval_{0}_loss": "从 eval_{0}_loss 看",
+    '{0} is called "{1}" now': "{0} 现称“{1}”",
 }
 
 
@@ -49,6 +54,10 @@ def table():
         ("train_nll of 5", "5 中的 train_nll"),
         ("train_nll: kept", "train_nll：已保留"),
         ("12 %", "12%"),
+        ("The loss rose by 5\u00a0% from 3.", "损失从 3 起上升了 5%。"),
+        ('rows.jsonl line 6: has no "kept"', "rows.jsonl 第 6 行：没有“kept”"),
+        ("Training row · rows.jsonl line 6", "训练数据 · rows.jsonl 第 6 行"),
+        ("By eval_in_loss: kept", "从 eval_in_loss 看：已保留"),
         ("It was seen 1.5 times.", "它被看过 1.5 次。"),
         ("It was seen 1.5 times (95 %: 1.2 to 2).", "它被看过 1.5 次（95%：1.2 至 2）。"),
         (
@@ -80,6 +89,8 @@ def test_finished_sentences_are_found_by_what_they_came_from(table, english, sai
         "The heart of the matter",  # "{0} of {1}" takes numbers and known phrases alone
         "kept, but not said by us",
         "train.jsonl: kept",
+        'this is called "a" now, that is called "b" now',
+        "100\u00a0% of it all",
         "data/kept, Sealed",
         "The loss rose by nothing that we know; it fell from 3.",  # a clause is no field
         "x" * 5000 + " of 3",

@@ -308,3 +308,33 @@ def test_keys_of_turns_that_are_not_read_are_told(tmp_path):
     note = f"{path}: not used: keys 'emotion', 'id' of the turns in 'messages'."
     assert read_rows(path).notes == (note,)
     assert RowStream(path).notes() == [note]
+
+
+def asked_with(**turn):
+    return {"messages": [USER, {"role": "assistant", "content": None, **turn}]}
+
+
+def called_with(arguments):
+    return asked_with(function_call={"name": "measure", "arguments": arguments})
+
+
+MUST_BE = {
+    "arguments": '"measure" must be an object or its JSON text, got ',
+    "tool_calls": "must be calls {name, arguments} or their JSON text, got ",
+    "messages": '"messages" must be a list of {role, content}, got ',
+}
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (called_with('{"what": '), MUST_BE["arguments"] + "broken JSON text."),
+        (called_with("tower"), MUST_BE["arguments"] + "a string."),
+        (asked_with(tool_calls='[{"name"'), MUST_BE["tool_calls"] + "broken JSON text."),
+        ({"messages": [USER, ANSWER], "tools": "[{"}, "got broken JSON text in it."),
+        ({"messages": '[{"role": "user"'}, MUST_BE["messages"] + "broken JSON text."),
+        ({"messages": [{**USER, "content": 5}, ANSWER]}, ': "messages" 1 content must be text,'),
+    ],
+)
+def test_a_fault_says_what_was_found(tmp_path, row, words):
+    assert words in refusal(tmp_path, row)

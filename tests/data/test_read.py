@@ -248,6 +248,22 @@ BROKEN = {
         "{} line 2: 3 fields where the header has 2. Text that holds the separator ',' needs "
         "double quotes around it.",
     ),
+    "narrow.csv": (
+        b"prompt,completion\nHello\n",
+        "{} line 2: 1 field where the header has 2. A field without text still needs its "
+        "separator ','.",
+    ),
+    "open.jsonl": (
+        b'{"text": "a"}\n{"text": "b",\n{"text": "c"}\n',
+        "{} line 2: not JSON (Expecting property name enclosed in double quotes, column 14). Each "
+        'line must be one object, such as {{"text": "..."}}.',
+    ),
+    "rows.zst": (
+        b"none",
+        "{} has no ending before '.zst': known are .jsonl, .ndjson, .json, .csv, .tsv, .parquet, "
+        ".arrow, .txt, each also with .gz, .bz2, .xz, .zst, .zip, a folder of them, or a data "
+        "set's name on the Hub.",
+    ),
     "quote.csv": (
         b'text\na\n"open\n',
         "{} line 3: broken quoting or field (unexpected end of data).",

@@ -221,6 +221,15 @@ def test_cross_validation_makes_no_sealed_test_claim(cross_validated):
     assert "samples" not in sections(page)
 
 
+def test_a_cross_validated_run_with_a_test_part_says_that_it_was_opened(cross_validated):
+    data = cross_validated.read_json("data.json")
+    cross_validated.write_json("data.json", {**data, "rows": {**data["rows"], "test": 40}})
+    text = page_text.visible(render_report([cross_validated]))
+    assert "No sealed-test claim is made." not in text
+    assert "too few groups to set a validation part aside" in text
+    assert "The sealed test part " in text
+
+
 def test_interrupted_run_reports_how_far_it_came(interrupted):
     page = render_report([interrupted])
     text = page_text.visible(page)

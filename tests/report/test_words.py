@@ -21,6 +21,21 @@ def test_signed(value, shown):
     assert words.signed(value) == shown
 
 
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [(1, "100"), (0.9999, "100"), (0.46, "46"), (0.0996, "10"), (0.046, "4.6"), (0.00023, "0.023")],
+)
+def test_fine_percent(share, shown):
+    assert words.fine_percent(share) == f"{shown}\u00a0%"
+
+
+def test_count():
+    assert words.count(1, "row") == "1 row"
+    assert words.count(2, "row") == "2 rows"
+    assert words.count(1, "group of rows") == "1 group of rows"
+    assert words.count(2, "group of rows") == "2 groups of rows"
+
+
 def test_signed_percent():
     assert words.signed_percent(-0.0104) == "−1.0\u00a0%"
     assert words.signed_percent(0.5) == "+50.0\u00a0%"

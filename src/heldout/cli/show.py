@@ -65,6 +65,8 @@ def show_plan(plan: "DryRun", as_json: bool) -> None:
         f"{part} {count:,} ({plan.groups[part]:,} groups)" for part, count in plan.rows.items()
     )
     words = "split" if plan.mode == "split" else "cross-validation, no sealed test"
+    if plan.mode == "cross_validation" and plan.rows["test"]:
+        words = "cross-validation, and a sealed test"
     table = Table(show_header=False, box=None)
     table.add_row("rows", f"{parts}: {words}")
     table.add_row(

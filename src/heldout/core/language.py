@@ -26,6 +26,7 @@ _WORD = re.compile(r"[A-Za-z]{2}")
 _SENTENCES = re.compile(r"(?<=[.!?…])(?<!\bal\.)\s+|\n")
 _CLAUSES = re.compile(rf"{_SENTENCES.pattern}|;\s")
 _PARTS = tuple(re.compile(joint) for joint in (r"\s·\s", r";\s+", r":\s+", r",\s+"))
+_LABEL = re.compile(r":\s|(?:^|\s)·\s")
 _FULL_WIDTH = {";": "；", ":": "：", ",": "，"}
 # A field of a template with fewer letters than this takes a number, a file or a known phrase alone
 # ("{0} of {1}" must not take any sentence with "of" in it apart), but for a name in quotes.
@@ -123,7 +124,9 @@ class Sentences:
         if len(text) > _LONGEST:
             return text
         if text not in self._said:
-            self._said[text] = self._say(text)
+            plain = text.replace("\u00a0", " ")  # numbers and their % keep together on pages
+            said = self._say(plain)
+            self._said[text] = text if said == plain else said
         return self._said[text]
 
     def _say(self, text: str) -> str:
@@ -189,8 +192,18 @@ class Sentences:
             fields = template.fields(text)
             if fields is None:
                 continue
-            if template.is_begun and ": " in _BRACKETS.sub("", fields[0]):
+            if any(
+                _LABEL.search(_BRACKETS.sub("", field))
+                for field, is_one in zip(fields, template.is_one_part, strict=True)
+                if is_one
+            ):
                 continue  # "label: 3 of ..." is a label and a sentence
+            if any(
+                '"' in field
+                for field, is_quoted in zip(fields, template.is_quoted, strict=True)
+                if is_quoted
+            ):
+                continue  # two quotations
             # A field holds no end of a clause, unless all of it is known: that is the next one's.
             asked = [
                 field
@@ -232,12 +245,19 @@ class _Template:
         self.numbers = [int(number) for number in parts[1::2]]
         self.other = other
         self.num_letters = sum(character.isalpha() for part in parts[::2] for character in part)
-        self.is_quoted = [part.endswith('"') for part in parts[:-1:2]]
+        # In quotes, or within the name of a measurement.
+        self.is_quoted = [part.endswith(('"', "_")) for part in parts[:-1:2]]
         few = self.num_letters < _FEW_LETTERS
         self.is_bound = [few and not quoted for quoted in self.is_quoted]
         if english.startswith("{0}: ") and self.num_letters > _FEW_LETTERS / 2:
             self.is_bound[0] = False  # a label
-        self.is_begun = english.startswith("{0}") and not english.startswith("{0}: ")
+        # What stands beside words is no label with what it labels.
+        self.is_one_part = [
+            is_bound and not before.endswith((": ", "· "))
+            for is_bound, before in zip(self.is_bound, parts[:-1:2], strict=True)
+        ]
+        if english.startswith("{0}"):
+            self.is_one_part[0] = not english.startswith("{0}: ")
         # A period between digits is a decimal point.
         escaped = [re.sub(r"^\\\.", r"\\.(?!\\d)", re.escape(part)) for part in parts[::2]]
         pattern = escaped[0]

@@ -11,27 +11,38 @@ def text_of(value: Any, name: str, where: str) -> str:
     """The text; nothing where there is none. UserError for what is no text, or no whole one."""
     if value is None:
         return ""
+    # The name of a turn's key has its column in quotes: "messages" 1 content.
+    quoted = name if name.startswith('"') else f'"{name}"'
     if not isinstance(value, str):
         raise UserError(
-            f'{where}: "{name}" must be text, got {type_words(value)}. Nothing was written.'
+            f"{where}: {quoted} must be text, got {type_words(value)}. Nothing was written."
         )
     try:
         value.encode()
     except UnicodeEncodeError:
         raise UserError(
-            f'{where}: "{name}" holds half of a character (a lone surrogate). Nothing was written.'
+            f"{where}: {quoted} holds half of a character (a lone surrogate). Nothing was written."
         ) from None
     return value
 
 
 def json_value(value: Any) -> Any:
     """What a list or object that is written as JSON text stands for; all else as it is."""
-    if not isinstance(value, str) or value.strip()[:1] not in ("[", "{"):
+    if not _looks_like_json(value):
         return value
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
         return value
+
+
+def json_type_words(value: Any) -> str:
+    """What a value of ``json_value`` is, in words for an error."""
+    return "broken JSON text" if _looks_like_json(value) else type_words(value)
+
+
+def _looks_like_json(value: Any) -> bool:
+    return isinstance(value, str) and value.strip()[:1] in ("[", "{")
 
 
 def without_nulls(value: Any) -> Any:

@@ -6,8 +6,7 @@ from typing import Any
 
 from heldout.core.errors import UserError, did_you_mean
 from heldout.core.row import Message, is_learned
-from heldout.data.cells import json_value, text_of
-from heldout.data.record import type_words
+from heldout.data.cells import json_type_words, json_value, text_of
 from heldout.data.tools import calls_of_text, calls_of_turn
 from heldout.data.turn_masks import (
     DETAILS,
@@ -53,11 +52,11 @@ def conversation(value: Any, column: str, where: str) -> tuple[Message, ...]:
     """
     turns = json_value(value)
     if not isinstance(turns, list):
-        raise _not_turns(type_words(turns), column, where)
+        raise _not_turns(json_type_words(turns), column, where)
     turns = [json_value(turn) for turn in turns]
     for turn in turns:
         if not isinstance(turn, dict):
-            raise _not_turns(f"{type_words(turn)} in it", column, where)
+            raise _not_turns(f"{json_type_words(turn)} in it", column, where)
     # Parquet fills keys that other turns have with null.
     turns = [{key: each for key, each in turn.items() if each is not None} for turn in turns]
     names = [f'"{column}" {number}' for number in range(1, len(turns) + 1)]

@@ -72,11 +72,18 @@ def _reader(file: DataFile) -> Callable[[DataFile], Iterator[Read]]:
     suffix = suffix_of(file.path)
     if suffix not in READERS:
         raise UserError(
-            f"{file.name} has {repr(suffix) if suffix else 'nothing'} as its ending: known are "
-            f"{', '.join(READERS)}, each also with {', '.join(PACKED)}, a folder of them, "
-            "or a data set's name on the Hub."
+            f"{file.name} has {_ending(file.path, suffix)}: known are {', '.join(READERS)}, "
+            f"each also with {', '.join(PACKED)}, a folder of them, or a data set's name on the "
+            "Hub."
         )
     return READERS[suffix]
+
+
+def _ending(path: Path, suffix: str) -> str:
+    if suffix:
+        return f"{suffix!r} as its ending"
+    packed = path.suffix.lower()
+    return f"no ending before {packed!r}" if packed in PACKED else "no ending"
 
 
 def _json(file: DataFile) -> Iterator[Read]:
@@ -161,7 +168,11 @@ def _records_of_csv(
             header = _header(row, where)
         elif len(row.cells) != len(header):
             words = f"{len(row.cells)} fields where the header has {len(header)}"
+            if len(row.cells) == 1:
+                words = f"1 field where the header has {len(header)}"
             step = f"Text that holds the separator {delimiter!r} needs double quotes around it."
+            if len(row.cells) < len(header):
+                step = f"A field without text still needs its separator {delimiter!r}."
             yield Record({}, where), Fault("format", words, step)
         elif not all(map(is_decoded, row.cells)):
             found = first_undecoded("".join(row.cells))

@@ -180,7 +180,8 @@ def _json_lines(file: TextFile) -> Iterator[Read]:
             yield Record({}, where), file.undecoded(number, found[0]).fault
             continue
         try:
-            fields = json.loads(line)
+            # Without its end: json would count columns from there.
+            fields = json.loads(line.rstrip("\r\n"))
         except ValueError as error:
             if line.endswith("\n") or not line.lstrip().startswith("{"):
                 yield Record({}, where), Fault("not_json", _not_json(error), _ONE_OBJECT)

@@ -5,9 +5,9 @@ from typing import Any, Literal
 from heldout.core.errors import UserError
 from heldout.core.row import Message
 from heldout.data import tools
-from heldout.data.cells import json_value, text_of
+from heldout.data.cells import json_type_words, json_value, text_of
 from heldout.data.conversation import conversation, note_faults, with_system
-from heldout.data.record import Record, type_words
+from heldout.data.record import Record
 
 Format = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "text"]
 
@@ -134,9 +134,10 @@ def _history(value: Any, column: str, where: str) -> list[Message]:
     pairs = json_value(value) or []
     for pair in pairs if isinstance(pairs, list) else [pairs]:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
+            got = f"a list of {len(pair)}" if isinstance(pair, list) else json_type_words(pair)
             raise UserError(
-                f'{where}: "{column}" must be a list of pairs [question, answer], got '
-                f"{type_words(pair)} in it. Nothing was written."
+                f'{where}: "{column}" must be a list of pairs [question, answer], got {got} in it. '
+                "Nothing was written."
             )
         for role, text in zip(("user", "assistant"), pair, strict=True):
             turns.append({"role": role, "content": text_of(text, column, where)})

@@ -82,7 +82,7 @@ def find_overlap(
             rows(), Path(folder), threshold=threshold, engine=Here(), progress=progress
         )
         if not (index.part_R == 0).any():
-            raise nothing_to_train_on(train.name, num_rows["train"], *faults[0])
+            raise nothing_to_train_on(num_rows["train"], *faults[0])
         place_R, part_R = index.index_R, index.part_R
         copies = Components(len(index))
         leaked: set[int] = set()

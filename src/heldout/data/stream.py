@@ -102,7 +102,7 @@ class RowStream:
             turns = messages(record, self.format, self.columns, faults)
             tools = tools_of(record, self.columns)
         except UserError as error:
-            text = str(error).removesuffix(" Nothing was written.")
+            text = str(error).removesuffix(" Nothing was written.").removesuffix(".")
             kind: FaultKind = "encoding" if "lone surrogate" in text else "format"
             return None, Fault(kind, text.removeprefix(record.where).lstrip(": "))
         for reason in faults.places:
@@ -115,6 +115,8 @@ class RowStream:
         return Row(index, turns, group, name, tools, record.where), None
 
 
-def nothing_to_train_on(source: str, num_rows: int, where: str, fault: str) -> UserError:
+def nothing_to_train_on(num_rows: int, where: str, fault: str) -> UserError:
     """The error for a source without a good row; ``where`` and ``fault`` are of its first one."""
-    return UserError(f"{source}: none of its {num_rows} rows can be trained on: {where}: {fault}.")
+    return UserError(
+        f"{where}: {fault}. No row can be trained on, of {num_rows:,}. Nothing was written."
+    )

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from heldout.core.errors import UserError
-from heldout.data.cells import json_value, without_nulls
-from heldout.data.record import type_words
+from heldout.data.cells import json_type_words, json_value, without_nulls
 
 
 def tools_of(value: Any, column: str, where: str) -> tuple[dict[str, Any], ...]:
@@ -18,7 +17,7 @@ def tools_of(value: Any, column: str, where: str) -> tuple[dict[str, Any], ...]:
         if not isinstance(tool, dict) or not {"function", "name"} & tool.keys():
             raise UserError(
                 f'{where}: "{column}" must be a list of tools, {{type, function}} or {{name, '
-                f"parameters}}, got {type_words(tool)} in it. Nothing was written."
+                f"parameters}}, got {json_type_words(tool)} in it. Nothing was written."
             )
         tool = without_nulls(tool)
         found.append(tool if "function" in tool else {"type": "function", "function": tool})
@@ -45,7 +44,7 @@ def _call(call: Any, name: str, where: str) -> dict[str, Any]:
     call = json_value(call)
     function = json_value(call.get("function", call)) if isinstance(call, dict) else call
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        got = type_words(function) if not isinstance(function, dict) else "no name"
+        got = json_type_words(function) if not isinstance(function, dict) else "no name"
         raise UserError(
             f"{where}: {name} must be calls {{name, arguments}} or their JSON text, got {got}. "
             "Nothing was written."
@@ -55,7 +54,7 @@ def _call(call: Any, name: str, where: str) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         raise UserError(
             f'{where}: {name}: the arguments of "{function["name"]}" must be an object or its JSON '
-            f"text, got {type_words(arguments)}. Nothing was written."
+            f"text, got {json_type_words(arguments)}. Nothing was written."
         )
     found = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
     return {**found, "id": call["id"]} if isinstance(call.get("id"), str) else found

@@ -28,6 +28,7 @@ KINDS = {
     "answer": "One long answer",
     "paraphrase": "In other words",
 }
+_ROW_OF = {"train": "Training row", "heldout": "Held-out row"}
 _LOOKS = {
     "exact": ("red", "square"),
     "near": ("heldout", "diamond"),
@@ -79,8 +80,7 @@ def render_check(result: CheckResult) -> str:
     curve_charts = [curve_chart(curve)] if curve else []
     leaks = [shown_pair(pair, "Training row", "Held-out row") for pair in _first(result.leaks)]
     duplicates = [
-        shown_pair(pair, f"{words.sentence_case(pair.part)} row", "Repeated as")
-        for pair in _first(result.duplicates)
+        shown_pair(pair, _ROW_OF[pair.part], "Repeated as") for pair in _first(result.duplicates)
     ]
     contamination = [
         (name, len(pairs), [shown_pair(pair, "Training row", "Test row") for pair in _first(pairs)])

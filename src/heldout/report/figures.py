@@ -335,13 +335,16 @@ def _band_words(entry: HistoryEntry) -> str:
 def _curves_in_words(history: Sequence[HistoryEntry], kept: HistoryEntry | None) -> str:
     text = "Line chart of training and validation loss over epochs."
     seen = [e for e in history if e.validation_nll is not None]
-    if seen:
-        text += f" Validation starts at {words.number(seen[0].validation_nll)}"
-        if kept is not None:
-            text += f", is lowest at epoch {words.epoch(kept.epoch)}"
-            text += f" with {words.number(kept.validation_nll)}"
-        text += f", and ends at {words.number(seen[-1].validation_nll)}."
-    return text
+    if not seen:
+        return text
+    start, end = words.number(seen[0].validation_nll), words.number(seen[-1].validation_nll)
+    if kept is None:
+        return f"{text} Validation starts at {start} and ends at {end}."
+    lowest = words.number(kept.validation_nll)
+    return (
+        f"{text} Validation starts at {start}, is lowest at epoch {words.epoch(kept.epoch)} with "
+        f"{lowest}, and ends at {end}."
+    )
 
 
 def _ends(row: ForestRow) -> tuple[float, ...]:

@@ -254,7 +254,7 @@ def training_facts(summary: RunSummary) -> list[tuple[str, str]]:
     if method:
         text = {"lora": "LoRA", "full": "all parameters"}.get(str(method), str(method))
         if trained is not None and total:
-            share = f"{100 * trained / total:.2g}\u00a0%"
+            share = words.fine_percent(trained / total)
             text += f": {words.integer(int(trained))} of {words.integer(int(total))} ({share})"
         facts.append(("Trained", text))
     rate = finite(result.get("learning_rate"))

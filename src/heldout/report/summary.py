@@ -87,6 +87,11 @@ class RunSummary:
         return self.data.get("mode") == "cross_validation"
 
     @property
+    def has_test(self) -> bool:
+        """A cross-validated run has a sealed test part where the user gave one."""
+        return bool(self.data.get("rows", {}).get("test"))
+
+    @property
     def unseen(self) -> str:
         """Prefix of what was measured on text that was not trained on."""
         return "out_of_fold" if self.is_cross_validated else "test"

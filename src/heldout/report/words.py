@@ -102,6 +102,12 @@ def percent(share: float) -> str:
     return f"{share * 100:.0f}\u00a0%"
 
 
+def fine_percent(share: float) -> str:
+    """Also of small shares: ``0.023 %``, ``4.6 %``, ``100 %``."""
+    text = f"{share * 100:.2g}" if share < 0.095 else f"{share * 100:.0f}"
+    return f"{text}\u00a0%"
+
+
 def signed_percent(share: float) -> str:
     """A difference of shares; one decimal, for the small ones."""
     return f"{signed(share * 100, 1)}\u00a0%"
@@ -120,8 +126,9 @@ def thousands(num: float) -> str:
 
 
 def count(num: int, noun: str) -> str:
-    """``1 row``, ``2 rows``."""
-    return f"{integer(num)} {noun}" if num == 1 else f"{integer(num)} {noun}s"
+    """``1 row``, ``2 rows``, ``2 groups of rows``."""
+    head, *rest = noun.split(" of ")
+    return f"{integer(num)} {' of '.join([head if num == 1 else f'{head}s', *rest])}"
 
 
 def times(num: int) -> str:

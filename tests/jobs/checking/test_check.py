@@ -173,7 +173,7 @@ def test_the_answer_comes_first_and_the_worst_fault_before_others(tmp_path):
         f"encoding: 3 of the rows, first at {path} line 13: characters as of UTF-8 read as Latin-1",
     ]
     few = check(write(tmp_path / "few.jsonl", [*rows[:4], rows[0]]))
-    assert few.headline.startswith("Not fit to train on: different rows 4, needed 10.")
+    assert few.headline.startswith("Not fit to train on: too few different rows (4 of 10 needed).")
 
 
 def test_conversations_and_answers(tmp_path):
@@ -404,8 +404,15 @@ def test_sources_that_hold_nothing(tmp_path):
     with pytest.raises(UserError, match="is empty"):
         check(empty)
     blank = write(tmp_path / "blank.jsonl", [{"text": " "}])
-    with pytest.raises(UserError, match="none of its 1 rows can be trained on"):
+    with pytest.raises(UserError, match="No row can be trained on, of 1"):
         check(blank)
+    numbers = write(tmp_path / "numbers.jsonl", [{"text": 5}, {"text": 7}])
+    with pytest.raises(UserError) as caught:
+        check(numbers)
+    assert str(caught.value) == (
+        f'{numbers} line 1: "text" must be text, got a number. No row can be trained on, of 2. '
+        "Nothing was written."
+    )
 
 
 # A model

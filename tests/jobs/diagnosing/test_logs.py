@@ -140,6 +140,9 @@ def test_of_several_evaluations_one_is_named(told):
     ]
     both = told(log)
     assert color(both) == "unknown"
+    assert both.verdict.headline == (
+        "Not measured: the log holds several evaluations, and none was named to judge by."
+    )
     assert {text.split(",")[0] for text in both.warnings[:2]} == {
         "By eval_inside_loss",
         "By eval_outside_loss",

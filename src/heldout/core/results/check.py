@@ -153,7 +153,9 @@ class CheckResult:
             text = "Not fit to train on as it is."
         elif self.distinct_rows < LEAST_TO_SPLIT:
             num = self.distinct_rows
-            text = f"Not fit to train on: different rows {num}, needed {LEAST_TO_SPLIT}."
+            text = (
+                f"Not fit to train on: too few different rows ({num} of {LEAST_TO_SPLIT} needed)."
+            )
         elif counts["problems"] or self.distinct_rows < rows:
             text = "Fit to train on, once you have looked at what is told below."
         else:

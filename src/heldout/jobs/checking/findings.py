@@ -71,7 +71,7 @@ def look_through(
     if not (index.part_R == 0).any():
         first = read.problems[0]
         num_rows = read.rows_by_part["train"]
-        raise nothing_to_train_on(sources.data, num_rows, first.where, first.message)
+        raise nothing_to_train_on(num_rows, first.where, first.message)
     found = Findings(sources, read, index, rows.max_listed)
     if rows.semantic:
         found.warnings += find_paraphrases(index, rows.semantic, to_deal, progress)
