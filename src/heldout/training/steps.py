@@ -218,6 +218,11 @@ class Steps:
                     num_micro_batches=len(window),
                     num_processes=num_processes,
                 )
+                if not loss.requires_grad:
+                    raise UserError(
+                        f"The loss of {type(self.model).__name__} has no gradient to any trained "
+                        "parameter: call model.enable_input_require_grads(), or train all weights."
+                    )
                 (factor * loss).backward()
             return loss.detach() * factor
 
