@@ -112,6 +112,7 @@ def main() -> None:
         counted,
         table=table + not_built,
         seeds=[0],
+        command="python benchmarks/architectures.py",
         data_sha256=hashlib.sha256(" ".join(ALL).encode()).hexdigest(),
         note=f"transformers {transformers.__version__}. Criteria: "
         + (f"missed: {'; '.join(missed)}" if missed else "all met"),

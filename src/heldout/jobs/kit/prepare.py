@@ -46,11 +46,13 @@ def prepare(loaded: LoadedModel, recipe: Recipe, *, is_scratch: bool = False) ->
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise UserError("The adapter has no LoRA weights to go on with: use model.method=full.")
         return model
+    all_linear = recipe.model.lora_targets == "all-linear"
     config = LoraConfig(
         r=recipe.model.lora_rank,
         lora_alpha=recipe.model.lora_alpha,
+        exclude_modules=_not_for_lora(model) if all_linear else None,
         target_modules=recipe.model.lora_targets
-        if recipe.model.lora_targets == "all-linear"
+        if all_linear
         else [name.strip() for name in recipe.model.lora_targets.split(",")],
         task_type="CAUSAL_LM",
         lora_dropout=0.0,
@@ -60,6 +62,24 @@ def prepare(loaded: LoadedModel, recipe: Recipe, *, is_scratch: bool = False) ->
         return get_peft_model(model, config)
     except ValueError as error:
         raise UserError(f"model.lora_targets={recipe.model.lora_targets!r}: {error}") from None
+
+
+def _not_for_lora(model: Any) -> list[str] | None:
+    """Linear layers whose weights a model's own code reads, past what PEFT would put around them.
+
+    Those that are computed by blocks (DeepSeek V4), and the last one of a selective scan.
+    """
+    scans = {name for name, module in model.named_modules() if hasattr(module, "A_log")}
+    found = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and (
+            "transformers.models" in type(module).__module__
+            or (name.endswith(".out_proj") and name.removesuffix(".out_proj") in scans)
+        )
+    ]
+    return found or None
 
 
 def load_prepared(target: Target, recipe: Recipe) -> tuple[Any, Any]:
