@@ -53,7 +53,7 @@ _NOT_SHOWN = {
     "cast",
     # Rules that an error quotes, names that are looked for in other text, files for programs.
     "FieldRule",
-    "_at_least",
+    "at_least",
     "require",
     "startswith",
     "filterwarnings",
@@ -67,7 +67,10 @@ _NAMES = {"SOURCE", "COST", "FORMULA", "FONT", "source"}
 # and files for other tools.
 _IN_ENGLISH = (
     "report/card.py",
-    *(f"core/{name}.py" for name in ("errors", "recipe", "discovery", "decoding", "run")),
+    *(
+        f"core/{name}.py"
+        for name in ("errors", "recipe", "recipe_fields", "discovery", "decoding", "run")
+    ),
     *(f"data/{name}.py" for name in ("columns", "tools")),
     *(f"lm/{name}.py" for name in ("adapter_weights", "chat_template", "fit_of_weights")),
     "data/canaries.py",

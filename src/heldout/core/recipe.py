@@ -5,55 +5,30 @@ with ``--set section.key=value``.
 """
 
 import dataclasses
-import math
 import tomllib
-import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 import tomli_w
 
 from heldout.core.errors import UserError, did_you_mean
-
-
-@dataclass(frozen=True)
-class FieldRule:
-    """What a field's value must keep, beside the field as ``Annotated[type, rule]``."""
-
-    holds: Callable[[Any], bool]
-    words: str  # "KEY must be WORDS, got VALUE."
-
-
-def _at_least(least: int, meaning: str = "") -> FieldRule:
-    """``meaning`` says what the least value does, or what is counted."""
-    words = f"{least} {meaning} or more" if meaning else f"{least} or more"
-    return FieldRule(lambda value: value >= least, words)
-
-
-def _rising(values: typing.Sequence[float]) -> bool:
-    return len(values) > 0 and list(values) == sorted(set(values))
-
-
-_POSITIVE = FieldRule(lambda value: value > 0, "above 0")
-_SHARE = FieldRule(lambda value: 0 <= value < 0.8, "at least 0 and under .8")
-_UP_TO_ONE = FieldRule(lambda value: 0 < value <= 1, "above 0 and at most 1")
-_RATE = FieldRule(lambda value: value is None or 0 < value < 1, "above 0 and under 1")
-_RATES = FieldRule(lambda values: all(0 < rate < 1 for rate in values), "rates between 0 and 1")
-_TEMPLATE_ARGUMENTS = FieldRule(
-    lambda arguments: all(
-        name.isidentifier() and name not in ("messages", "tools", "add_generation_prompt")
-        for name in arguments
-    ),
-    "names of variables of the chat template, such as enable_thinking, with their values",
-)
-_GRIDS = FieldRule(
-    lambda grids: all(_rising(values) for values in grids.values()),
-    "rising numbers under each key",
+from heldout.core.recipe_fields import (
+    GRIDS,
+    POSITIVE,
+    RATE,
+    RATES,
+    SHARE,
+    TEMPLATE_ARGUMENTS,
+    UP_TO_ONE,
+    FieldRule,
+    at_least,
+    bare,
+    build,
+    rules_of,
 )
 
 
@@ -66,21 +41,21 @@ class DataSection:
     time: str = ""  # column of dates: train before validation before test; empty: at random
     validation: str = ""  # file with the validation rows; empty: split them off
     test: str = ""  # file with the sealed test rows; empty: split them off
-    validation_share: Annotated[float, _SHARE] = 0.15
-    test_share: Annotated[float, _SHARE] = 0.15
+    validation_share: Annotated[float, SHARE] = 0.15
+    test_share: Annotated[float, SHARE] = 0.15
     encoding: str = ""  # of text files, such as gb18030; empty: recognized
     learn_chosen: bool = False  # of preference data (DPO, ORPO, KTO), the good answers alone
-    max_row_mib: Annotated[int, _at_least(1)] = 64  # of a row or line
-    max_unpack_ratio: Annotated[int, _at_least(1)] = 200  # size of a packed file, beyond 64 MiB
+    max_row_mib: Annotated[int, at_least(1)] = 64  # of a row or line
+    max_unpack_ratio: Annotated[int, at_least(1)] = 200  # size of a packed file, beyond 64 MiB
     # of the chat template, where the caller gives none, e.g. enable_thinking = false
-    template_arguments: Annotated[dict[str, Any], _TEMPLATE_ARGUMENTS] = field(default_factory=dict)
+    template_arguments: Annotated[dict[str, Any], TEMPLATE_ARGUMENTS] = field(default_factory=dict)
     key_facts: tuple[str, ...] = ()  # regular expressions of text that no augmentation changes
     # Jaccard similarity over pieces of eight letters
-    near_duplicate_threshold: Annotated[float, _UP_TO_ONE] = 0.45
+    near_duplicate_threshold: Annotated[float, UP_TO_ONE] = 0.45
     # tokens per training window; longer rows become several windows
-    max_length: Annotated[int, _at_least(8, "tokens")] = 512
-    max_rows: Annotated[int, _at_least(0, "(all)")] = 0  # 0: all
-    seed: Annotated[int, _at_least(0)] = 0
+    max_length: Annotated[int, at_least(8, "tokens")] = 512
+    max_rows: Annotated[int, at_least(0, "(all)")] = 0  # 0: all
+    seed: Annotated[int, at_least(0)] = 0
 
 
 @dataclass(frozen=True)
@@ -89,8 +64,8 @@ class ModelSection:
 
     method: Literal["lora", "full"] = "lora"
     adapter: Literal["lora", "dora", "rslora", "pissa", "olora"] = "lora"  # its kind
-    lora_rank: Annotated[int, _at_least(1)] = 8
-    lora_alpha: Annotated[int, _at_least(1)] = 16
+    lora_rank: Annotated[int, at_least(1)] = 8
+    lora_alpha: Annotated[int, at_least(1)] = 16
     lora_targets: str = "all-linear"
     tie_weights: bool | None = None  # None: as the model has it
     # For models from scratch: norm and its place; empty: as configured. See heldout.lm.norms.
@@ -104,22 +79,22 @@ class ModelSection:
 class TrainSection:
     """The optimization."""
 
-    learning_rate: Annotated[float | None, _RATE] = None  # None: found by search
-    max_epochs: Annotated[float, _POSITIVE] = 20.0
-    batch_size: Annotated[int, _at_least(1)] = 8  # rows per optimizer step
+    learning_rate: Annotated[float | None, RATE] = None  # None: found by search
+    max_epochs: Annotated[float, POSITIVE] = 20.0
+    batch_size: Annotated[int, at_least(1)] = 8  # rows per optimizer step
     # rows per forward; gradients are accumulated up to batch_size
-    micro_batch_size: Annotated[int, _at_least(1)] = 8
+    micro_batch_size: Annotated[int, at_least(1)] = 8
     optimizer: Literal["adamw", "schedule_free"] = "adamw"
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: Annotated[int, _at_least(0)] = 10
-    max_grad_norm: Annotated[float, _at_least(0, "(off)")] = 1.0
+    warmup_steps: Annotated[int, at_least(0)] = 10
+    max_grad_norm: Annotated[float, at_least(0, "(off)")] = 1.0
     adam_beta2: Annotated[float, FieldRule(lambda v: 0 <= v < 1, "at least 0 and under 1")] = 0.999
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: Annotated[int, FieldRule(lambda v: 0 <= v < 2**32, "between 0 and 4294967295")] = 0
-    threads: Annotated[int, _at_least(0, "(automatic)")] = 0  # 0: as torch chooses
+    threads: Annotated[int, at_least(0, "(automatic)")] = 0  # 0: as torch chooses
     report_to: tuple[str, ...] = ()  # trackers of transformers: tensorboard, wandb, mlflow, trackio
     # least time between checkpoints to resume from
-    checkpoint_minutes: Annotated[float, _at_least(0, "(each evaluation)")] = 5.0
+    checkpoint_minutes: Annotated[float, at_least(0, "(each evaluation)")] = 5.0
 
 
 @dataclass(frozen=True)
@@ -127,40 +102,40 @@ class SearchSection:
     """The searches before the run: short ones for the learning rate, whole trainings for grids."""
 
     # empty: step by factors of 3 until neighbors are worse
-    learning_rates: Annotated[tuple[float, ...], _RATES] = ()
-    epochs: Annotated[float, _POSITIVE] = 1.0  # of a training that sets the learning rate
-    max_steps: Annotated[int, _at_least(1)] = 100
-    max_trials: Annotated[int, _at_least(1)] = 5  # trainings of either search
+    learning_rates: Annotated[tuple[float, ...], RATES] = ()
+    epochs: Annotated[float, POSITIVE] = 1.0  # of a training that sets the learning rate
+    max_steps: Annotated[int, at_least(1)] = 100
+    max_trials: Annotated[int, at_least(1)] = 5  # trainings of either search
     # key -> values, see Fit
-    grids: Annotated[dict[str, tuple[float, ...]], _GRIDS] = field(default_factory=dict)
+    grids: Annotated[dict[str, tuple[float, ...]], GRIDS] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class EvalSection:
     """How checkpoints are measured."""
 
-    per_epoch: Annotated[float, _POSITIVE] = 2.0  # evaluations per epoch
-    batch_size: Annotated[int, _at_least(1)] = 16
-    max_train_rows: Annotated[int, _at_least(2)] = 200  # training rows whose clean loss is followed
+    per_epoch: Annotated[float, POSITIVE] = 2.0  # evaluations per epoch
+    batch_size: Annotated[int, at_least(1)] = 16
+    max_train_rows: Annotated[int, at_least(2)] = 200  # training rows whose clean loss is followed
     # training rows, and as many test rows, tested for memorization
-    max_recital_rows: Annotated[int, _at_least(2)] = 400
+    max_recital_rows: Annotated[int, at_least(2)] = 400
     metric: str = ""  # exact_match, rouge_l, or path/to/file.py:function
-    metric_rows: Annotated[int, _at_least(2)] = 100
+    metric_rows: Annotated[int, at_least(2)] = 100
     # of a sample; of a tokenizer that hardly knows the script as many as hold as much text
-    max_new_tokens: Annotated[int, _at_least(1)] = 64
-    num_samples: Annotated[int, _at_least(0)] = 4  # side-by-side samples in the report
+    max_new_tokens: Annotated[int, at_least(1)] = 64
+    num_samples: Annotated[int, at_least(0)] = 4  # side-by-side samples in the report
     embedding_model: str = ""  # of sentences, for the similarity of augmented rows; empty: none
     # nats per token: smaller differences do not matter
-    min_effect: Annotated[float, _at_least(0)] = 0.01
+    min_effect: Annotated[float, at_least(0)] = 0.01
     # of the cross-validation that replaces small held-out parts
-    folds: Annotated[int, _at_least(2)] = 5
+    folds: Annotated[int, at_least(2)] = 5
 
 
 @dataclass(frozen=True)
 class ControlSection:
     """A condition without regularization: the same split, for a fixed number of epochs."""
 
-    fixed_epochs: Annotated[float, _at_least(0, "(off)")] = 0.0  # 0: no control
+    fixed_epochs: Annotated[float, at_least(0, "(off)")] = 0.0  # 0: no control
 
 
 @dataclass(frozen=True)
@@ -168,25 +143,25 @@ class HyperfitSection:
     """Overfitting on purpose; read by `heldout hyperfit` alone."""
 
     # nats per token on the sample, clean: training stops at or below
-    target_loss: Annotated[float, _POSITIVE] = 0.2
+    target_loss: Annotated[float, POSITIVE] = 0.2
     # windows drawn from the training rows; 0: all
-    num_samples: Annotated[int, _at_least(0, "(all)")] = 2000
+    num_samples: Annotated[int, at_least(0, "(all)")] = 2000
     # checkpoints at the end of training that generation chooses from
-    keep_last: Annotated[int, _at_least(1)] = 3
-    context_tokens: Annotated[int, _at_least(1)] = 32  # of a held-out text, to be continued
-    new_tokens: Annotated[int, _at_least(8)] = 96  # of each continuation; none ends earlier
-    num_contexts: Annotated[int, _at_least(8)] = 100  # from the test part
+    keep_last: Annotated[int, at_least(1)] = 3
+    context_tokens: Annotated[int, at_least(1)] = 32  # of a held-out text, to be continued
+    new_tokens: Annotated[int, at_least(8)] = 96  # of each continuation; none ends earlier
+    num_contexts: Annotated[int, at_least(8)] = 100  # from the test part
     # from the validation part, to choose a checkpoint by
-    num_validation_contexts: Annotated[int, _at_least(8)] = 32
+    num_validation_contexts: Annotated[int, at_least(8)] = 32
     # contexts at once; greedy text depends on it in the last bits
-    generation_batch: Annotated[int, _at_least(1)] = 64
-    top_p: Annotated[float, _UP_TO_ONE] = 0.9
+    generation_batch: Annotated[int, at_least(1)] = 64
+    top_p: Annotated[float, UP_TO_ONE] = 0.9
     min_p: Annotated[float, FieldRule(lambda v: 0 < v < 1, "above 0 and under 1")] = 0.1
     repetition_penalty: Annotated[float, FieldRule(lambda v: v > 1, "above 1")] = 1.2
     # tokens: the blocker lets no n-gram of the sample be completed; more of small tokens
-    blocked_ngram: Annotated[int, _at_least(2)] = 6
+    blocked_ngram: Annotated[int, at_least(2)] = 6
     # share of repeated 4-grams that a checkpoint may have to be kept
-    max_repetition: Annotated[float, _SHARE] = 0.15
+    max_repetition: Annotated[float, SHARE] = 0.15
 
 
 @dataclass(frozen=True)
@@ -208,7 +183,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for section in _SECTIONS:
             fields = getattr(self, section)
-            for key, rule in _rules(fields.__class__).items():
+            for key, rule in rules_of(fields.__class__).items():
                 value = getattr(fields, key)
                 if not rule.holds(value):
                     raise UserError(f"{section}.{key} must be {rule.words}, got {value!r}.")
@@ -252,18 +227,6 @@ class Recipe:
 
 _SECTIONS = ("data", "model", "train", "search", "eval", "control", "hyperfit")
 PLUGINS = ("regularizers", "augment")
-
-
-@cache
-def _rules(section: type) -> dict[str, FieldRule]:
-    """Field -> the rule that its type is annotated with, for the fields that have one."""
-    hints = get_type_hints(section, include_extras=True)
-    return {
-        name: rule
-        for name, hint in hints.items()
-        for rule in getattr(hint, "__metadata__", ())
-        if isinstance(rule, FieldRule)
-    }
 
 
 def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Recipe:
@@ -317,7 +280,7 @@ def recipe_names() -> list[str]:
 
 def recipe_from_table(table: dict[str, Any]) -> Recipe:
     """Build and check a recipe from nested dicts as TOML gives them."""
-    return _build(Recipe, table, "")
+    return build(Recipe, table, "")
 
 
 def _apply(table: dict[str, Any], setting: str) -> None:
@@ -332,7 +295,7 @@ def _apply(table: dict[str, Any], setting: str) -> None:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = _bare(text.strip())
+        value = bare(text.strip())
     is_plugin = len(path) == 1 and path[0] in PLUGINS
     if is_plugin and last in table and value is False:
         del table[last]
@@ -340,68 +303,3 @@ def _apply(table: dict[str, Any], setting: str) -> None:
     if is_plugin and value is True:
         value = {}
     table[last] = value
-
-
-def _bare(text: str) -> Any:
-    """A word needs no quotes, and .5 is a number, though TOML has it otherwise; in lists too."""
-    if text.startswith("[") and text.endswith("]"):
-        return [_bare(item.strip()) for item in text[1:-1].split(",") if item.strip()]
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _build(cls: type, table: dict[str, Any], prefix: str) -> Any:
-    hints = get_type_hints(cls)
-    known = [item.name for item in dataclasses.fields(cls)]
-    values = {}
-    for key, value in table.items():
-        if key not in known:
-            raise UserError(f"Unknown recipe key {(prefix + key)!r}{did_you_mean(key, known)}")
-        hint = hints[key]
-        if dataclasses.is_dataclass(hint):
-            if not isinstance(value, dict):
-                raise UserError(f"{prefix}{key} is a section, got {value!r}.")
-            values[key] = _build(typing.cast(type, hint), value, f"{prefix}{key}.")
-        else:
-            values[key] = _convert(value, hint, prefix + key)
-    return cls(**values)
-
-
-def _convert(value: Any, hint: Any, name: str) -> Any:
-    origin, args = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        if value not in args:
-            raise UserError(f"{name} must be one of {', '.join(map(repr, args))}, got {value!r}.")
-        return value
-    if origin in (typing.Union, types.UnionType):
-        return _convert(value, next(a for a in args if a is not type(None)), name)
-    if origin is tuple:
-        items = value if isinstance(value, list) else [value]
-        return tuple(_convert(item, args[0], name) for item in items)
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise UserError(f"{name} must be a table, got {value!r}.")
-        if get_origin(args[1]) is tuple:
-            value = _flat(value)
-        if args[1] is Any:
-            return value
-        return {key: _convert(entry, args[1], f"{name}.{key}") for key, entry in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{name} must be a finite number, got {value!r}.")
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-        raise UserError(f"{name} must be {words[hint]}, got {value!r}.")
-    return value
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Tables within tables as one table with dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in table.items():
-        name = prefix + key
-        found |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return found

@@ -1,0 +1,129 @@
+"""Fields of a recipe's sections: the rules that values keep, and values as TOML gives them."""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from heldout.core.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class FieldRule:
+    """What a field's value must keep, beside the field as ``Annotated[type, rule]``."""
+
+    holds: Callable[[Any], bool]
+    words: str  # "KEY must be WORDS, got VALUE."
+
+
+def at_least(least: int, meaning: str = "") -> FieldRule:
+    """``meaning`` says what the least value does, or what is counted."""
+    words = f"{least} {meaning} or more" if meaning else f"{least} or more"
+    return FieldRule(lambda value: value >= least, words)
+
+
+def _rising(values: typing.Sequence[float]) -> bool:
+    return len(values) > 0 and list(values) == sorted(set(values))
+
+
+POSITIVE = FieldRule(lambda value: value > 0, "above 0")
+SHARE = FieldRule(lambda value: 0 <= value < 0.8, "at least 0 and under .8")
+UP_TO_ONE = FieldRule(lambda value: 0 < value <= 1, "above 0 and at most 1")
+RATE = FieldRule(lambda value: value is None or 0 < value < 1, "above 0 and under 1")
+RATES = FieldRule(lambda values: all(0 < rate < 1 for rate in values), "rates between 0 and 1")
+TEMPLATE_ARGUMENTS = FieldRule(
+    lambda arguments: all(
+        name.isidentifier() and name not in ("messages", "tools", "add_generation_prompt")
+        for name in arguments
+    ),
+    "names of variables of the chat template, such as enable_thinking, with their values",
+)
+GRIDS = FieldRule(
+    lambda grids: all(_rising(values) for values in grids.values()),
+    "rising numbers under each key",
+)
+
+
+@cache
+def rules_of(section: type) -> dict[str, FieldRule]:
+    """Field -> the rule that its type is annotated with, for the fields that have one."""
+    hints = get_type_hints(section, include_extras=True)
+    return {
+        name: rule
+        for name, hint in hints.items()
+        for rule in getattr(hint, "__metadata__", ())
+        if isinstance(rule, FieldRule)
+    }
+
+
+def build(cls: type, table: dict[str, Any], prefix: str) -> Any:
+    """A section from a table of TOML, and sections in it; ``prefix`` is where it stands.
+
+    Raises UserError for an unknown key and a value of another type.
+    """
+    hints = get_type_hints(cls)
+    known = [item.name for item in dataclasses.fields(cls)]
+    values = {}
+    for key, value in table.items():
+        if key not in known:
+            raise UserError(f"Unknown recipe key {(prefix + key)!r}{did_you_mean(key, known)}")
+        hint = hints[key]
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(value, dict):
+                raise UserError(f"{prefix}{key} is a section, got {value!r}.")
+            values[key] = build(typing.cast(type, hint), value, f"{prefix}{key}.")
+        else:
+            values[key] = _convert(value, hint, prefix + key)
+    return cls(**values)
+
+
+def _convert(value: Any, hint: Any, name: str) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        if value not in args:
+            raise UserError(f"{name} must be one of {', '.join(map(repr, args))}, got {value!r}.")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _convert(value, next(a for a in args if a is not type(None)), name)
+    if origin is tuple:
+        items = value if isinstance(value, list) else [value]
+        return tuple(_convert(item, args[0], name) for item in items)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise UserError(f"{name} must be a table, got {value!r}.")
+        if get_origin(args[1]) is tuple:
+            value = _flat(value)
+        if args[1] is Any:
+            return value
+        return {key: _convert(entry, args[1], f"{name}.{key}") for key, entry in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name} must be a finite number, got {value!r}.")
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+        raise UserError(f"{name} must be {words[hint]}, got {value!r}.")
+    return value
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Tables within tables as one table with dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        name = prefix + key
+        found |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return found
+
+
+def bare(text: str) -> Any:
+    """A word needs no quotes, and .5 is a number, though TOML has it otherwise; in lists too."""
+    if text.startswith("[") and text.endswith("]"):
+        return [bare(item.strip()) for item in text[1:-1].split(",") if item.strip()]
+    try:
+        return float(text)
+    except ValueError:
+        return text
