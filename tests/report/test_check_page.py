@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 from page_text import read
 
+from heldout.core.language import using
 from heldout.core.results.check import CheckResult
 from heldout.jobs.checking.check import check
 from heldout.report.check_page import render_check
@@ -91,3 +92,12 @@ def test_schema_refuses_half_of_what_was_asked_for(result, name):
     del entry[name]["sentence"]
     with pytest.raises(ValidationError):
         schema().validate(entry)
+
+
+def test_a_chinese_page_keeps_the_name_and_says_places_and_labels(result):
+    with using("zh"):
+        page = render_check(result)
+    text = "".join(read(page).text)
+    assert "heldout" in read(page).text
+    assert "训练数据 · " in text
+    assert "训练数据第" not in text

@@ -53,6 +53,7 @@ class Passage:
 
     title: str
     place: str
+    group: str
     before: str
     shared: str
     after: str
@@ -204,10 +205,8 @@ def shown_pair(pair: Pair, first: str, second: str) -> ShownPair:
 
 def _passage(title: str, excerpt: Excerpt) -> Passage:
     start, stop = excerpt.shared
-    group = f" · group {excerpt.group}" if excerpt.group else ""
-    text = excerpt.text
-    place = f"{words.last_name(excerpt.where)}{group}"
-    return Passage(title, place, text[:start], text[start:stop], text[stop:])
+    place, text = words.last_name(excerpt.where), excerpt.text
+    return Passage(title, place, excerpt.group, text[:start], text[start:stop], text[stop:])
 
 
 def _first(pairs: list[Pair]) -> list[Pair]:
