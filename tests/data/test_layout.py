@@ -268,6 +268,22 @@ def test_packed_tables(tmp_path):
     assert texts_of(csv) == ["a"]
 
 
+def test_a_zip_file_without_an_ending_is_what_lies_in_it(tmp_path):
+    path = tmp_path / "ships.zip"
+    path.write_bytes(zipped(lines(SHIPS), "__MACOSX/._a", "inside/A.JSONL"))
+    assert texts_of(path) == [row["text"] for row in SHIPS]
+    (tmp_path / "v1.2.zip").write_bytes(zipped(b"text;port\na;b\n", "ships.csv"))
+    assert texts_of(tmp_path / "v1.2.zip") == ["a"]
+    for packed, message in (
+        (zipped(b"{}", "a.jsonl", "b.jsonl"), "must hold one file, got 2"),
+        (zipped(b"", "a.docx"), "has '.docx' as its ending"),
+        (b"none", "has no ending before '.zip'"),
+    ):
+        path.write_bytes(packed)
+        with pytest.raises(UserError, match=message):
+            read_table(path)
+
+
 @pytest.mark.parametrize(
     ("packed", "message"),
     [

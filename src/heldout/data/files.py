@@ -18,6 +18,7 @@ from heldout.data.record import Broken, Fault, Read, Record
 from heldout.data.unpack import (
     PACKED,
     Bound,
+    first_name,
     open_unpacked,
     packing_note,
     packing_of,
@@ -45,8 +46,14 @@ class DataFile:
 
 
 def suffix_of(path: Path) -> str:
-    """The ending that tells the kind of a file, without that of a packed one."""
-    return Path(unpacked_name(path)).suffix
+    """The ending that tells the kind of a file, without that of a packed one.
+
+    Where a zip file's own name tells none, that of the file in it.
+    """
+    suffix = Path(unpacked_name(path)).suffix
+    if suffix not in READERS and path.suffix.lower() == ".zip":
+        return Path(first_name(path)).suffix.lower() or suffix
+    return suffix
 
 
 def records_of_file(file: DataFile) -> Iterator[Read]:

@@ -101,13 +101,26 @@ def open_unpacked(path: Path, name: str, data: DataSection) -> io.BufferedReader
     return io.BufferedReader(unpacked, 2**18)
 
 
-def _member(path: Path, name: str) -> Any:
-    archive = zipfile.ZipFile(path)
-    members = [
+def first_name(path: Path) -> str:
+    """Name of the first file in a zip file; empty where there is none that can be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return next((each.filename for each in _members(archive)), "")
+    except _DAMAGED:
+        return ""
+
+
+def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    return [
         each
         for each in archive.infolist()
         if not each.is_dir() and not each.filename.startswith(("__MACOSX/", "."))
     ]
+
+
+def _member(path: Path, name: str) -> Any:
+    archive = zipfile.ZipFile(path)
+    members = _members(archive)
     if len(members) != 1:
         archive.close()
         names = ", ".join(each.filename for each in members[:4])
