@@ -1,8 +1,9 @@
-"""Write the generated pages: the catalog from docstrings, the recipe keys from the dataclasses."""
+"""Write the generated pages: catalog, recipe keys, and what holds for each architecture."""
 
 import ast
 import dataclasses
 import inspect
+import json
 from pathlib import Path
 
 import heldout.core.recipe as recipe_module
@@ -138,6 +139,44 @@ def _path(entry) -> Path:
     return (root / Path(*entry.module.split(".")[1:])).with_suffix(".py")
 
 
+def architectures() -> str:
+    """The table of the newest record of ``benchmarks/architectures.py``, with its refusals."""
+    (path,) = (FOLDER.parents[1] / "benchmarks" / "results").glob("architectures_*.json")
+    table = json.loads(path.read_text(encoding="utf-8"))["table"]
+    lines = [f"| architecture | {' | '.join(VERDICTS.values())} |"]
+    lines += ["| --- " * (len(VERDICTS) + 1) + "|"]
+    notes: dict[str, int] = {}
+    for row in table:
+        if "not_built" in row:
+            words = [f"not tried: {row['not_built']}", *[""] * (len(VERDICTS) - 1)]
+        else:
+            words = [_verdict(row[name], notes) for name in VERDICTS]
+        lines.append(f"| `{row['architecture']}` | {' | '.join(words)} |")
+    lines += ["", *(f"{number}. {reason}" for reason, number in notes.items())]
+    return "\n".join(lines) + "\n"
+
+
+VERDICTS = {
+    "loss_batched": "loss",
+    "gradient_trainer": "gradient",
+    "dropout_hidden": "hidden dropout",
+    "dropout_attention": "attention dropout",
+    "dropout_heads": "heads",
+    "layer_drop": "LayerDrop",
+    "decay": "decay",
+    "generation": "text",
+    "lora": "LoRA",
+}
+
+
+def _verdict(verdict: str, notes: dict[str, int]) -> str:
+    if verdict in ("right", "effective"):
+        return "yes"
+    reason = verdict.removeprefix("refused: ")
+    number = notes.setdefault(reason, len(notes) + 1)
+    return f"no [{number}]"
+
+
 def recipe_keys() -> str:
     comments = _comments()
     lines = [
@@ -198,5 +237,6 @@ if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "catalog.md").write_text(catalog(), encoding="utf-8")
     (FOLDER / "recipe.md").write_text(recipe_keys(), encoding="utf-8")
+    (FOLDER / "_architectures.md").write_text(architectures(), encoding="utf-8")
     for name, table in regularizers().items():
         (FOLDER / name).write_text(table, encoding="utf-8")
