@@ -127,8 +127,8 @@ def test_weight_zero_is_absent_and_terms_of_others_stay_whole(model, teachers):
 
 
 def test_teachers_predict_without_dropout_and_learn_nothing(model, teachers):
-    given = Distillation(names(teachers), weight=1.0)
-    steps = Steps(model, [Dropout(hidden=0.5), given])
+    steps = Steps(model, [Dropout(hidden=0.5), Distillation(names(teachers), weight=1.0)])
+    (given,) = (each for each in steps.regularizers if isinstance(each, Distillation))
     before = [copy.deepcopy(module.state_dict()) for module in given._loaded]
     assert [module.training for module in given._loaded] == [False] * 3
     with steps.attached():
