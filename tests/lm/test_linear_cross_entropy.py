@@ -67,7 +67,7 @@ def test_equals_plain_cross_entropy(terms, chunk_tokens, upstream):
     torch.testing.assert_close(nats_N, each_N.detach(), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("terms", [(), (smoothing, z_loss)])
+@pytest.mark.parametrize("terms", [(), pytest.param((smoothing, z_loss), marks=pytest.mark.slow)])
 def test_gradcheck(terms):
     hidden, weight, bias, targets = tensors(torch.float64)
 

@@ -135,6 +135,7 @@ def test_rows_without_scored_tokens_count_nothing(model, tiny_tokenizer):
     assert (losses.nll_nats_D.tolist(), losses.num_tokens_D.tolist()) == ([0.0], [0])
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_rows(model, tiny_tokenizer):
     """What is kept of a row must not hold its text or tokens, above a kilobyte here."""
 

@@ -17,6 +17,7 @@ IDS = torch.arange(3, 27).view(2, 12)
 WINDOW = [{"input_ids": IDS, "attention_mask": torch.ones_like(IDS), "labels": IDS}] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 @pytest.mark.parametrize("beginning", [None, True, "pissa"])
 def test_the_gradient_is_that_of_the_model(beginning, tiny_model_dir):

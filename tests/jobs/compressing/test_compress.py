@@ -183,7 +183,8 @@ class _StopsAfter(Progress):
             raise Interrupted
 
 
-@pytest.mark.parametrize("strategy", [pytest.param("restart", marks=pytest.mark.slow), "continue"])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["restart", "continue"])
 def test_an_interrupted_run_goes_on_to_the_same_numbers(strategy, family, tmp_path):
     rng = np.random.default_rng(3)
     data = write(tmp_path / "d.jsonl", [" ".join(rng.choice(WORDS, 12)) for _ in range(12)])

@@ -96,6 +96,7 @@ def test_members_differ_in_their_seed_alone(result, folder):
     assert len({member.nats_per_token for member in result.members}) == 3
 
 
+@pytest.mark.slow
 def test_grids_are_searched_once_for_the_first_member(family, tmp_path):
     settings = [
         *SETTINGS,

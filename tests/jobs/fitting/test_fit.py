@@ -162,6 +162,7 @@ def killed_run(tiny_model_dir, data, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_kill_and_resume_give_the_same_history(result, killed_run):
     assert Run.open(killed_run).status["state"] == "training"
     resumed = resume(killed_run)

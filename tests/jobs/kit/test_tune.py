@@ -231,6 +231,7 @@ def test_a_large_model_from_scratch_starts_at_a_rate_of_pretraining(tiny_model_d
     assert usual_rate(Target.of(str(tmp_path / "saved"), ""), recipe) == 3e-5
 
 
+@pytest.mark.slow
 def test_what_augmentation_changes_is_measured_at_the_chosen_settings(
     tiny_model_dir, data, tmp_path
 ):
