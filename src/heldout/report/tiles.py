@@ -86,11 +86,12 @@ def _saved(summary: RunSummary) -> Tile | None:
         details.append(f"against the last checkpoint ({_turned(against_last.interval)})")
     if against_fixed is not None:
         spared = words.number(-against_fixed.difference)
-        line = (
-            f"against {_fixed_epochs(summary)} without regularization "
-            f"({_turned(against_fixed.interval)})"
+        plain, ends = _fixed_epochs(summary), _turned(against_fixed.interval)
+        details.append(
+            f"{spared} against {plain} without regularization ({ends})"
+            if value
+            else f"against {plain} without regularization ({ends})"
         )
-        details.append(f"{spared} {line}" if value else line)
         value = value or f"{spared} nats/token"
     planned, ended = _planned_epochs(summary), finite(summary.result.get("last_epoch"))
     if planned is not None and ended is not None and planned - ended >= 0.5:
