@@ -255,7 +255,9 @@ NOTHING_WRITTEN = " Fill in or leave out such rows. Nothing was written."
 )
 def test_rows_with_nothing_to_learn_from(tmp_path, good, bad, fault):
     path = write(tmp_path, *[good] * 6, bad, good, *[bad] * 11)
-    assert message_of(path) == (f"train.jsonl: 12 rows {fault}, first at line 7." + NOTHING_WRITTEN)
+    assert message_of(path) == (
+        f"train.jsonl: 12 rows {fault}, at lines 7, 9, 10, 11 and 8 more." + NOTHING_WRITTEN
+    )
     one = fault.replace("have", "has").replace("do not", "does not")
     path = write(tmp_path, good, bad)
     assert message_of(path) == f"train.jsonl: 1 row {one}, at line 2." + NOTHING_WRITTEN
@@ -267,6 +269,30 @@ def test_faults_in_a_folder_name_the_file(tmp_path):
     assert message_of(tmp_path) == (
         'train.jsonl: 1 row has an empty "text", at b.txt.' + NOTHING_WRITTEN
     )
+
+
+def faults_at(tmp_path, **bad_lines):
+    """What is said of a folder of tables, each with its lines of an empty text."""
+    for name, lines in bad_lines.items():
+        texts = ["" if line in lines else "text" for line in range(1, 9)]
+        rows = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+        (tmp_path / f"{name}.jsonl").write_text(rows, encoding="utf-8")
+    return message_of(tmp_path).partition("at ")[2].removesuffix("." + NOTHING_WRITTEN)
+
+
+def test_the_first_rows_of_a_fault_are_named(tmp_path):
+    assert faults_at(tmp_path, a=[4]) == "a.jsonl line 4"
+    assert faults_at(tmp_path, a=[], b=[2, 5]) == "b.jsonl lines 2, 5"
+    assert faults_at(tmp_path, a=[3], b=[2]) == "a.jsonl line 3, b.jsonl line 2"
+    assert faults_at(tmp_path, a=[1, 2, 3, 4, 8], b=[]) == "a.jsonl lines 1, 2, 3, 4, 8"
+    assert faults_at(tmp_path, a=range(1, 9), b=[6]) == "a.jsonl lines 1, 2, 3, 4 and 5 more"
+
+
+def test_files_with_numbers_in_their_names_are_named_whole(tmp_path):
+    for name in ("part 1", "part 2", "part 3"):
+        (tmp_path / f"{name}.txt").write_text(" ", encoding="utf-8")
+    assert "3 rows have an empty" in message_of(tmp_path)
+    assert "at part 1.txt, part 2.txt, part 3.txt." in message_of(tmp_path)
 
 
 @pytest.mark.parametrize(

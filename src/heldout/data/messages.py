@@ -37,14 +37,28 @@ class Faults:
 
     def raise_first(self) -> None:
         for fault, places in self.places.items():
-            place = places[0].removeprefix(self.source).strip(" /")
             if len(places) > 1:
                 fault = fault.replace("has", "have", 1).replace("does not", "do not", 1)
             raise UserError(
                 f"{self.source}: {len(places)} row{'s' if len(places) > 1 else ''} {fault}, "
-                f"{'first ' if len(places) > 1 else ''}at {place}. Fill in or leave out such rows. "
-                "Nothing was written."
+                f"at {_listed([self._inside(place) for place in places])}. Fill in or leave out "
+                "such rows. Nothing was written."
             )
+
+    def _inside(self, place: str) -> str:
+        return place.removeprefix(self.source).strip(" /")
+
+
+def _listed(places: list[str]) -> str:
+    """The first places, as in "lines 7, 9, 10, 11 and 8 more"."""
+    more = f" and {len(places) - 4:,} more" if len(places) > 5 else ""
+    shown = places[: 4 if more else 5]
+    kind, _, number = shown[0].rpartition(" ")  # "line", or "b.jsonl line"
+    if len(shown) > 1 and kind.endswith(("line", "row")):
+        others = [place.removeprefix(f"{kind} ") for place in shown[1:]]
+        if all(map(str.isdecimal, others)):
+            shown = [f"{kind}s {number}", *others]
+    return ", ".join(shown) + more
 
 
 def messages(
