@@ -71,7 +71,7 @@ _IN_ENGLISH = (
         f"core/{name}.py"
         for name in ("errors", "recipe", "recipe_fields", "discovery", "decoding", "run")
     ),
-    *(f"data/{name}.py" for name in ("columns", "tools")),
+    *(f"data/{name}.py" for name in ("columns", "glaive", "tools")),
     *(f"lm/{name}.py" for name in ("adapter_weights", "chat_template", "fit_of_weights")),
     "data/canaries.py",
     "data/factbook.py",

@@ -98,6 +98,9 @@ def test_parquet_lists_are_conversations(tmp_path):
         ({"conversations": CONVERSATION, "text": "t"}, "sharegpt"),
         ({"text": "t", "prompt": "p", "completion": "c"}, "prompt_completion"),
         ({"text": "t", "prompt": "p"}, "text"),
+        ({"text": "t", "chat": 7}, "text"),
+        ({"system": "s", "chat": "c", "prompt": "p", "completion": "c"}, "prompt_completion"),
+        ({"text": "t", "system": "s", "chat": "USER: a\n\nASSISTANT: b"}, "glaive"),
     ],
 )
 def test_the_richer_format_goes_first(tmp_path, row, expected):
@@ -169,8 +172,9 @@ def test_a_column_named_source_that_is_the_prompt_is_no_source(tmp_path):
         ),
         (
             {"xyz": "question"},
-            "data.columns has no role 'xyz'. Known: messages, system, tools, conversations, "
-            "instruction, output, input, history, reasoning, prompt, completion, text.",
+            "data.columns has no role 'xyz'. Known: messages, system, tools, chat_template_kwargs, "
+            "conversations, instruction, output, input, history, reasoning, prompt, completion, "
+            "chat, text.",
         ),
         (
             {"group": "id"},
@@ -188,13 +192,14 @@ def test_a_column_named_source_that_is_the_prompt_is_no_source(tmp_path):
         (
             {"prompt": "question", "text": "answer"},
             "data.columns maps prompt, text, which belong to different formats: messages; "
-            "conversations; instruction + output; prompt + completion; text.",
+            "conversations; instruction + output; prompt + completion; system + chat; text.",
         ),
         (
             {},
             "train.jsonl has columns 'question', 'answer', 'id', which fit no known format "
-            "(messages; conversations; instruction + output; prompt + completion; text). Map them: "
-            "--set data.columns.prompt=question --set data.columns.completion=answer.",
+            "(messages; conversations; instruction + output; prompt + completion; system + chat; "
+            "text). Map them: --set data.columns.prompt=question "
+            "--set data.columns.completion=answer.",
         ),
     ],
 )

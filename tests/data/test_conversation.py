@@ -155,6 +155,72 @@ def test_no_tools(tmp_path, nothing):
     assert read(tmp_path, {"messages": [USER, ANSWER], "tools": nothing})[0].tools == ()
 
 
+ARGUMENTS_OF_TEMPLATE = {"enable_thinking": False, "style": {"tone": "dry"}}
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"messages": [USER, ANSWER]},
+        {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
+        {"prompt": [USER], "completion": [ANSWER]},
+        {"prompt": "a", "completion": "b"},
+        {"instruction": "a", "output": "b"},
+    ],
+)
+@pytest.mark.parametrize(
+    ("value", "read_as"),
+    [
+        (ARGUMENTS_OF_TEMPLATE, ARGUMENTS_OF_TEMPLATE),
+        (json.dumps(ARGUMENTS_OF_TEMPLATE), ARGUMENTS_OF_TEMPLATE),
+        ({"enable_thinking": True, "style": None}, {"enable_thinking": True}),
+        (None, {}),
+        ({}, {}),
+        ("", {}),
+    ],
+)
+def test_arguments_of_the_template_reach_the_row(tmp_path, columns, value, read_as):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({**columns, "chat_template_kwargs": value}), encoding="utf-8")
+    found = read_rows(path)
+    assert found.rows == list(RowStream(path).rows())
+    assert found.rows[0].template_arguments == read_as
+    assert found.kind == "conversation"
+    assert found.columns["chat_template_kwargs"] == "chat_template_kwargs"
+    assert found.notes == ()
+    (row,) = found.rows
+    assert type(row).from_json(json.loads(json.dumps(row.to_json()))) == row
+    path.write_text(json.dumps(row.to_json()), encoding="utf-8")
+    assert read_rows(path).rows == [row]
+
+
+def test_arguments_under_another_name(tmp_path):
+    row = {"messages": [USER, ANSWER], "template": {"tone": "dry"}}
+    (found,) = read(tmp_path, row, columns={"chat_template_kwargs": "template"})
+    assert found.template_arguments == {"tone": "dry"}
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        ([1], "a list"),
+        (True, "true or false"),
+        ("dry", "a string"),
+        ('{"tone": ', "broken JSON text"),
+        ({"tools": []}, "tools"),
+        ({"chat_template": "x"}, "chat_template"),
+        ({"no name": 1}, "no name"),
+    ],
+)
+def test_arguments_that_are_none_are_refused_by_line(tmp_path, value, got):
+    row = {"messages": [USER, ANSWER], "chat_template_kwargs": value}
+    assert refusal(tmp_path, row) == (
+        'rows.jsonl line 2: "chat_template_kwargs" must be an object of names of variables of the '
+        f"chat template, such as enable_thinking, with their values, got {got}. Nothing was "
+        "written."
+    )
+
+
 def test_system_column_stands_first(tmp_path):
     system = {"role": "system", "content": "Be brief."}
     plain = {"from": "human", "value": USER["content"]}, {"from": "gpt", "value": ANSWER["content"]}

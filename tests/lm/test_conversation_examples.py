@@ -1,6 +1,7 @@
 """Conversations under templates that change, open, drop or want something of their own."""
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -34,6 +35,12 @@ WRITTEN_ARGUMENTS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is none %}"
     "{% for c in m.tool_calls %}{{ c.function.name + ' ' + c.function.arguments }}{% endfor %}"
     "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+DRY = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' and tone is defined %}{{ tone }} {% endif %}"
+    "{% if not hides %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 WITHOUT_SYSTEM = (
@@ -139,6 +146,36 @@ def test_what_generation_begins_with_is_what_training_had(tiny_tokenizer):
         assert window.labels[len(prompt)] != IGNORED
     assert prompt_and_answer(row_of(*TWO), tokenizer)[1] == "Chalk."
     assert prompt_and_answer(row, tokenizer)[1] == "<think>\nI look.\n</think>\n\nSlate."
+
+
+def test_arguments_of_a_row_go_before_those_of_the_template(tiny_tokenizer):
+    tokenizer = with_template(tiny_tokenizer, THINKS)
+    thinks, quick = (
+        row_of(user("Gray?"), answer("Slate."), template_arguments={"enable_thinking": thinks})
+        for thinks in (True, False)
+    )
+    plain = row_of(user("Gray?"), answer("Slate."))
+    block = "<think>\n\n</think>\n\n"
+
+    def opens_block(row):
+        unanswered = dataclasses.replace(row, messages=row.messages[:1])
+        return prompt_and_answer(unanswered, tokenizer)[0].endswith(block)
+
+    assert [opens_block(row) for row in (plain, thinks, quick)] == [False, False, True]
+    with_template_arguments(tokenizer, {"enable_thinking": False})
+    assert [opens_block(row) for row in (plain, thinks, quick)] == [True, False, True]
+
+
+def test_arguments_of_a_row_reach_what_is_scored(tiny_tokenizer):
+    """The form that a template takes may hang on them, so it is found for each of their values."""
+    tokenizer = with_template(tiny_tokenizer, DRY)
+    dry, plain = row_of(*TWO, template_arguments={"tone": "dry"}), row_of(*TWO)
+    assert learned(plain, tokenizer) == (["Slate.<|im_end|>\n", "Chalk.<|im_end|>\n"], 1)
+    assert learned(dry, tokenizer) == (["dry Slate.<|im_end|>\n", "dry Chalk.<|im_end|>\n"], 1)
+    assert learned(plain, tokenizer) == (["Slate.<|im_end|>\n", "Chalk.<|im_end|>\n"], 1)
+    lost = row_of(*TWO, template_arguments={"hides": True})
+    with pytest.raises(UserError, match="does not render the content"):
+        rendered_examples(lost, tokenizer)
 
 
 def test_arguments_of_the_template_become_part_of_it(tiny_tokenizer, tmp_path):

@@ -35,10 +35,13 @@ SHARE = FieldRule(lambda value: 0 <= value < 0.8, "at least 0 and under .8")
 UP_TO_ONE = FieldRule(lambda value: 0 < value <= 1, "above 0 and at most 1")
 RATE = FieldRule(lambda value: value is None or 0 < value < 1, "above 0 and under 1")
 RATES = FieldRule(lambda values: all(0 < rate < 1 for rate in values), "rates between 0 and 1")
+_OF_THE_RENDERING = (  # arguments of apply_chat_template itself
+    *("messages", "conversations", "conversation", "tools", "chat_template", "tokenize"),
+    *("add_generation_prompt", "continue_final_message", "return_assistant_tokens_mask"),
+)
 TEMPLATE_ARGUMENTS = FieldRule(
     lambda arguments: all(
-        name.isidentifier() and name not in ("messages", "tools", "add_generation_prompt")
-        for name in arguments
+        name.isidentifier() and name not in _OF_THE_RENDERING for name in arguments
     ),
     "names of variables of the chat template, such as enable_thinking, with their values",
 )

@@ -30,6 +30,7 @@ class Row:
     source: str = ""
     tools: tuple[dict[str, Any], ...] = ()  # that the model may call, for the chat template
     where: str = field(default="", compare=False)  # file and line, for messages to the user
+    template_arguments: dict[str, Any] = field(default_factory=dict)  # for the chat template
 
     @property
     def kind(self) -> Literal["text", "completion", "conversation"]:
@@ -55,6 +56,7 @@ class Row:
             "group": self.group,
             "source": self.source,
             **({"tools": list(self.tools)} if self.tools else {}),
+            **({_ARGUMENTS: self.template_arguments} if self.template_arguments else {}),
             **({"where": self.where} if self.where else {}),
         }
         roles = [message["role"] for message in self.messages]
@@ -72,9 +74,11 @@ class Row:
             {"role": column, "content": entry[column]} for column in _COLUMNS[1:] if column in entry
         ]
         others["tools"] = tuple(entry.get("tools", ()))
+        others["template_arguments"] = others.pop(_ARGUMENTS, {})
         return cls(messages=tuple(entry.get("messages") or texts), **others)
 
 
+_ARGUMENTS = "chat_template_kwargs"  # as TRL calls the column
 _COLUMNS = ("messages", "text", "prompt", "completion")
 
 

@@ -62,6 +62,10 @@ def canary_fields(canary: Canary, format_name: Format, columns: dict[str, str]) 
                 {"role": "assistant", "content": answer},
             ]
         },
+        "glaive": {
+            "system": "",
+            "chat": f"USER: {question}\n\n\nASSISTANT: {answer} <|endoftext|>",
+        },
         "sharegpt": {
             "conversations": [
                 {"from": "human", "value": question},

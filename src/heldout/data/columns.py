@@ -7,7 +7,8 @@ because data sets often carry a flattened copy of the same row in a simpler form
 2. sharegpt: ``conversations``, a list of {from, value}
 3. alpaca: ``instruction``, ``output`` and perhaps ``input``
 4. prompt_completion: ``prompt``, ``completion``
-5. text: ``text``
+5. glaive: ``system``, ``chat``, texts of Glaive's function calling
+6. text: ``text``
 
 Some other names are recognized for these: those of Dolly and the Chinese ones, see ``_SAME``.
 """
@@ -23,7 +24,7 @@ from heldout.core.row import Part, Row
 from heldout.data.conversation import unknown_keys
 from heldout.data.dates import dates_of
 from heldout.data.layout import Wanted
-from heldout.data.messages import FORMATS, Faults, Format, messages, tools_of
+from heldout.data.messages import FORMATS, Faults, Format, messages, template_arguments_of, tools_of
 from heldout.data.preference import refuse_media
 from heldout.data.read import Table, read_table
 
@@ -91,7 +92,8 @@ def rows_from_table(
                 messages=turns,
                 group=own_group if group_value in (None, "") else str(group_value),
                 source=record.file if source_value in (None, "") else str(source_value),
-                tools=tools_of(record, used),
+                tools=tools_of(record, format_name, used),
+                template_arguments=template_arguments_of(record, used),
                 where=record.where,
             )
         )

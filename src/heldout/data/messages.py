@@ -3,26 +3,29 @@
 from typing import Any, Literal
 
 from heldout.core.errors import UserError
+from heldout.core.recipe_fields import TEMPLATE_ARGUMENTS
 from heldout.core.row import Message
-from heldout.data import tools
-from heldout.data.cells import json_type_words, json_value, text_of
+from heldout.data import glaive, tools
+from heldout.data.cells import json_type_words, json_value, text_of, without_nulls
 from heldout.data.conversation import conversation, note_faults, with_system
 from heldout.data.record import Record
 
-Format = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "text"]
+Format = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "glaive", "text"]
 
+_ARGUMENTS = "chat_template_kwargs"  # TRL's column
 FORMATS: dict[Format, tuple[tuple[str, ...], tuple[str, ...]]] = {  # required, optional roles
-    "messages": (("messages",), ("system", "tools")),
-    "sharegpt": (("conversations",), ("system", "tools")),
+    "messages": (("messages",), ("system", "tools", _ARGUMENTS)),
+    "sharegpt": (("conversations",), ("system", "tools", _ARGUMENTS)),
     "alpaca": (
         ("instruction", "output"),
-        ("input", "system", "history", "tools", "reasoning"),
+        ("input", "system", "history", "tools", "reasoning", _ARGUMENTS),
     ),
-    "prompt_completion": (("prompt", "completion"), ("system", "tools", "reasoning")),
+    "prompt_completion": (("prompt", "completion"), ("system", "tools", "reasoning", _ARGUMENTS)),
+    "glaive": (("system", "chat"), (_ARGUMENTS,)),
     "text": (("text",), ()),
 }
 # Columns that only a chat template has a place for: rows with them are conversations.
-_OF_A_CONVERSATION = ("system", "history", "tools", "reasoning")
+_OF_A_CONVERSATION = ("system", "history", "tools", "reasoning", _ARGUMENTS)
 
 
 class Faults:
@@ -73,22 +76,49 @@ def messages(
     cells = {
         role: record.fields.get(columns[role]) for role in required + optional if role in columns
     }
-    if format_name in ("messages", "sharegpt"):
-        turns = conversation(cells[required[0]], columns[required[0]], record.where)
+    spoken = required[-1]  # chat, messages or conversations
+    if format_name == "glaive" and not _are_turns(cells[spoken]):
+        text = _text(cells, columns, spoken, record.where)
+        turns = glaive.turns_of_text(text, columns[spoken], record.where)
+    elif format_name in ("messages", "sharegpt", "glaive"):
+        turns = conversation(cells[spoken], columns[spoken], record.where)
     elif format_name == "prompt_completion" and any(_are_turns(cells[role]) for role in required):
         turns = _prompt_and_answer(cells, columns, record.where)
     else:
         return _written(record, format_name, columns, cells, faults)
     system = _text(cells, columns, "system", record.where)
+    if format_name == "glaive":
+        system, _ = glaive.system_and_tools(system, columns["system"], record.where)
     turns = with_system(turns, system, columns.get("system", "system"), record.where)
     note_faults(turns, lambda fault: faults.add(fault, record.where))
     return turns
 
 
-def tools_of(record: Record, columns: dict[str, str]) -> tuple[dict[str, Any], ...]:
-    """The tools of a row, from the column with that role."""
-    column = columns.get("tools", "")
-    return tools.tools_of(record.fields.get(column), column, record.where)
+def tools_of(
+    record: Record, format_name: Format, columns: dict[str, str]
+) -> tuple[dict[str, Any], ...]:
+    """The tools of a row, from the column with that role, or where Glaive writes them."""
+    column = columns.get("system" if format_name == "glaive" else "tools", "")
+    value = record.fields.get(column)
+    if format_name == "glaive":
+        text = text_of(value, column, record.where)
+        return glaive.system_and_tools(text, column, record.where)[1]
+    return tools.tools_of(value, column, record.where)
+
+
+def template_arguments_of(record: Record, columns: dict[str, str]) -> dict[str, Any]:
+    """What a row tells the chat template, in the column with that role."""
+    column = columns.get(_ARGUMENTS, "")
+    value = without_nulls(json_value(record.fields.get(column)))
+    if value in (None, "", {}):
+        return {}
+    if not isinstance(value, dict) or not TEMPLATE_ARGUMENTS.holds(value):
+        got = ", ".join(map(str, value)) if isinstance(value, dict) else json_type_words(value)
+        raise UserError(
+            f'{record.where}: "{column}" must be an object of {TEMPLATE_ARGUMENTS.words}, got '
+            f"{got}. Nothing was written."
+        )
+    return value
 
 
 def _written(
@@ -102,7 +132,7 @@ def _written(
     texts = {
         role: _text(cells, columns, role, record.where)
         for role in cells
-        if role not in ("tools", "history")
+        if role not in ("tools", "history", _ARGUMENTS)
     }
     learned = FORMATS[format_name][0][-1]  # text, completion or output
     if not texts[learned].strip():

@@ -14,7 +14,7 @@ from heldout.core.recipe import DataSection
 from heldout.core.row import Part, Row
 from heldout.data.columns import choose_format, unused_columns
 from heldout.data.layout import Wanted
-from heldout.data.messages import Faults, Format, messages, tools_of
+from heldout.data.messages import Faults, Format, messages, template_arguments_of, tools_of
 from heldout.data.preference import refuse_media
 from heldout.data.read import Records, Table
 from heldout.data.record import Fault, FaultKind, Record
@@ -100,7 +100,8 @@ class RowStream:
             if self.format != "text":
                 refuse_media(record)
             turns = messages(record, self.format, self.columns, faults)
-            tools = tools_of(record, self.columns)
+            tools = tools_of(record, self.format, self.columns)
+            arguments = template_arguments_of(record, self.columns)
         except UserError as error:
             text = str(error).removesuffix(" Nothing was written.").removesuffix(".")
             kind: FaultKind = "encoding" if "lone surrogate" in text else "format"
@@ -112,7 +113,7 @@ class RowStream:
         group = own if value in (None, "") else str(value)
         source = record.fields.get(self.columns.get("source", ""))
         name = record.file if source in (None, "") else str(source)
-        return Row(index, turns, group, name, tools, record.where), None
+        return Row(index, turns, group, name, tools, record.where, arguments), None
 
 
 def nothing_to_train_on(num_rows: int, where: str, fault: str) -> UserError:

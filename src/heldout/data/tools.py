@@ -30,16 +30,16 @@ def calls_of_turn(turn: Mapping[str, Any], name: str, where: str) -> list[dict[s
     calls = list(calls) if isinstance(calls, list) else [calls]
     if turn.get("function_call"):
         calls.append(turn["function_call"])
-    return [_call(call, f"{name} tool_calls", where) for call in calls]
+    return [call_of(call, f"{name} tool_calls", where) for call in calls]
 
 
 def calls_of_text(text: str, name: str, where: str) -> list[dict[str, Any]]:
     """The calls that the text of a function_call turn holds as JSON, one or a list."""
     value = json_value(text)
-    return [_call(call, name, where) for call in (value if isinstance(value, list) else [value])]
+    return [call_of(call, name, where) for call in (value if isinstance(value, list) else [value])]
 
 
-def _call(call: Any, name: str, where: str) -> dict[str, Any]:
+def call_of(call: Any, name: str, where: str) -> dict[str, Any]:
     """A call as transformers documents it: its arguments are an object."""
     call = json_value(call)
     function = json_value(call.get("function", call)) if isinstance(call, dict) else call

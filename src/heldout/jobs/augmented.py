@@ -87,7 +87,9 @@ def write_rows(rows: Iterable[Row], path: str | Path) -> Path:
 def _record(row: Row) -> dict[str, Any]:
     if row.kind == "conversation":
         tools = {"tools": list(row.tools)} if row.tools else {}
-        return {"messages": list(row.messages), **tools}
+        arguments = row.template_arguments
+        told = {"chat_template_kwargs": arguments} if arguments else {}
+        return {"messages": list(row.messages), **tools, **told}
     return {message["role"]: message["content"] for message in row.messages}
 
 

@@ -9,7 +9,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -55,7 +55,8 @@ class Rendering:
 
     def opening(self) -> str:
         """What asks for the answer to a first question."""
-        row = Row(0, ({"role": "user", "content": "a"},), "")
+        arguments = self.row.template_arguments
+        row = Row(0, ({"role": "user", "content": "a"},), "", template_arguments=arguments)
         plain, asking = (
             _applied(row, 1, self.tokenizer, self.form, asks) for asks in (False, True)
         )
@@ -139,7 +140,7 @@ def _rendered(
             chat_template=template,
             add_generation_prompt=asks,
             return_assistant_tokens_mask=marks,
-            **tokenizer.special_tokens_map,
+            **(tokenizer.special_tokens_map | row.template_arguments),
         )
     except Exception as error:  # jinja2's, or whatever a template meets that it was not written for
         raise _refused(row, error) from error
@@ -164,7 +165,8 @@ _FORMS: WeakKeyDictionary[Any, dict[Any, Form | str]] = WeakKeyDictionary()
 def _form(row: Row, tokenizer: Any) -> Form:
     """Found once for each shape of a conversation under each template."""
     known = _FORMS.setdefault(tokenizer, {})
-    shape = (_template(tokenizer, row), bool(row.tools), *map(_shape, row.messages))
+    arguments = json.dumps(row.template_arguments, sort_keys=True, default=str)
+    shape = (_template(tokenizer, row), bool(row.tools), arguments, *map(_shape, row.messages))
     if shape not in known:
         known[shape] = _first_form(row, tokenizer)
     found = known[shape]
@@ -281,7 +283,7 @@ def _stand_in(row: Row) -> Row:
     schema = {"type": "object", "properties": {word(): {"type": "string"}}}
     function = {"name": word(), "description": word(), "parameters": schema}
     tools = ({"type": "function", "function": function},) if row.tools else ()
-    return Row(row.index, tuple(map(turn, row.messages)), row.group, "", tools, row.where)
+    return replace(row, messages=tuple(map(turn, row.messages)), tools=tools)
 
 
 def _handed_over(messages: Sequence[Message], form: Form) -> list[dict[str, Any]]:

@@ -17,6 +17,13 @@ TEMPLATE = (
     "{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
     "{% if thinks is defined and not thinks %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
+CALLS = (
+    "{% for t in tools %}<tool>{{ t | tojson }}</tool>{% endfor %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+    "{% if shows %}{% for c in m.tool_calls or [] %}{{ c.function.name }}"
+    "{{ c.function.arguments | tojson }}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 STONES = ("basalt", "granite", "slate", "marble", "quartz", "chalk", "flint", "gneiss")
 SETTINGS = (
     "train.learning_rate=3e-3",
@@ -73,6 +80,34 @@ def test_what_the_template_loses_is_refused_before_anything_is_written(model, tm
     with pytest.raises(UserError, match=r"rows.jsonl line 41: the chat template does not render"):
         fit(model, data, out=tmp_path / "run", settings=SETTINGS)
     assert not (tmp_path / "run").exists()
+
+
+def test_texts_of_calls_reach_the_template_with_the_arguments_of_their_rows(model, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = CALLS
+    tokenizer.save_pretrained(model)
+    tool = {"name": "cart_load", "description": "Load a cart.", "parameters": {}}
+    path = tmp_path / "rows.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(40):
+            chat = (
+                f"USER: Is {STONES[number % 8]} of yard {number} at hand?\n\n\n"
+                'ASSISTANT: <functioncall> {"name": "cart_load", "arguments": '
+                f'\'{{"yard": "no. {number}"}}\'}} <|endoftext|>\n\n\n'
+                f'FUNCTION RESPONSE: {{"carts": {number * 37 % 101}}}\n\n\n'
+                f"ASSISTANT: Yes, {number * 37 % 101} carts. <|endoftext|>\n\n\n"
+            )
+            system = f"SYSTEM: You keep a yard. Use functions -\n{json.dumps(tool)}\n"
+            arguments = {"shows": number < 39}
+            row = {"system": system, "chat": chat, "chat_template_kwargs": arguments}
+            file.write(json.dumps(row) + "\n")
+    settings = [each for each in SETTINGS if "template_arguments" not in each]
+    with pytest.raises(UserError, match=r"line 40: the chat template does not render the tool cal"):
+        dry_run(model, str(path), settings=settings)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:39]
+    path.write_text("".join(lines), encoding="utf-8")
+    checks = {check.name: check for check in dry_run(model, str(path), settings=settings).checks}
+    assert checks["end of text"].message == "all 39 rows end in one"
 
 
 @pytest.mark.slow
