@@ -8,6 +8,9 @@ from transformers import AutoTokenizer
 
 from heldout.core.errors import UserError
 from heldout.core.measurement import Measurement
+from heldout.core.row import Row
+from heldout.data.columns import read_rows
+from heldout.jobs.augmented import write_rows
 from heldout.jobs.diagnosing.diagnose import diagnose
 from heldout.jobs.fitting.fit import dry_run, fit
 
@@ -108,6 +111,13 @@ def test_texts_of_calls_reach_the_template_with_the_arguments_of_their_rows(mode
     path.write_text("".join(lines), encoding="utf-8")
     checks = {check.name: check for check in dry_run(model, str(path), settings=settings).checks}
     assert checks["end of text"].message == "all 39 rows end in one"
+
+
+def test_rows_that_are_written_keep_their_tools_and_arguments(tmp_path):
+    tool = {"type": "function", "function": {"name": "cart_load", "parameters": {}}}
+    more = {"tools": (tool,), "template_arguments": {"thinks": False}}
+    row = Row(0, tuple(conversation(3)), "yard", "a.jsonl", **more)
+    assert read_rows(write_rows([row], tmp_path / "rows.jsonl"), group="group").rows == [row]
 
 
 @pytest.mark.slow
