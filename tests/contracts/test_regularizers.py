@@ -15,6 +15,8 @@ from heldout.training.windows import WindowDataset
 
 INSTALLED = [entry.name for entry in entries_of("regularizer")]
 NAMES = case_names()
+# Of different kinds of state that a resume must bring back; the others are tried among slow tests.
+STATEFUL = ("ema", "swa", "rollback", "child_tuning", "gradual_unfreezing", "kl_to_base of pissa")
 
 
 @pytest.fixture
@@ -102,7 +104,10 @@ def test_leaves_the_model_as_found_also_on_an_exception(name, tiny_model_dir):
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in state.items())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in STATEFUL else pytest.param(name, marks=pytest.mark.slow) for name in NAMES],
+)
 def test_trains_and_survives_a_resume_to_the_same_weights(name, tiny_model_dir, windows, tmp_path):
     model = load_case(name, tiny_model_dir)
     start = weights(model)

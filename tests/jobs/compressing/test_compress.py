@@ -147,6 +147,7 @@ def test_folder_holds_the_page_and_the_numbers(independent):
     assert result.headline in text
 
 
+@pytest.mark.slow
 def test_order_that_says_everything_is_found(family, tmp_path):
     rng = np.random.default_rng(1)
     cycle = WORDS[1:7]

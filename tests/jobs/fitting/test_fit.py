@@ -414,6 +414,7 @@ def test_few_groups_are_cross_validated_without_a_test_claim(tiny_model_dir, dat
     assert AutoModelForCausalLM.from_pretrained(run.best)
 
 
+@pytest.mark.slow
 def test_from_scratch_with_a_config(tiny_model_dir, data, tmp_path):
     config = json.loads((tiny_model_dir / "config.json").read_text())
     config |= {"num_hidden_layers": 1, "max_position_embeddings": 64}

@@ -58,6 +58,7 @@ class StopAt(Progress):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_rolls_back_and_trains_on_with_a_lower_rate(tiny_model_dir, data, tmp_path):
     """A rate so high that the held-out loss soon rises."""
     settings = [*FAST, "train.learning_rate=0.05", "regularizers.rollback.patience=1"]
@@ -116,6 +117,7 @@ def test_an_interrupted_average_goes_on_as_if_nothing_had_been(tiny_model_dir, d
     ]
 
 
+@pytest.mark.slow
 def test_wise_ft_is_never_worse_on_validation(tiny_model_dir, data, tmp_path):
     settings = [*FAST, "train.learning_rate=0.02", "regularizers.wise_ft=true"]
     result = fit(str(tiny_model_dir), data, out=tmp_path / "a", recipe="full", settings=settings)

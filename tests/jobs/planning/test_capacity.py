@@ -147,6 +147,7 @@ def test_finished_models_are_kept(config, tmp_path):
         assert one == other
 
 
+@pytest.mark.slow
 def test_real_text_beyond_what_a_reference_predicts(tiny_model_dir, topics_text, tmp_path):
     rows = [text for text in topics_text.split("\n\n") if 40 < len(text) < 90][:125]
     data = tmp_path / "topics.jsonl"
