@@ -49,7 +49,7 @@ def _show(result: Any, run: Path) -> None:
         table.add_row(
             str(row.row),
             f"{row.memorized:.1%}" + ("" if row.is_clear else " ?"),
-            f"{row.interval.low:.1%} to {row.interval.high:.1%}",
+            row.interval.words(".1%"),
             f"{row.base_nats:.2f}",
             f"{row.without_nats:.2f}",
             f"{row.with_nats:.2f}",
