@@ -20,14 +20,13 @@ from record import write_record
 
 from heldout.core.jackknife import jackknife_values
 from heldout.core.measurement import Interval
+from heldout.core.shares import difference_of_shares, share_estimate
 from heldout.core.stats import (
     difference_of_paired_ratios,
     difference_of_ratios,
-    difference_of_shares,
     mean_of_ratios,
     paired_difference,
     ratio_estimate,
-    share_estimate,
 )
 
 # D draws, G groups

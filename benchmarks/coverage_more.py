@@ -12,7 +12,7 @@ import numpy as np
 from coverage_cell import Cell
 
 from heldout.core.distributions import normal_p_value
-from heldout.core.stats import clopper_pearson
+from heldout.core.shares import clopper_pearson
 from heldout.jobs.counterfactual.memorized_rows import row_interval
 from heldout.probes.membership import Scores, area_difference
 from heldout.scaling.ensemble import asymptote, ensemble_losses

@@ -10,7 +10,7 @@ import json
 import numpy as np
 from record import write_record
 
-from heldout.core.stats import share_estimate
+from heldout.core.shares import share_estimate
 from heldout.scaling.chinchilla import Chinchilla
 from heldout.scaling.fit import fit
 from heldout.scaling.intervals import bootstrap, percentile_ranges, profile

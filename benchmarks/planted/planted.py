@@ -59,7 +59,7 @@ from heldout.core.results.diagnosis import Diagnosis
 from heldout.core.facts import Facts, HistoryPoint, SetupFault
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import measurement_from_json
-from heldout.core.stats import clopper_pearson
+from heldout.core.shares import clopper_pearson
 from heldout.jobs.diagnosing.diagnose import diagnose
 
 FOLDER = ROOT / ".cache" / "planted"

@@ -36,20 +36,14 @@ ROOMS = (
 _NOT_SHOWN = {
     "Option",
     "Argument",
-    "UserError",
     "compile",
     "Typer",
     "TrainingDiverged",
     "Interrupted",
-    "ValueError",
     "warn",
     "did_you_mean",
     "getLogger",
     "_fail",
-    "ImportError",
-    "TypeError",
-    "RuntimeError",
-    "NotImplementedError",
     "cast",
     # Rules that an error quotes, names that are looked for in other text, files for programs.
     "FieldRule",
@@ -114,7 +108,7 @@ def _strings(tree: ast.AST) -> Iterator[tuple[ast.expr, str]]:
             continue
         if isinstance(node, ast.Assign | ast.AnnAssign) and _names(node) & _NAMES:
             continue
-        if isinstance(node, ast.Call) and (_name(node.func) in _NOT_SHOWN or _is_replaced(node)):
+        if isinstance(node, ast.Call) and (_is_for_errors(node) or _is_replaced(node)):
             continue
         if isinstance(node, ast.Constant | ast.JoinedStr):
             for text in _LABEL.split(_template(node)):
@@ -163,6 +157,11 @@ def _names(assigned: ast.Assign | ast.AnnAssign) -> set[str]:
 
 def _name(function: ast.expr) -> str:
     return getattr(function, "id", getattr(function, "attr", ""))
+
+
+def _is_for_errors(call: ast.Call) -> bool:
+    name = _name(call.func)
+    return name in _NOT_SHOWN or name.endswith("Error")
 
 
 def _is_replaced(call: ast.Call) -> bool:

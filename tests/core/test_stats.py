@@ -9,15 +9,13 @@ import scipy.stats
 from heldout.core.distributions import student_t_p_value, student_t_quantile
 from heldout.core.holm import holm
 from heldout.core.measurement import Interval, Measurement, NotMeasured, measurement_from_json
+from heldout.core.shares import clopper_pearson, difference_of_shares, share_estimate
 from heldout.core.stats import (
-    _error_over_groups,
-    clopper_pearson,
     difference_of_paired_ratios,
     difference_of_ratios,
-    difference_of_shares,
+    error_over_groups,
     paired_difference,
     ratio_estimate,
-    share_estimate,
 )
 
 
@@ -115,7 +113,7 @@ def test_error_and_degrees_of_freedom_against_their_matrices():
         form = own.T @ np.diag(weights**2) @ own  # the sum of squared parts is v' form v
         ratios = rng.normal(size=num)
         parts = weights * (ratios - weights @ ratios)
-        error, freedom = _error_over_groups(parts, weights)
+        error, freedom = error_over_groups(parts, weights)
         assert freedom == pytest.approx(np.trace(form) ** 2 / np.trace(form @ form))
         expected = (ratios @ form @ ratios) * (weights**2).sum() / np.trace(form)
         assert error**2 == pytest.approx(expected)

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 from heldout.core.measurement import Interval
 from heldout.core.probe import Evidence, VerbatimMemorization
 from heldout.core.row import Row
-from heldout.core.stats import difference_of_shares
+from heldout.core.shares import difference_of_shares
 from heldout.diagnosis.verdicts import verdicts_of
 from heldout.lm.generate import continuations
 from heldout.lm.measuring.memorization_prompt import memorization_prompt

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from heldout.core.measurement import Contrast, Measurement
-from heldout.core.stats import difference_of_shares, share_estimate
+from heldout.core.shares import difference_of_shares, share_estimate
 
 
 @dataclass(frozen=True)

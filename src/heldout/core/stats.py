@@ -16,9 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from heldout.core.distributions import (
-    exact_bounds,
-    normal_p_value,
-    normal_quantile,
     student_t_p_value,
     student_t_quantile,
 )
@@ -30,9 +27,7 @@ LEAST_FREEDOM = 3.2  # degrees of freedom; fewer where one group holds nearly ha
 LOG_SKEW = 4.7  # the reach away from 0 grows by so many standard errors of the mean logarithm
 LEAST_LOG_SPREAD = 0.5  # below, logarithms are as good as normal and the growth fades
 SAMPLE_SKEW = 0.7  # the reach to the skewed side grows by so much of skewness over sqrt(groups)
-SHARE_EASE = 0.1  # of one row a group: 0 is Clopper and Pearson's interval, .5 Jeffreys'
 MOST_SKEW = 2.05  # growth of a reach; beyond, the interval of a positive figure is withheld
-OF_SHARES = "difference of shares, recovered from two intervals"
 OVER_GROUPS = "Student t over groups, longer where they are skewed"
 
 
@@ -119,7 +114,7 @@ def effective_groups(groups: ArrayLike) -> float:
     """Groups counted by their size (Kish 1965); 0 where they are too few for an interval."""
     sizes_G = group_sums(np.ones(len(np.asarray(groups))), groups)
     weights_G = sizes_G / sizes_G.sum()
-    if not _is_enough(len(sizes_G), _error_over_groups(weights_G, weights_G)[1]):
+    if not is_enough(len(sizes_G), error_over_groups(weights_G, weights_G)[1]):
         return 0.0
     return 1 / float((weights_G**2).sum())
 
@@ -152,7 +147,7 @@ class _Spread:
         ``log_spread`` is the standard deviation of the groups' logarithms where all have the
         ``sign``, else 0.
         """
-        error, freedom = _error_over_groups(parts_G, weights_G)
+        error, freedom = error_over_groups(parts_G, weights_G)
         root = float(np.sqrt((weights_G**2).sum()))
         skewness = SAMPLE_SKEW * root * _skewness(parts_G)
         growth = {side: max(0.0, side * skewness) for side in (-1, 1)}
@@ -168,7 +163,7 @@ class _Spread:
             1 + min(growth[1], MOST_SKEW),
             len(parts_G),
             is_positive,
-            _is_enough(len(parts_G), freedom) and not (is_positive and most > MOST_SKEW),
+            is_enough(len(parts_G), freedom) and not (is_positive and most > MOST_SKEW),
         )
 
     def reach(self, distance: float) -> tuple[float, float]:
@@ -214,7 +209,7 @@ def _spread_of_ratio(
     )
 
 
-def _error_over_groups(parts_G: np.ndarray, weights_G: np.ndarray) -> tuple[float, float]:
+def error_over_groups(parts_G: np.ndarray, weights_G: np.ndarray) -> tuple[float, float]:
     """Standard error of the sum of ``parts_G``, which sum to 0, and its degrees of freedom.
 
     Unbiased if groups vary alike whatever their weight; degrees of freedom by Satterthwaite (Bell
@@ -236,7 +231,7 @@ def _error_over_groups(parts_G: np.ndarray, weights_G: np.ndarray) -> tuple[floa
     return float(error), float(trace**2 / trace_of_square)
 
 
-def _is_enough(num_groups: int, freedom: float) -> bool:
+def is_enough(num_groups: int, freedom: float) -> bool:
     return num_groups >= LEAST_TO_RESAMPLE and freedom >= LEAST_FREEDOM
 
 
@@ -322,64 +317,6 @@ def _combined(spreads: Sequence[_Spread], factors: Sequence[float], level: float
     p_value = student_t_p_value(distance * value / toward_zero, freedom) if value else 1.0
     interval = Interval(value - below, value + above, level, OVER_GROUPS)
     return RatioEstimate(value, interval, p_value, num_groups)
-
-
-def share_estimate(
-    values: ArrayLike, groups: ArrayLike, *, level: float = 0.95
-) -> tuple[float, Interval]:
-    """A share of rows, or a mean of values in [0, 1], with its interval over groups in [0, 1].
-
-    Clopper and Pearson's interval, eased a little, at the number of independent rows that would
-    have the standard error over groups, less for its degrees of freedom (Korn and Graubard 1998).
-    No fewer than the groups, counted by their size (Kish 1965): all that is known at 0 and 1.
-    """
-    values_D = np.asarray(values, dtype=np.float64)
-    share, num_rows = float(values_D.mean()), len(values_D)
-    sizes_G = group_sums(np.ones(num_rows), groups)
-    if len(sizes_G) < 2:
-        return share, Interval.withheld(level)
-    parts_G = (group_sums(values_D, groups) - share * sizes_G) / num_rows
-    error, freedom = _error_over_groups(parts_G, sizes_G / num_rows)
-    if not _is_enough(len(sizes_G), freedom):
-        return share, Interval.withheld(level)
-    num, ease = num_rows**2 / float((sizes_G**2).sum()), SHARE_EASE
-    if 0 < share < 1 and num_rows > len(sizes_G):
-        tail, ease = (1 + level) / 2, 0.0  # the number is estimated, too
-        penalty = student_t_quantile(tail, num_rows - 1) / student_t_quantile(tail, freedom)
-        num = max(num, penalty**2 * min(num_rows, share * (1 - share) / max(error**2, 1e-300)))
-    low, high = exact_bounds(share * num, num, level, ease)
-    return share, Interval(min(low, share), max(high, share), level, "exact, over groups")
-
-
-def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> Interval:
-    """Exact interval of a share of independent trials (Clopper and Pearson 1934).
-
-    Never too narrow: 0 of 59 ends at .061, and at .05 with level .9.
-    """
-    if not 0 <= successes <= trials or trials < 1:
-        raise ValueError(f"A share needs trials, and successes among them: {successes}/{trials}.")
-    return Interval(*exact_bounds(successes, trials, level), level, "Clopper-Pearson")
-
-
-def difference_of_shares(first: tuple[float, Interval], second: tuple[float, Interval]) -> Contrast:
-    """Difference of two independent shares, or of two such differences, within [-1, 1].
-
-    Each is ``(value, interval)``. The method of variance estimates recovery (Zou and Donner 2008);
-    intervals may be one-sided. The p-value comes from the end nearer to 0. Withheld where one of
-    the two intervals is.
-    """
-    (a, interval_a), (b, interval_b) = first, second
-    difference, level = max(-1.0, min(1.0, a - b)), interval_a.level
-    if interval_a.is_withheld or interval_b.is_withheld:
-        return Contrast(difference, Interval.withheld(level), 1.0)
-    below = float(np.hypot(a - interval_a.low, interval_b.high - b))
-    above = float(np.hypot(interval_a.high - a, b - interval_b.low))
-    toward_zero = below if difference > 0 else above
-    p_value = 1.0
-    if difference and toward_zero:
-        p_value = normal_p_value(normal_quantile((1 + level) / 2) * difference / toward_zero)
-    ends = Interval(difference - below, difference + above, level, OF_SHARES).within(-1.0, 1.0)
-    return Contrast(difference, ends, p_value)
 
 
 def difference_of_paired_ratios(

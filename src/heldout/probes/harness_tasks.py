@@ -11,12 +11,11 @@ import numpy as np
 from heldout.core.harness import HarnessScores
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.probe import Evidence, Probe
+from heldout.core.shares import difference_of_shares, share_estimate
 from heldout.core.stats import (
     difference_of_ratios,
-    difference_of_shares,
     paired_difference,
     ratio_estimate,
-    share_estimate,
 )
 
 SOURCE = "Biderman et al. 2024, lm-evaluation-harness, arXiv 2405.14782"

@@ -15,11 +15,10 @@ from heldout.core.distributions import normal_quantile, student_t_p_value, stude
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.pass_statistics import PassStatistics
 from heldout.core.probe import MODELS, Evidence, Probe
+from heldout.core.shares import difference_of_shares, share_estimate
 from heldout.core.stats import (
-    difference_of_shares,
     effective_groups,
     group_sums,
-    share_estimate,
 )
 
 SOURCE = (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.pass_statistics import SHORT_SUFFIX
 from heldout.core.probe import MODELS, Evidence, Probe
-from heldout.core.stats import difference_of_shares, share_estimate
+from heldout.core.shares import difference_of_shares, share_estimate
 
 SOURCE = (
     "Carlini et al. 2022, arXiv 2202.07646; intervals: Korn and Graubard 1998, Zou and Donner 2008"

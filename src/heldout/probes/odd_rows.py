@@ -14,7 +14,10 @@ import numpy as np
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.probe import Evidence, Probe
-from heldout.core.stats import LEAST_TO_RESAMPLE, difference_of_shares, share_estimate
+from heldout.core.shares import difference_of_shares, share_estimate
+from heldout.core.stats import (
+    LEAST_TO_RESAMPLE,
+)
 
 SOURCE = "wrong labels stand out by their loss: Northcutt et al. 2021, arXiv 1911.00068"
 COST = "nothing beyond one forward pass of the base model over both parts"

@@ -22,7 +22,7 @@ from heldout.core.equal_lengths import (
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.ngrams import ngrams
 from heldout.core.probe import MODELS, Evidence, Probe
-from heldout.core.stats import difference_of_shares, share_estimate
+from heldout.core.shares import difference_of_shares, share_estimate
 
 SOURCE = (
     "seq-rep-n: Welleck et al. 2020, arXiv 1908.04319; compression: Shaib et al. 2024, "

@@ -13,11 +13,10 @@ from heldout.core.jackknife import jackknife_values
 from heldout.core.measurement import Interval, Measurement, NotMeasured
 from heldout.core.ngrams import ngrams
 from heldout.core.probe import MODELS, Evidence, Probe
+from heldout.core.shares import difference_of_shares, share_estimate
 from heldout.core.stats import (
-    difference_of_shares,
     paired_difference,
     ratio_estimate,
-    share_estimate,
 )
 
 SOURCE = "self-BLEU: Zhu et al. 2018, arXiv 1802.01886; intervals: jackknife over blocks of groups"

@@ -13,7 +13,10 @@ from heldout.core.finite import finite
 from heldout.core.pass_statistics import PassStatistics
 from heldout.core.probe import VerbatimMemorization
 from heldout.core.row import Row
-from heldout.core.stats import LEAST_HELD_OUT, difference_of_shares, share_estimate
+from heldout.core.shares import difference_of_shares, share_estimate
+from heldout.core.stats import (
+    LEAST_HELD_OUT,
+)
 from heldout.lm.characters import token_size
 from heldout.lm.measuring.pass_statistics import pass_statistics
 from heldout.training.two_forms import holds_gradient_point, measured_form

@@ -27,11 +27,11 @@ from heldout.core.recipe import Recipe
 from heldout.core.results.label_noise import DoubtfulAnswer, LabelNoise
 from heldout.core.row import Row
 from heldout.core.run import Run
+from heldout.core.shares import share_estimate
 from heldout.core.stats import (
     LEAST_HELD_OUT,
     paired_difference,
     ratio_estimate,
-    share_estimate,
 )
 from heldout.data.split import folds
 from heldout.data.surprise import robust_z

@@ -10,12 +10,11 @@ import numpy as np
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.results.counterfactual import Counterfactual, CounterfactualRow, Influence
 from heldout.core.row import Row
+from heldout.core.shares import difference_of_shares, share_estimate
 from heldout.core.stats import (
     difference_of_paired_ratios,
     difference_of_ratios,
-    difference_of_shares,
     ratio_estimate,
-    share_estimate,
 )
 
 CHANCE = 0.01  # of the rows nobody trained on lie beyond the threshold

@@ -17,7 +17,10 @@ import numpy as np
 from heldout.core.errors import UserError
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.run import Run
-from heldout.core.stats import ratio_estimate, share_estimate
+from heldout.core.shares import share_estimate
+from heldout.core.stats import (
+    ratio_estimate,
+)
 from heldout.jobs.hyperfitting.evaluate import load_contexts
 from heldout.jobs.hyperfitting.measure import HUMAN
 

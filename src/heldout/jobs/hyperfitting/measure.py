@@ -17,7 +17,11 @@ from heldout.core.finite import finite
 from heldout.core.human_band import HumanBand
 from heldout.core.measurement import Contrast, Measurement, NotMeasured
 from heldout.core.run import Run
-from heldout.core.stats import paired_difference, ratio_estimate, share_estimate
+from heldout.core.shares import share_estimate
+from heldout.core.stats import (
+    paired_difference,
+    ratio_estimate,
+)
 from heldout.core.verbatim import VerbatimIndex
 from heldout.jobs.hyperfitting.evaluate import MODELS, load_contexts, text_conditions
 from heldout.jobs.hyperfitting.texts import Measures

@@ -15,7 +15,11 @@ from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.core.run_files import PreflightCheck
 from heldout.core.segments import WORD
-from heldout.core.stats import paired_difference, ratio_estimate, share_estimate
+from heldout.core.shares import share_estimate
+from heldout.core.stats import (
+    paired_difference,
+    ratio_estimate,
+)
 from heldout.jobs.kit.augmentations import augmentations_of
 from heldout.jobs.kit.clean_losses import losses_of
 from heldout.jobs.kit.parts import sample_rows
