@@ -62,7 +62,6 @@ def forward_within(layer: Any, around: Callable[..., Any]) -> Iterator[None]:
 
     Also where gradient checkpointing computes it again, which calls no patched forward.
     """
-    own = layer.__dict__.get("forward")
     forward = layer.forward
 
     def replaced(*args: Any, **kwargs: Any) -> Any:
@@ -79,6 +78,14 @@ def forward_within(layer: Any, around: Callable[..., Any]) -> Iterator[None]:
         finally:
             layer._gradient_checkpointing_func = checkpoint
 
+    with forward_replaced(layer, replaced):
+        yield
+
+
+@contextmanager
+def forward_replaced(layer: Any, replaced: Callable[..., Any]) -> Iterator[None]:
+    """Within this context the layer runs ``replaced(*args, **kwargs)``; hooks stay."""
+    own = layer.__dict__.get("forward")
     layer.forward = replaced
     try:
         yield

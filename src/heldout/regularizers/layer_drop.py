@@ -22,7 +22,7 @@ from torch import nn
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
-from heldout.lm.layers import decoder_layers
+from heldout.lm.layers import decoder_layers, forward_replaced
 from heldout.lm.trial import plain_ids, trial_inputs
 from heldout.lm.undisturbed import evaluation_mode
 from heldout.lm.weights import seed_of
@@ -99,7 +99,8 @@ class LayerDrop(Regularizer):
         self._divisors.clear()
         with ExitStack() as stack:
             for index, layer in enumerate(decoder_layers(model)):
-                stack.enter_context(_forward_replaced(layer, partial(self._forward, index)))
+                replaced = partial(self._forward, index, layer, layer.forward)
+                stack.enter_context(forward_replaced(layer, replaced))
             yield
 
     def before_step(self, model: Any, step: int) -> None:
@@ -135,10 +136,10 @@ def needed_layers(model: Any, layers: Sequence[nn.Module]) -> set[int]:
 
 
 def _runs_without(model: Any, layer: nn.Module) -> bool:
-    def passed(layer: nn.Module, forward: Callable, *args: Any, **kwargs: Any) -> Any:
+    def passed(*args: Any, **kwargs: Any) -> Any:
         return args[0] if args else kwargs["hidden_states"]
 
-    with _forward_replaced(layer, passed):
+    with forward_replaced(layer, passed):
         try:
             _run_trial(model)
         except Exception:  # whatever a model's own code raises
@@ -160,17 +161,3 @@ def _nothing_of(layer: nn.Module) -> torch.Tensor:
     """
     trained = [parameter for parameter in layer.parameters() if parameter.requires_grad]
     return sum((0.0 * parameter.flatten()[:1].sum() for parameter in trained), torch.zeros(()))
-
-
-@contextmanager
-def _forward_replaced(layer: nn.Module, replacement: Callable) -> Iterator[None]:
-    """Within this context the layer runs ``replacement(layer, forward, ...)``; hooks stay."""
-    own = layer.__dict__.get("forward")
-    layer.forward = partial(replacement, layer, layer.forward)
-    try:
-        yield
-    finally:
-        if own is None:
-            del layer.forward
-        else:
-            layer.forward = own
