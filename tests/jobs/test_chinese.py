@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 
 from chinese_rows import pairs
 from heldout.core.graphemes import is_boundary
@@ -48,32 +47,11 @@ def chinese_tokenizer():
 
 
 @pytest.fixture(scope="module", params=["of Chinese", "of bytes"])
-def model(request, tmp_path_factory, tiny_tokenizer):
+def model(request, random_llama, tiny_tokenizer):
     """A random Llama of width 32 with a tokenizer that knows the script, and one that does not."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     knows = request.param == "of Chinese"
     tokenizer = request.getfixturevalue("chinese_tokenizer") if knows else tiny_tokenizer
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        fresh = LlamaForCausalLM(config)
-    folder = tmp_path_factory.mktemp("chinese_llama")
-    fresh.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder, knows
+    return random_llama(tokenizer, "chinese_llama"), knows
 
 
 @pytest.fixture(scope="module")
