@@ -19,13 +19,13 @@ import hashlib
 import json
 import random
 import tempfile
-import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from opencc import OpenCC
 from record import write_record
+from scripts_made import HAN, SCRIPTS, Script, some
+from scripts_shown import cuts_whole_characters, holds_as_much_text, tells_language
 from splits import time_over_old
 
 LEAST_RIGHT = 0.95
@@ -41,89 +41,10 @@ MOST_TIME_OVER_OLD = 1.1
 """Processor seconds of a check of English rows, over those of the code that was wrong elsewhere."""
 
 
-@dataclass(frozen=True)
-class Script:
-    """How a script is written."""
-
-    letters: str
-    sizes: tuple[int, ...]  # letters of its words
-    space: str
-    comma: str
-    ends: tuple[str, ...]  # of sentences, each with what stands before the next one
-
-    def vocabulary(self, num: int) -> list[str]:
-        rng = random.Random(num)
-        found: set[str] = set()
-        while len(found) < num:
-            word = "".join(rng.choices(self.letters, k=rng.choice(self.sizes)))
-            if not unicodedata.category(word[0]).startswith("M"):
-                found.add(word)
-        return sorted(found)
-
-    def letters_of(self, word: str) -> list[str]:
-        """What counts as words of a word."""
-        if self.space:
-            return [word]
-        found: list[str] = []
-        for letter in word:
-            if found and unicodedata.category(letter).startswith("M"):
-                found[-1] += letter
-            else:
-                found.append(letter)
-        return found
-
-
 TO_TRADITIONAL = OpenCC("s2t").convert
 TENTH = "one word in ten replaced"
-_COMMON = [
-    bytes((row, cell)).decode("gb2312") for row in range(0xB0, 0xD7) for cell in range(0xA1, 0xFE)
-]
-_HAN = "".join(_COMMON[::5])
-_WIDE_ENDS = ("。", "！", "？", "！！！", "……", "。 ", "!", "？」", "。\n")
-SCRIPTS = {
-    "Chinese": Script(_HAN, (1, 1, 2, 2, 2, 3), "", "，", _WIDE_ENDS),
-    "Japanese": Script(
-        "あいうえおかきくけこさしすせそたちつてとなにのはまもやらりるれをカキクケコサシスー日本語山川",
-        (2, 2, 3, 4),
-        "",
-        "、",
-        _WIDE_ENDS,
-    ),
-    "Korean": Script(
-        "".join(chr(0xAC00 + 28 * n) for n in range(0, 390, 2)),
-        (2, 3, 3, 4),
-        " ",
-        ", ",
-        (". ", "! ", "? ", "!!! ", '." ', ".\n"),
-    ),
-    "Thai": Script(
-        "กขคงจชซดตทนบปพมยรลวสหอเแโไาะ\u0e34\u0e35\u0e38\u0e31", (3, 4, 5, 6), "", " ", ("\n",)
-    ),
-    "Hindi": Script(
-        "कखगघचजटडतदनपबमयरलवसहअआई\u093e\u093f\u0940\u0941\u0947\u094b\u0902\u094d",
-        (3, 4, 5, 6),
-        " ",
-        ", ",
-        ("। ", "! ", "? ", "।", "।\n"),
-    ),
-    "Arabic": Script(
-        "ابتثجحخدرزسشصضطعغفقكلمنهوي", (3, 4, 5, 6), " ", "، ", (". ", "! ", "؟ ", "؟!", ".\n")
-    ),
-    "English": Script(
-        "abcdefghijklmnopqrstuvwxyz",
-        (2, 3, 4, 5, 6, 7, 8),
-        " ",
-        ", ",
-        (". ", "! ", "? ", "!!! ", '." ', "… ", ".\n"),
-    ),
-}  # fmt: skip
 Made = tuple[Script, list[str], random.Random]  # a script, its words, and what draws
 Rule = Callable[[Script, list[str], random.Random], bool]
-
-
-def some(words: list[str], rng: random.Random, num: int) -> list[str]:
-    """Frequent words more often."""
-    return rng.choices(words, [1 / (n + 5) for n in range(len(words))], k=num)
 
 
 def finds_words(script: Script, words: list[str], rng: random.Random) -> bool:
@@ -269,7 +190,7 @@ def tells_mojibake(script: Script, words: list[str], rng: random.Random) -> bool
 def counts_mentions(script: Script, words: list[str], rng: random.Random) -> bool:
     from heldout.probes.bias import DEFAULT_LEXICON, mentions
 
-    if script.letters == _HAN:
+    if script.letters == HAN:
         he = rng.randint(0, 3)
         text = "其他".join(["我们"] * 3) + "，吉他和其他人，" + "他来了。" * he + "她說她們的"
         return mentions([text], DEFAULT_LEXICON).tolist() == [[2, he]]
@@ -292,6 +213,9 @@ RULES: dict[str, Rule] = {
     "personal data": finds_personal_data,
     "wrong encoding": tells_mojibake,
     "mentions": counts_mentions,
+    "whole characters": cuts_whole_characters,
+    "lengths in tokens": holds_as_much_text,
+    "language of rows": tells_language,
 }
 
 
@@ -332,7 +256,7 @@ def copies(
         for each in cut
     ]
     yield "one word in twenty replaced", texts, other
-    if script.letters == _HAN:
+    if script.letters == HAN:
         yield "traditional for simplified", texts, [TO_TRADITIONAL(text) for text in texts]
 
 
