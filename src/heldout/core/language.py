@@ -115,6 +115,7 @@ class Sentences:
             key=lambda template: (-template.num_letters, -sum(map(len, template.literals))),
         )
         self._said: dict[str, str] = {}
+        self._found: dict[str, str | None] = {}
         self.unsaid: set[str] = set()  # sentences that were asked for and no entry covers
 
     def say(self, text: str) -> str:
@@ -186,9 +187,15 @@ class Sentences:
         return known
 
     def _entry(self, text: str) -> str | None:
-        if text in self.exact:
-            return self.exact[text]
+        """By the entry that covers all of the text; parts are asked for again and again."""
+        if text not in self._found:
+            self._found[text] = self.exact.get(text) or self._of_template(text)
+        return self._found[text]
+
+    def _of_template(self, text: str) -> str | None:
         for template in self.templates:
+            if template.longest not in text:
+                continue
             fields = template.fields(text)
             if fields is None:
                 continue
@@ -242,6 +249,7 @@ class _Template:
     def __init__(self, english: str, other: str):
         parts = _FIELD.split(english)
         self.literals = [part for part in parts[::2] if part]
+        self.longest = max(self.literals, key=len, default="")
         self.numbers = [int(number) for number in parts[1::2]]
         self.other = other
         self.num_letters = sum(character.isalpha() for part in parts[::2] for character in part)

@@ -153,6 +153,20 @@ def test_of_several_evaluations_one_is_named(told):
         told(log, evaluation="nope")
 
 
+def test_the_plain_evaluation_is_the_one_to_judge_by_beside_named_ones(told):
+    log = state([*FALLING[:3], 2.6, 2.8, 3.0, 3.2, 3.4])
+    log["log_history"] += [
+        {**entry, "eval_other_loss": entry["eval_loss"] + 1}
+        for entry in log["log_history"]
+        if "eval_loss" in entry
+    ]
+    for entry in log["log_history"]:
+        if "eval_other_loss" in entry:
+            del entry["eval_loss"]
+    assert color(told(log)) == "red"
+    assert color(told(log, evaluation="other")) == "red"
+
+
 def test_an_evaluation_written_twice_counts_once(told):
     log = state(FALLING)
     log["log_history"].append(dict(log["log_history"][-1]))

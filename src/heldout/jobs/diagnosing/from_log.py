@@ -43,7 +43,7 @@ def _fit(log: TrainerLog, facts: Facts) -> Verdict:
     if log.course.faults and not facts.history:
         return Verdict("unknown", log.course.faults[0])
     risen, surely = rise({}, facts), rise_surely({}, facts)
-    if not log.course.name and len(log.course.names) > 1:
+    if not _evaluated(facts) and len(log.course.names) > 1:
         return Verdict(
             "unknown",
             "Not measured: the log holds several evaluations, and none was named to judge by.",
