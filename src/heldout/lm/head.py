@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from heldout.lm.layout import padded_layout, set_layout
 from heldout.lm.tokenize import IGNORED, ORIGIN
 
 # (head, hidden_BTD) -> what stands in for the logits
@@ -65,6 +66,7 @@ def call_with_head(
     model: nn.Module, inputs: Mapping[str, Any], compute: HeadFunction
 ) -> torch.Tensor:
     """What ``compute`` returns in place of the logits, from one call of the model."""
+    set_layout(padded_layout(inputs))
     with head_replaced(model, compute):
         return model(**_arguments(inputs), use_cache=False).logits
 
@@ -95,4 +97,5 @@ def head_logits(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[torch.Tens
 
 
 def whole_logits(model: nn.Module, inputs: Mapping[str, Any]) -> torch.Tensor:
+    set_layout(padded_layout(inputs))
     return model(**_arguments(inputs), use_cache=False).logits

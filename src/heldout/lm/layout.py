@@ -1,0 +1,74 @@
+"""How the rows of a batch lie in what a model's layers compute.
+
+Kept after a call, since gradient checkpointing computes layers again in the backward, maybe on
+another thread.
+"""
+
+# B rows, T tokens, N tokens of all rows
+
+import itertools
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """The rows of one batch: their lengths, and whether their tokens lie padded or flat."""
+
+    lengths: tuple[int, ...]  # tokens of each row, padding not counted
+    keys: tuple[int, ...]  # a number for each row, from its tokens
+    flat: bool  # rows one behind the other (1, N), else padded (B, T)
+
+
+_newest: RowLayout | None = None
+
+
+def current_layout() -> RowLayout | None:
+    """That of the newest batch that a model was called with; None before the first."""
+    return _newest
+
+
+def set_layout(layout: RowLayout) -> None:
+    """Make it the current one."""
+    global _newest
+    _newest = layout
+
+
+def padded_layout(batch: Mapping[str, Any]) -> RowLayout:
+    """That of ``input_ids`` (B, T) with its ``attention_mask``, as they are.
+
+    The rows of a batch of one row with ``position_ids`` begin where these go back to 0, and lie
+    flat. A mask that pads elsewhere than on the right counts as none.
+    """
+    ids_BT = batch["input_ids"].long().cpu()
+    positions_BT, mask_BT = batch.get("position_ids"), batch.get("attention_mask")
+    if positions_BT is not None and len(ids_BT) == 1 and positions_BT.shape == ids_BT.shape:
+        starts = (positions_BT[0].cpu() == 0).nonzero()[:, 0].tolist()
+        bounds = [*starts, ids_BT.shape[1]] if starts[:1] == [0] else [0, *starts, ids_BT.shape[1]]
+        lengths = [stop - start for start, stop in itertools.pairwise(bounds)]
+        return layout_of(list(ids_BT[0].split(lengths)), flat=True)
+    lengths = [ids_BT.shape[1]] * len(ids_BT)
+    if mask_BT is not None and mask_BT.shape == ids_BT.shape:
+        lengths = right_padded_lengths(mask_BT) or lengths
+    return layout_of([row[:length] for row, length in zip(ids_BT, lengths, strict=True)])
+
+
+def layout_of(rows: list[torch.Tensor], *, flat: bool = False) -> RowLayout:
+    """That of rows of token ids on the CPU, each (T,) without padding."""
+    return RowLayout(
+        tuple(len(row) for row in rows),
+        tuple(zlib.crc32(row.contiguous().numpy().tobytes()) for row in rows),
+        flat,
+    )
+
+
+def right_padded_lengths(mask_BT: torch.Tensor) -> list[int] | None:
+    """Tokens of each row; None unless the mask is ones and then zeros in every row."""
+    mask_BT = mask_BT.cpu() != 0
+    lengths_B = mask_BT.sum(1)
+    expected_BT = torch.arange(mask_BT.shape[1]) < lengths_B[:, None]
+    return lengths_B.tolist() if torch.equal(mask_BT, expected_BT) else None
