@@ -1,7 +1,8 @@
-"""Cells of ``coverage.py``: areas of membership, limits of ensembles, memorized rows, exact shares.
+"""Cells of ``coverage.py``: areas of membership, limits of ensembles, memorized rows.
 
 Of each, ``groups`` is the number of what is resampled: groups on both sides of an area, groups of
-documents of an ensemble, pairs of models of a row, trials of an exact share.
+documents of an ensemble, pairs of models of a row. An area is shown of 20 rows a side and more:
+with one row a group, of 30 groups alone.
 """
 
 # D draws, G groups, K members, P pairs of models
@@ -10,9 +11,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from coverage_cell import Cell
+from scipy.special import log_ndtr
 
 from heldout.core.distributions import normal_p_value
-from heldout.core.shares import clopper_pearson
 from heldout.jobs.counterfactual.memorized_rows import row_interval
 from heldout.probes.membership import Scores, area_difference
 from heldout.scaling.ensemble import asymptote, ensemble_losses
@@ -63,9 +64,35 @@ def in_parts(estimate: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.nda
     )
 
 
+def exponential_area_cells() -> Iterator[Cell]:
+    """Exponential scores whose means are ``ratio`` apart, alike as normal scores would be."""
+    for kind, ratio, sizes, alike in (
+        ("exponential, .95, five rows", 20.0, five, 0.3),
+        ("exponential, .98, five rows", 60.0, five, 0.3),
+        ("exponential, .95, one row", 20.0, one, 0.0),
+    ):
+        scores = grouped_scores(sizes, alike)
+
+        def draw(rng, D, G, scores=scores, ratio=ratio):
+            (a, groups), (b, _) = scores(rng, D, G), scores(rng, D, G)
+            a, b = (-log_ndtr(-side) for side in (a, b))
+            return a * ratio, b, np.broadcast_to(groups, a.shape)
+
+        yield Cell(
+            "membership area",
+            kind,
+            ratio / (1 + ratio),
+            draw,
+            lambda a, b, groups: in_parts(areas_of, a, b),
+            lambda a, b, groups: Scores(a, groups, b, groups).interval(),
+            is_extra=True,
+        )
+
+
 def area_cells() -> Iterator[Cell]:
     for kind, shift, sizes, alike, extra in (
-        ("normal", 1.0, one, 0.0, False),
+        ("normal", 1.0, five, 0.3, False),
+        ("normal, one row", 1.0, one, 0.0, False),
         ("area .5, one row", 0.0, one, 0.0, False),
         ("area near 1, one row", 2.4, one, 0.0, False),
         ("area near 1, five rows", 2.4, five, 0.3, False),
@@ -92,7 +119,8 @@ def area_cells() -> Iterator[Cell]:
 def area_difference_cells() -> Iterator[Cell]:
     """Scores of two models of the same rows, with a correlation of .6."""
     for kind, shifts, sizes, alike, extra in (
-        ("normal", (1.2, 0.4), one, 0.0, False),
+        ("normal", (1.2, 0.4), five, 0.3, False),
+        ("normal, one row", (1.2, 0.4), one, 0.0, False),
         ("no difference, one row", (0.5, 0.5), one, 0.0, False),
         ("area near 1, one row", (2.4, 0.4), one, 0.0, False),
         ("area near 1, five rows", (2.4, 0.4), five, 0.3, False),
@@ -207,23 +235,9 @@ def row_cells() -> Iterator[Cell]:
         )
 
 
-def exact_cells() -> Iterator[Cell]:
-    """The exact interval alone, of independent trials; never withheld."""
-    for name, share in (("share near 0", 0.05), ("share near 1", 0.95), ("share 0.5", 0.5)):
-        yield Cell(
-            "clopper_pearson",
-            name,
-            share,
-            lambda rng, D, G, share=share: (rng.random((D, G)) < share,),
-            lambda values: values.mean(-1),
-            lambda values: clopper_pearson(int(values.sum()), len(values)),
-            lambda G: 1 / G,
-        )
-
-
 def more_cells() -> Iterator[Cell]:
     yield from area_cells()
+    yield from exponential_area_cells()
     yield from area_difference_cells()
     yield from ensemble_cells()
     yield from row_cells()
-    yield from exact_cells()

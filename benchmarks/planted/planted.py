@@ -59,7 +59,7 @@ from heldout.core.results.diagnosis import Diagnosis
 from heldout.core.facts import Facts, HistoryPoint, SetupFault
 from heldout.core.losses import DocumentLosses
 from heldout.core.measurement import measurement_from_json
-from heldout.core.shares import clopper_pearson
+from heldout.core.distributions import exact_bounds
 from heldout.jobs.diagnosing.diagnose import diagnose
 
 FOLDER = ROOT / ".cache" / "planted"
@@ -290,9 +290,9 @@ def figures_of(
     }
     for name, values in shares.items():
         if values:
-            interval = clopper_pearson(sum(values), len(values))
+            low, high = exact_bounds(sum(values), len(values), 0.95)
             figures[name] = float(np.mean(values))
-            figures[f"{name}_low"], figures[f"{name}_high"] = interval.low, interval.high
+            figures[f"{name}_low"], figures[f"{name}_high"] = low, high
             figures[f"num_{name}"] = len(values)
     named = [e for e in entries if e["causes"] and (e["true"] or e["planted"] not in CAUSES)]
     if named:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from heldout.core.distributions import student_t_p_value, student_t_quantile
+from heldout.core.distributions import exact_bounds, student_t_p_value, student_t_quantile
 from heldout.core.holm import holm
 from heldout.core.measurement import Interval, Measurement, NotMeasured, measurement_from_json
-from heldout.core.shares import clopper_pearson, difference_of_shares, share_estimate
+from heldout.core.shares import difference_of_shares, share_estimate
 from heldout.core.stats import (
     difference_of_paired_ratios,
     difference_of_ratios,
@@ -199,12 +199,12 @@ def test_a_share_stays_between_0_and_1_and_counts_rows_that_agree_as_one():
     assert (every.low, every.high) == (pytest.approx(1 - none.high), 1)
     agree = np.repeat(np.arange(20) < 3, 5)
     assert share_estimate(agree, groups)[1].high == pytest.approx(
-        clopper_pearson(3, 20).high, abs=0.01
+        exact_bounds(3, 20, 0.95)[1], abs=0.01
     )
     mixed = np.tile([True, False, False, False, False], 20)
     width = share_estimate(mixed, groups)[1]
-    alone = clopper_pearson(20, 100)
-    assert width.high - width.low == pytest.approx(alone.high - alone.low, rel=0.2)
+    low, high = exact_bounds(20, 100, 0.95)
+    assert width.high - width.low == pytest.approx(high - low, rel=0.2)
 
 
 def test_a_difference_of_shares_stays_within_1():
@@ -286,10 +286,7 @@ def test_measurements_survive_json():
 
 def test_exact_interval_of_a_share():
     # Tables of Clopper and Pearson: 5 of 10, and the end of none of 59.
-    half = clopper_pearson(5, 10)
-    assert (round(half.low, 3), round(half.high, 3)) == (0.187, 0.813)
-    none = clopper_pearson(0, 59)
-    assert (none.low, round(none.high, 4)) == (0.0, round(1 - 0.025 ** (1 / 59), 4))
-    assert clopper_pearson(59, 59).low == pytest.approx(1 - none.high)
-    with pytest.raises(ValueError, match="trials"):
-        clopper_pearson(3, 2)
+    assert [round(end, 3) for end in exact_bounds(5, 10, 0.95)] == [0.187, 0.813]
+    low, high = exact_bounds(0, 59, 0.95)
+    assert (low, round(high, 4)) == (0.0, round(1 - 0.025 ** (1 / 59), 4))
+    assert exact_bounds(59, 59, 0.95)[0] == pytest.approx(1 - high)

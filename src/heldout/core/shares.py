@@ -48,16 +48,6 @@ def share_estimate(
     return share, Interval(min(low, share), max(high, share), level, "exact, over groups")
 
 
-def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> Interval:
-    """Exact interval of a share of independent trials (Clopper and Pearson 1934).
-
-    Never too narrow: 0 of 59 ends at .061, and at .05 with level .9.
-    """
-    if not 0 <= successes <= trials or trials < 1:
-        raise ValueError(f"A share needs trials, and successes among them: {successes}/{trials}.")
-    return Interval(*exact_bounds(successes, trials, level), level, "Clopper-Pearson")
-
-
 def difference_of_shares(first: tuple[float, Interval], second: tuple[float, Interval]) -> Contrast:
     """Difference of two independent shares, or of two such differences, within [-1, 1].
 

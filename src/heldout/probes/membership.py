@@ -136,8 +136,13 @@ class Scores:
         return area_under_curve(self.members_M, self.others_H)
 
     def interval(self) -> Interval:
-        """Of the area, at the number of independent rows; withheld where a side has few groups."""
+        """Of the area, at the number of independent rows.
+
+        Withheld where a side has few groups, or fewer rows than an area is shown of.
+        """
         groups = (self.member_groups_M, self.other_groups_H)
+        if min(map(len, groups)) < LEAST_ROWS:
+            return Interval.withheld()
         sizes = [_num_independent(*side) for side in zip(self.placements(), groups, strict=True)]
         return area_interval(self.area, *sizes) if all(sizes) else Interval.withheld()
 
@@ -145,8 +150,8 @@ class Scores:
 def _num_independent(placed_D: np.ndarray, groups_D: np.ndarray) -> float:
     """Rows of one side that would leave the mean placement as uncertain as its groups do.
 
-    No fewer than the groups, counted by size, and less for the few groups that tell it; 0 where
-    they are too few. As ``share_estimate`` counts rows.
+    No fewer than the groups, counted by size; 0 where they are too few. As ``share_estimate``
+    counts rows, with a quarter of its penalty for the few groups that tell the number.
     """
     num_groups, num_rows = effective_groups(groups_D), len(placed_D)
     sums_G = group_sums(placed_D - placed_D.mean(), groups_D)
@@ -155,7 +160,7 @@ def _num_independent(placed_D: np.ndarray, groups_D: np.ndarray) -> float:
         return num_groups
     tails = [student_t_quantile(0.975, num - 1) for num in (num_rows, len(sums_G))]
     num_alike = num_rows * min(1.0, num_rows * placed_D.var(ddof=1) / over_groups)
-    return max(num_groups, (tails[0] / tails[1]) ** 2 * num_alike)
+    return max(num_groups, (tails[0] / tails[1]) ** 0.5 * num_alike)
 
 
 def _scores(evidence: Evidence, model: str, attack: str) -> Scores | None:
@@ -193,6 +198,7 @@ def area_difference(scores: Scores, control: Scores) -> Contrast:
     """Area minus the control's on the same rows; DeLong's variance, summed over groups.
 
     The reference attack's control is one half: against itself the base saves nothing anywhere.
+    Withheld as the interval of an area is.
     """
     difference, variances, freedoms = scores.area - control.area, [], []
     sides = zip(scores.placements(), control.placements(), strict=True)
@@ -204,7 +210,7 @@ def area_difference(scores: Scores, control: Scores) -> Contrast:
         num_groups = len(sums_G)
         freedoms.append(max(1, num_groups - 1))
         variances.append((sums_G**2).sum() * num_groups / freedoms[-1] / len(change_D) ** 2)
-    if not all(map(effective_groups, groups)):
+    if min(map(len, groups)) < LEAST_ROWS or not all(map(effective_groups, groups)):
         return Contrast(difference, Interval.withheld(), 1.0)
     error = sum(variances) ** 0.5
     if error == 0 or scores.area in (0.0, 1.0):
