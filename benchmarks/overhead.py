@@ -115,6 +115,7 @@ WORK = {
     "small_batch_noise": Work(reason="one factor a micro-batch"),
     "smart": Work(embedded=6, embedded_drawn=1, reason="start, norm and ascent of an offset"),
     "swa": Work(weights=3, reason="read w and average, write it"),
+    "temperature": Work(reason=NOTHING),
     "top_wrong_smoothing": Work(logits=1, reason="read logits for the largest"),
     "vat": Work(embedded=6, embedded_drawn=1, reason="start, norm and ascent of an offset"),
     "weight_decay": Work(reason="inside the optimizer"),

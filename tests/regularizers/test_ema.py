@@ -4,6 +4,7 @@ from training_runs import equal, train, weights
 from transformers import AutoModelForCausalLM
 
 from heldout.core.errors import UserError
+from heldout.core.recipe import Recipe
 from heldout.regularizers.ema import EMA, ema_decay
 from heldout.regularizers.swa import SWA
 from heldout.training.steps import Steps
@@ -51,6 +52,30 @@ def test_averages_are_float32_under_bfloat16_weights(model_of):
 
 def test_decay_rises_to_its_value():
     assert [ema_decay(0.5, t) for t in (0, 2, 8, 100)] == [0.1, 0.25, 0.5, 0.5]
+
+
+def test_with_a_horizon_it_is_the_mean_so_far_and_then_looks_back_so_many_epochs(model_of):
+    model = model_of()
+    recipe = Recipe().replace(train={"max_epochs": 5.0})  # of 2 steps each
+    regularizer = EMA(horizon=1.5)
+    steps, found = train(model, [regularizer], num_steps=10, recipe=recipe)
+    average = found[0]
+    for t, now in enumerate(found[1:], 1):
+        share = max(1 / (t + 1), 1 / 3)
+        average = {n: average[n].double() * (1 - share) + share * now[n].double() for n in average}
+    with steps.evaluation_weights():
+        for name, value in weights(model).items():
+            torch.testing.assert_close(value.double(), average[name], atol=1e-6, rtol=1e-5)
+
+
+def test_a_horizon_needs_to_know_epochs(model_of):
+    with pytest.raises(UserError, match="counts in epochs"):
+        train(model_of(), [EMA(horizon=1.0)])
+    recipe = Recipe()
+    with pytest.raises(UserError, match="total_steps"):
+        train(model_of(), [EMA(horizon=1.0)], total=0, recipe=recipe)
+    with pytest.raises(UserError, match="horizon"):
+        EMA(horizon=-1.0)
 
 
 def test_measured_before_training_it_is_the_model_itself(model_of):

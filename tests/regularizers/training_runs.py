@@ -19,9 +19,20 @@ def weights(model):
     return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
 
 
-def train(model, regularizers, *, num_steps=4, start=0, total=None, states=None, optimizer=None):
+def train(
+    model,
+    regularizers,
+    *,
+    num_steps=4,
+    start=0,
+    total=None,
+    states=None,
+    optimizer=None,
+    recipe=None,
+):
     """Trains in place with AdamW; returns (steps, weights after each step)."""
-    steps = Steps(model, regularizers, total_steps=total or num_steps, evaluates=True)
+    total = num_steps if total is None else total
+    steps = Steps(model, regularizers, total_steps=total, evaluates=True, recipe=recipe)
     torch.manual_seed(0)
     found = []
     with steps.attached():
