@@ -81,7 +81,7 @@ def find_logit_scale(model: Any) -> LogitScale:
 
 def _candidates(model: Any, inputs: dict[str, torch.Tensor]) -> Iterator[LogitScale]:
     """The last norm as a factor and as one more than its weight, then the head itself."""
-    head = output_head(model)
+    head: Any = output_head(model)
     head_bias = [head.bias] if isinstance(getattr(head, "bias", None), nn.Parameter) else []
     for module in _last_modules(model, head, inputs):
         weight, bias = (module._parameters.get(name) for name in ("weight", "bias"))
