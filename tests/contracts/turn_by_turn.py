@@ -21,7 +21,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from heldout.core.errors import UserError
 from heldout.core.row import Row
-from heldout.lm.conversation import examples_of
+from heldout.lm.row_tokens import examples_of
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
 SPECIAL = re.compile(

@@ -62,10 +62,13 @@ class Rendering:
         )
         return asking.removeprefix(plain)
 
-    def check(self, text: str, stop: int) -> None:
-        """Raise UserError where a text of the first ``stop`` messages is not in their rendering."""
+    def check(self, text: str, stop: int, known: int = 0) -> None:
+        """Raise UserError where a text of the first ``stop`` messages is not in their rendering.
+
+        Those of the first ``known`` are known to be in it.
+        """
         squeezed = ""
-        for what, piece in _pieces(self.row.messages[:stop], self.row.tools):
+        for what, piece in _pieces(self.row.messages[:stop], self.row.tools, known):
             if piece.strip() in text:
                 continue
             squeezed = squeezed or _squeezed(text)
@@ -215,13 +218,17 @@ def _what_is_lost(row: Row, tokenizer: Any, form: Form) -> list[str]:
 
 
 def _pieces(
-    messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]
+    messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], first: int = 0
 ) -> Iterator[tuple[str, str]]:
-    """(what it is, text) of all that must be found where the last message is an answer."""
-    for tool in tools:
-        yield "the tools", str(tool.get("function", tool).get("name", ""))
+    """(what it is, text) of all that must be found where the last message is an answer.
+
+    From message ``first`` on, counted from 0; of the tools only with the very first message.
+    """
+    if not first:
+        for tool in tools:
+            yield "the tools", str(tool.get("function", tool).get("name", ""))
     last = len(messages) - 1
-    for place, message in enumerate(messages):
+    for place, message in enumerate(messages[first:], first):
         of = f"of message {place + 1} ({message['role']})"
         content = message["content"]
         thought = _THOUGHT.match(content) if message["role"] == "assistant" else None

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from heldout.core.errors import UserError
 from heldout.core.row import Row, is_learned
 from heldout.lm.chat_template import Rendering, marks_answers, rendering
@@ -44,20 +46,12 @@ class Example:
     scored: list[bool]
 
 
-def examples_of(row: Row, tokenizer: Any) -> list[Example]:
-    """The examples of a conversation, in the order of their answers; none without an answer.
-
-    Raises UserError naming the row where the chat template is missing, refuses the conversation,
-    or would lose some of it.
-    """
-    return [_tokenized(row, each, tokenizer) for each in rendered_examples(row, tokenizer)]
-
-
 def rendered_examples(row: Row, tokenizer: Any) -> list[RenderedExample]:
     """The texts of the examples."""
     found: list[RenderedExample] = []
     rendered = rendering(row, tokenizer)
     marked = marks_answers(tokenizer, row)
+    checked = 0  # messages that are known to be in the last text
     for place, message in enumerate(row.messages):
         if not is_learned(message):
             continue
@@ -68,11 +62,13 @@ def rendered_examples(row: Row, tokenizer: Any) -> list[RenderedExample]:
             text = rendered.text(place + 1)
             spans = [(0, len(text))]
         text, spans = _behind_its_question(rendered, place, before, text, spans)
-        rendered.check(text, place + 1)
+        goes_on = bool(found) and text.startswith(found[-1].text)
+        rendered.check(text, place + 1, checked if goes_on else 0)
+        checked = place + 1
         start = _answer_start(rendered, place, before, text)
         spans = [(max(a, start), b) for a, b in spans if b > start]
         spans = _detailed(row, place, text, spans)
-        if found and text.startswith(found[-1].text):
+        if goes_on:
             found[-1] = RenderedExample(text, found[-1].spans + spans, start)
         else:
             found.append(RenderedExample(text, spans, start))
@@ -100,20 +96,6 @@ def common_length(first: Sequence, second: Sequence) -> int:
     """How many of their first characters or tokens are the same."""
     lengths = range(min(len(first), len(second)) + 1)
     return bisect.bisect(lengths, False, key=lambda n: first[:n] != second[:n]) - 1
-
-
-def template_end_id(tokenizer: Any) -> int | None:
-    """The special token that ends an assistant's turn in the chat template, if there is one."""
-    if not tokenizer.chat_template:
-        return None
-    exchange = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})
-    try:
-        example = examples_of(Row(0, exchange, ""), tokenizer)[0]
-    except UserError:
-        return None
-    last = max((i for i, counts in enumerate(example.scored) if counts), default=None)
-    ends = end_of_turn_ids(tokenizer)
-    return example.ids[last] if last is not None and example.ids[last] in ends else None
 
 
 def _behind_its_question(
@@ -191,9 +173,21 @@ def _detailed(row: Row, place: int, text: str, spans: list[Span]) -> list[Span]:
     return [(max(a, c), min(b, d)) for a, b in learned for c, d in spans if max(a, c) < min(b, d)]
 
 
-def _tokenized(row: Row, example: RenderedExample, tokenizer: Any) -> Example:
-    score = _score_by_offsets if tokenizer.is_fast else _score_by_prefixes
-    ids, scored = score(row, example, tokenizer)
+def scored_example(
+    row: Row,
+    example: RenderedExample,
+    ids: list[int],
+    offsets: Sequence[Span] | None,
+    tokenizer: Any,
+) -> Example:
+    """The example from the tokens of its text, with an end where the template puts none.
+
+    ``offsets`` are the characters of each token; None where the tokenizer cannot tell them.
+    """
+    if offsets is None:
+        scored = _score_by_prefixes(row, example, ids, tokenizer)
+    else:
+        scored = _score_by_offsets(example, offsets)
     ends = end_of_turn_ids(tokenizer)
     _settle_ends(ids, scored, ends, tokenizer)
     if not any(scored[i] and ids[i] in ends for i in _last_run(scored)):
@@ -204,25 +198,19 @@ def _tokenized(row: Row, example: RenderedExample, tokenizer: Any) -> Example:
     return Example(ids, scored)
 
 
-def _score_by_offsets(
-    row: Row, example: RenderedExample, tokenizer: Any
-) -> tuple[list[int], list[bool]]:
-    """Score the tokens that hold characters of the spans."""
-    encoded = tokenizer(
-        example.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-    )
-    scored = [
-        any(start < span_end and end > span_start for span_start, span_end in example.spans)
-        for start, end in encoded["offset_mapping"]
-    ]
-    return list(encoded["input_ids"]), scored
+def _score_by_offsets(example: RenderedExample, offsets: Sequence[Span]) -> list[bool]:
+    """The tokens that hold characters of the spans."""
+    starts_N, ends_N = np.array(offsets, dtype=np.int64).reshape(-1, 2).T
+    scored_N = np.zeros(len(offsets), dtype=bool)
+    for span_start, span_end in example.spans:
+        scored_N |= (starts_N < span_end) & (ends_N > span_start)
+    return scored_N.tolist()
 
 
 def _score_by_prefixes(
-    row: Row, example: RenderedExample, tokenizer: Any
-) -> tuple[list[int], list[bool]]:
+    row: Row, example: RenderedExample, whole: list[int], tokenizer: Any
+) -> list[bool]:
     """The same for a tokenizer that cannot tell which characters a token holds."""
-    whole = content_ids(tokenizer, example.text)
     scored = [False] * len(whole)
     for start, end in example.spans:
         before = content_ids(tokenizer, example.text[:start])
@@ -234,7 +222,7 @@ def _score_by_prefixes(
                 "tokenizer, or give the data as prompt and completion."
             )
         scored[len(before) : len(after)] = [True] * (len(after) - len(before))
-    return whole, scored
+    return scored
 
 
 def _settle_ends(ids: list[int], scored: list[bool], ends: set[int], tokenizer: Any) -> None:

@@ -17,10 +17,10 @@ from heldout.core.decoding import GREEDY, Decoding
 from heldout.core.errors import UserError
 from heldout.core.token_size import TokenSize
 from heldout.lm.characters import decoded
-from heldout.lm.conversation import template_end_id
 from heldout.lm.head import unwrapped, whole_logits
 from heldout.lm.logit_path import logit_path
 from heldout.lm.nll import context_length, evaluating
+from heldout.lm.row_tokens import template_end_id
 from heldout.lm.trial import plain_ids, trial_inputs
 from heldout.lm.undisturbed import random_state, replayed
 

@@ -6,23 +6,22 @@ cannot get lost. What a model is trained on and what it is measured on is decide
 
 # B windows in a batch, T tokens
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
-from heldout.core.row import Row, learned_texts
+from heldout.core.row import Row
 from heldout.core.token_size import ENGLISH_TOKENS, TokenSize
 from heldout.lm.characters import decoded, whole_cut
-from heldout.lm.conversation import Example, common_length, examples_of, prompt_and_answer
+from heldout.lm.conversation import prompt_and_answer
+from heldout.lm.row_tokens import RowTokens, with_tokens
 from heldout.lm.special_tokens import (
     content_ids,
-    continuation_ids,
     prompted_ids,
     special_prefix,
-    with_end,
     without_doubled_start,
 )
 
@@ -77,15 +76,17 @@ def tokenize_row(row: Row, tokenizer: Any, max_length: int) -> TokenizedRow:
 
     Raises UserError naming the row where the chat template is missing or refuses it.
     """
+    ((_, tokenized),) = tokenize_rows([row], tokenizer, max_length)
+    return tokenized
+
+
+def tokenize_rows(
+    rows: Iterable[Row], tokenizer: Any, max_length: int
+) -> Iterator[tuple[Row, TokenizedRow]]:
+    """Every row as ``tokenize_row`` cuts it, in order; reads some dozens of rows ahead."""
     assert max_length >= 2, f"a window needs a token and its predecessor, got {max_length}"
-    examples, num_bytes = _examples(row, tokenizer)
-    context = 1 if row.kind == "text" else max_length // 2
-    windows = [
-        window for each in examples for window in _cut(each.ids, each.scored, max_length, context)
-    ]
-    num_scored = sum(sum(each.scored) for each in examples)
-    repeated = sum(common_length(a.ids, b.ids) for a, b in itertools.pairwise(examples))
-    return TokenizedRow(windows, num_scored, num_bytes, len(examples), repeated)
+    for row, tokens in with_tokens(rows, tokenizer):
+        yield row, _in_windows(row, tokens, max_length)
 
 
 def collate(windows: Sequence[Window], pad_id: int) -> dict[str, torch.Tensor]:
@@ -128,63 +129,36 @@ def prompt_ids(row: Row, tokenizer: Any, size: TokenSize = ENGLISH_TOKENS) -> tu
     return content_ids(tokenizer, prompt), reference
 
 
-def _examples(row: Row, tokenizer: Any) -> tuple[list[Example], int]:
-    """Token ids of the row, which of them are scored, and the bytes of the scored text."""
-    if row.kind == "text":
-        text = row.messages[0]["content"]
-        prefix = special_prefix(tokenizer)
-        ids = with_end(tokenizer, without_doubled_start(prefix, content_ids(tokenizer, text)))
-        unscored_text = "" if prefix else _first_token_text(tokenizer, text)
-        scored = [position > 0 for position in range(len(ids))]
-        return [Example(ids, scored)], _num_bytes(text) - _num_bytes(unscored_text)
-    if row.kind == "completion":
-        prompt, completion = (message["content"] for message in row.messages)
-        prompt_tokens = prompted_ids(tokenizer, prompt)
-        ids = prompt_tokens + with_end(tokenizer, continuation_ids(tokenizer, completion))
-        scored = [position >= max(1, len(prompt_tokens)) for position in range(len(ids))]
-        return [Example(ids, scored)], _num_bytes(completion)
-    examples = examples_of(row, tokenizer)
-    for example in examples:
-        example.scored[0] = False
-    return examples, sum(map(_num_bytes, learned_texts(row)))
-
-
-def _cut(ids: list[int], scored: list[bool], max_length: int, context: int) -> list[Window]:
-    """Windows that score every scored token once, each looking back over ``context`` tokens."""
-    if len(ids) <= max_length:
-        bounds = [(0, 0, len(ids))] if any(scored) else []
-    else:
-        bounds = []
-        todo = (position for position, counts in enumerate(scored) if counts)
-        first = next(todo, None)
-        while first is not None:
-            start = first - context
-            if context > 1:  # reach back as far as the last window has room for
-                start = max(0, min(start, len(ids) - max_length))
-            stop = min(len(ids), start + max_length)
-            bounds.append((start, first, stop))
-            first = next((position for position in todo if position >= stop), None)
-    return [
-        Window(
-            ids[start:stop],
-            [
-                ids[position] if scored[position] and position >= first else IGNORED
-                for position in range(start, stop)
-            ],
-        )
-        for start, first, stop in bounds
+def _in_windows(row: Row, tokens: RowTokens, max_length: int) -> TokenizedRow:
+    context = 1 if row.kind == "text" else max_length // 2
+    windows = [
+        window
+        for ids_N, scored_N in tokens.examples()
+        for window in _cut(ids_N, scored_N, max_length, context)
     ]
+    return TokenizedRow(
+        windows,
+        int(np.count_nonzero(tokens.scored_N)),
+        tokens.num_bytes,
+        len(tokens.lengths),
+        tokens.num_repeated,
+    )
 
 
-def _first_token_text(tokenizer: Any, text: str) -> str:
-    if tokenizer.is_fast:
-        encoded = tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )
-        offsets = encoded["offset_mapping"]
-        return text[: offsets[0][1]] if offsets else ""
-    return tokenizer.decode(content_ids(tokenizer, text)[:1])
-
-
-def _num_bytes(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))
+def _cut(ids_N: np.ndarray, scored_N: np.ndarray, max_length: int, context: int) -> list[Window]:
+    """Windows that score every scored token once, each looking back over ``context`` tokens."""
+    labels_N = np.where(scored_N, ids_N, IGNORED)
+    if len(ids_N) <= max_length:
+        return [Window(ids_N.tolist(), labels_N.tolist())] if scored_N.any() else []
+    windows = []
+    places = np.flatnonzero(scored_N)  # that are not in a window yet
+    while len(places):
+        first = int(places[0])
+        start = first - context
+        if context > 1:  # reach back as far as the last window has room for
+            start = max(0, min(start, len(ids_N) - max_length))
+        stop = min(len(ids_N), start + max_length)
+        before = [IGNORED] * (first - start)
+        windows.append(Window(ids_N[start:stop].tolist(), before + labels_N[first:stop].tolist()))
+        places = places[np.searchsorted(places, stop) :]
+    return windows

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from heldout.core.row import Row
-from heldout.lm.tokenize import TokenizedRow, Window, tokenize_row
+from heldout.lm.tokenize import TokenizedRow, Window, tokenize_rows
 
 BUFFERED_BATCHES = 16  # windows of so many batches are sorted by length together
 
@@ -43,8 +43,7 @@ def buffers(
     """
     size = BUFFERED_BATCHES * batch_size
     buffer = Buffer()
-    for row in rows:
-        tokenized = tokenize_row(row, tokenizer, max_length)
+    for row, tokenized in tokenize_rows(rows, tokenizer, max_length):
         first_token = 0
         for window in tokenized.windows:
             buffer.windows.append(BufferedWindow(len(buffer.rows), first_token, window))

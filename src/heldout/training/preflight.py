@@ -16,10 +16,10 @@ from heldout.core.regularizer import Regularizer
 from heldout.core.row import Row
 from heldout.core.run_files import PreflightCheck
 from heldout.lm.accelerator import free_bytes, training_device
-from heldout.lm.conversation import rendered_examples
 from heldout.lm.dropout_places import unread_settings, unread_words
 from heldout.lm.head import unwrapped
 from heldout.lm.logit_path import LogitPath, held_logits, logit_path
+from heldout.lm.row_tokens import with_tokens
 from heldout.lm.special_tokens import end_of_turn_ids
 from heldout.training.cost import added_bytes
 from heldout.training.loop import Schedule
@@ -92,9 +92,8 @@ def check_windows(
 
 def check_renderings(rows: Iterable[Row], tokenizer: Any) -> None:
     """Raise UserError, which names the row, where the chat template refuses or loses some of it."""
-    for row in rows:
-        if row.kind == "conversation":
-            rendered_examples(row, tokenizer)
+    for _ in with_tokens((row for row in rows if row.kind == "conversation"), tokenizer):
+        pass
 
 
 def check_trackers(names: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from heldout.core.row import Row
-from heldout.lm.tokenize import IGNORED, ORIGIN, tokenize_row
+from heldout.lm.tokenize import IGNORED, ORIGIN, tokenize_rows
 
 
 class WindowDataset(torch.utils.data.Dataset):
@@ -23,8 +23,7 @@ class WindowDataset(torch.utils.data.Dataset):
         offsets, row_index, source_index = array("q", [0]), array("q"), array("q")
         numbers: dict[str, int] = {}  # of sources, as they are met
         num_tokens = num_examples = num_repeated = num_conversations = 0
-        for row in rows:
-            tokenized = tokenize_row(row, tokenizer, max_length)
+        for row, tokenized in tokenize_rows(rows, tokenizer, max_length):
             num_tokens += tokenized.num_tokens
             if row.kind == "conversation":
                 num_conversations += 1

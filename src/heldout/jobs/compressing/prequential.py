@@ -32,7 +32,7 @@ from heldout.jobs.kit.clean_losses import losses_of
 from heldout.jobs.kit.prepare import prepare, regularizers_of
 from heldout.jobs.kit.target import Target
 from heldout.lm.special_tokens import special_prefix
-from heldout.lm.tokenize import tokenize_row
+from heldout.lm.tokenize import tokenize_rows
 from heldout.lm.weights import copies, trained_parameters, weights_replaced
 from heldout.search.learning_rate import start_learning_rate
 from heldout.training.loop import Schedule, Training, train
@@ -105,12 +105,12 @@ class Coder:
             rank = np.random.default_rng(self.recipe.data.seed).permutation(len(names))
             place = dict(zip(names, rank.tolist(), strict=True))
             rows = sorted(rows, key=lambda row: (place[row.group], row.index))
-        tokenized = [tokenize_row(row, self.tokenizer, self.recipe.data.max_length) for row in rows]
+        tokenized = tokenize_rows(rows, self.tokenizer, self.recipe.data.max_length)
         num_bytes_D = np.array([len(utf8(row.text)) for row in rows])
         # Without a start token the first token of a text has no predecessor and is not scored.
         unscored_D = np.full(len(rows), 0 if special_prefix(self.tokenizer) else 1)
         groups_D = np.array([row.group for row in rows], dtype=str)
-        num_tokens_D = np.array([each.num_tokens for each in tokenized]) + unscored_D
+        num_tokens_D = np.array([each.num_tokens for _, each in tokenized]) + unscored_D
         if ends is None:
             ends = block_ends(num_tokens_D, groups_D, blocks)
         return Documents(rows, num_tokens_D, unscored_D, num_bytes_D, groups_D, ends)

@@ -15,7 +15,7 @@ from heldout.lm.accelerator import training_device
 from heldout.lm.citation_blocker import CitationBlocker
 from heldout.lm.load import LoadedModel, load_model
 from heldout.lm.measuring.sharpness import sharpness
-from heldout.lm.tokenize import tokenize_row
+from heldout.lm.tokenize import tokenize_rows
 
 MODELS = ("base", "best", EARLY_STOPPED)
 
@@ -148,8 +148,8 @@ def _contexts(run: Run, recipe: Recipe, tokenizer: Any) -> Contexts:
         control = sample.left
         if len(control) < len(sample):  # too little text is left: other held-out text
             rows = run.read_rows("validation")
-            windows = (tokenize_row(row, tokenizer, recipe.data.max_length) for row in rows)
-            control = [each.input_ids for found in windows for each in found.windows]
+            found = tokenize_rows(rows, tokenizer, recipe.data.max_length)
+            control = [each.input_ids for _, tokenized in found for each in tokenized.windows]
         run.write_json(
             "sample.json",
             {

@@ -31,7 +31,7 @@ from heldout.jobs.kit.target import Target
 from heldout.lm.chat_template import with_template_arguments
 from heldout.lm.load import load_tokenizer
 from heldout.lm.quiet import quiet_libraries
-from heldout.lm.tokenize import tokenize_row
+from heldout.lm.tokenize import tokenize_rows
 
 FRACTIONS = (1 / 8, 1 / 4, 1 / 2, 1.0)
 SEEDS = (0, 1, 2)
@@ -92,7 +92,8 @@ def _parts_of(
         context.target.model, trust_remote_code=recipe.model.trust_remote_code
     )
     with_template_arguments(tokenizer, recipe.data.template_arguments)
-    tokens = [tokenize_row(row, tokenizer, recipe.data.max_length).num_tokens for row in rows]
+    tokenized = tokenize_rows(rows, tokenizer, recipe.data.max_length)
+    tokens = [each.num_tokens for _, each in tokenized]
     for seed in seeds:
         order = group_order(rows, seed)
         for fraction in fractions:

@@ -35,7 +35,7 @@ def count(question: Question, folder: Path | None, progress: Progress) -> Counte
     from heldout.jobs.kit.parts import read_parts
     from heldout.jobs.kit.target import Target
     from heldout.lm.quiet import quiet_libraries
-    from heldout.lm.tokenize import tokenize_row
+    from heldout.lm.tokenize import tokenize_rows
 
     recipe = question.recipe
     if not isinstance(recipe, Recipe):
@@ -47,10 +47,8 @@ def count(question: Question, folder: Path | None, progress: Progress) -> Counte
         if not question.data.path:
             return Counted(total, non_embedding, question.data.unique_tokens)
         parts = read_parts(question.data.path, recipe)
-        tokens = (
-            tokenize_row(row, loaded.tokenizer, recipe.data.max_length) for row in parts.train
-        )
-        unique_tokens = float(sum(each.num_tokens for each in tokens))
+        rows = tokenize_rows(parts.train, loaded.tokenizer, recipe.data.max_length)
+        unique_tokens = float(sum(tokenized.num_tokens for _, tokenized in rows))
     curve = None
     if question.data.measure:
         kept = folder / "learning_curve" if folder else None

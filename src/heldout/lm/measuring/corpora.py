@@ -7,7 +7,7 @@ import numpy as np
 
 from heldout.core.row import Row
 from heldout.core.verbatim import Corpora
-from heldout.lm.tokenize import tokenize_row
+from heldout.lm.tokenize import tokenize_rows
 
 MOST_TOKENS = 20_000_000  # a quarter of a gigabyte
 
@@ -36,10 +36,10 @@ def _documents(
 ) -> tuple[list[tuple[int, np.ndarray]], bool]:
     found: list[tuple[int, np.ndarray]] = []
     total = 0
-    for row in rows:
+    for row, tokenized in tokenize_rows(rows, tokenizer, 1 << 30):
         if total >= most_tokens:
             return found, False
-        for window in tokenize_row(row, tokenizer, 1 << 30).windows:
+        for window in tokenized.windows:
             found.append((row.index, np.array(window.input_ids, dtype=np.int32)))
             total += len(window.input_ids)
     return found, True
