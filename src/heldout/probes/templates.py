@@ -51,28 +51,59 @@ def self_bleu(sequences: Sequence[Sequence[int] | np.ndarray], max_n: int = 4) -
     0 matches count as .1 (Chen and Cherry 2014, method 1); brevity by the reference of the nearest
     length. Costs one pass over the n-grams, since only the two highest counts matter.
     """
-    log_precision = np.zeros(len(sequences))
-    for n in range(1, max_n + 1):
-        counts = [Counter(ngrams(ids, n)) for ids in sequences]
-        highest: dict[tuple[int, ...], tuple[int, int, int]] = {}  # count, its place, next count
-        for place, of_one in enumerate(counts):
-            for ngram, count in of_one.items():
-                first, at, second = highest.get(ngram, (0, -1, 0))
-                if count > first:
-                    highest[ngram] = (count, place, first)
-                elif count > second:
-                    highest[ngram] = (first, at, count)
-        for place, of_one in enumerate(counts):
-            matched = 0
-            for ngram, count in of_one.items():
-                first, at, second = highest[ngram]
-                matched += min(count, second if at == place else first)
-            log_precision[place] += np.log((matched or 0.1) / max(1, sum(of_one.values()))) / max_n
-    lengths = [len(ids) for ids in sequences]
-    return np.minimum(1.0, np.exp(log_precision)) * [
-        _brevity(length, lengths[:place] + lengths[place + 1 :])
-        for place, length in enumerate(lengths)
-    ]
+    counted = [NgramCounts.of(sequences, n) for n in range(1, max_n + 1)]
+    lengths_P = np.array([len(ids) for ids in sequences], dtype=np.int64)
+    return _self_bleu(counted, lengths_P, np.ones(len(sequences), dtype=bool))
+
+
+@dataclass(frozen=True)
+class NgramCounts:
+    """How often each n-gram stands in each sequence, one entry for both; the highest first."""
+
+    sequence_E: np.ndarray
+    ngram_E: np.ndarray  # its number; in ascending order
+    count_E: np.ndarray
+    total_P: np.ndarray  # n-grams of each sequence
+
+    @classmethod
+    def of(cls, sequences: Sequence[Sequence[int] | np.ndarray], n: int) -> "NgramCounts":
+        """Of all sequences, by place."""
+        numbers: dict[tuple[int, ...], int] = {}
+        entries = [
+            (numbers.setdefault(ngram, len(numbers)), -count, place)
+            for place, ids in enumerate(sequences)
+            for ngram, count in Counter(ngrams(ids, n)).items()
+        ]
+        entries_E3 = np.array(sorted(entries), dtype=np.int64).reshape(-1, 3)
+        totals = [max(0, len(ids) - n + 1) for ids in sequences]
+        return cls(entries_E3[:, 2], entries_E3[:, 0], -entries_E3[:, 1], np.array(totals))
+
+    def matched(self, keep_P: np.ndarray) -> np.ndarray:
+        """Of each sequence that is kept, its n-grams that stand in another one as well.
+
+        Each as often as in the one of the others that has it most often.
+        """
+        kept = np.flatnonzero(keep_P[self.sequence_E])
+        ngram_E, count_E = self.ngram_E[kept], self.count_E[kept]
+        is_first_E = np.append(True, ngram_E[1:] != ngram_E[:-1])[: len(kept)]
+        highest_E = count_E[np.maximum.accumulate(np.where(is_first_E, np.arange(len(kept)), 0))]
+        next_E = np.append(count_E[1:], 0)
+        next_E[np.append(is_first_E[1:], True)[: len(kept)]] = 0
+        of_others_E = np.where(is_first_E, next_E, highest_E)
+        weights_E = np.minimum(count_E, of_others_E)
+        return np.bincount(self.sequence_E[kept], weights_E, len(keep_P))[keep_P]
+
+
+def _self_bleu(
+    counted: Sequence[NgramCounts], lengths_P: np.ndarray, keep_P: np.ndarray
+) -> np.ndarray:
+    """Of the sequences that are kept, against one another."""
+    log_precision = np.zeros(np.count_nonzero(keep_P))
+    for counts in counted:
+        matched = counts.matched(keep_P)
+        precision = np.where(matched > 0, matched, 0.1) / np.maximum(1, counts.total_P[keep_P])
+        log_precision += np.log(precision) / len(counted)
+    return np.minimum(1.0, np.exp(log_precision)) * _brevity(lengths_P[keep_P])
 
 
 def pair_similarity(sequences: Sequence[Sequence[int] | np.ndarray], n: int = 3) -> np.ndarray:
@@ -98,11 +129,11 @@ def _of(model: str, beside: EqualLengths) -> list[Measurement]:
     similar = {writer: pair_similarity(own) for writer, own in texts.items()}
 
     def bleu(writer: str) -> np.ndarray:
-        def mean_of(keep: np.ndarray) -> float:
-            kept = [ids for ids, keeps in zip(texts[writer], keep, strict=True) if keeps]
-            return float(self_bleu(kept).mean())
-
-        return jackknife_values(mean_of, groups)
+        counted = [NgramCounts.of(texts[writer], n) for n in range(1, 5)]
+        lengths = np.array([len(ids) for ids in texts[writer]])
+        return jackknife_values(
+            lambda keep: float(_self_bleu(counted, lengths, keep).mean()), groups
+        )
 
     def similarity(writer: str) -> np.ndarray:
         def mean_of(keep: np.ndarray) -> float:
@@ -169,6 +200,13 @@ def _near_identical(
     )
 
 
-def _brevity(length: int, others: list[int]) -> float:
-    nearest = min(others, key=lambda other: (abs(other - length), other), default=length)
-    return 1.0 if length >= nearest else float(np.exp(1 - nearest / max(1, length)))
+def _brevity(lengths_P: np.ndarray) -> np.ndarray:
+    """Of each length beside the nearest of the others, the shorter one of two."""
+    if len(lengths_P) < 2:
+        return np.ones(len(lengths_P))
+    apart_PP = np.abs(lengths_P[:, None] - lengths_P[None])
+    rank_PP = 2.0 * apart_PP + (lengths_P[None] > lengths_P[:, None])
+    np.fill_diagonal(rank_PP, np.inf)
+    nearest_P = lengths_P[rank_PP.argmin(axis=1)]
+    short_P = np.exp(1 - nearest_P / np.maximum(1, lengths_P))
+    return np.where(lengths_P >= nearest_P, 1.0, short_P)
