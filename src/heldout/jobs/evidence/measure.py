@@ -59,9 +59,7 @@ def measure_on_test(
     with progress.stage("sealed test", len(models)):
         for name in models:
             loaded = _load(run, target, recipe, name)
-            model, tokenizer = loaded.model, loaded.tokenizer
-            size = token_size_of(run, tokenizer)
-            run.save_losses(name, "test", losses_of(model, tokenizer, rows, recipe))
+            size = token_size_of(run, loaded.tokenizer)
             for part, source in (("train", run.read_rows("train")), ("test", rows)):
                 sampled = sample_rows(source, recipe.eval.max_recital_rows, recipe.data.seed)
                 found = read_part(loaded, sampled, recipe, size)
@@ -70,7 +68,9 @@ def measure_on_test(
                 if part == "train":
                     # The followed rows are drawn alike, so that they are among these.
                     run.save_losses(name, part, _followed(found, followed, loaded, run, recipe))
-                elif name in ("base", "best"):
+                else:
+                    run.save_losses(name, part, _of_all(rows, found, loaded, recipe))
+                if part == "test" and name in ("base", "best"):
                     written = write_part(loaded, sampled, recipe, size)
                     save_generations(written, run.path(f"evaluations/{name}-generations.json"))
             if metric and name in ("base", "best"):
@@ -201,6 +201,20 @@ def _followed(
         return found.losses.at(places)
     rows = [row for row in run.read_rows("train") if row.index in followed]
     return losses_of(loaded.model, loaded.tokenizer, rows, recipe)
+
+
+def _of_all(
+    rows: Iterable[Row], found: PassStatistics, loaded: LoadedModel, recipe: Recipe
+) -> DocumentLosses:
+    """Losses of all rows, of those that a pass has read already from it."""
+    read = set(found.row_index_D.tolist())
+    others = (row for row in rows if row.index not in read)
+    both = DocumentLosses.concatenate(
+        [found.losses, losses_of(loaded.model, loaded.tokenizer, others, recipe)]
+    )
+    order = [*found.row_index_D.tolist(), *(row.index for row in rows if row.index not in read)]
+    place_of = {index: place for place, index in enumerate(order)}
+    return both.at([place_of[row.index] for row in rows])
 
 
 def _score(
