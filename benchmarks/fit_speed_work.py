@@ -1,0 +1,64 @@
+"""What a run has done, read from its folder before it is removed, and the least that it takes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from heldout.core.recipe import Recipe
+
+
+def work_of(run: Path) -> dict[str, Any]:
+    """Steps, evaluations, losses and parts of a `fit`, or what a `check` found; {} of others."""
+    if (run / "check.json").exists():
+        found = _json(run / "check.json")
+        return {"counts": found["counts"], "rows": found["rows"]}
+    if not (run / "result.json").exists():
+        return {}
+    result, data = _json(run / "result.json"), _json(run / "data.json")
+    search = _json(run / "search.json") if (run / "search.json").exists() else {"trials": []}
+    trials = [{"rate": x["learning_rate"], "steps": x["steps"]} for x in search["trials"]]
+    return {
+        "steps": result["last_step"],
+        "evaluations": len(_lines(run / "history.jsonl")),
+        "control_steps": max((x["step"] for x in _lines(run / "control_history.jsonl")), default=0),
+        "control_evaluations": len(_lines(run / "control_history.jsonl")),
+        "trials": trials,
+        "learning_rate": result["learning_rate"],
+        "best_step": result["best_step"],
+        "test_nll_best": result["figures"]["test_nll_best"],
+        "test_nll_base": result["figures"]["test_nll_base"],
+        "sha256_parts": data["sha256_parts"],
+    }
+
+
+def floor_flops(
+    work: dict[str, Any], counted: dict[str, Any], factor: int, batch_size: int = 0
+) -> float:
+    """FLOPs of products with the weights for all tokens that the run must read, without padding.
+
+    ``counted``: tokens and windows of each part, and the parameters that are multiplied. The
+    search's winner counts once, as the first steps of the training. ``factor``: FLOPs a parameter
+    takes for a trained token (6; 4 where the weights are frozen).
+    """
+    batch = batch_size or Recipe().train.batch_size
+    train, validation, test = (counted[name] for name in ("train", "validation", "test"))
+    winner = [x["steps"] for x in work["trials"] if x["rate"] == work["learning_rate"]][:1]
+    steps = work["steps"] + work["control_steps"] + sum(x["steps"] for x in work["trials"])
+    trained = (steps - sum(winner)) * batch * train["tokens"] / train["windows"]
+    followed = min(train["windows"], Recipe().eval.max_train_rows) / train["windows"]
+    evaluations = work["evaluations"] + work["control_evaluations"]
+    read = evaluations * (validation["tokens"] + followed * train["tokens"])
+    read += max(0, len(work["trials"]) - 1) * validation["tokens"]
+    models = 4 if work["control_steps"] else 3  # base, best, last and the control's
+    read += models * (test["tokens"] + followed * train["tokens"])
+    return counted["multiplied_parameters"] * (factor * trained + 2 * read)
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
