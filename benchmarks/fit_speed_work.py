@@ -11,7 +11,11 @@ def work_of(run: Path) -> dict[str, Any]:
     """Steps, evaluations, losses and parts of a `fit`, or what a `check` found; {} of others."""
     if (run / "check.json").exists():
         found = _json(run / "check.json")
-        return {"counts": found["counts"], "rows": found["rows"]}
+        repeats = {kind: set[int]() for kind in ("exact", "near", "span")}
+        for pair in found["duplicates"]:
+            repeats.setdefault(pair["kind"], set()).add(pair["second"]["row"])
+        repeating = {f"{kind}_rows": sorted(each) for kind, each in repeats.items()}
+        return {"counts": found["counts"], "rows": found["rows"], "repeating": repeating}
     if not (run / "result.json").exists():
         return {}
     result, data = _json(run / "result.json"), _json(run / "data.json")
