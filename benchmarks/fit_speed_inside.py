@@ -199,13 +199,14 @@ def packed_apart(trainer: Any, torch: Any) -> dict[str, float]:
     one before it.
     """
     device = trainer.model.device
-    batch = {
-        name: value.to(device) if hasattr(value, "to") else value
-        for name, value in next(iter(trainer.get_train_dataloader())).items()
-    }
-    ids, positions = batch["input_ids"], batch["position_ids"]
-    starts = [int(at) for at in (positions[0] == 0).nonzero()] + [ids.shape[1]]
-    assert len(starts) > 2, "the first pack holds one row"
+    for found in trainer.get_train_dataloader():
+        batch = {k: v.to(device) if hasattr(v, "to") else v for k, v in found.items()}
+        ids, positions = batch["input_ids"], batch["position_ids"]
+        starts = [int(at) for at in (positions[0] == 0).nonzero()] + [ids.shape[1]]
+        if len(starts) > 2:
+            break
+    else:
+        raise SystemExit("No pack holds two rows: give more rows or more tokens a step.")
     begin, end = starts[1], starts[2]
     model = trainer.model.eval()
     names = ("input_ids", "position_ids", "attention_mask")
