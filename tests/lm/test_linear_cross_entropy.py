@@ -5,6 +5,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from heldout.lm import linear_cross_entropy as module
 from heldout.lm.linear_cross_entropy import linear_cross_entropy
@@ -175,3 +176,67 @@ def test_large_logits_do_not_overflow():
     hidden, weight, _, targets = tensors()
     total, _ = linear_cross_entropy(hidden * 1e4, weight, targets)
     torch.testing.assert_close(total, plain(hidden * 1e4, weight, targets), rtol=1e-6, atol=1e-6)
+
+
+class Products(TorchDispatchMode):
+    """Keeps the shapes of what matrix products read and give."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = set()
+
+    def __torch_dispatch__(self, called, types, args=(), kwargs=None):
+        result = called(*args, **(kwargs or {}))
+        if called.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm):
+            read = [each for each in args if isinstance(each, torch.Tensor)]
+            self.shapes |= {tuple(each.shape) for each in (*read, result)}
+        return result
+
+
+def test_bfloat16_products_have_few_shapes_whatever_the_number_of_tokens():
+    """A kernel is compiled for each: of 1 to 64 tokens, always the same."""
+    hidden, weight, bias, targets = tensors(torch.bfloat16)
+    shapes = []
+    for num_tokens in (1, 20, 37):
+        with Products() as products:
+            loss, _ = linear_cross_entropy(hidden[:num_tokens], weight, targets[:num_tokens], bias)
+            loss.backward()
+        shapes.append(products.shapes)
+    assert shapes[0] == shapes[1] == shapes[2]
+    assert (64, V) in shapes[0]
+
+
+def test_rounding_up_the_tokens_leaves_no_trace_of_an_infinite_bias():
+    hidden, weight, bias, targets = tensors(torch.bfloat16)
+    bias.data[5] = -torch.inf
+    total, _ = linear_cross_entropy(hidden, weight, targets.clamp(6), bias)
+    assert all(grad.isfinite().all() for grad in torch.autograd.grad(total, [hidden, weight]))
+
+
+def test_the_weight_s_gradient_is_never_whole_in_bfloat16_when_it_is_summed_over_chunks():
+    hidden, weight, _, targets = tensors(torch.bfloat16)
+    with Products() as products:
+        linear_cross_entropy(hidden, weight, targets, chunk_tokens=10)
+    assert (V, N) not in products.shapes
+    assert max(rows for rows, width in products.shapes if width == D) == V  # the weight's own
+    with Products() as products:
+        linear_cross_entropy(hidden.detach(), weight, targets, chunk_tokens=10)
+    assert (V, D) not in products.shapes
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_bfloat16_gradients_are_about_as_exact_as_those_of_float32_logits(autocast):
+    hidden, weight, _, targets = tensors(torch.float32 if autocast else torch.bfloat16)
+    exact = [each.detach().double().requires_grad_() for each in (hidden, weight)]
+    expected = torch.autograd.grad(plain(*exact, targets) / N, exact)
+
+    def errors(loss):
+        grads = torch.autograd.grad(loss / N, [hidden, weight])
+        pairs = zip(grads, expected, strict=True)
+        return [(grad.double() - true).norm() / true.norm() for grad, true in pairs]
+
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        ours = errors(linear_cross_entropy(hidden, weight, targets, chunk_tokens=10)[0])
+        theirs = errors(plain(hidden, weight, targets))
+    for one, other in zip(ours, theirs, strict=True):
+        assert one < 1.25 * other

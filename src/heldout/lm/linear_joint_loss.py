@@ -14,7 +14,8 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from heldout.lm.linear_cross_entropy import (
-    block_tokens,
+    add_product,
+    block_rows,
     default_chunk_tokens,
     logits_into,
     product_type,
@@ -38,7 +39,7 @@ def linear_joint_loss(
     tensors does is a constant. Under autocast the products are taken in autocast's type. Holds one
     chunk of logits for each pass, by default 64 MB or 256 tokens. Can be differentiated once.
     """
-    chunk = chunk_tokens or default_chunk_tokens(heads[0][1].shape[0])
+    chunk = chunk_tokens or default_chunk_tokens(heads[0][1].shape[0], product_type(heads[0][0]))
     flat = [tensor for head in heads for tensor in head]
     needs_gradient = torch.is_grad_enabled()
     return _LinearJointLoss.apply(targets_N, loss, chunk, needs_gradient, *flat)
@@ -80,7 +81,7 @@ class _LinearJointLoss(torch.autograd.Function):
                     logits_into(buffer, hidden_ND[part], weight_VD, bias_V)
                     for buffer, (hidden_ND, weight_VD, bias_V) in zip(buffers, cast, strict=True)
                 ]
-                for block in slices(len(chunks[0]), block_tokens(chunks[0])):
+                for block in slices(len(chunks[0]), block_rows(chunks[0])):
                     total += _differentiate(
                         [chunk[block] for chunk in chunks],
                         targets_N[part][block],
@@ -96,7 +97,7 @@ class _LinearJointLoss(torch.autograd.Function):
                     if to_hidden is not None:
                         to_hidden[part] = chunk_nV @ weight_VD
                     if to_weight is not None:
-                        to_weight += chunk_nV.T @ hidden_ND[part]
+                        add_product(to_weight, chunk_nV, hidden_ND[part], first=False)
                     if to_bias is not None:
                         to_bias += chunk_nV.sum(0)
         ctx.save_for_backward(*grads)

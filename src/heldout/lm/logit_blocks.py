@@ -10,7 +10,7 @@ from torch import nn
 
 from heldout.lm.head import call_with_head, scored
 from heldout.lm.linear_cross_entropy import (
-    block_tokens,
+    block_rows,
     default_chunk_tokens,
     logits_into,
     product_type,
@@ -44,7 +44,7 @@ def scored_statistics(
         hidden_ND, targets_N = scored(hidden_BTD, labels_BT)
         exact = torch.promote_types(hidden_ND.dtype, torch.float32)
         product = product_type(hidden_ND)
-        chunk_tokens = default_chunk_tokens(head.weight.shape[0])
+        chunk_tokens = default_chunk_tokens(head.weight.shape[0], product)
         # As in linear_cross_entropy: converted once, and one buffer for all chunks.
         with torch.autocast(hidden_ND.device.type, enabled=False):
             hidden_ND, weight_VD = hidden_ND.to(product), head.weight.to(product)
@@ -74,6 +74,6 @@ def _of_blocks(
     return torch.cat(
         [
             statistics(logits_NV[block].to(exact or logits_NV.dtype), targets_N[block])
-            for block in slices(len(targets_N), block_tokens(logits_NV))
+            for block in slices(len(targets_N), block_rows(logits_NV))
         ]
     )
