@@ -1,10 +1,9 @@
 """What a run has done, read from its folder before it is removed, and the least that it takes."""
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
-
-from heldout.core.recipe import Recipe
 
 
 def work_of(run: Path) -> dict[str, Any]:
@@ -20,8 +19,12 @@ def work_of(run: Path) -> dict[str, Any]:
         return {}
     result, data = _json(run / "result.json"), _json(run / "data.json")
     search = _json(run / "search.json") if (run / "search.json").exists() else {"trials": []}
+    recipe = tomllib.loads((run / "recipe.toml").read_text(encoding="utf-8"))
     trials = [{"rate": x["learning_rate"], "steps": x["steps"]} for x in search["trials"]]
     return {
+        "batch_size": recipe["train"]["batch_size"],
+        "max_train_rows": recipe["eval"]["max_train_rows"],
+        "max_recital_rows": recipe["eval"]["max_recital_rows"],
         "steps": result["last_step"],
         "evaluations": len(_lines(run / "history.jsonl")),
         "control_steps": max((x["step"] for x in _lines(run / "control_history.jsonl")), default=0),
@@ -35,26 +38,25 @@ def work_of(run: Path) -> dict[str, Any]:
     }
 
 
-def floor_flops(
-    work: dict[str, Any], counted: dict[str, Any], factor: int, batch_size: int = 0
-) -> float:
+def floor_flops(work: dict[str, Any], counted: dict[str, Any], factor: int) -> float:
     """FLOPs of products with the weights for all tokens that the run must read, without padding.
 
     ``counted``: tokens and windows of each part, and the parameters that are multiplied. The
     search's winner counts once, as the first steps of the training. ``factor``: FLOPs a parameter
     takes for a trained token (6; 4 where the weights are frozen).
     """
-    batch = batch_size or Recipe().train.batch_size
+    batch = work["batch_size"]
     train, validation, test = (counted[name] for name in ("train", "validation", "test"))
     winner = [x["steps"] for x in work["trials"] if x["rate"] == work["learning_rate"]][:1]
     steps = work["steps"] + work["control_steps"] + sum(x["steps"] for x in work["trials"])
     trained = (steps - sum(winner)) * batch * train["tokens"] / train["windows"]
-    followed = min(train["windows"], Recipe().eval.max_train_rows) / train["windows"]
+    followed = min(train["windows"], work["max_train_rows"]) / train["windows"]
+    tested = min(train["windows"], work["max_recital_rows"]) / train["windows"]
     evaluations = work["evaluations"] + work["control_evaluations"]
     read = evaluations * (validation["tokens"] + followed * train["tokens"])
     read += max(0, len(work["trials"]) - 1) * validation["tokens"]
     models = 4 if work["control_steps"] else 3  # base, best, last and the control's
-    read += models * (test["tokens"] + followed * train["tokens"])
+    read += models * (test["tokens"] + tested * train["tokens"])
     return counted["multiplied_parameters"] * (factor * trained + 2 * read)
 
 
