@@ -31,8 +31,7 @@ CASES = {
     "distillation": Case({"weight": 0.7, "temperature": 1.5}, taught=True),
     "domain_adversarial": Case(),
     "dropout": Case(
-        {"hidden": 0.3, "attention": 0.2, "embedding": 0.1, "adapter": 0.2, "heads": 0.2},
-        exact=False,
+        {"hidden": 0.3, "attention": 0.2, "embedding": 0.1, "adapter": 0.2, "heads": 0.2}
     ),
     "early_stopping": Case(trainer=False),
     "ema": Case(),
@@ -52,7 +51,7 @@ CASES = {
     "layer_drop": Case({"share": 0.5}),
     "mixout": Case(model="full"),
     "neftune": Case(),
-    "r_drop": Case(beside=DROPOUT, exact=False),
+    "r_drop": Case(beside=DROPOUT),
     "rollback": Case(trainer=False),
     "sam": Case(),
     "small_batch_noise": Case(exact=False),

@@ -3,9 +3,13 @@
 The model's norms round to float32, so a twin must run each pass once, as often as the real thing.
 """
 
+from contextlib import contextmanager
+
 import torch
 from transformers import AutoModelForCausalLM
 
+from heldout.lm.layout import padded_layout, set_layout
+from heldout.lm.row_noise import dropout_by_row, noise_of_step
 from heldout.training.steps import Steps
 
 
@@ -89,6 +93,14 @@ def ours(model, regularizers, batches, step=0, seed=0):
     with steps.attached():
         loss = steps.gradient(batches)
     return loss, gradients(model)
+
+
+@contextmanager
+def dropping(batch, step=0, seed=0):
+    """Within this context a pass over the batch loses what it loses by the engine."""
+    set_layout(padded_layout(batch))
+    with dropout_by_row(), noise_of_step(seed, step, batch):
+        yield
 
 
 def theirs(model, loss):

@@ -108,6 +108,7 @@ def test_the_base_predicts_without_dropout_and_modes_are_restored(model):
         model.train()
         frozen.eval()
         steps.loss(model, batches[0])
+        steps.begin(1)
         steps.loss(model, batches[0])
         assert model.training
         assert not frozen.training

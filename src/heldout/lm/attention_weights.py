@@ -17,6 +17,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from heldout.lm.layers import forward_within
+from heldout.lm.row_noise import in_force
 
 _T = torch.Tensor
 _SOFTMAX = {F.softmax, torch.softmax, _T.softmax}
@@ -62,7 +63,7 @@ class AttentionWeights(TorchFunctionMode):
             return self._dropped(func, args, kwargs, known)
         if func in _PRODUCTS and (place := self._place(args)) is not None:
             args = self._used(args, place)
-        result = func(*args, **kwargs)
+        result = in_force(func)(*args, **kwargs)
         if func in _SOFTMAX and self._is_attention(args, kwargs, result):
             heads = result.shape[1] if result.ndim > 3 else len(result) // self._num_rows
             self._weights[id(result)] = (result, heads, 0.0)
@@ -98,7 +99,7 @@ class AttentionWeights(TorchFunctionMode):
         training = kwargs.get("training", kwargs.get("train", args[2] if len(args) > 2 else True))
         if self.share is not None:
             return args[0]  # done where the weights are used
-        result = func(*args, **kwargs)
+        result = in_force(func)(*args, **kwargs)
         self._weights[id(result)] = (result, known[0], float(share) if training else 0.0)
         return result
 
@@ -110,7 +111,7 @@ class AttentionWeights(TorchFunctionMode):
         share = kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0)
         query = args[0] if args else kwargs["query"]
         self.kernels.append(Kernel(query.shape[1], float(share)))
-        return _FUSED(*args, **kwargs)
+        return in_force(_FUSED)(*args, **kwargs)
 
 
 @contextmanager

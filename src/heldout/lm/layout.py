@@ -8,7 +8,8 @@ another thread.
 
 import itertools
 import zlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,9 @@ class RowLayout:
     """The rows of one batch: their lengths, and whether their tokens lie padded or flat."""
 
     lengths: tuple[int, ...]  # tokens of each row, padding not counted
-    keys: tuple[int, ...]  # a number for each row, from its tokens
+    keys: tuple[int, ...]  # a number for each row, by which its noise is drawn; no two are equal
     flat: bool  # rows one behind the other (1, N), else padded (B, T)
+    digests: tuple[int, ...] = ()  # of each row's tokens alone
 
 
 _newest: RowLayout | None = None
@@ -44,26 +46,51 @@ def padded_layout(batch: Mapping[str, Any]) -> RowLayout:
     The rows of a batch of one row with ``position_ids`` begin where these go back to 0, and lie
     flat. A mask that pads elsewhere than on the right counts as none.
     """
-    ids_BT = batch["input_ids"].long().cpu()
+    ids_BT, row_index = batch["input_ids"].long().cpu(), batch.get("row_index")
     positions_BT, mask_BT = batch.get("position_ids"), batch.get("attention_mask")
     if positions_BT is not None and len(ids_BT) == 1 and positions_BT.shape == ids_BT.shape:
         starts = (positions_BT[0].cpu() == 0).nonzero()[:, 0].tolist()
         bounds = [*starts, ids_BT.shape[1]] if starts[:1] == [0] else [0, *starts, ids_BT.shape[1]]
         lengths = [stop - start for start, stop in itertools.pairwise(bounds)]
-        return layout_of(list(ids_BT[0].split(lengths)), flat=True)
+        return layout_of(list(ids_BT[0].split(lengths)), flat=True, row_index=row_index)
     lengths = [ids_BT.shape[1]] * len(ids_BT)
     if mask_BT is not None and mask_BT.shape == ids_BT.shape:
         lengths = right_padded_lengths(mask_BT) or lengths
-    return layout_of([row[:length] for row, length in zip(ids_BT, lengths, strict=True)])
+    rows = [row[:length] for row, length in zip(ids_BT, lengths, strict=True)]
+    return layout_of(rows, row_index=row_index)
 
 
-def layout_of(rows: list[torch.Tensor], *, flat: bool = False) -> RowLayout:
-    """That of rows of token ids on the CPU, each (T,) without padding."""
-    return RowLayout(
-        tuple(len(row) for row in rows),
-        tuple(zlib.crc32(row.contiguous().numpy().tobytes()) for row in rows),
-        flat,
-    )
+def layout_of(
+    rows: list[torch.Tensor], *, flat: bool = False, row_index: torch.Tensor | None = None
+) -> RowLayout:
+    """That of rows of token ids on the CPU, each (T,) without padding.
+
+    ``row_index`` (B,) tells rows of equal tokens apart wherever they lie.
+    """
+    digests = tuple(digest_of(row) for row in rows)
+    lengths = tuple(len(row) for row in rows)
+    return RowLayout(lengths, row_keys(digests, row_index), flat, digests)
+
+
+def digest_of(ids_T: torch.Tensor) -> int:
+    """A number from the tokens (int64, on the CPU) of one row."""
+    return zlib.crc32(ids_T.contiguous().numpy().tobytes())
+
+
+def row_keys(digests: Sequence[int], row_index: torch.Tensor | None) -> tuple[int, ...]:
+    """A number for each row from its tokens, its index in the data, and, of equals, its place.
+
+    ``row_index`` counts as none unless there is one for each row.
+    """
+    origins = [] if row_index is None else row_index.tolist()
+    if len(origins) != len(digests):
+        origins = [0] * len(digests)
+    met: Counter[tuple[int, int]] = Counter()
+    keys = []
+    for row in zip(digests, origins, strict=True):
+        keys.append(row[0] + (row[1] << 32) + (met[row] << 56))
+        met[row] += 1
+    return tuple(keys)
 
 
 def right_padded_lengths(mask_BT: torch.Tensor) -> list[int] | None:

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from transformers.utils import ModelOutput
 
 from heldout.lm.layers import forward_within
+from heldout.lm.row_noise import in_force
 
 Edit = Callable[[torch.Tensor], torch.Tensor]
 
@@ -79,7 +80,7 @@ class ResidualStream(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _ADDS and len(args) > 1:
             return self._added(func, args, kwargs)
-        result = func(*args, **kwargs)
+        result = in_force(func)(*args, **kwargs)
         if func in _DROPS and result is not args[0]:
             self._undropped[id(result)] = (result, args[0])
         elif func in _KEEPS and self.is_marked(args[0]):

@@ -2,12 +2,12 @@
 
 # B batch, T tokens, S sequences
 
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from heldout.lm.layout import current_layout, digest_of, row_keys
 from heldout.lm.weights import seed_of
 
 
@@ -72,25 +72,34 @@ def sequence_noise(
 ) -> torch.Tensor:
     """(B, T, width) float32: standard normal numbers, or uniform ones in [-1, 1); 0 on padding.
 
-    Drawn per sequence from its tokens, ``seed`` and ``step``, so that a sequence gets the same
-    noise however the batch is cut into micro-batches and processes, padded or packed.
+    Drawn per sequence from its tokens, its ``row_index``, ``seed`` and ``step``, so that a sequence
+    gets the same noise however the batch is cut into micro-batches and processes, padded or packed.
     """
     index_BT = sequence_index(batch)
     ids_BT = batch["input_ids"]
     device = ids_BT.device
     noise_BTD = torch.zeros(*ids_BT.shape, width, device=device)
-    noise_flat, ids_flat = noise_BTD.view(-1, width), ids_BT.flatten().cpu()
+    noise_flat, ids_flat = noise_BTD.view(-1, width), ids_BT.flatten().long().cpu()
     numbers, counts = index_BT.flatten().cpu().unique_consecutive(return_counts=True)
-    start = 0
-    for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-        part = slice(start, start + count)
-        start += count
-        if number < 0:
-            continue
-        digest = zlib.crc32(ids_flat[part].numpy().tobytes())
-        generator = torch.Generator(device).manual_seed(seed_of(seed, step, digest))
+    ends = counts.cumsum(0)
+    parts = [
+        slice(end - count, end)
+        for number, count, end in zip(numbers.tolist(), counts.tolist(), ends.tolist(), strict=True)
+        if number >= 0
+    ]
+    keys = _keys([digest_of(ids_flat[part]) for part in parts], batch.get("row_index"))
+    for part, key in zip(parts, keys, strict=True):
+        generator = torch.Generator(device).manual_seed(seed_of(seed, step, key))
         if normal:
             noise_flat[part].normal_(generator=generator)
         else:
             noise_flat[part].uniform_(-1.0, 1.0, generator=generator)
     return noise_BTD
+
+
+def _keys(digests: list[int], row_index: torch.Tensor | None) -> tuple[int, ...]:
+    """Those of the batch that a model runs on now, if it has these tokens."""
+    known = current_layout()
+    if row_index is None and known is not None and list(known.digests) == digests:
+        return known.keys
+    return row_keys(digests, row_index)

@@ -37,6 +37,7 @@ from heldout.lm.dropout_places import (
 )
 from heldout.lm.head import unwrapped
 from heldout.lm.residual_stream import ResidualStream, streamed
+from heldout.lm.row_noise import row_factors
 
 SOURCE = "Srivastava et al. 2014, JMLR 15; heads: Zhou et al. 2020, arXiv 2004.13342"
 COST = "one random number per dropped value; attention dropout rules out some fused kernels"
@@ -54,9 +55,9 @@ _edited: WeakSet[nn.Module] = WeakSet()  # models in which something is dropped,
 
 def dropped_heads(output_BTD: torch.Tensor, num_heads: int, share: float) -> torch.Tensor:
     """Attention output before its projection, with whole heads of each row set to zero."""
+    factors_BTH = row_factors(output_BTD, num_heads, share)
     shape_BTHE = (*output_BTD.shape[:2], num_heads, -1)
-    kept_B1H1 = F.dropout(output_BTD.new_ones(len(output_BTD), 1, num_heads, 1), share)
-    return (output_BTD.view(shape_BTHE) * kept_B1H1).view(output_BTD.shape)
+    return (output_BTD.view(shape_BTHE) * factors_BTH[..., None]).view(output_BTD.shape)
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def _dropping_heads(projection: nn.Module, num_heads: int) -> Iterator[SetShare]
 def _dropping_branches(layer: nn.Module) -> Iterator[SetShare]:
     stream = ResidualStream(lambda branch: branch)
     with streamed(layer, stream):
-        yield lambda share: setattr(stream, "edit", partial(F.dropout, p=share))
+        yield lambda share: setattr(stream, "edit", lambda branch: F.dropout(branch, share))
 
 
 @contextmanager

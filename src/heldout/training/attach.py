@@ -30,6 +30,7 @@ from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer, overrides_hook
 from heldout.lm.dropout_places import unread_settings, unread_words
 from heldout.lm.head import unwrapped
+from heldout.lm.layout import padded_layout, set_layout
 from heldout.lm.logit_path import held_logits
 from heldout.lm.passes import embeddings_offset
 from heldout.lm.tokenize import ORIGIN
@@ -75,6 +76,7 @@ def attach(
         recipe=recipe,
         evaluates=evaluates,
         own_loss=logit_free,
+        seed=trainer.args.seed,
     )
     own_loss = logit_free or steps.adds_to_loss
     trainer.__class__ = type(type(trainer).__name__, (_Attached, type(trainer)), {})
@@ -225,15 +227,14 @@ class _Attached(_Base):
         **kwargs: Any,
     ) -> Any:
         if not (self._heldout_own_loss and model.training and "labels" in inputs):
-            for name in ORIGIN:
-                inputs.pop(name, None)
-            found: Any = super().compute_loss(
-                model,
-                inputs,
-                return_outputs=return_outputs,
-                num_items_in_batch=num_items_in_batch,
-                **kwargs,
-            )
+            with self._heldout_noise(model, inputs):
+                found: Any = super().compute_loss(
+                    model,
+                    inputs,
+                    return_outputs=return_outputs,
+                    num_items_in_batch=num_items_in_batch,
+                    **kwargs,
+                )
             if self._heldout_factor == 1.0:
                 return found
             assert not return_outputs, "a factor belongs to training"
@@ -249,6 +250,17 @@ class _Attached(_Base):
             ),
         )
         return loss * self._heldout_factor
+
+    @contextmanager
+    def _heldout_noise(self, model: Any, inputs: Any) -> Iterator[None]:
+        """Around the trainer's own loss, which knows nothing of where rows come from."""
+        is_noisy = model.training and self._heldout.drops_by_row
+        if is_noisy and "input_ids" in inputs:
+            set_layout(padded_layout(inputs))
+        for name in ORIGIN:
+            inputs.pop(name, None)
+        with self._heldout.noise(model, inputs) if is_noisy else nullcontext():
+            yield
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         if self._heldout_evaluates:

@@ -24,9 +24,11 @@ from heldout.lm.adapters import kept_start, put_back_start
 from heldout.lm.experts import balancing_losses
 from heldout.lm.logit_path import logit_path
 from heldout.lm.passes import DivergenceLoss, Passes, embeddings_offset, joint_loss
+from heldout.lm.row_noise import dropout_by_row, noise_of_step
 from heldout.lm.scored_loss import scored_loss
 from heldout.lm.tokenize import IGNORED
 from heldout.lm.weights import whole
+from heldout.regularizers.dropout import Dropout
 from heldout.regularizers.weight_decay import WeightDecay
 from heldout.training.around_gradient import AroundGradient, RunMicroBatch, WindowGradient
 from heldout.training.compatible import check_together, refuse_half_precision, refuse_unmeasured
@@ -51,8 +53,11 @@ class Steps:
         recipe: Recipe | None = None,
         evaluates: bool = False,
         own_loss: bool = True,
+        seed: int | None = None,
     ):
         """``own_loss`` is False where another loss is trained on, to which nothing is added.
+
+        What is dropped follows from ``seed``, by default that of ``torch.manual_seed``.
 
         The regularizers are copied, so that one object can serve several runs, unless the caller
         ``evaluates``, who asks the same objects what to do.
@@ -73,12 +78,15 @@ class Steps:
         self.regularizers = tuple(regularizers)
         self.total_steps = total_steps
         self.step = 0
+        self.seed = seed
+        self._noise_seed: int | None = None  # while attached, if dropout goes by rows
         self._has_asked = False
         self.token_losses = self._users("token_loss")
         self.extra_losses = self._users("extra_loss")
         self.around = sorted(self._users("around_gradient"), key=lambda r: r.AROUND)
         for regularizer in regularizers:
             regularizer.prepare(model)
+        self.drops_by_row = own_loss or self.adds_to_loss or self._has(Dropout)
         if own_loss or self.adds_to_loss:
             logit_path(model)  # found now: not under wrappers, hooks or offsets of a step
 
@@ -89,12 +97,19 @@ class Steps:
     @property
     def sets_decay(self) -> bool:
         """Whether the optimizer's ``weight_decay`` must do what WeightDecay says."""
-        return any(isinstance(regularizer, WeightDecay) for regularizer in self.regularizers)
+        return self._has(WeightDecay)
+
+    def _has(self, kind: type[Regularizer]) -> bool:
+        return any(isinstance(regularizer, kind) for regularizer in self.regularizers)
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Edits of the model, undone in reverse order."""
+        """Edits of the model, undone in reverse order; what it drops goes by rows."""
         with ExitStack() as stack:
+            if self.drops_by_row:
+                stack.enter_context(dropout_by_row())
+                self._noise_seed = torch.initial_seed() if self.seed is None else self.seed
+                stack.callback(setattr, self, "_noise_seed", None)
             for regularizer in self.regularizers:
                 stack.enter_context(regularizer.attached(self.model))
             yield
@@ -143,6 +158,16 @@ class Steps:
             regularizer.set_progress(step / self.total_steps if self.total_steps else 0.0)
             regularizer.before_step(self.model, step)
 
+    @contextmanager
+    def noise(self, model: nn.Module, batch: Mapping[str, Any]) -> Iterator[None]:
+        """Within this context a micro-batch is dropped from as its rows are at this step."""
+        if self._noise_seed is None:
+            yield
+            return
+        compiled = any("_orig_mod" in module._modules for module in model.modules())
+        with noise_of_step(self._noise_seed, self.step, batch, compiled=compiled):
+            yield
+
     def loss(
         self,
         model: nn.Module,
@@ -156,7 +181,7 @@ class Steps:
 
         ``num_tokens`` is the number of scored tokens of the whole window over all processes.
         """
-        with balancing_losses(model) as balancing:
+        with self.noise(model, batch), balancing_losses(model) as balancing:
             token_sum, counted, per_step = self._summed(model, batch)
         if balancing:  # that of the task's own pass, which is the first
             per_step = per_step + balancing[0]
