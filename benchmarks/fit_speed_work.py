@@ -7,7 +7,7 @@ from typing import Any
 
 
 def work_of(run: Path) -> dict[str, Any]:
-    """Steps, evaluations, losses and parts of a `fit`, or what a `check` found; {} of others."""
+    """Steps, evaluations and losses of a `fit`, or what a `check` found; {} of others."""
     if (run / "check.json").exists():
         found = _json(run / "check.json")
         repeats = {kind: set[int]() for kind in ("exact", "near", "span")}
@@ -17,7 +17,7 @@ def work_of(run: Path) -> dict[str, Any]:
         return {"counts": found["counts"], "rows": found["rows"], "repeating": repeating}
     if not (run / "result.json").exists():
         return {}
-    result, data = _json(run / "result.json"), _json(run / "data.json")
+    result = _json(run / "result.json")
     search = _json(run / "search.json") if (run / "search.json").exists() else {"trials": []}
     recipe = tomllib.loads((run / "recipe.toml").read_text(encoding="utf-8"))
     trials = [{"rate": x["learning_rate"], "steps": x["steps"]} for x in search["trials"]]
@@ -34,7 +34,6 @@ def work_of(run: Path) -> dict[str, Any]:
         "best_step": result["best_step"],
         "test_nll_best": result["figures"]["test_nll_best"],
         "test_nll_base": result["figures"]["test_nll_base"],
-        "sha256_parts": data["sha256_parts"],
     }
 
 
