@@ -55,7 +55,7 @@ def written(loaded, topics_text):
             batch_size=28,
             decoding=decoding,
         )
-        return with_nats(found, loaded.model, loaded.tokenizer)
+        return with_nats([found], loaded.model, loaded.tokenizer)[0]
 
     return {"greedy": write(GREEDY), "drawn": write(Decoding(temperature=1.0))}
 

@@ -112,9 +112,11 @@ def test_answers_of_prompts_and_conversations(model, tiny_tokenizer):
 
 
 def test_loss_of_the_text_under_the_base_model(model, tiny_tokenizer, rows):
-    found = with_nats(
-        generations(model, tiny_tokenizer, rows, **OPTIONS), model, tiny_tokenizer, batch_size=3
-    )
+    written = generations(model, tiny_tokenizer, rows, **OPTIONS)
+    found, again = with_nats([written, written], model, tiny_tokenizer, batch_size=3)
+    assert again.own_nats is not None
+    assert all(map(np.array_equal, found.own_nats, again.own_nats))
+    assert all(map(np.array_equal, found.reference_nats, again.reference_nats))
     for place in range(len(found)):
         for ids, nats in (
             (found.token_ids[place], found.own_nats[place]),

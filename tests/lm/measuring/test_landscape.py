@@ -73,9 +73,10 @@ def test_the_path_begins_at_the_base_and_ends_at_the_tuned(
 
 
 def test_sharpness_grows_with_the_noise_and_is_none_without(tuned, rows, found, tiny_tokenizer):
-    none = relative_sharpness(tuned, rows[:3], tiny_tokenizer, 2, 0.0, 0, **OPTIONS)
+    few, more_rows = (document_losses(tuned, rows[:n], tiny_tokenizer, **OPTIONS) for n in (3, 6))
+    none = relative_sharpness(tuned, rows[:3], tiny_tokenizer, 2, 0.0, 0, few, **OPTIONS)
     assert none.tolist() == [0, 0]
-    more = relative_sharpness(tuned, rows[:6], tiny_tokenizer, 4, 0.2, 0, **OPTIONS)
+    more = relative_sharpness(tuned, rows[:6], tiny_tokenizer, 4, 0.2, 0, more_rows, **OPTIONS)
     assert more.mean() > 3 * abs(found.sharpness_draws.mean())
     assert found.base_sharpness_draws.shape == found.sharpness_draws.shape
 

@@ -20,6 +20,7 @@ from heldout.jobs.diagnosing.find_target import DiagnosedTarget
 from heldout.jobs.diagnosing.follow_checkpoints import follow, load
 from heldout.jobs.evidence.gather import Gathered, gather
 from heldout.jobs.evidence.gatherer import Asked
+from heldout.jobs.evidence.kept import Kept
 from heldout.jobs.evidence.texts import DiagnosedTexts
 from heldout.lm.load import LoadedModel
 from heldout.lm.source import find_source
@@ -39,7 +40,8 @@ def diagnosis_of_model(
     lexicon = read_lexicon(asked.lexicon) if asked.lexicon else {}
     judged = load(found.model, recipe)
     base = load(found.base, recipe) if found.base else None
-    gathered = gather(judged, base, texts, recipe, asked, progress)
+    kept = Kept.of(found.run) if found.run else None
+    gathered = gather(judged, base, texts, recipe, asked, progress, kept)
     evidence = gathered.evidence
     facts = _completed(known, found, judged, texts, gathered)
     if len(found.checkpoints) > 1:

@@ -14,6 +14,7 @@ from heldout.core.results.diagnosis import MemorizedRow, SideBySide
 from heldout.core.row import Row
 from heldout.core.verbatim import Corpora
 from heldout.jobs.evidence.gatherer import Asked, Gatherer, Given, gatherers_for
+from heldout.jobs.evidence.kept import Kept
 from heldout.jobs.evidence.model_on_part import max_length_of
 from heldout.jobs.evidence.shown import memorized_rows, reliability, samples_of
 from heldout.jobs.evidence.texts import DiagnosedTexts
@@ -45,10 +46,12 @@ def gather(
     recipe: Recipe,
     asked: Asked,
     progress: Progress,
+    kept: Kept | None = None,
 ) -> Gathered:
     """Gather all that is needed from both models, and look for faults of the setup.
 
-    Raises UserError, before any model runs, for what cannot be gathered.
+    What is ``kept`` of a run is taken from it where it is the same. Raises UserError, before any
+    model runs, for what cannot be gathered.
     """
     gatherers = gatherers_for(asked)
     warnings: list[str] = []
@@ -63,7 +66,7 @@ def gather(
     size = token_size(judged.tokenizer, texts.train)
     if size.warning:
         warnings.append(size.warning)
-    given = Given(models, texts, recipe, progress, size)
+    given = Given(models, texts, recipe, progress, size, kept or Kept())
     parts = {"train": PartTexts.of(texts.train), "test": PartTexts.of(texts.heldout)}
     evidence = _collected(gatherers, Evidence({}, texts=parts).adding(size), given)
     with progress.stage("set-up"):

@@ -5,7 +5,7 @@ the group ``heldout.plugins``.
 """
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 from heldout.core.discovery import packages_of
@@ -14,6 +14,7 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
 from heldout.core.token_size import ENGLISH_TOKENS, TokenSize
+from heldout.jobs.evidence.kept import Kept, Keys
 from heldout.jobs.evidence.texts import DiagnosedTexts
 from heldout.lm.load import LoadedModel
 
@@ -42,6 +43,7 @@ class Given:
     recipe: Recipe
     progress: Progress
     size: TokenSize = ENGLISH_TOKENS  # how much a token of the judged model holds
+    kept: Kept = field(default_factory=Kept)  # what the run has measured already
 
     @property
     def judged(self) -> LoadedModel:
@@ -50,6 +52,10 @@ class Given:
     @property
     def control(self) -> LoadedModel | None:
         return self.models.get("base")
+
+    def keys(self, name: str) -> Keys | None:
+        """Of what a model reads and writes, where something may be kept of it."""
+        return Keys(self.models[name], self.recipe, self.size) if self.kept else None
 
     @property
     def parts(self) -> dict[str, list[Row]]:

@@ -18,6 +18,7 @@ from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.core.run_files import RunSample
 from heldout.core.token_size import TokenSize
+from heldout.jobs.evidence.kept import Keys
 from heldout.jobs.evidence.model_on_part import read_part, write_part
 from heldout.jobs.evidence.saved import save_generations, save_statistics
 from heldout.jobs.kit.clean_losses import losses_of
@@ -60,10 +61,12 @@ def measure_on_test(
         for name in models:
             loaded = _load(run, target, recipe, name)
             size = token_size_of(run, loaded.tokenizer)
+            keys = Keys(loaded, recipe, size)
             for part, source in (("train", run.read_rows("train")), ("test", rows)):
                 sampled = sample_rows(source, recipe.eval.max_recital_rows, recipe.data.seed)
                 found = read_part(loaded, sampled, recipe, size)
-                save_statistics(found, run.path(f"evaluations/{name}-{part}-readings.npz"))
+                path = run.path(f"evaluations/{name}-{part}-readings.npz")
+                save_statistics(found, path, keys.of_reading(sampled))
                 memorization[name, part] = VerbatimMemorization.of(found)
                 if part == "train":
                     # The followed rows are drawn alike, so that they are among these.
@@ -72,7 +75,8 @@ def measure_on_test(
                     run.save_losses(name, part, _of_all(rows, found, loaded, recipe))
                 if part == "test" and name in ("base", "best"):
                     written = write_part(loaded, sampled, recipe, size)
-                    save_generations(written, run.path(f"evaluations/{name}-generations.json"))
+                    path = run.path(f"evaluations/{name}-generations.json")
+                    save_generations(written, path, keys.of_writing(sampled))
             if metric and name in ("base", "best"):
                 scores[name, "test"] = _score(loaded, rows, recipe, metric, size)
             progress.advance(1, name)

@@ -1,6 +1,7 @@
 """One model on the rows of one part, with the window and batch sizes of the recipe."""
 
 from collections.abc import Callable
+from typing import Any
 
 from heldout.core.pass_statistics import Generations, PassStatistics
 from heldout.core.recipe import Recipe
@@ -38,17 +39,20 @@ def write_part(
     loaded: LoadedModel, rows: list[Row], recipe: Recipe, size: TokenSize
 ) -> Generations:
     """Greedy continuations of some of the rows, the same for every model."""
+    options = writing_options(loaded, recipe, size)
+    return generations(loaded.model, loaded.tokenizer, rows, **options)
+
+
+def writing_options(loaded: LoadedModel, recipe: Recipe, size: TokenSize) -> dict[str, Any]:
+    """How much is written behind how much of how many rows."""
     # A model of few positions needs half of them for what it is to continue.
     limit = (context_length(loaded.model) or 2**31) // 2
-    return generations(
-        loaded.model,
-        loaded.tokenizer,
-        rows,
-        num_prompts=NUM_PROMPTS,
-        prompt_tokens=min(size.tokens(PROMPT_TOKENS), max(PROMPT_TOKENS, limit)),
-        new_tokens=min(size.tokens(NEW_TOKENS), limit),
-        seed=recipe.data.seed,
-    )
+    return {
+        "num_prompts": NUM_PROMPTS,
+        "prompt_tokens": min(size.tokens(PROMPT_TOKENS), max(PROMPT_TOKENS, limit)),
+        "new_tokens": min(size.tokens(NEW_TOKENS), limit),
+        "seed": recipe.data.seed,
+    }
 
 
 def max_length_of(loaded: LoadedModel, recipe: Recipe) -> int:

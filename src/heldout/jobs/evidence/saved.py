@@ -27,16 +27,23 @@ _ARRAYS = (
 _LOSSES = ("nll_nats_D", "num_tokens_D", "num_bytes_D", "groups_D")
 
 
-def save_statistics(found: PassStatistics, path: Path) -> None:
-    """Write as .npz, compressed, whole or not at all."""
+def save_statistics(found: PassStatistics, path: Path, key: str = "") -> None:
+    """Write as .npz, compressed, whole or not at all; ``key`` tells what was read with what."""
     arrays = {name: getattr(found, name) for name in _ARRAYS}
     arrays |= {f"losses.{name}": getattr(found.losses, name) for name in _LOSSES}
     for name, each in found.suffixes.items():
         arrays[f"suffix.{name}.tokens"] = np.array([each.prefix_tokens, each.suffix_tokens])
         arrays[f"suffix.{name}.nats_D"] = each.nats_D
         arrays[f"suffix.{name}.greedy_D"] = each.greedy_D
+    arrays["key"] = np.array(key)
     with written_whole(path) as partial:
         np.savez_compressed(partial, **arrays)
+
+
+def key_of_statistics(path: Path) -> str:
+    """Which key they were saved with; "" in runs of older versions."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return str(arrays["key"]) if "key" in arrays.files else ""
 
 
 def load_statistics(path: Path) -> PassStatistics:
@@ -52,14 +59,20 @@ def load_statistics(path: Path) -> PassStatistics:
         return PassStatistics(losses, suffixes=suffixes, **{name: arrays[name] for name in _ARRAYS})
 
 
-def save_generations(found: Generations, path: Path) -> None:
+def save_generations(found: Generations, path: Path, key: str = "") -> None:
     """Write as JSON, whole or not at all."""
-    write_text(path, json.dumps(asdict(found), default=np.ndarray.tolist))
+    write_text(path, json.dumps({**asdict(found), "key": key}, default=np.ndarray.tolist))
+
+
+def key_of_generations(path: Path) -> str:
+    """Which key they were saved with; "" in runs of older versions."""
+    return json.loads(path.read_text(encoding="utf-8")).get("key", "")
 
 
 def load_generations(path: Path) -> Generations:
     """What ``save_generations`` wrote."""
     entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    entry.pop("key", None)
     for name in ("token_ids", "reference_ids", "prompt_ids"):
         entry[name] = [np.array(ids, dtype=np.int32) for ids in entry[name]]
     for name in ("own_nats", "reference_nats"):

@@ -8,6 +8,7 @@ The text that people wrote is the control of every figure about generated text.
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -85,18 +86,30 @@ def generations(
 
 
 def with_nats(
-    generated: Generations, base: torch.nn.Module, tokenizer: Any, *, batch_size: int = 16
-) -> Generations:
+    generated: Sequence[Generations],
+    base: torch.nn.Module,
+    tokenizer: Any,
+    *,
+    batch_size: int = 16,
+) -> list[Generations]:
     """The same with the loss of every generated and reference token under ``base``, in nats.
 
-    One forward pass over each prompt with its continuation, and one with its reference. The base
-    model must have the tokenizer that the text was generated with.
+    One forward pass over each prompt with its continuation, and one with its reference; where
+    several models continued a prompt, what is the same is read once. The base model must have the
+    tokenizer that the text was generated with.
     """
-    own, human = (
-        continuation_nats(base, tokenizer, generated.prompt_ids, continued, batch_size)
-        for continued in (generated.token_ids, generated.reference_ids)
-    )
-    return replace(generated, own_nats=own, reference_nats=human)
+    both = [(each, each.token_ids, each.reference_ids) for each in generated]
+    prompts = [prompt for each, *texts in both for _ in texts for prompt in each.prompt_ids]
+    continued = [ids for _, *texts in both for of_text in texts for ids in of_text]
+    found = iter(continuation_nats(base, tokenizer, prompts, continued, batch_size))
+    return [
+        replace(
+            each,
+            own_nats=list(islice(found, len(each))),
+            reference_nats=list(islice(found, len(each))),
+        )
+        for each in generated
+    ]
 
 
 def _prompts(
@@ -150,18 +163,27 @@ def continuation_nats(
     """Loss of each token of each continuation after its prompt, in nats; one forward pass each.
 
     Prompts are cut at their beginning to what the model can read, down to their last token. Of a
-    continuation that even then is too long, the tokens that can be read have a loss.
+    continuation that even then is too long, the tokens that can be read have a loss. The same
+    continuation of the same prompt is read once.
     """
     limit = context_length(model) or 2**31
-    places, windows = [], []
+    places: list[list[int]] = []
+    windows: list[Window] = []
+    numbers: dict[tuple[bytes, bytes], int] = {}
     for place, (prompt, ids) in enumerate(zip(prompts_ids, continued, strict=True)):
-        if len(ids):
-            before = prompt.tolist()[-max(1, limit - len(ids)) :]
-            after = ids.tolist()[: limit - len(before)]
-            places.append(place)
-            windows.append(Window([*before, *after], [IGNORED] * len(before) + after))
+        if not len(ids):
+            continue
+        both = (prompt.astype(np.int64).tobytes(), ids.astype(np.int64).tobytes())
+        if numbers.setdefault(both, len(windows)) < len(windows):
+            places[numbers[both]].append(place)
+            continue
+        before = prompt.tolist()[-max(1, limit - len(ids)) :]
+        after = ids.tolist()[: limit - len(before)]
+        places.append([place])
+        windows.append(Window([*before, *after], [IGNORED] * len(before) + after))
     nats = [np.zeros(0)] * len(continued)
     found = token_nats_of(model, windows, tokenizer, batch_size)
-    for place, of_one in zip(places, found, strict=True):
-        nats[place] = of_one
+    for alike, of_one in zip(places, found, strict=True):
+        for place in alike:
+            nats[place] = of_one
     return nats

@@ -31,6 +31,7 @@ NOISE_RATIO = 0.02
 NUM_DRAWS = 8  # of weight noise: fewer give no interval
 PATH_FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 NUM_MICRO_BATCHES = 12
+MOST_KEPT = 2**28  # bytes of gradients
 
 _LAYER = re.compile(r"^(?:.*\.)?(?:layers|h|blocks)\.(\d+)\.")
 
@@ -46,31 +47,51 @@ def landscape(
     batch_size: int,
     seed: int = 0,
     num_draws: int = NUM_DRAWS,
-    noise_ratio: float = NOISE_RATIO,
+    known: Mapping[tuple[str, str], DocumentLosses] | None = None,
 ) -> LossLandscape:
     """All of ``LossLandscape`` on the given rows; give a few dozen, they are read many times.
 
-    Costs per row ``num_draws`` + 1 forwards of each model, five of their mixtures on both parts,
-    two forwards with backward for the gradient noise, and the weights once more in memory.
+    ``known`` are losses of these rows by model (best, base) and part (train, test), which are not
+    measured again. Costs per row ``num_draws`` + 1 forwards of each model, four of their mixtures
+    on both parts, a forward with backward for the gradient noise (two in a large model), and the
+    weights once more in memory.
     """
     options: dict[str, Any] = {"max_length": max_length, "batch_size": batch_size}
     train, heldout = list(train), list(heldout)
+    known = known or {}
+
+    def losses(name: str, part: str) -> DocumentLosses:
+        of_model, rows = (
+            (model if name == "best" else base),
+            (train if part == "train" else heldout),
+        )
+        assert of_model is not None
+        found = known.get((name, part))
+        return document_losses(of_model, rows, tokenizer, **options) if found is None else found
+
     same = base is not None and _same_shapes(model, base)
+    own = losses("best", "train")
     batches = list(_micro_batches(model, train, tokenizer, max_length))
     noise = gradient_noise_scale(model, batches) if len(batches) >= 4 else None
     return LossLandscape(
         sharpness_draws=relative_sharpness(
-            model, train, tokenizer, num_draws, noise_ratio, seed, **options
+            model, train, tokenizer, num_draws, NOISE_RATIO, seed, own, **options
         ),
         base_sharpness_draws=relative_sharpness(
-            base, train, tokenizer, num_draws, noise_ratio, seed, **options
+            base, train, tokenizer, num_draws, NOISE_RATIO, seed, losses("base", "train"), **options
         )
         if base is not None and same
         else None,
-        noise_ratio=noise_ratio,
+        noise_ratio=NOISE_RATIO,
         path_fractions=np.array(PATH_FRACTIONS) if same else None,
-        path_train=tuple(path_losses(model, base, train, tokenizer, **options)) if same else (),
-        path_heldout=tuple(path_losses(model, base, heldout, tokenizer, **options)) if same else (),
+        path_train=tuple(path_losses(model, base, train, tokenizer, own, **options))
+        if same
+        else (),
+        path_heldout=tuple(
+            path_losses(model, base, heldout, tokenizer, losses("best", "test"), **options)
+        )
+        if same
+        else (),
         gradient_noise_scale=noise[0] if noise else None,
         gradient_noise_interval=noise[1] if noise else None,
         update_norms=update_norms(model, base) if base is not None and same else None,
@@ -84,6 +105,7 @@ def relative_sharpness(
     num_draws: int,
     noise_ratio: float,
     seed: int,
+    own: DocumentLosses,
     *,
     max_length: int,
     batch_size: int,
@@ -92,10 +114,10 @@ def relative_sharpness(
 
     Noise relative to each weight leaves the measure as it is when layers are rescaled against one
     another (adaptive sharpness: Kwon et al. 2021, arXiv 2102.11600). The same seed draws the same
-    noise for models of the same shapes.
+    noise for models of the same shapes. ``own`` are the model's losses without noise.
     """
     options: dict[str, Any] = {"max_length": max_length, "batch_size": batch_size}
-    before = document_losses(model, rows, tokenizer, **options).nats_per_token
+    before = own.nats_per_token
     rises = []
     for draw in range(num_draws):
         noisy = {
@@ -113,19 +135,24 @@ def path_losses(
     base: nn.Module | None,
     rows: Sequence[Row],
     tokenizer: Any,
+    own: DocumentLosses,
     *,
     max_length: int,
     batch_size: int,
 ) -> Iterator[DocumentLosses]:
-    """Losses at base + fraction x (tuned - base), for each of ``PATH_FRACTIONS``."""
+    """Losses at base + fraction x (tuned - base), for each of ``PATH_FRACTIONS``.
+
+    ``own`` are those at the end of the way.
+    """
     assert base is not None
     start, end = _weights(base), _weights(model)
-    for fraction in PATH_FRACTIONS:
+    for fraction in PATH_FRACTIONS[:-1]:
         mixed = {name: torch.lerp(start[name].to(end[name]), end[name], fraction) for name in end}
         with weights_replaced(model, mixed):
             yield document_losses(
                 model, rows, tokenizer, max_length=max_length, batch_size=batch_size
             )
+    yield own
 
 
 def gradient_noise_scale(
@@ -136,19 +163,25 @@ def gradient_noise_scale(
     The batch, in scored tokens, at which noise and signal of a step are equal: a larger one wastes
     data, a smaller one only steps (McCandlish et al. 2018, arXiv 1812.06162, B_simple). Both are
     estimated without bias from the gradients of micro-batches; the interval is a jackknife over
-    them, of the logarithm. None where the squared norm is not told from zero. Costs two forwards
-    and backwards of each micro-batch and the gradients twice in memory.
+    them, of the logarithm. None where the squared norm is not told from zero. Costs a forward and
+    backward of each micro-batch, two in a model whose gradients of all of them are more than
+    ``MOST_KEPT`` bytes, and the gradients twice in memory or, kept, once for each.
     """
     with _trainable(model) as parameters, evaluation_mode(model):
         total = [torch.zeros_like(p) for p in parameters]
         squares, tokens = [], []
+        size_of_all = len(batches) * sum(p.numel() * p.element_size() for p in parameters)
+        kept: list[list[torch.Tensor]] = []
         for batch in batches:
             gradients, num_tokens = _gradient(model, batch, parameters)
             squares.append(_dot(gradients, gradients))
             tokens.append(num_tokens)
             for sum_, gradient in zip(total, gradients, strict=True):
                 sum_ += gradient
-        crosses = [_dot(_gradient(model, batch, parameters)[0], total) for batch in batches]
+            if size_of_all <= MOST_KEPT:
+                kept.append(gradients)
+        again = kept or (_gradient(model, batch, parameters)[0] for batch in batches)
+        crosses = [_dot(gradients, total) for gradients in again]
         whole = _dot(total, total)
     squares_M, crosses_M = np.array(squares), np.array(crosses)
     num, size = len(batches), float(np.mean(tokens))

@@ -66,7 +66,7 @@ def prompt_pairs(
     num_prompts: int = 32,
     prompt_tokens: int = PROMPT_TOKENS,
     answer_tokens: int = ANSWER_TOKENS,
-    batch_size: int = 32,
+    batch_size: int = 64,
     seed: int = 0,
     pairs: Sequence[tuple[str, str]] = (),
 ) -> PromptPairs:

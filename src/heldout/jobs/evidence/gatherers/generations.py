@@ -23,7 +23,10 @@ class GenerationsGatherer(Gatherer):
         return len(given.models)
 
     def of_model(self, name: str, evidence: Evidence, given: Given) -> Evidence:
-        written = write_part(given.models[name], given.texts.heldout, given.recipe, given.size)
+        rows, keys = given.texts.heldout, given.keys(name)
+        written = given.kept.written(keys, rows) if keys else None
+        if written is None:
+            written = write_part(given.models[name], rows, given.recipe, given.size)
         given.progress.advance(1, name)
         return replace(evidence, generations={**evidence.generations, (name, "test"): written})
 
@@ -31,8 +34,6 @@ class GenerationsGatherer(Gatherer):
         control = given.control
         if control is None:
             return evidence
-        scored = {
-            key: with_nats(written, control.model, control.tokenizer)
-            for key, written in evidence.generations.items()
-        }
-        return replace(evidence, generations=scored)
+        written = evidence.generations
+        scored = with_nats(list(written.values()), control.model, control.tokenizer)
+        return replace(evidence, generations=dict(zip(written, scored, strict=True)))

@@ -24,10 +24,14 @@ class PassStatisticsGatherer(Gatherer):
 
     def of_model(self, name: str, evidence: Evidence, given: Given) -> Evidence:
         read = dict(evidence.statistics)
+        loaded, keys = given.models[name], given.keys(name)
         for part, rows in given.parts.items():
-            read[name, part] = read_part(
-                given.models[name], rows, given.recipe, given.size, advance_to(given.progress)
-            )
+            advance = advance_to(given.progress)
+            found = given.kept.read(keys, rows) if keys else None
+            if found is None:
+                found = read_part(loaded, rows, given.recipe, given.size, advance)
+            advance(len(rows))
+            read[name, part] = found
         return replace(
             evidence,
             statistics=read,
