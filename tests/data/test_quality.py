@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heldout.data.quality import FindingKind, examine, luhn, masked
+from heldout.data.quality import FindingKind, examine, examine_all, luhn, masked
 
 
 def kinds(text):
@@ -180,3 +180,14 @@ def test_any_text_can_be_examined(text):
 @given(st.integers(0, 10**15))
 def test_one_digit_of_ten_fits_the_checksum(number):
     assert sum(luhn(f"{number}{digit}") for digit in range(10)) == 1
+
+
+def test_texts_of_a_batch_are_told_apart():
+    texts = ["+1 212-555-0123", "", "7\x07", "plain", "浣犲ソ涓枃", "DE89370400440532013000", "ok"]
+    alone = [(place, found) for place, text in enumerate(texts) for found in examine(text)]
+    assert list(examine_all(texts)) == alone
+    assert [(place, found.what) for place, found in alone if found.kind == "personal"] == [
+        (0, "phone number"),
+        (5, "IBAN"),
+    ]
+    assert [place for place, found in alone if found.kind == "encoding"] == [2, 4]

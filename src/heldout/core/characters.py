@@ -23,6 +23,7 @@ _SIZE = 0x32400  # code points; what lies beyond is of no script
 _UNSEEN = r"[\p{Default_Ignorable_Code_Point}\u0640[\p{Mn}&&[\p{Arabic}\p{scx=Arabic}\p{Hebrew}]]]"
 _LETTERS = (string.ascii_letters + string.digits).encode()
 _NO_LETTERS = bytes(set(range(256)) - set(_LETTERS))
+_SMALL = bytes(range(128)).lower() + bytes(range(128, 256))
 _PUNCTUATION = bytes(byte for byte in _NO_LETTERS if byte < 128 and not chr(byte).isspace())
 _NOT_LATIN = re.compile("[\u0300-\u1dff\u2c00-\U0010ffff]")
 _NO_LETTER = re.compile(r"(?:[^\w\s]|_)+")
@@ -40,6 +41,17 @@ def token_texts(texts: Sequence[str]) -> list[str]:
     for place, tokens in zip(others, _tokens([texts[place] for place in others]), strict=True):
         found[place] = tokens
     return [tokens or "" for tokens in found]
+
+
+def token_bytes(texts: Sequence[str]) -> list[bytes]:
+    """The same in UTF-8, with one space or more between, before and behind."""
+    others = iter(token_texts([text for text in texts if not text.isascii()]))
+    return [
+        text.encode().translate(None, _PUNCTUATION)
+        if text.isascii()
+        else next(others).encode("utf-8", "surrogatepass")
+        for text in texts
+    ]
 
 
 def _tokens_between_spaces(text: str) -> str | None:
@@ -76,7 +88,7 @@ def letters(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     letters, in scripts without spaces and in Hangul, and (R,) where each text ends.
     """
     is_ascii_R = np.array([text.isascii() for text in texts], dtype=bool)
-    plain = [text.lower().encode().translate(None, _NO_LETTERS) for text in texts if text.isascii()]
+    plain = [text.encode().translate(_SMALL, _NO_LETTERS) for text in texts if text.isascii()]
     plain_T = np.frombuffer(b"".join(plain), dtype=np.uint8)
     sizes_R = np.zeros(len(texts), dtype=np.int64)
     sizes_R[is_ascii_R] = [len(part) for part in plain]

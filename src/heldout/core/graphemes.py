@@ -19,6 +19,8 @@ def is_boundary(text: str, place: int) -> bool:
     """Whether a character begins at ``place`` (code points), or the text begins or ends there."""
     if place <= 0 or place >= len(text):
         return True
+    if text[place - 1 : place + 1].isascii():  # of these only two make one character together
+        return text[place - 1 : place + 1] != "\r\n"
     start = max(0, place - _NEAR)
     before = (start + found.start() for found in _GRAPHEME.finditer(text[start : place + 1]))
     return place in before

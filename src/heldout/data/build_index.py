@@ -17,7 +17,7 @@ import numpy as np
 
 from heldout.core.progress import Progress
 from heldout.data.index import Index, IndexedRow, write_index
-from heldout.data.near import near_pairs
+from heldout.data.near import NearPair, near_pairs
 from heldout.data.pairs import (
     BOILERPLATE_SPAN_ROWS,
     Boilerplate,
@@ -27,8 +27,9 @@ from heldout.data.pairs import (
     contained_spans,
     shared_spans,
 )
-from heldout.data.pieces import FEW_PIECES, are_short_copies
+from heldout.data.pieces import FEW_PIECES
 from heldout.data.shingles import token_places
+from heldout.data.short_copies import are_short_copies
 from heldout.data.sketch import Sketch, frame_texts, sketch_texts, span_entries
 from heldout.data.turns import shared_turns
 
@@ -78,14 +79,7 @@ def compare(
             frame_texts(index),
             engine,
         )
-        num_pieces_R = index.pieces.lengths_R
-        for a, b, similarity in pairs:
-            is_short = min(num_pieces_R[a], num_pieces_R[b]) < FEW_PIECES
-            if is_short and not are_short_copies(text_of(a), text_of(b), threshold):
-                continue
-            clusters.join(a, b)
-            if _wanted(index.part_R[a], index.part_R[b]):
-                index.near.append((min(a, b), max(a, b), similarity))
+        _add_near(index, clusters, pairs, text_of, threshold)
     index.near.sort()
     with progress.stage("shared spans"):
         index.spans, index.boilerplate = shared_spans(
@@ -103,6 +97,26 @@ def compare(
     for copy in copies.tolist():
         clusters.join(int(index.first_R[copy]), copy)
     index.label_R = clusters.label
+
+
+def _add_near(
+    index: Index,
+    clusters: Components,
+    pairs: list[NearPair],
+    text_of: Callable[[int], str],
+    threshold: float,
+) -> None:
+    """Pairs of short texts are looked at again."""
+    a, b = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
+    num_pieces_R = index.pieces.lengths_R
+    short = np.flatnonzero(np.minimum(num_pieces_R[a], num_pieces_R[b]) < FEW_PIECES)
+    kept = np.ones(len(pairs), dtype=bool)
+    kept[short] = are_short_copies(text_of, a[short].tolist(), b[short].tolist(), threshold)
+    clusters.join_all(a[kept], b[kept])
+    kept &= _wanted(index.part_R[a], index.part_R[b])
+    for place in np.flatnonzero(kept).tolist():
+        first, second, similarity = pairs[place]
+        index.near.append((min(first, second), max(first, second), similarity))
 
 
 def _wanted(part_a: Any, part_b: Any) -> Any:

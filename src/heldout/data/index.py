@@ -2,25 +2,28 @@
 
 # R rows
 
+import weakref
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from heldout.core.characters import token_texts
+from heldout.core.characters import token_bytes
 from heldout.core.progress import Progress
 from heldout.core.segments import folded
 from heldout.data.pairs import Boilerplate, Engine, Span
 from heldout.data.pieces import piece_codes
-from heldout.data.quality import TextFinding, examine
-from heldout.data.shingles import Codes, text_key, token_codes
+from heldout.data.quality import TextFinding, examine_all
+from heldout.data.shingles import Codes, joined, slices, text_key, token_codes
 from heldout.data.turns import SharedTurn, Turn, TurnKeys, turn_keys
 
 BATCH_CHARACTERS = 1_000_000
+CHARACTERS_AT_ONCE = 60_000  # whose arrays fit the cache
 MOST_FINDINGS = 10_000  # of one sort that are kept
 
 
@@ -62,6 +65,7 @@ class Index:
     usual_turns: list[SharedTurn] = field(default_factory=list)  # of many rows: they do not join
     was_excused: bool = False  # whether anything was boilerplate, so that it did not join rows
     label_R: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    files: dict[str, FileIO] = field(default_factory=dict)  # that are open
 
     def chosen(self, rows: np.ndarray, parts: np.ndarray, folder: Path) -> "Index":
         """Some of the rows as an index of its own, in other parts; its texts are not to be read."""
@@ -86,23 +90,30 @@ class Index:
 
     def text(self, position: int) -> str:
         """Read from disk."""
-        return _piece(self.folder / "texts", self.text_ends_R, position)
+        return self._piece("texts", self.text_ends_R, position)
 
     def where(self, position: int) -> str:
-        return _piece(self.folder / "about", self.about_ends_R, position).partition("\0")[0]
+        return self.about(position)[0]
 
     def group(self, position: int) -> str:
-        return _piece(self.folder / "about", self.about_ends_R, position).partition("\0")[2]
+        return self.about(position)[1]
+
+    def about(self, position: int) -> tuple[str, str]:
+        """Where a row stands in its source, and its group."""
+        where, _, group = self._piece("about", self.about_ends_R, position).partition("\0")
+        return where, group
+
+    def _piece(self, name: str, ends_R: np.ndarray, position: int) -> str:
+        file = self.files.get(name)
+        if file is None:
+            file = self.files[name] = FileIO(self.folder / name)
+            weakref.finalize(self, file.close)
+        start = int(ends_R[position - 1]) if position else 0
+        file.seek(start)
+        return file.read(int(ends_R[position]) - start).decode("utf-8", "surrogatepass")
 
     def __len__(self) -> int:
         return len(self.part_R)
-
-
-def _piece(path: Path, ends_R: np.ndarray, position: int) -> str:
-    start = int(ends_R[position - 1]) if position else 0
-    with path.open("rb") as file:
-        file.seek(start)
-        return file.read(int(ends_R[position]) - start).decode("utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True)
@@ -115,16 +126,25 @@ class _Batch:
 
 
 def _prepare(texts: list[str], turns: list[tuple[Turn, ...]], look_for_faults: bool) -> _Batch:
-    """What is kept of a batch of texts."""
-    plain = [folded(text) for text in texts]
+    """What is kept of a batch of texts, some of them at a time, so that all stays in the cache."""
+    keys: list[bytes] = []
+    codes: list[Codes] = []
+    pieces: list[Codes] = []
+    findings: list[tuple[int, TextFinding]] = []
+    for start, stop in slices([len(text) for text in texts], CHARACTERS_AT_ONCE):
+        some = texts[start:stop]
+        plain = [folded(text) for text in some]
+        keys += map(text_key, plain)
+        codes.append(token_codes(token_bytes(plain)))
+        pieces.append(piece_codes(some))
+        if look_for_faults:
+            findings += [(start + place, found) for place, found in examine_all(some)]
     return _Batch(
-        b"".join(map(text_key, plain)),
-        token_codes(token_texts(plain)),
-        piece_codes(texts),
+        b"".join(keys),
+        joined(codes),
+        joined(pieces),
         [(place, *key) for place, each in enumerate(turns) for key in turn_keys(each)],
-        [(place, found) for place, text in enumerate(texts) for found in examine(text)]
-        if look_for_faults
-        else [],
+        findings,
     )
 
 

@@ -8,21 +8,20 @@ texts that hold hardly anything else: these are copies.
 
 # R texts, B bands of K hash functions
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from heldout.data.likeness import in_many, num_not_among, similarities, without, without_usual
 from heldout.data.pairs import (
     BOILERPLATE_SPAN_ROWS,
-    PAIRS_AT_ONCE,
     Components,
     Engine,
     Here,
     neighbors,
 )
-from heldout.data.pieces import NUM_HASHES, are_near, jaccard, piece_set, signatures
+from heldout.data.pieces import NUM_HASHES, signatures
 from heldout.data.shingles import Codes, token_places
 
 MISS_RATE = 0.02  # of pairs whose similarity is the threshold; fewer above it
@@ -31,6 +30,7 @@ BOILERPLATE_SHARE = 0.5
 BOILERPLATE_ROWS = 20
 BOILERPLATE_SAMPLE = 2000  # texts that tell what more than half of all texts hold
 COPY = 1 / 8  # of its pieces that a text of a cluster has for itself, under which it is a copy
+_COMPARED_AT_ONCE = 8000  # pairs whose signatures fit the cache
 _DEEPEST = 3  # frames within frames
 _FEW = 20  # texts that are all compared with one another
 _FRAME_SAMPLE = 20  # texts with a frame that tell its pieces
@@ -43,16 +43,7 @@ def boilerplate_pieces(sample: Codes) -> np.ndarray:
     num = len(sample.ends_R)
     if num < BOILERPLATE_ROWS:
         return np.zeros(0, dtype=np.uint32)
-    return _in_many(_sets(sample, np.zeros(0, dtype=np.uint32)), BOILERPLATE_SHARE * num)
-
-
-def _sets(codes: Codes, usual: np.ndarray) -> list[np.ndarray]:
-    return [piece_set(codes.of(text), usual) for text in range(len(codes.ends_R))]
-
-
-def _in_many(sets: list[np.ndarray], more_than: float) -> np.ndarray:
-    found, num_texts = np.unique(np.concatenate(sets), return_counts=True)
-    return found[num_texts > more_than]
+    return in_many(sample, BOILERPLATE_SHARE * num)
 
 
 def hashes_per_band(threshold: float) -> int:
@@ -66,9 +57,14 @@ def hashes_per_band(threshold: float) -> int:
 
 
 def in_bands(codes: Codes, usual: np.ndarray, per_band: int) -> np.ndarray:
-    """Signatures as (R, B, K)."""
+    """Signatures as (R, B, K), without usual pieces.
+
+    Of every other piece, which saves half of the time; of all where that leaves none.
+    """
     num_bands = NUM_HASHES // per_band
-    signature_RH = signatures(codes, usual)[:, : num_bands * per_band]
+    codes = without_usual(codes, usual)
+    half = without(codes, codes.codes_T & np.uint32(2) > 0)
+    signature_RH = signatures(half)[:, : num_bands * per_band]
     return signature_RH.reshape(-1, num_bands, per_band)
 
 
@@ -100,7 +96,7 @@ def near_pairs(
     ``usual`` are the pieces that do not count. Every cluster is connected, but not every pair of
     a cluster of more than 64 is listed. Also returns whether a frame kept texts apart.
     """
-    pairs = list(_pairs(codes, signatures_RBK, texts, threshold, usual, engine))
+    pairs = _pairs(codes, signatures_RBK, texts, threshold, usual, engine)
     known = _Frames(codes, frames)
     return _without_frames(codes, pairs, threshold, usual, known, 0)
 
@@ -127,8 +123,7 @@ class _Frames:
             stop = np.searchsorted(self.hashes, wanted, side="right")
             texts = np.unique(self.texts[start:stop])
             texts = texts[:: max(1, len(texts) // _FRAME_SAMPLE)]
-            sets = _sets(self.codes.chosen(texts), np.zeros(0, dtype=np.uint32))
-            self.pieces[number] = _in_many(sets, BOILERPLATE_SHARE * len(texts))
+            self.pieces[number] = in_many(self.codes.chosen(texts), BOILERPLATE_SHARE * len(texts))
         return self.pieces[number]
 
 
@@ -144,8 +139,7 @@ def _without_frames(
     texts = np.unique(np.array([pair[:2] for pair in pairs], dtype=np.int64))
     clusters = Components(len(texts))
     firsts, seconds = (np.searchsorted(texts, [pair[n] for pair in pairs]) for n in (0, 1))
-    for a, b in zip(firsts.tolist(), seconds.tolist(), strict=True):
-        clusters.join(a, b)
+    clusters.join_all(firsts, seconds)
     has_frame = np.isin(texts, frames.frames.texts_N)
     kept: list[NearPair] = []
     is_open = np.zeros(len(texts), dtype=bool)
@@ -157,12 +151,11 @@ def _without_frames(
         if not is_large and not has_frame[members].any():
             continue
         own = texts[sorted(members)]
-        sets = _sets(codes.chosen(own), usual)
+        sets = without_usual(codes.chosen(own), usual)
         frame = frames.pieces_around(own.tolist())
         if is_large:
-            frame = np.union1d(frame, _in_many(sets, BOILERPLATE_SPAN_ROWS - 1))
-        num_rest = np.array([len(np.setdiff1d(each, frame, True)) for each in sets])
-        num_all = np.array([len(each) for each in sets])
+            frame = np.union1d(frame, in_many(sets, BOILERPLATE_SPAN_ROWS - 1))
+        num_rest, num_all = num_not_among(sets, frame), sets.lengths_R
         framed = (num_rest >= COPY * num_all) & (num_rest < num_all)
         if not framed.any():
             continue
@@ -185,17 +178,16 @@ def _search(codes: Codes, texts: np.ndarray, threshold: float, usual: np.ndarray
     """Pairs among some texts; all of them are compared where they are few."""
     if len(texts) > _FEW:
         bands = in_bands(codes.chosen(texts), usual, hashes_per_band(threshold))
-        return list(_pairs(codes, bands, texts, threshold, usual, Here()))
-    sets = _sets(codes.chosen(texts), usual)
-    found = []
-    for a, b in itertools.combinations(range(len(texts)), 2):
-        sizes = sorted((len(sets[a]), len(sets[b])))
-        if sizes[0] < threshold * sizes[1]:
-            continue  # more than this they cannot have in common
-        similarity = jaccard(sets[a], sets[b])
-        if are_near(sets[a], sets[b], similarity, threshold):
-            found.append((int(texts[a]), int(texts[b]), similarity))
-    return found
+        return _pairs(codes, bands, texts, threshold, usual, Here())
+    sets = without_usual(codes.chosen(texts), usual)
+    left, right = np.triu_indices(len(texts), 1)
+    return _near(texts[left], texts[right], similarities(sets, left, right, threshold))
+
+
+def _near(left: np.ndarray, right: np.ndarray, similarity_N: np.ndarray) -> list[NearPair]:
+    near = np.flatnonzero(similarity_N)
+    columns = (left[near].tolist(), right[near].tolist(), list(similarity_N[near]))
+    return list(zip(*columns, strict=True))
 
 
 def _pairs(
@@ -205,33 +197,32 @@ def _pairs(
     threshold: float,
     usual: np.ndarray,
     engine: Engine,
-) -> Iterator[NearPair]:
+) -> list[NearPair]:
+    found: list[NearPair] = []
     clusters = Components(len(texts))
     num_bands = signatures_RBK.shape[1]
     shared = engine.share(signatures_RBK)
     todo = ((shared, band, threshold) for band in range(num_bands))
     for left, right in engine.map(_likely_pairs, todo):
-        together = clusters.label[left] == clusters.label[right]
+        labels = clusters.label[left]
+        together = labels == clusters.label[right]
         if together.any():  # no need to compare what a large cluster holds already
-            sizes = [clusters.size_of(int(label)) for label in clusters.label[left[together]]]
-            together[together] = np.array(sizes) > MOST_NEIGHBORS
-            left, right = left[~together], right[~together]
+            sizes = np.bincount(clusters.label, minlength=len(texts))
+            apart = ~together | (sizes[labels] <= MOST_NEIGHBORS)
+            left, right = left[apart], right[apart]
         batches = (
             (
-                *_codes_of_pairs(codes, texts[left[i : i + 2000]], texts[right[i : i + 2000]]),
+                *_codes_of_pairs(codes, texts[left[i : i + 4000]], texts[right[i : i + 4000]]),
                 usual,
                 threshold,
             )
-            for i in range(0, len(left), 2000)
+            for i in range(0, len(left), 4000)
         )
-        at = 0
-        for similarities in engine.map(_similarities, batches):
-            for similarity in similarities:
-                a, b = int(left[at]), int(right[at])
-                at += 1
-                if similarity:
-                    clusters.join(a, b)
-                    yield int(texts[a]), int(texts[b]), similarity
+        empty = np.zeros(0)
+        similarity_N = np.concatenate([empty, *engine.map(_similarities, batches)])
+        clusters.join_all(left[similarity_N > 0], right[similarity_N > 0])
+        found += _near(texts[left], texts[right], similarity_N)
+    return found
 
 
 def _likely_pairs(
@@ -244,17 +235,44 @@ def _likely_pairs(
         keys = (keys << np.uint64(16)) | column
     order = np.argsort(keys, kind="stable")
     found = [(np.zeros(0, dtype=np.int64),) * 2]
-    for at, after in neighbors(keys[order], MOST_NEIGHBORS):
-        for start in range(0, len(at), PAIRS_AT_ONCE):
-            left = order[at[start : start + PAIRS_AT_ONCE]]
-            right = order[after[start : start + PAIRS_AT_ONCE]]
-            equal_NBK = signatures_RBK[left] == signatures_RBK[right]
-            num_equal = np.count_nonzero(equal_NBK, axis=(1, 2))
-            likely = np.flatnonzero(num_equal >= least * equal_NBK[0].size)
-            likely = likely[equal_NBK[likely].all(axis=2).argmax(axis=1) == band]
-            found.append((left[likely], right[likely]))
+    for at, after in _at_once(neighbors(keys[order], MOST_NEIGHBORS)):
+        left, right = order[at], order[after]
+        equal_NBK = signatures_RBK[left] == signatures_RBK[right]
+        bits = np.packbits(equal_NBK.reshape(len(left), -1), axis=1).view(np.uint64)
+        num_equal = np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
+        likely = np.flatnonzero(num_equal >= least * equal_NBK[0].size)
+        likely = likely[~_agree(equal_NBK[likely])[:, :band].any(axis=1)]
+        found.append((left[likely], right[likely]))
     both = [np.concatenate(side) for side in zip(*found, strict=True)]
     return both[0], both[1]
+
+
+def _agree(equal_NBK: np.ndarray) -> np.ndarray:
+    """(N, B) whether all of a band are equal."""
+    flat = equal_NBK.reshape(-1)
+    agree = flat.copy()
+    for offset in range(1, equal_NBK.shape[2]):
+        agree[:-offset] &= flat[offset:]
+    return agree.reshape(equal_NBK.shape)[:, :, 0]
+
+
+def _at_once(
+    parts: Iterator[tuple[np.ndarray, np.ndarray]],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same pairs, _COMPARED_AT_ONCE at a time, since many parts are small."""
+    waiting: list[tuple[np.ndarray, np.ndarray]] = []
+    for part in (*parts, None):
+        if part is not None:
+            waiting.append(part)
+        num = sum(len(left) for left, _ in waiting)
+        if num >= _COMPARED_AT_ONCE or (part is None and num):
+            left, right = (np.concatenate(side) for side in zip(*waiting, strict=True))
+            waiting = []
+            for start in range(0, num, _COMPARED_AT_ONCE):
+                yield (
+                    left[start : start + _COMPARED_AT_ONCE],
+                    right[start : start + _COMPARED_AT_ONCE],
+                )
 
 
 def _codes_of_pairs(
@@ -267,11 +285,6 @@ def _codes_of_pairs(
 
 def _similarities(
     codes: Codes, left: np.ndarray, right: np.ndarray, usual: np.ndarray, threshold: float
-) -> list[float]:
+) -> np.ndarray:
     """Of each pair, 0 where it is not near."""
-    sets = _sets(codes, usual)
-    found = []
-    for a, b in zip(left.tolist(), right.tolist(), strict=True):
-        similarity = jaccard(sets[a], sets[b])
-        found.append(similarity if are_near(sets[a], sets[b], similarity, threshold) else 0.0)
-    return found
+    return similarities(without_usual(codes, usual), left, right, threshold)

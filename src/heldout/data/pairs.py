@@ -23,6 +23,7 @@ from heldout.data.shingles import (
 BOILERPLATE_SPAN_ROWS = 10  # different texts with the same span: a frame, a license, a quotation
 MOST_SPAN = 4000  # tokens on each side that a shared span is followed
 PAIRS_AT_ONCE = 50_000
+_JOINED_AT_ONCE = 1000
 
 Entries = np.dtype(
     [("hash", "u8"), ("text", "u4"), ("position", "u4"), ("label", "u4"), ("part", "u4")]
@@ -60,11 +61,22 @@ class Components:
 
     def join(self, a: int, b: int) -> None:
         """Cost: moving the members of the smaller set."""
-        small, large = sorted((int(self.label[a]), int(self.label[b])), key=self.size_of)
-        if small != large:
-            moved = self.members.pop(small, [small])
-            self.members.setdefault(large, [large]).extend(moved)
-            self.label[moved] = large
+        first, second = int(self.label[a]), int(self.label[b])
+        if first == second:
+            return
+        is_larger = self.size_of(first) > self.size_of(second)
+        small, large = (second, first) if is_larger else (first, second)
+        moved = self.members.pop(small, [small])
+        self.members.setdefault(large, [large]).extend(moved)
+        self.label[moved] = large
+
+    def join_all(self, firsts: np.ndarray, seconds: np.ndarray) -> None:
+        """``join`` of each pair, in their order; those that are together already cost nothing."""
+        for at in range(0, len(firsts), _JOINED_AT_ONCE):
+            a, b = firsts[at : at + _JOINED_AT_ONCE], seconds[at : at + _JOINED_AT_ONCE]
+            apart = self.label[a] != self.label[b]
+            for pair in zip(a[apart].tolist(), b[apart].tolist(), strict=True):
+                self.join(*pair)
 
     def size_of(self, label: int) -> int:
         return len(self.members.get(label, (label,)))

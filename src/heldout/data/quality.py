@@ -5,11 +5,12 @@ report should not spread it. A pattern that fits is a suspicion, no proof; names
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from heldout.data.mojibake import broken_characters
+from heldout.data.signs import signs_of
 
 FindingKind = Literal["encoding", "truncated", "template", "personal"]
 
@@ -24,28 +25,70 @@ class TextFinding:
 
 
 def examine(text: str) -> Iterator[TextFinding]:
-    """All findings in one text; of each kind of personal data at most ten. 5 us a kilobyte."""
-    broken = broken_characters(text)
+    """All findings in one text; of each kind of personal data at most ten."""
+    return (found for _, found in examine_all([text]))
+
+
+def examine_all(texts: Sequence[str]) -> Iterator[tuple[int, TextFinding]]:
+    """The findings in each text, with its place. Cost: 10 us a kilobyte."""
+    plain = [_with_plain_digits(text) for text in texts]
+    signs = signs_of(plain)
+    marks = zip(
+        signs.control_R.tolist(),
+        signs.latin_R.tolist(),
+        signs.other_R.tolist(),
+        signs.number_R.tolist(),
+        signs.iban_R.tolist(),
+        signs.num_digits_R.tolist(),
+        strict=True,
+    )
+    for place, (control, latin, other, number, iban, num_digits) in enumerate(marks):
+        text = texts[place]
+        for found in _faults(text, control, latin, other):
+            yield place, found
+        text = plain[place]
+        if not text.isascii() and _FOREIGN_DIGIT.search(text):
+            number = iban = True
+        for found in _personal(text, number, iban, num_digits):
+            yield place, found
+
+
+def _faults(
+    text: str, may_hold_control: bool, may_be_latin: bool, may_be_gbk: bool
+) -> Iterator[TextFinding]:
+    broken = broken_characters(text, may_be_latin, may_be_gbk)
     if broken:
         yield TextFinding("encoding", broken[0], _around(text, broken[1]))
-    elif found := _CONTROL.search(text):
+    elif may_hold_control and (found := _CONTROL.search(text)):
         yield TextFinding("encoding", "a control character", _around(text, found))
     if "```" in text and text.count("```") % 2:
         yield TextFinding("truncated", "a code block that is not closed", text[-80:])
     if ("<" in text or "[/" in text) and (found := _SPECIAL.search(text)):
         yield TextFinding("template", f"the special token {found[0]} as text", _around(text, found))
-    if _OTHER_DIGITS.search(text):
-        text = text.translate(_PLAIN_DIGITS)
+
+
+def _personal(
+    text: str, may_hold_number: bool, may_hold_iban: bool, num_digits: int
+) -> Iterator[TextFinding]:
     if "@" in text:
         yield from _matches(_around_each("@", text), "e-mail address")
-    if _num_digits(text) >= 4:
-        runs = "\n".join(_with_neighbors(text, *run.span()) for run in _NUMBER_RUN.finditer(text))
-        if runs:
-            for what in _NUMBERS:
-                yield from _matches(runs, what)
-        yield from _matches(text, "IBAN")
+    if num_digits >= 4:
+        if may_hold_number:
+            found = _NUMBER_RUN.finditer(text)
+            runs = "\n".join(_with_neighbors(text, *run.span()) for run in found)
+            if runs:
+                for what in _NUMBERS:
+                    yield from _matches(runs, what)
+        if may_hold_iban:
+            yield from _matches(text, "IBAN")
     elif text.count(":") >= 7:
         yield from _matches(text, "IP address")
+
+
+def _with_plain_digits(text: str) -> str:
+    if text.isascii() or not _OTHER_DIGITS.search(text):
+        return text
+    return text.translate(_PLAIN_DIGITS)
 
 
 def _around_each(mark: str, text: str) -> str:
@@ -57,11 +100,6 @@ def _around_each(mark: str, text: str) -> str:
         pieces.append(before + text[place : place + 120].split(maxsplit=1)[0])
         place = text.find(mark, place + 1)
     return "\n".join(pieces)
-
-
-def _num_digits(text: str) -> int:
-    data = text.encode("utf-8", "surrogatepass")
-    return len(data) - len(data.translate(None, b"0123456789"))
 
 
 _NUMBER_RUN = re.compile(r"\d[\d\-. ():]{5,}[\dXx]")
@@ -185,6 +223,7 @@ _PLAIN_DIGITS = {zero + digit: str(digit) for zero in _ZEROS for digit in range(
     ord(wide): plain for wide, plain in zip("＠＋－（）．　", "@+-(). ", strict=True)
 }
 _OTHER_DIGITS = re.compile(f"[＠（{''.join(chr(zero) + '-' + chr(zero + 9) for zero in _ZEROS)}]")
+_FOREIGN_DIGIT = re.compile(r"[^\D0-9]")
 # Beside a Han character \b sees no border: letters and digits are what cannot stand there.
 _BEFORE, _AFTER = "(?<![A-Za-z0-9_])", "(?![A-Za-z0-9_])"
 

@@ -12,13 +12,15 @@ least is kept, so that two texts that share SPAN tokens in a row share a kept ha
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import regex
 
-from heldout.core.segments import ITEM, LETTER
+from heldout.core.segments import ALONE, TOGETHER
 
 LEAST_TOKENS = 5  # of a text that can be nearly the same as another
 SPAN = 50  # tokens in a row that two texts share only if one was copied from the other
@@ -60,27 +62,29 @@ class Codes:
         return Codes(self.codes_T[token_places(starts, lengths)], np.cumsum(lengths))
 
 
-def token_codes(texts: Sequence[str]) -> Codes:
-    """Codes of the tokens of texts, which are given with one space between."""
-    codes_T, counts_R = _word_codes(texts)
-    return Codes(codes_T, np.cumsum(counts_R))
+def joined(parts: Sequence[Codes]) -> Codes:
+    """The texts of all parts, one after another."""
+    codes = np.concatenate([np.zeros(0, dtype=np.uint32), *(part.codes_T for part in parts)])
+    lengths = np.concatenate([np.zeros(0, dtype=np.int64), *(part.lengths_R for part in parts)])
+    return Codes(codes, np.cumsum(lengths))
 
 
-def _word_codes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """A polynomial in the bytes of each word, by differences of one running sum."""
-    joined = " ".join(texts).encode("utf-8", "surrogatepass") + b" "
-    bytes_ = np.frombuffer(joined, dtype=np.uint8)
+def token_codes(texts: Sequence[bytes]) -> Codes:
+    """Codes of the tokens of texts, which are given with spaces between and no line ends.
+
+    Of each the polynomial in its bytes, by differences of one running sum.
+    """
+    bytes_ = np.frombuffer(b"\n".join([*texts, b""]), dtype=np.uint8)
     powers, inverses = _powers(1 << max(16, len(bytes_).bit_length()))
     running = np.cumsum(_byte_values()[bytes_] * powers[: len(bytes_)])
-    stops = np.flatnonzero(bytes_ == 32)
-    starts = np.concatenate(([0], stops[:-1] + 1))
-    is_word = stops > starts  # an empty text has none
+    stops = np.flatnonzero((bytes_ == _SPACE) | (bytes_ == _LINE_END))
+    starts = np.concatenate(([0], stops[:-1] + 1))[: len(stops)]
+    is_word = stops > starts
     starts, stops = starts[is_word], stops[is_word]
     before = np.where(starts > 0, running[starts - 1], 0).astype(np.uint64)
     value = (running[stops - 1] - before) * inverses[starts]
     codes = (mix(value) >> _HALF).astype(np.uint32)
-    counts = np.array([text.count(" ") + 1 if text else 0 for text in texts], dtype=np.int64)
-    return codes, counts
+    return Codes(codes, np.searchsorted(starts, np.cumsum([len(text) + 1 for text in texts])))
 
 
 @cache
@@ -100,6 +104,7 @@ def _powers(num: int) -> tuple[np.ndarray, np.ndarray]:
     return both[0], both[1]
 
 
+_SPACE, _LINE_END = b" \n"
 _ONE = np.uint64(1)
 _HALF = np.uint64(32)
 _ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -257,9 +262,20 @@ def place_of(text: str, start: int, stop: int) -> tuple[int, int]:
 
     Exact where folding leaves the number of tokens as it is, else near.
     """
-    tokens = (found for found in ITEM.finditer(text) if LETTER.search(found[0]))
+    pattern = _PLAIN_TOKEN if text.isascii() else _token()
+    tokens = (found for found in pattern.finditer(text) if found.lastindex)
     chosen = [found.span() for found in itertools.islice(tokens, start, stop)] or [(0, len(text))]
     return chosen[0][0], chosen[-1][1]
+
+
+# Items with a letter or digit are a group, others are passed by.
+_PLAIN_TOKEN = re.compile(r"([^\t-\r A-Za-z0-9]*+[A-Za-z0-9][^\t-\r ]*+)|[^\t-\r ]++")
+
+
+@cache
+def _token() -> regex.Pattern[str]:
+    in_run = rf"[^\s{ALONE}\p{{L}}\p{{N}}]*+{TOGETHER}[^\s{ALONE}]*+"
+    return regex.compile(rf"(?V1)({ALONE}\p{{M}}*+|{in_run})|[^\s{ALONE}]++")
 
 
 def slices(sizes: Sequence[int] | np.ndarray, most: int) -> Iterator[tuple[int, int]]:

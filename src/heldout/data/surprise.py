@@ -11,7 +11,7 @@ import numpy as np
 from heldout.data.shingles import Codes, mix, slices
 
 NUM_FOLDS = 5
-_WORDS, _PAIRS = 1 << 20, 1 << 22
+_WORDS, _PAIRS = 1 << 20, 1 << 22  # powers of two
 _TOKENS_AT_ONCE = 2_000_000
 
 
@@ -19,28 +19,27 @@ def cross_validated_bits(codes: Codes, texts: np.ndarray, labels: np.ndarray) ->
     """Bits per token of each of ``texts``; texts of one label are in one fold. 0 for no tokens.
 
     Half the weight is on the pair of words, four tenths on the word, a tenth on any word at all.
-    Memory: 130 MB.
+    Memory: 180 MB.
     """
-    words = np.zeros((NUM_FOLDS, _WORDS), dtype=np.int32)
-    pairs = np.zeros((NUM_FOLDS, _PAIRS), dtype=np.int32)
+    words = np.zeros((_WORDS, NUM_FOLDS), dtype=np.int32)
+    pairs = np.zeros((_PAIRS, NUM_FOLDS), dtype=np.int32)
     fold_R = (mix(labels.astype(np.uint64)) % np.uint64(NUM_FOLDS)).astype(np.int64)
     lengths = codes.ends_R[texts] - codes.starts_of(texts)
     runs = list(slices(lengths, _TOKENS_AT_ONCE))
     for start, stop in runs:
         word_T, pair_T, fold_T, _ = _tokens(codes, texts[start:stop], fold_R[start:stop])
-        for fold in range(NUM_FOLDS):
-            here = fold_T == fold
-            words[fold] += np.bincount(word_T[here], minlength=_WORDS).astype(np.int32)
-            pairs[fold] += np.bincount(pair_T[here], minlength=_PAIRS).astype(np.int32)
-    all_words, all_pairs = words.sum(axis=0), pairs.sum(axis=0)
-    totals = words.sum(axis=1)
+        np.add.at(words.reshape(-1), word_T * NUM_FOLDS + fold_T, 1)
+        np.add.at(pairs.reshape(-1), pair_T * NUM_FOLDS + fold_T, 1)
+    totals = words.sum(axis=0)
+    all_words = words.sum(axis=1, dtype=np.int32)
+    all_pairs = pairs.sum(axis=1, dtype=np.int32)
     bits_R = np.zeros(len(texts))
     for start, stop in runs:
         word_T, pair_T, fold_T, text_T = _tokens(codes, texts[start:stop], fold_R[start:stop])
-        word_count = all_words[word_T] - words[fold_T, word_T]
-        pair_count = all_pairs[pair_T] - pairs[fold_T, pair_T]
+        word_count = all_words[word_T] - words[word_T, fold_T]
+        pair_count = all_pairs[pair_T] - pairs[pair_T, fold_T]
         before = np.concatenate(([0], word_T[:-1]))
-        before_count = np.maximum(all_words[before] - words[fold_T, before], 1)
+        before_count = np.maximum(all_words[before] - words[before, fold_T], 1)
         seen = np.maximum(totals.sum() - totals[fold_T], 1)
         chance = 0.5 * np.minimum(pair_count / before_count, 1)
         chance += 0.4 * word_count / seen + 0.1 / _WORDS
@@ -57,8 +56,8 @@ def _tokens(codes: Codes, texts: np.ndarray, fold_R: np.ndarray) -> tuple[np.nda
     before = np.concatenate((np.zeros(1, dtype=np.uint64), wide[:-1]))[: len(wide)]
     starts = (chosen.ends_R - lengths)[lengths > 0]
     before[starts] = 0
-    pair_T = mix(before * np.uint64(0x9E3779B97F4A7C15) + wide) % np.uint64(_PAIRS)
-    word_T = (wide % np.uint64(_WORDS)).astype(np.int64)
+    pair_T = mix(before * np.uint64(0x9E3779B97F4A7C15) + wide) & np.uint64(_PAIRS - 1)
+    word_T = (wide & np.uint64(_WORDS - 1)).astype(np.int64)
     text_T = np.repeat(np.arange(len(texts)), lengths)
     return word_T, pair_T.astype(np.int64), fold_R[text_T], text_T
 

@@ -186,10 +186,10 @@ class Findings:
             low, high = (boundary_before(text, place) for place in (low, min(high, low + EXCERPT)))
             text, shared = text[low:high], (start - low, stop - low)
         row = int(index.index_R[position])
-        group = index.group(position)
+        where, group = index.about(position)
         return Excerpt(
             row,
-            index.where(position),
+            where,
             "" if group == f"row-{row}" else group,
             text[: boundary_before(text, EXCERPT)],
             shared,
@@ -202,7 +202,7 @@ class Findings:
         for group in np.intersect1d(index.group_R[sides[0]], index.group_R[sides[1]]).tolist():
             counts = [int((index.group_R[side] == group).sum()) for side in sides]
             first = int(sides[0][index.group_R[sides[0]] == group][0])
-            self.group_leaks.append(GroupLeak(index.group(first), *counts))
+            self.group_leaks.append(GroupLeak(index.about(first)[1], *counts))
         self.counts["leaks_group"] = len(self.group_leaks)
         self.group_leaks = self.group_leaks[: self.max_listed]
 
