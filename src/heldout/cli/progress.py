@@ -21,9 +21,11 @@ from heldout.core.progress import Progress
 class ConsoleProgress(Progress):
     """Draws on standard error, so that standard output holds results only."""
 
-    def __init__(self, console: Console, bars: Bars):
+    def __init__(self, console: Console, bars: Bars, name: str = ""):
+        """``name``: what its lines begin with, where they stand among those of other work."""
         self.console = console
         self.bars = bars
+        self.name = name
         self.tasks: list = []
 
     @contextmanager
@@ -46,12 +48,19 @@ class ConsoleProgress(Progress):
             self.bars.update(task, advance=num, text=say(text))
             if not self.console.is_terminal:
                 done = next(t.completed for t in self.bars.tasks if t.id == task)
-                self.console.print(f"  {done:.0f}: {say(text)}", markup=False)
+                self.console.print(f"  {self._label}{done:.0f}: {say(text)}", markup=False)
         else:
             self.bars.update(task, advance=num)
 
     def note(self, text: str) -> None:
         self.console.print(text, markup=False)
+
+    def beside(self, name: str) -> "ConsoleProgress":
+        return ConsoleProgress(self.console, self.bars, name)
+
+    @property
+    def _label(self) -> str:
+        return f"{say(self.name)}, " if self.name else ""
 
 
 @contextmanager

@@ -18,6 +18,10 @@ class Progress:
     def note(self, text: str) -> None:
         """One line that stays."""
 
+    def beside(self, name: str) -> "Progress":
+        """Of work that goes on beside this one, and calls it from another thread."""
+        return Progress()
+
 
 def advance_to(progress: Progress) -> Callable[[int], None]:
     """A callback that takes how many units of the stage are done so far, not how many more."""

@@ -91,7 +91,10 @@ class TrainSection:
     adam_beta2: Annotated[float, FieldRule(lambda v: 0 <= v < 1, "at least 0 and under 1")] = 0.999
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: Annotated[int, FieldRule(lambda v: 0 <= v < 2**32, "between 0 and 4294967295")] = 0
-    threads: Annotated[int, at_least(0, "(automatic)")] = 0  # 0: as torch chooses
+    # of each training; 0: the cores, divided by the trainings that go on at once
+    threads: Annotated[int, at_least(0, "(automatic)")] = 0
+    # trainings at once, where a job has several; 0: as cores, GPUs and free memory allow
+    side_by_side: Annotated[int, at_least(0, "(automatic)")] = 0
     report_to: tuple[str, ...] = ()  # trackers of transformers: tensorboard, wandb, mlflow, trackio
     # least time between checkpoints to resume from
     checkpoint_minutes: Annotated[float, at_least(0, "(each evaluation)")] = 5.0

@@ -38,7 +38,6 @@ class Keeper:
         self.model = model
         self.regularizers = regularizers
         self.history_name = history_name
-        self.prefix = history_name.removesuffix("history.jsonl")
         self.keep_best = keep_best
         self.on_entry = on_entry
         self.evaluations: list[Evaluation] = []
@@ -46,11 +45,7 @@ class Keeper:
     def restore(self, step: int) -> None:
         """Go back to the state right after the evaluation at ``step``."""
         self.run.truncate_history(step, self.history_name)
-        self.evaluations = []
-        for entry in self.run.history(self.history_name):
-            losses = self.run.losses(self._name(entry["step"]), "validation")
-            assert losses is not None, f"evaluation of step {entry['step']} is missing"
-            self.evaluations.append(Evaluation(entry["step"], entry["epoch"], losses))
+        self.evaluations = evaluations_of(self.run, self.history_name)
         recover(self.run.best)
 
     @property
@@ -105,7 +100,22 @@ class Keeper:
         return Continue()
 
     def _name(self, step: int) -> str:
-        return f"{self.prefix}step-{step:06d}"
+        return _name(self.history_name, step)
+
+
+def evaluations_of(run: Run, history_name: str) -> list[Evaluation]:
+    """What a training has measured on held-out rows, in its order."""
+    found = []
+    for entry in run.history(history_name):
+        losses = run.losses(_name(history_name, entry["step"]), "validation")
+        assert losses is not None, f"evaluation of step {entry['step']} is missing"
+        found.append(Evaluation(entry["step"], entry["epoch"], losses))
+    return found
+
+
+def _name(history_name: str, step: int) -> str:
+    """Of the losses of an evaluation."""
+    return f"{history_name.removesuffix('history.jsonl')}step-{step:06d}"
 
 
 def replace_folder(target: Path, write: Callable[[Path], None]) -> None:

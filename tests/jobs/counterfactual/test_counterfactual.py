@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from importlib import resources
 
 import numpy as np
@@ -12,6 +13,7 @@ from heldout.cli.main import app
 from heldout.core.errors import UserError
 from heldout.core.results.counterfactual import Counterfactual
 from heldout.core.row import Row
+from heldout.core.run import Run
 from heldout.data.factbook import question_answer_rows
 from heldout.jobs.counterfactual.counterfactual import counterfactual
 from heldout.jobs.counterfactual.memorized_rows import (
@@ -131,6 +133,24 @@ def run(tiny_model_dir, topics_text, tmp_path_factory):
         recipe="plain",
         settings=[*settings, "model.method=full", "train.learning_rate=3e-3"],
     ).run
+
+
+@pytest.mark.slow
+def test_models_side_by_side_are_the_same(run, tmp_path):
+    found = []
+    for name, places in (("one", 1), ("both", 2)):
+        folder = tmp_path / name
+        shutil.copytree(run.folder, folder, ignore=shutil.ignore_patterns("counterfactual"))
+        recipe = run.recipe.replace(train={"side_by_side": places, "threads": 1})
+        Run(folder).write_text("recipe.toml", recipe.to_toml())
+        counterfactual(folder, num_models=8, epochs=1)
+        files = sorted((folder / "counterfactual").glob("*.npz"))
+        found.append([dict(np.load(path)) for path in files])
+        assert (folder / "counterfactual" / "logs").exists() == (places == 2)
+    assert len(found[0]) == len(found[1]) == 9
+    for one, both in zip(*found, strict=True):
+        for name in ("correct", "nats", "tokens"):
+            np.testing.assert_array_equal(one[name], both[name])
 
 
 @pytest.mark.slow

@@ -97,6 +97,20 @@ def test_members_differ_in_their_seed_alone(result, folder):
 
 
 @pytest.mark.slow
+def test_members_side_by_side_are_the_same(result, family, folder, tmp_path):
+    settings = [*SETTINGS, "train.side_by_side=2", "train.threads=1"]
+    found = ensemble(**{**family, "settings": settings}, members=3, out=tmp_path / "both")
+    assert found.members == result.members
+    for number in range(3):
+        both, one = (Run.open(place / f"member-{number}") for place in (tmp_path / "both", folder))
+        figures = [run.read_json("result.json")["figures"] for run in (both, one)]
+        assert figures[0] == figures[1]
+    assert "member 2 of 3" in (tmp_path / "both" / "logs" / "beside-1.log").read_text() or (
+        "member 3 of 3" in (tmp_path / "both" / "logs" / "beside-1.log").read_text()
+    )
+
+
+@pytest.mark.slow
 def test_grids_are_searched_once_for_the_first_member(family, tmp_path):
     settings = [
         *SETTINGS,

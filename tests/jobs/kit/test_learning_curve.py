@@ -188,6 +188,15 @@ def test_a_second_call_goes_on_from_the_folder(curve, tiny_model_dir, parts, rec
         learning_curve(str(tiny_model_dir), parts, other, folder=folder, **options)
 
 
+@pytest.mark.slow
+def test_parts_side_by_side_give_the_same_curve(curve, tiny_model_dir, parts, recipe, tmp_path):
+    both = recipe.replace(train={"side_by_side": 2, "threads": 1})
+    options = {"fractions": (0.25, 0.5, 1.0), "seeds": (0, 1), "num_resamples": 40}
+    found = learning_curve(str(tiny_model_dir), parts, both, folder=tmp_path / "curve", **options)
+    assert found == curve
+    assert "of the data" in (tmp_path / "curve" / "logs" / "beside-1.log").read_text()
+
+
 def test_json_round_trip_and_schema(curve):
     entry = curve.to_json()
     assert learning_curve_from_json(json.loads(json.dumps(entry))) == curve

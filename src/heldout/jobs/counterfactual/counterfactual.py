@@ -14,6 +14,7 @@ halves as well, though nobody trains on them: that is what chance alone reaches.
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from heldout.core.errors import UserError
 from heldout.core.progress import Progress
@@ -21,6 +22,7 @@ from heldout.core.results.counterfactual import Counterfactual
 from heldout.core.run import Run
 from heldout.jobs.counterfactual.memorized_rows import counterfactual_of
 from heldout.jobs.counterfactual.models import FOLDER, HalfModels
+from heldout.jobs.kit.places import Needs, Places
 from heldout.jobs.kit.target import Target
 from heldout.lm.quiet import quiet_libraries
 
@@ -92,6 +94,7 @@ def counterfactual(
         epochs,
         found["learning_rate"],
         progress or Progress(),
+        Places.kept_in(folder, lambda: _places(run, found, epochs, num_models)),
     )
     with quiet_libraries():
         read_train, read_heldout = models.read(num_models)
@@ -105,3 +108,11 @@ def counterfactual(
     )
     run.write_json(f"{FOLDER}/counterfactual.json", result.to_json())
     return result
+
+
+def _places(run: Run, found: dict[str, Any], epochs: float, num_models: int) -> Places:
+    """As what the run itself took tells; ``found`` is its result."""
+    trained = max(found["last_epoch"], 1e-9)
+    seconds = found["seconds_training"] / trained * epochs / 2
+    needs = Needs(1e9 * run.status.get("peak_gb", 0.0), seconds)
+    return Places.plan(run.recipe, num_models, needs)

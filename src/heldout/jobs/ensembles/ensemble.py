@@ -12,6 +12,7 @@ from pathlib import Path
 
 from heldout.core.errors import UserError
 from heldout.core.files import write_text
+from heldout.core.interrupt import stop_on_interrupt
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, same_settings
 from heldout.core.results.ensemble import EnsembleResult
@@ -27,7 +28,9 @@ from heldout.jobs.fitting.fit import dry_run
 from heldout.jobs.kit.chosen_recipe import chosen_recipe
 from heldout.jobs.kit.dry_run import DryRun
 from heldout.jobs.kit.page_folder import write_page_folder
+from heldout.jobs.kit.places import Places
 from heldout.jobs.kit.run_folder import default_folder
+from heldout.jobs.kit.side_by_side import SideBySide, Task
 from heldout.jobs.kit.target import Target
 from heldout.report import ensemble as page
 
@@ -71,14 +74,12 @@ def ensemble(
     else:
         Run.refuse_occupied(folder)
         with progress.stage("data and checks"):
-            _plan(target, made_with["data"], chosen, folder)
+            plan = _plan(target, made_with["data"], chosen, folder)
         folder.mkdir(parents=True, exist_ok=True)
+        Places.kept_in(folder, lambda: Places.plan(chosen, members - 1, plan.needs))
         text = json.dumps(made_with, ensure_ascii=False, indent=2) + "\n"
         write_text(folder / "made_with.json", text)
-    with progress.stage("members", members):
-        for number in range(members):
-            train_member(target, made_with["data"], folder, number, chosen, progress)
-            progress.advance(1)
+    _train_members(target, made_with["data"], chosen, folder, members, progress)
     runs = member_runs(folder, members)
     refuse_other_data(runs)
     read = [read_member(run, progress) for run in runs]
@@ -91,6 +92,32 @@ def ensemble(
         lambda path: page.write_ensemble(result, path),
     )
     return result
+
+
+def _train_members(
+    target: Target, data: str, recipe: Recipe, folder: Path, members: int, progress: Progress
+) -> None:
+    """The first, whose searches are for all, and then the others side by side."""
+
+    def task(number: int) -> Task:
+        arguments = {
+            "target": asdict(target),
+            "data": data,
+            "folder": str(folder.resolve()),
+            "number": number,
+            "recipe": recipe.to_toml(),
+        }
+        return Task(f"member {number + 1} of {members}", train_member, arguments)
+
+    first = task(0)
+    places = Places.kept_in(folder, lambda: Places.of_environment({}))
+    counted = progress.beside("members")
+    with stop_on_interrupt() as request, counted.stage("members", members):
+        first.function(progress, request, **first.arguments)
+        counted.advance()
+        logs = folder / "logs"
+        with SideBySide(places, progress, request, logs, on_done=counted.advance) as beside:
+            beside.add(*map(task, range(1, members)))
 
 
 def dry_run_ensemble(

@@ -1,18 +1,19 @@
 """The members of an ensemble: ordinary runs of ``heldout fit``, and what they say of the test."""
 
 import shutil
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from heldout.core.errors import Interrupted, UserError
+from heldout.core.interrupt import StopRequest
 from heldout.core.progress import Progress, advance_to
-from heldout.core.recipe import Recipe
+from heldout.core.recipe import Recipe, recipe_from_table
 from heldout.core.run import Run
 from heldout.core.token_losses import TokenLosses
 from heldout.jobs.fitting.fit import fit, resume
-from heldout.jobs.kit.target import Target
 from heldout.lm.accelerator import training_device
 from heldout.lm.load import load_model
 from heldout.lm.measuring.token_nats import token_losses
@@ -20,22 +21,33 @@ from heldout.lm.quiet import quiet_libraries
 
 
 def train_member(
-    target: Target, data: str, folder: Path, number: int, recipe: Recipe, progress: Progress
+    progress: Progress,
+    request: StopRequest,
+    *,
+    target: dict[str, str],
+    data: str,
+    folder: str,
+    number: int,
+    recipe: str,
 ) -> None:
-    """One member's run in ``folder``, trained or resumed unless it is complete."""
-    place = folder / _name(number)
+    """One member's run in ``folder``, trained or resumed unless it is complete.
+
+    ``recipe`` is that of the ensemble, in TOML. The request reaches the run's own.
+    """
+    place = Path(folder) / _name(number)
     try:
         if (place / "environment.json").exists():
             if Run.open(place).status["state"] != "complete":
                 resume(place, progress=progress)
             return
         shutil.rmtree(place, ignore_errors=True)  # killed before its data was written
+        whole = recipe_from_table(tomllib.loads(recipe))
         fit(
-            target.model,
+            target["model"],
             data,
             out=place,
-            recipe=_member_recipe(folder, number, recipe),
-            from_scratch=target.from_scratch,
+            recipe=_member_recipe(Path(folder), number, whole),
+            from_scratch=target["from_scratch"],
             progress=progress,
         )
     except Interrupted:

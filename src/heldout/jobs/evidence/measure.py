@@ -41,24 +41,26 @@ def measure_on_test(
     recipe: Recipe,
     metric: Metric | None,
     progress: Progress,
-    check_interrupt: Callable[[bool], None] = lambda interrupted: None,
+    before: Callable[[str], None] = lambda model: None,
 ) -> None:
     """All that one pass tells of every model on the test part and on training rows.
+
+    ``before`` is called with the name of each model before it is read, the control's last.
 
     One opening of the test part. Losses of all test rows and of the followed training rows go to
     ``evaluations/``, with the statistics of ``eval.max_recital_rows`` of both; which rows are
     memorized, task scores and continuations go to files of their own.
     """
-    models = ["base", "best"]
-    if run.path("fixed_epochs").is_dir():
+    models = ["base", "best", "last"]
+    if recipe.control.fixed_epochs:
         models.append("fixed_epochs")
-    models.append("last")
     rows = run.open_test("losses of " + ", ".join(models))
     followed = set(run.read_json("data.json")["followed_rows"])
     scores: dict[tuple[str, str], TaskScores] = {}
     memorization: dict[tuple[str, str], VerbatimMemorization] = {}
     with progress.stage("sealed test", len(models)):
         for name in models:
+            before(name)
             loaded = _load(run, target, recipe, name)
             size = token_size_of(run, loaded.tokenizer)
             keys = Keys(loaded, recipe, size)
@@ -80,7 +82,6 @@ def measure_on_test(
             if metric and name in ("base", "best"):
                 scores[name, "test"] = _score(loaded, rows, recipe, metric, size)
             progress.advance(1, name)
-            check_interrupt(False)
     if scores:
         run.write_json(
             "scores.json",

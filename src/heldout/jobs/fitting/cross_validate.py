@@ -1,20 +1,24 @@
 """Where held-out parts would be too small, folds tell the epoch to stop at, and the gain."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+from heldout.core.interrupt import StopRequest
 from heldout.core.losses import DocumentLosses
+from heldout.core.progress import Progress
 from heldout.core.regularizer import Evaluation
 from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.core.run_files import FoldCurve, FoldPoint
-from heldout.data.split import Fold, folds
+from heldout.data.split import folds
 from heldout.jobs.fitting.result_file import write_result
 from heldout.jobs.kit.condition import Condition, Trained
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.find_rate import find_learning_rate
 from heldout.jobs.kit.parts import Parts, Texts
 from heldout.jobs.kit.prepare import load_prepared
+from heldout.jobs.kit.side_by_side import Task
+from heldout.training.keeper import evaluations_of
 from heldout.training.loop import Outcome
 
 
@@ -66,7 +70,7 @@ def cross_validate(context: RunContext, rows: list[Row], learning_rate: float) -
     """
     recipe = context.recipe
     parts = folds(rows, recipe.eval.folds, recipe.data.seed)
-    evaluations = _train_folds(context, parts, learning_rate)
+    evaluations = _train_folds(context, len(parts), learning_rate)
     common = min(len(found) for found in evaluations)
     pooled = [
         DocumentLosses.concatenate([found[point].validation for found in evaluations])
@@ -86,34 +90,65 @@ def cross_validate(context: RunContext, rows: list[Row], learning_rate: float) -
 
 
 def _train_folds(
-    context: RunContext, parts: Sequence[Fold], learning_rate: float
+    context: RunContext, num_folds: int, learning_rate: float
 ) -> list[list[Evaluation]]:
-    """The evaluations of each fold's training."""
+    """The evaluations of each fold's training; the folds after the first go side by side."""
+
+    def task(index: int, max_epochs: float) -> Task:
+        arguments = {
+            "known": context.told,
+            "index": index,
+            "learning_rate": learning_rate,
+            "max_epochs": max_epochs,
+        }
+        return Task(f"fold {index + 1} of {num_folds}", train_fold, arguments)
+
+    first = task(0, context.recipe.train.max_epochs)
+    first.function(context.progress, context.request, **first.arguments)
+    horizon = evaluations_of(context.run, _history_name(0))[-1].epoch
+    with context.side_by_side() as beside:
+        beside.add(*(task(index, horizon) for index in range(1, num_folds)))
+    return [evaluations_of(context.run, _history_name(index)) for index in range(num_folds)]
+
+
+def train_fold(
+    progress: Progress,
+    request: StopRequest,
+    *,
+    known: dict[str, Any],
+    index: int,
+    learning_rate: float,
+    max_epochs: float,
+) -> None:
+    """Train on the other folds; the history tells the losses of this one's rows.
+
+    The first fold ends by the recipe's own early stopping, the others at ``max_epochs``.
+    """
+    context = RunContext.of_run(known, progress, request)
     recipe = context.recipe
-    horizon = recipe.train.max_epochs
+    parts = folds(context.texts.train, recipe.eval.folds, recipe.data.seed)
     without_stopping = {
         name: parameters
         for name, parameters in recipe.regularizers.items()
         if name != "early_stopping"
     }
-    evaluations: list[list[Evaluation]] = []
-    for index, fold in enumerate(parts):
-        own = replace(recipe, regularizers=without_stopping) if index else recipe
-        texts = Texts(fold.train, fold.held_out, fold.train[: recipe.eval.max_train_rows])
-        condition = Condition(
-            replace(context, recipe=own, texts=texts),
-            learning_rate,
-            horizon,
-            history_name=f"fold_{index}_history.jsonl",
-            folder=f"checkpoints/fold_{index}",
-            keep_best=False,
-        )
-        trained = condition.train(f"fold {index + 1} of {len(parts)}")
-        context.check_interrupt(trained.outcome.interrupted)
-        evaluations.append(trained.evaluations)
-        if index == 0:
-            horizon = max(trained.outcome.epoch, trained.evaluations[-1].epoch)
-    return evaluations
+    own = replace(recipe, regularizers=without_stopping) if index else recipe
+    fold = parts[index]
+    texts = Texts(fold.train, fold.held_out, fold.train[: recipe.eval.max_train_rows])
+    condition = Condition(
+        replace(context, recipe=own, texts=texts),
+        learning_rate,
+        max_epochs,
+        history_name=_history_name(index),
+        folder=f"checkpoints/fold_{index}",
+        keep_best=False,
+    )
+    trained = condition.train(f"fold {index + 1} of {len(parts)}")
+    context.check_interrupt(trained.outcome.interrupted)
+
+
+def _history_name(index: int) -> str:
+    return f"fold_{index}_history.jsonl"
 
 
 def _write(

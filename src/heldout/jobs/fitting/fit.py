@@ -17,7 +17,7 @@ from heldout.core.run import Run
 from heldout.core.verdict import Verdicts
 from heldout.jobs.evidence.judge import judge_run, publish
 from heldout.jobs.evidence.measure import measure_on_test, write_samples
-from heldout.jobs.fitting.control import train_control
+from heldout.jobs.fitting.control import control_task
 from heldout.jobs.fitting.cross_validate import train_by_folds
 from heldout.jobs.fitting.main_training import train_main
 from heldout.jobs.fitting.result_file import write_figures
@@ -28,6 +28,7 @@ from heldout.jobs.kit.fidelity import measure_fidelity
 from heldout.jobs.kit.find_rate import find_learning_rate
 from heldout.jobs.kit.metrics import load_metric
 from heldout.jobs.kit.parts import Parts, load_parts, read_parts
+from heldout.jobs.kit.places import Places, threads_of
 from heldout.jobs.kit.run_folder import (
     default_folder,
     existing_parent,
@@ -35,6 +36,7 @@ from heldout.jobs.kit.run_folder import (
     open_started,
     start_run,
 )
+from heldout.jobs.kit.side_by_side import SideBySide
 from heldout.jobs.kit.stages import StatusClock, stages_of
 from heldout.jobs.kit.target import Target
 from heldout.jobs.kit.tune import tune
@@ -89,6 +91,7 @@ def fit(
         plan.checks,
         model=target.model,
         from_scratch=target.from_scratch,
+        **plan.places.kept,
     )
     progress.note(f"each step: {plan.step_cost}")
     note_warnings(plan.checks, progress)
@@ -138,9 +141,13 @@ def _run_stages(run: Run, target: Target, progress: Progress) -> FitResult:
         judge_run(run)
         publish(run)
 
-    with stages_of(run, with_memory=True, after_failure=publish_what_there_is) as (clock, request):
+    places = Places.of_environment(run.read_json("environment.json"))
+    with (
+        threads_of(places),
+        stages_of(run, with_memory=True, after_failure=publish_what_there_is) as (clock, request),
+    ):
         parts = load_parts(run)
-        context = RunContext(run, target, run.recipe, parts.texts, progress, request)
+        context = RunContext(run, target, run.recipe, parts.texts, progress, request, places)
         verdict = _stages(context, parts, clock)
     publish(run)
     shutil.rmtree(run.path("checkpoints"), ignore_errors=True)
@@ -157,13 +164,15 @@ def _stages(context: RunContext, parts: Parts, clock: StatusClock) -> Verdicts:
     if recipe.augment and not run.path("augmentation.json").exists():
         measure_fidelity(run, target, recipe, parts.train, progress)
         context.check_interrupt()
-    if parts.mode == "cross_validation":
-        train_by_folds(context, parts)
-    else:
-        _train_split(context, clock)
-    if parts.rows["test"] and not run.path("recitals.json").exists():
-        metric = load_metric(recipe.eval.metric) if recipe.eval.metric else None
-        measure_on_test(run, target, recipe, metric, progress, context.check_interrupt)
+    with context.side_by_side() as beside:
+        if parts.mode == "cross_validation":
+            train_by_folds(context, parts)
+        else:
+            _train_split(context, clock, beside)
+        if parts.rows["test"] and not run.path("recitals.json").exists():
+            _measure_on_test(context, beside)
+        beside.finish()
+        clock.others_gb = beside.peak_gb
     context.check_interrupt()
     if not run.path("samples.json").exists():
         write_samples(run, target, recipe, progress)
@@ -173,15 +182,34 @@ def _stages(context: RunContext, parts: Parts, clock: StatusClock) -> Verdicts:
     return verdict
 
 
-def _train_split(context: RunContext, clock: StatusClock) -> None:
-    """The main training and its control, where there is a validation part."""
+def _train_split(context: RunContext, clock: StatusClock, beside: SideBySide) -> None:
+    """The main training, where there is a validation part, and its control beside or after it."""
     run, recipe = context.run, context.recipe
-    if not run.path("result.json").exists():
+    is_trained = run.path("result.json").exists()
+    if is_trained:
+        rate = run.read_json("result.json")["learning_rate"]
+    else:
         rate = find_learning_rate(context)
         clock.tick()
-        train_main(context, rate)
-    clock.tick()
-    rate = run.read_json("result.json")["learning_rate"]
     if recipe.control.fixed_epochs and not run.path("fixed_epochs").is_dir():
-        train_control(context, rate)
+        beside.add(control_task(context, rate))
+    if not is_trained:
+        train_main(context, rate)
+        clock.tick()
+    beside.check()
+    if not beside.has_others:
+        beside.finish()
     clock.tick()
+
+
+def _measure_on_test(context: RunContext, beside: SideBySide) -> None:
+    """Open the sealed test; the control, read last, may still be trained meanwhile."""
+    recipe = context.recipe
+
+    def wait_for(name: str) -> None:
+        if name == "fixed_epochs":
+            beside.finish()
+        context.check_interrupt()
+
+    metric = load_metric(recipe.eval.metric) if recipe.eval.metric else None
+    measure_on_test(context.run, context.target, recipe, metric, context.progress, wait_for)

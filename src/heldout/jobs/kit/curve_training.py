@@ -6,16 +6,21 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from heldout.core.interrupt import StopRequest
 from heldout.core.losses import DocumentLosses
+from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Evaluation
 from heldout.core.results.learning_curve import CurvePoint
+from heldout.core.run import Run
 from heldout.jobs.kit.condition import Condition, Trained
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.parts import Texts
+from heldout.jobs.kit.side_by_side import Task
 
 
 @dataclass(frozen=True)
@@ -31,19 +36,69 @@ class CurvePart:
     def name(self) -> str:
         return f"{self.fraction:.6g}_seed_{self.seed}"
 
+    @property
+    def words(self) -> str:
+        return f"{self.fraction:.3g} of the data, seed={self.seed}"
 
-def train_part(
-    context: RunContext, part: CurvePart, learning_rate: float
-) -> tuple[CurvePoint, DocumentLosses]:
-    """Train on the part and record it, or read what an earlier call found.
+    @property
+    def history_name(self) -> str:
+        return f"{self.name}_history.jsonl"
 
-    The context holds the whole recipe and all rows.
+
+def trained_parts(
+    context: RunContext, parts: Sequence[CurvePart], learning_rate: float
+) -> list[tuple[CurvePoint, DocumentLosses]]:
+    """Train on each part, side by side, unless an earlier call did; ``curve.json`` holds all.
+
+    The context holds the whole recipe and all rows, which are those of its run.
     """
     run = context.run
+    with context.side_by_side() as beside:
+        for part in parts:
+            if _recorded(run, part) is None:
+                arguments = {
+                    "known": context.told,
+                    "part": {**asdict(part), "positions": list(part.positions)},
+                    "learning_rate": learning_rate,
+                }
+                beside.add(Task(part.words, train_part, arguments))
+    found = []
+    for part in parts:
+        recorded = _recorded(run, part)
+        assert recorded is not None, "trained just now"
+        found.append(recorded)
+    about = run.read_json("curve.json")
+    run.write_json("curve.json", {**about, "points": [asdict(point) for point, _ in found]})
+    return found
+
+
+def _recorded(run: Run, part: CurvePart) -> tuple[CurvePoint, DocumentLosses] | None:
+    """What was found on the part, now or by an earlier call."""
+    known = run.losses(part.name, "validation")
+    if known is None:
+        return None
+    if run.path(_point_name(part)).exists():
+        return CurvePoint(**run.read_json(_point_name(part))), known
     for entry in run.read_json("curve.json")["points"]:
-        known = run.losses(part.name, "validation")
-        if (entry["fraction"], entry["seed"]) == (part.fraction, part.seed) and known is not None:
+        if (entry["fraction"], entry["seed"]) == (part.fraction, part.seed):
             return CurvePoint(**entry), known
+    return None
+
+
+def train_part(
+    progress: Progress,
+    request: StopRequest,
+    *,
+    known: dict[str, Any],
+    part: dict[str, Any],
+    learning_rate: float,
+) -> None:
+    """Train on the part of a run's rows, and record its point and losses in files of its own."""
+    _train_part(RunContext.of_run(known, progress, request), CurvePart(**part), learning_rate)
+
+
+def _train_part(context: RunContext, part: CurvePart, learning_rate: float) -> None:
+    run = context.run
     rows = [context.texts.train[position] for position in part.positions]
     recipe = _recipe_of_part(context.recipe, part)
     # The loss on training rows is not looked at.
@@ -52,20 +107,21 @@ def train_part(
         replace(context, recipe=recipe, texts=texts),
         learning_rate,
         recipe.train.max_epochs,
-        history_name=f"{part.name}_history.jsonl",
+        history_name=part.history_name,
         folder=f"checkpoints/{part.name}",
         keep_best=False,
     )
-    trained = condition.train(f"{part.fraction:.3g} of the data, seed={part.seed}")
+    trained = condition.train(part.words)
     context.check_interrupt(trained.outcome.interrupted)
     losses = cross_chosen(trained.evaluations, context.recipe.data.seed)
     point = _point(part, trained, losses)
-    run.save_losses("base", "validation", trained.evaluations[0].validation)
+    run.write_json(_point_name(part), asdict(point))
     run.save_losses(part.name, "validation", losses)
-    about = run.read_json("curve.json")
-    run.write_json("curve.json", {**about, "points": [*about["points"], asdict(point)]})
     shutil.rmtree(run.path(condition.folder), ignore_errors=True)
-    return point, losses
+
+
+def _point_name(part: CurvePart) -> str:
+    return f"{part.name}_point.json"
 
 
 def _recipe_of_part(recipe: Recipe, part: CurvePart) -> Recipe:

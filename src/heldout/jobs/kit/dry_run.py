@@ -17,6 +17,7 @@ from heldout.jobs.kit.fidelity import check_variants
 from heldout.jobs.kit.find_rate import usual_rate
 from heldout.jobs.kit.metrics import load_metric
 from heldout.jobs.kit.parts import Parts
+from heldout.jobs.kit.places import ALONE, NOTHING, Needs, Places
 from heldout.jobs.kit.prepare import prepare, regularizers_of
 from heldout.jobs.kit.target import Target
 from heldout.jobs.kit.tune import check_grids
@@ -51,6 +52,8 @@ class DryRun:
     parameters: int
     step_cost: str
     checks: list[PreflightCheck]
+    places: Places = ALONE
+    needs: Needs = NOTHING  # of one training
 
     @classmethod
     def of(
@@ -61,6 +64,8 @@ class DryRun:
         parameters: int,
         step_cost: str,
         checks: list[PreflightCheck],
+        places: Places = ALONE,
+        needs: Needs = NOTHING,
     ) -> "DryRun":
         """``model`` is the one to train; ``parameters`` are those before layers were added."""
         return cls(
@@ -74,6 +79,8 @@ class DryRun:
             parameters=parameters,
             step_cost=step_cost,
             checks=checks,
+            places=places,
+            needs=needs,
         )
 
 
@@ -127,7 +134,20 @@ def dry_run_of(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Dr
     if search := check_grids(recipe, usual, check_regularizers):
         checks.append(PreflightCheck("search", "ok", search))
     checks += check_resources(model, windows, recipe, regularizers, folder, vocabulary)
-    return DryRun.of(parts, schedule, model, parameters, total_cost(regularizers, model), checks)
+    needs = Needs.of(model, windows, recipe, regularizers, schedule.max_steps)
+    num_tasks = _trainings_at_once(parts, recipe)
+    places = Places.plan(recipe, num_tasks, needs)
+    if num_tasks > 1:
+        checks.append(PreflightCheck("side by side", "ok", places.words))
+    cost = total_cost(regularizers, model)
+    return DryRun.of(parts, schedule, model, parameters, cost, checks, places, needs)
+
+
+def _trainings_at_once(parts: Parts, recipe: Recipe) -> int:
+    """How many trainings of a run do not depend on each other."""
+    if parts.mode == "cross_validation":
+        return recipe.eval.folds - 1  # the first tells how long the others are
+    return 2 if recipe.control.fixed_epochs else 1
 
 
 def _check_settings(parts: Parts, recipe: Recipe) -> list[PreflightCheck]:

@@ -11,7 +11,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from heldout.core.discovery import build
@@ -23,15 +23,18 @@ from heldout.core.results.learning_curve import LearningCurve
 from heldout.core.run import Run
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.curve_points import NUM_RESAMPLES, fit_points
-from heldout.jobs.kit.curve_training import CurvePart, train_part
+from heldout.jobs.kit.curve_training import CurvePart, trained_parts
 from heldout.jobs.kit.find_rate import find_learning_rate
 from heldout.jobs.kit.nested_parts import group_order, nested_part
 from heldout.jobs.kit.parts import Parts, Texts, write_parts
+from heldout.jobs.kit.places import Places, threads_of
 from heldout.jobs.kit.target import Target
+from heldout.jobs.kit.training_setup import planned_places
 from heldout.lm.chat_template import with_template_arguments
 from heldout.lm.load import load_tokenizer
 from heldout.lm.quiet import quiet_libraries
 from heldout.lm.tokenize import tokenize_rows
+from heldout.training.keeper import evaluations_of
 
 FRACTIONS = (1 / 8, 1 / 4, 1 / 2, 1.0)
 SEEDS = (0, 1, 2)
@@ -70,10 +73,15 @@ def learning_curve(
 
         texts = Texts(parts.train, parts.validation, parts.train[:2])
         context = RunContext(run, target, recipe, texts, progress, request)
-        rate = find_learning_rate(context)
-        found = [train_part(context, part, rate) for part in _parts_of(context, fractions, seeds)]
-        base = run.losses("base", "validation")
-        assert base is not None, "every training measures the base first"
+        places = Places.kept_in(
+            run.folder, lambda: planned_places(context, len(fractions) * len(seeds))
+        )
+        context = replace(context, places=places)
+        with threads_of(places):
+            rate = find_learning_rate(context)
+            parts_of_rows = list(_parts_of(context, fractions, seeds))
+            found = trained_parts(context, parts_of_rows, rate)
+        base = evaluations_of(run, parts_of_rows[0].history_name)[0].validation
     return fit_points(
         [point for point, _ in found],
         [losses for _, losses in found],

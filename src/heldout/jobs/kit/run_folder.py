@@ -34,10 +34,12 @@ def start_run(
     run.write_json(
         "environment.json",
         environment(
-            **about,
-            device=training_device(),
-            threads=recipe.train.threads or torch.get_num_threads(),
-            precision=recipe.train.precision,
+            **{
+                "device": training_device(),
+                "threads": recipe.train.threads or torch.get_num_threads(),
+                "precision": recipe.train.precision,
+                **about,
+            },
         ),
     )
     return run

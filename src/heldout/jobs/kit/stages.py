@@ -19,6 +19,7 @@ class StatusClock:
         """``with_memory``: whether the peak of memory is kept, too."""
         self.run = run
         self.with_memory = with_memory
+        self.others_gb = 0.0  # that processes beside this one have held
         self.start = time.monotonic()
         self.earlier_seconds = run.status.get("seconds", 0.0)
         self.earlier_gb = run.status.get("peak_gb", 0.0)
@@ -31,7 +32,7 @@ class StatusClock:
         """``state`` as ``Run.write_status`` takes it."""
         figures = {"seconds": self.earlier_seconds + time.monotonic() - self.start}
         if self.with_memory:
-            figures["peak_gb"] = max(self.earlier_gb, peak_gb())
+            figures["peak_gb"] = max(self.earlier_gb, peak_gb() + self.others_gb)
         self.run.write_status(state, **figures, **details)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from heldout.core.regularizer import Regularizer
 from heldout.jobs.kit.augmentations import windows_of
 from heldout.jobs.kit.context import RunContext
+from heldout.jobs.kit.places import NOTHING, Needs, Places
 from heldout.jobs.kit.prepare import load_prepared, regularizers_of
 from heldout.training.loop import Schedule, Training
 from heldout.training.windows import WindowDataset
@@ -49,3 +50,14 @@ class TrainingSetup:
             schedule,
             folder,
         )
+
+
+def planned_places(context: RunContext, num_tasks: int) -> Places:
+    """How many trainings like the context's go on at once; loads a model to count it."""
+    recipe = context.recipe
+    if recipe.train.side_by_side == 1:
+        return Places.plan(recipe, 1, NOTHING)
+    setup = TrainingSetup.of(context)
+    schedule = Schedule.of(len(setup.windows), recipe)
+    needs = Needs.of(setup.model, setup.windows, recipe, setup.regularizers, schedule.max_steps)
+    return Places.plan(recipe, num_tasks, needs)

@@ -21,7 +21,9 @@ FILE = "tuning.json"
 SCHEMA = "heldout.tuning/1"
 RATE = "train.learning_rate"
 EPOCHS = "train.max_epochs"
-NOT_SEARCHED = ("train.seed", "train.threads", "train.checkpoint_minutes")
+NOT_SEARCHED = tuple(
+    f"train.{key}" for key in ("seed", "threads", "side_by_side", "checkpoint_minutes")
+)
 
 
 def tune(context: RunContext) -> None:
