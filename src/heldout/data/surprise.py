@@ -26,10 +26,11 @@ def cross_validated_bits(codes: Codes, texts: np.ndarray, labels: np.ndarray) ->
     fold_R = (mix(labels.astype(np.uint64)) % np.uint64(NUM_FOLDS)).astype(np.int64)
     lengths = codes.ends_R[texts] - codes.starts_of(texts)
     runs = list(slices(lengths, _TOKENS_AT_ONCE))
+    one = np.int32(1)  # of another kind than the tables it would take ten times as long
     for start, stop in runs:
         word_T, pair_T, fold_T, _ = _tokens(codes, texts[start:stop], fold_R[start:stop])
-        np.add.at(words.reshape(-1), word_T * NUM_FOLDS + fold_T, 1)
-        np.add.at(pairs.reshape(-1), pair_T * NUM_FOLDS + fold_T, 1)
+        np.add.at(words.reshape(-1), word_T * NUM_FOLDS + fold_T, one)
+        np.add.at(pairs.reshape(-1), pair_T * NUM_FOLDS + fold_T, one)
     totals = words.sum(axis=0)
     all_words = words.sum(axis=1, dtype=np.int32)
     all_pairs = pairs.sum(axis=1, dtype=np.int32)
