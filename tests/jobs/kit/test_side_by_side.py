@@ -178,6 +178,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_no_process_outlives_the_job(tmp_path):
     (tmp_path / "job.py").write_text(JOB)
     path = os.pathsep.join(path for path in sys.path if path)
