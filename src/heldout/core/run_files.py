@@ -74,39 +74,80 @@ class HistoryEntry:
 
 @dataclass(frozen=True)
 class RateTrial:
-    """One short training: the held-out loss in nats/token, None where it diverged."""
+    """One short training: the held-out loss in nats/token, None where it diverged.
+
+    One that was ``stopped_early`` could surely not become the best; its loss is that of its last
+    evaluation.
+    """
 
     learning_rate: float
     validation_nll: float | None
     steps: int
+    stopped_early: bool = False
+    seconds: float | None = None
 
     @property
     def diverged(self) -> bool:
         return self.validation_nll is None
+
+    @property
+    def loss(self) -> float:
+        """What the search compares: infinite where training did not come to its end."""
+        nll = None if self.stopped_early else self.validation_nll
+        return float("inf") if nll is None else nll
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "diverged": self.diverged}
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> "RateTrial":
-        nll = None if entry.get("diverged") else finite(entry.get("validation_nll"))
-        return cls(float(entry["learning_rate"]), nll, int(entry.get("steps") or 0))
+        return cls(
+            float(entry["learning_rate"]),
+            None if entry.get("diverged") else finite(entry.get("validation_nll")),
+            int(entry.get("steps") or 0),
+            bool(entry.get("stopped_early")),
+            finite(entry.get("seconds")),
+        )
 
 
 @dataclass(frozen=True)
 class RateSearch:
-    """``search.json``: the trials of learning rates; ``chosen`` is None half-way through."""
+    """``search.json``: the trials of learning rates; ``chosen`` is None half-way through.
+
+    ``handed_on`` are the steps of the chosen one from which the run's training went on: 0 where it
+    began anew.
+    """
 
     trials: tuple[RateTrial, ...]
     chosen: float | None
+    handed_on: int = 0
+
+    @property
+    def winner(self) -> RateTrial | None:
+        return next((t for t in self.trials if t.learning_rate == self.chosen), None)
+
+    @property
+    def seconds_handed_on(self) -> float:
+        """Of the training's own time, what its first steps took as a trial."""
+        winner = self.winner if self.handed_on else None
+        return (winner.seconds or 0.0) if winner else 0.0
+
+    @property
+    def seconds_apart(self) -> float:
+        """What the search took beside the training."""
+        return sum(trial.seconds or 0.0 for trial in self.trials) - self.seconds_handed_on
 
     def to_json(self) -> dict[str, Any]:
-        return {"trials": [trial.to_json() for trial in self.trials], "chosen": self.chosen}
+        return {
+            "trials": [trial.to_json() for trial in self.trials],
+            "chosen": self.chosen,
+            "handed_on": self.handed_on,
+        }
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> "RateSearch":
         trials = tuple(RateTrial.from_json(trial) for trial in entry["trials"])
-        return cls(trials, finite(entry.get("chosen")))
+        return cls(trials, finite(entry.get("chosen")), int(entry.get("handed_on") or 0))
 
 
 @dataclass(frozen=True)

@@ -172,8 +172,10 @@ def rate_search(search: RateSearch) -> Chart:
     """Validation loss after a short run at each learning rate."""
     height = 300
     figure = blank(height)
-    good = [(t.learning_rate, t.validation_nll) for t in search.trials if not t.diverged]
-    values = [nll for _, nll in good if nll is not None]
+    ended = [t for t in search.trials if not t.diverged]
+    good = [(t.learning_rate, t.validation_nll) for t in ended if not t.stopped_early]
+    lost = [(t.learning_rate, t.validation_nll) for t in ended if t.stopped_early]
+    values = [nll for _, nll in good + lost if nll is not None]
     low, high = padded(min(values), max(values)) if values else (0.0, 1.0)
     legend = []
     if good:
@@ -188,6 +190,17 @@ def rate_search(search: RateSearch) -> Chart:
             )
         )
         legend.append(Key("Validation loss", "heldout"))
+    if lost:
+        figure.add_trace(
+            go.Scatter(
+                x=[rate for rate, _ in lost],
+                y=[nll for _, nll in lost],
+                mode="markers",
+                marker=marker("base", size=11, symbol="x"),
+                hovertemplate="learning rate %{x}<br>stopped at %{y:.3f}<extra></extra>",
+            )
+        )
+        legend.append(Key("Stopped early", "base", "cross"))
     diverged = [t.learning_rate for t in search.trials if t.diverged]
     if diverged:
         figure.add_trace(
@@ -230,11 +243,27 @@ def rate_search(search: RateSearch) -> Chart:
         LOSS,
         f"{words.count(len(rates), 'learning rate')} tried, from {words.short(rates[0])} to "
         f"{words.short(rates[-1])}. {best}.",
-        "A short run at each rate. "
-        + ("The lowest was used for the training proper." if chosen is not None else ""),
+        " ".join(_search_in_words(search)),
         height,
         tuple(legend),
     )
+
+
+def _search_in_words(search: RateSearch) -> list[str]:
+    said = ["A short run at each rate."]
+    if any(trial.stopped_early for trial in search.trials):
+        said.append(
+            "One that could surely not end lower than the best so far was stopped, and shows its "
+            "loss there."
+        )
+    if search.chosen is not None:
+        said.append("The lowest was used for the training proper.")
+    if search.handed_on:
+        steps = words.count(search.handed_on, "step")
+        said.append(f"Its {steps} are the first of the training that follows, not done again.")
+    apart = sum(trial.steps for trial in search.trials) - search.handed_on
+    said.append(f"Beside that training the search took {words.count(apart, 'step')}.")
+    return said
 
 
 def fold_curve(validation: FoldCurve) -> Chart:

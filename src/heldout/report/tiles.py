@@ -110,6 +110,8 @@ def _cost(summary: RunSummary) -> Tile | None:
     training = finite(summary.result.get("seconds_training"))
     if training is not None:
         details.append(f"{words.duration(training)} of it training")
+    if summary.search is not None and (searching := summary.search.seconds_apart):
+        details.append(f"{words.duration(searching)} of it the search for the learning rate")
     peak = finite(summary.result.get("peak_gb"))
     if peak is not None:
         details.append(f"at most {words.number(peak, 1)} GB of memory")

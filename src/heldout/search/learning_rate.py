@@ -32,6 +32,8 @@ def search_learning_rate(
 ) -> tuple[float | None, list[RateTrial]]:
     """The rate with the lowest held-out loss, None if all diverged, with all trials.
 
+    A trial that was stopped early counts as worse than any other.
+
     ``candidates`` are tried all; otherwise rates step from ``start``. ``known`` trials, of an
     interrupted search, are not run again: the path is the same.
     """
@@ -41,8 +43,7 @@ def search_learning_rate(
     def loss(rate: float) -> float:
         if rate not in trials:
             trials[rate] = cached.get(f"{rate:.6g}") or try_rate(rate)
-        value = trials[rate].validation_nll
-        return float("inf") if value is None else value
+        return trials[rate].loss
 
     if candidates:
         for rate in candidates:

@@ -33,7 +33,7 @@ def trainer_arguments(
         max_steps=max_steps,
         learning_rate=learning_rate,
         **optimizer_arguments(recipe, regularizers),
-        warmup_steps=min(recipe.train.warmup_steps, max(1, max_steps // 2)),
+        warmup_steps=warmup_steps(recipe, max_steps),
         weight_decay=0.0,
         adam_beta2=recipe.train.adam_beta2,
         max_grad_norm=recipe.train.max_grad_norm,
@@ -51,6 +51,11 @@ def trainer_arguments(
         logging_nan_inf_filter=False,
         dataloader_pin_memory=training_device() == "cuda",
     )
+
+
+def warmup_steps(recipe: Recipe, max_steps: int) -> int:
+    """Over which the rate rises: at most half of the training."""
+    return min(recipe.train.warmup_steps, max(1, max_steps // 2))
 
 
 def optimizer_arguments(recipe: Recipe, regularizers: Sequence[Regularizer]) -> dict[str, Any]:

@@ -91,13 +91,8 @@ class Keeper:
         return decision, {key: entry[key] for key in ("validation_nll", "train_nll")}
 
     def decide(self) -> Decision:
-        """The first Stop of any regularizer on the evaluations so far, else the first RollBack."""
-        decisions = [regularizer.decide(self.evaluations) for regularizer in self.regularizers]
-        for kind in (Stop, RollBack):
-            for decision in decisions:
-                if isinstance(decision, kind):
-                    return decision
-        return Continue()
+        """What the regularizers decide on the evaluations so far."""
+        return decision_of(self.regularizers, self.evaluations)
 
     def _name(self, step: int) -> str:
         return _name(self.history_name, step)
@@ -116,6 +111,16 @@ def evaluations_of(run: Run, history_name: str) -> list[Evaluation]:
 def _name(history_name: str, step: int) -> str:
     """Of the losses of an evaluation."""
     return f"{history_name.removesuffix('history.jsonl')}step-{step:06d}"
+
+
+def decision_of(regularizers: Sequence[Regularizer], evaluations: Sequence[Evaluation]) -> Decision:
+    """The first Stop of any regularizer, else the first RollBack."""
+    decisions = [regularizer.decide(evaluations) for regularizer in regularizers]
+    for kind in (Stop, RollBack):
+        for decision in decisions:
+            if isinstance(decision, kind):
+                return decision
+    return Continue()
 
 
 def replace_folder(target: Path, write: Callable[[Path], None]) -> None:

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from heldout.training.arguments import trainer_arguments
 from heldout.training.attach import attach
 from heldout.training.variants import AugmentedWindows
 from heldout.training.windows import WindowDataset
+
+UNREPORTED = "unreported"  # in a checkpoint whose training had no trackers
+_SUM = "training_loss_since"
 
 # (step, epoch, mean training loss since the last evaluation, learning rate)
 # -> (decision, figures for the trackers)
@@ -48,6 +51,17 @@ class Schedule:
             return True
         interval = self.steps_per_epoch / self.evaluations_per_epoch
         return step >= 1 and step == round(max(1, round(step / interval)) * interval)
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Training ends at ``step``, or earlier by a Stop, for another call to go on from there.
+
+    ``keeps`` is given the step, after the evaluation, and says whether to write a checkpoint.
+    """
+
+    step: int
+    keeps: Callable[[int], bool]
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,7 @@ def train(
     resume: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     progress: Progress | None = None,
+    pause: Pause | None = None,
 ) -> Outcome:
     """Train the model in place until the schedule's end, a Stop decision, or a request to stop.
 
@@ -100,8 +115,11 @@ def train(
         60 * training.recipe.train.checkpoint_minutes if checkpoints else None,
         should_stop,
         progress or Progress(),
+        pause,
     )
     trainer = _trainer(training, control)
+    if checkpoint and (Path(checkpoint) / UNREPORTED).exists():
+        control.unreported = Path(checkpoint) / UNREPORTED
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
     training.model.eval()
@@ -147,7 +165,7 @@ def _trainer(training: Training, control: "_Control") -> Trainer:
         # Strengths follow the planned epochs, also where folds or a search train for fewer.
         total_steps=planned.max_steps,
     )
-    control.log = trainer.log
+    control.trainer = trainer
     return trainer
 
 
@@ -177,6 +195,7 @@ class _Control(TrainerCallback):
         checkpoint_seconds: float | None,  # between checkpoints; None: there are none
         should_stop: Callable[[], bool],
         progress: Progress,
+        pause: Pause | None,
     ):
         self.schedule = schedule
         self.put_back = put_back
@@ -184,16 +203,35 @@ class _Control(TrainerCallback):
         self.checkpoint_seconds = checkpoint_seconds
         self.should_stop = should_stop
         self.progress = progress
+        self.pause = pause
         self.reason = ""
         self.interrupted = False
         self.last_checkpoint = time.monotonic()
-        self.log: Callable[[dict[str, float]], None] = lambda figures: None
+        self.trainer: Any = None
+        self.unreported: Path | None = None  # marks a checkpoint of which no tracker has heard
 
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if state.global_step:
-            self.progress.advance(state.global_step)
+        if not state.global_step:
+            return
+        self.progress.advance(state.global_step)
+        if state.log_history and _SUM in state.log_history[-1]:
+            kept = state.log_history.pop()
+            self.trainer._tr_loss += kept[_SUM]
+            self.trainer._globalstep_last_logged = kept["since"]
+        if self.unreported is not None:
+            self._report_again(args, state, control)
+            self.unreported.unlink()
+
+    def _report_again(self, args: Any, state: TrainerState, control: TrainerControl) -> None:
+        """Tell the trackers what was logged before they were there."""
+        for entry in state.log_history:
+            then = replace(state, global_step=int(entry["step"]), epoch=entry["epoch"])
+            logs = {key: value for key, value in entry.items() if key != "step"}
+            for callback in self.trainer.callback_handler.callbacks:
+                if callback is not self:
+                    callback.on_log(args, then, control, logs=logs)
 
     # Schedule-free keeps two forms of the weights: between steps they are the averaged ones, which
     # are measured and saved. Other optimizers have one form, and these calls do nothing.
@@ -224,7 +262,26 @@ class _Control(TrainerCallback):
             self.reason = "interrupted"
             control.should_training_stop = True
             control.should_save = self.checkpoint_seconds is not None
+        elif self._pauses_at(state.global_step) and not control.should_log:
+            self._end_for_now(state, control)
+        if control.should_save and not control.should_log:
+            self._keep_sum(state)
         return control
+
+    def _pauses_at(self, step: int) -> bool:
+        return self.pause is not None and step == self.pause.step
+
+    def _end_for_now(self, state: TrainerState, control: TrainerControl) -> None:
+        assert self.pause is not None
+        self.reason = self.reason or "paused"
+        control.should_training_stop = True
+        control.should_save = self.pause.keeps(state.global_step)
+
+    def _keep_sum(self, state: TrainerState) -> None:
+        """The training loss since the last log, for a checkpoint in between two of them."""
+        since = self.trainer._globalstep_last_logged
+        kept = {"step": state.global_step, "since": since, _SUM: self.trainer._tr_loss.item()}
+        state.log_history.append(kept)
 
     def on_log(
         self,
@@ -243,7 +300,7 @@ class _Control(TrainerCallback):
         rate = logs["learning_rate"] * max([first, *others]) / first
         decision, figures = self.measure(state.global_step, float(state.epoch), logs["loss"], rate)
         if figures:
-            self.log(figures)  # holds no "loss", so this method returns at once
+            self.trainer.log(figures)  # holds no "loss", so this method returns at once
         if isinstance(decision, Stop):
             self.reason = decision.reason
             control.should_training_stop = True
@@ -254,6 +311,9 @@ class _Control(TrainerCallback):
             self.progress.note(f"rolled back: {decision.reason}")
         else:
             assert isinstance(decision, Continue), decision
+        is_end = control.should_training_stop or self._pauses_at(state.global_step)
+        if self.pause and is_end and not self.interrupted:
+            self._end_for_now(state, control)
         if self._checkpoint_is_due() and not control.should_training_stop:
             control.should_save = True
             self.last_checkpoint = time.monotonic()

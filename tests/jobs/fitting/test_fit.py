@@ -376,6 +376,7 @@ def test_lora_on_a_conversation_with_metric_and_search(tiny_model_dir, topics_te
             "data.group=chapter",
             "search.learning_rates=[1e-3, 1e-2]",
             "search.max_steps=4",
+            "train.warmup_steps=2",
             "eval.metric=rouge_l",
             "eval.metric_rows=8",
             "data.max_length=96",
@@ -387,7 +388,8 @@ def test_lora_on_a_conversation_with_metric_and_search(tiny_model_dir, topics_te
     tracked = [event.value for event in events.Scalars("train/validation_nll")]
     assert tracked == pytest.approx([e["validation_nll"] for e in result.run.history()[1:]])
     assert (result.best / "adapter_config.json").exists()
-    assert len(result.run.read_json("search.json")["trials"]) == 2
+    search = result.run.read_json("search.json")
+    assert (len(search["trials"]), search["handed_on"]) == (2, 4)
     assert "metric_best" in result.run.read_json("result.json")["figures"]
     assert result.verdict.verdicts["quality"].color != "unknown"
 

@@ -15,6 +15,7 @@ from heldout.jobs.fitting.result_file import write_result
 from heldout.jobs.kit.condition import Condition, Trained
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.find_rate import find_learning_rate
+from heldout.jobs.kit.hand_on import begin_with_trial
 from heldout.jobs.kit.parts import Parts, Texts
 from heldout.jobs.kit.prepare import load_prepared
 from heldout.jobs.kit.side_by_side import Task
@@ -143,6 +144,8 @@ def train_fold(
         folder=f"checkpoints/fold_{index}",
         keep_best=False,
     )
+    if index == 0:  # the fold that the rate was searched on
+        begin_with_trial(condition)
     trained = condition.train(f"fold {index + 1} of {len(parts)}")
     context.check_interrupt(trained.outcome.interrupted)
 

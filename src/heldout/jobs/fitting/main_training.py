@@ -1,6 +1,7 @@
 """The main training of a run with a validation part, and what regularizers do after its end."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from heldout.core.losses import DocumentLosses
@@ -10,6 +11,8 @@ from heldout.jobs.kit.checkpoints import load_weights, save_model
 from heldout.jobs.kit.clean_losses import losses_of, measurer
 from heldout.jobs.kit.condition import Condition, Trained
 from heldout.jobs.kit.context import RunContext
+from heldout.jobs.kit.find_rate import read_search
+from heldout.jobs.kit.hand_on import begin_with_trial
 from heldout.training.keeper import replace_folder
 from heldout.training.preflight import check_base_loss
 
@@ -18,6 +21,7 @@ def train_main(context: RunContext, learning_rate: float) -> None:
     """Train by the recipe; leaves ``best/``, ``last/``, losses and ``result.json``."""
     run = context.run
     condition = Condition(context, learning_rate, context.recipe.train.max_epochs)
+    begin_with_trial(condition)
     trained = condition.train("training", before_first_step=_base_check(context))
     trained.save(run.last)
     context.check_interrupt(trained.outcome.interrupted)
@@ -27,9 +31,10 @@ def train_main(context: RunContext, learning_rate: float) -> None:
     run.save_losses("best", "validation", best.validation)
     run.save_losses("last", "validation", evaluations[-1].validation)
     finished = _finish(context, trained, best.validation)
+    seconds = trained.outcome.seconds + read_search(run).seconds_handed_on
     write_result(
         context,
-        trained,
+        replace(trained, outcome=replace(trained.outcome, seconds=seconds)),
         learning_rate=learning_rate,
         best_step=best.step,
         best_epoch=best.epoch,

@@ -1,10 +1,11 @@
 """Train one condition of a run: the recipe itself, its control, a fold or a part of the rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heldout.core.losses import DocumentLosses
 from heldout.core.regularizer import Evaluation, Regularizer
 from heldout.jobs.kit.checkpoints import load_weights, save_model
 from heldout.jobs.kit.clean_losses import measurer
@@ -57,15 +58,11 @@ class Condition:
         """
         context, setup = self.context, TrainingSetup.of(self.context)
         model, tokenizer, run = setup.model, setup.tokenizer, context.run
-        keeper = Keeper(
-            run,
+        keeper = self.keeper(
+            model,
+            setup.regularizers,
             measure=measurer(model, tokenizer, context.recipe, context.texts),
             save=lambda path: save_model(model, tokenizer, path),
-            model=model,
-            regularizers=setup.regularizers,
-            history_name=self.history_name,
-            keep_best=self.keep_best,
-            on_entry=lambda entry: context.progress.advance(0, _figures(entry)),
         )
 
         def begin() -> None:
@@ -77,6 +74,26 @@ class Condition:
 
         outcome = self._run(setup, keeper, name, put_back=put_back, before_first_step=begin)
         return Trained(model, tokenizer, outcome, keeper.evaluations, setup.regularizers)
+
+    def keeper(
+        self,
+        model: Any,
+        regularizers: Sequence[Regularizer],
+        *,
+        measure: Callable[[str], DocumentLosses],
+        save: Callable[[Path], None],
+    ) -> Keeper:
+        """What watches this training and keeps its best checkpoint."""
+        return Keeper(
+            self.context.run,
+            measure=measure,
+            save=save,
+            model=model,
+            regularizers=regularizers,
+            history_name=self.history_name,
+            keep_best=self.keep_best,
+            on_entry=lambda entry: self.context.progress.advance(0, _figures(entry)),
+        )
 
     def train_unwatched(self, name: str) -> Trained:
         """Train for ``max_epochs`` with nothing held out; the length was set by folds."""

@@ -19,6 +19,7 @@ from heldout.core.results.learning_curve import CurvePoint
 from heldout.core.run import Run
 from heldout.jobs.kit.condition import Condition, Trained
 from heldout.jobs.kit.context import RunContext
+from heldout.jobs.kit.hand_on import begin_with_trial
 from heldout.jobs.kit.parts import Texts
 from heldout.jobs.kit.side_by_side import Task
 
@@ -111,6 +112,8 @@ def _train_part(context: RunContext, part: CurvePart, learning_rate: float) -> N
         folder=f"checkpoints/{part.name}",
         keep_best=False,
     )
+    if len(rows) == len(context.texts.train):  # in their own order, as the rate was searched on
+        begin_with_trial(condition)
     trained = condition.train(part.words)
     context.check_interrupt(trained.outcome.interrupted)
     losses = cross_chosen(trained.evaluations, context.recipe.data.seed)

@@ -1,7 +1,5 @@
 """One training of a search: a fresh model, trained to its end and measured once."""
 
-from collections.abc import Callable
-
 from heldout.core.errors import TrainingDiverged
 from heldout.core.losses import DocumentLosses
 from heldout.core.regularizer import Continue, Decision
@@ -13,18 +11,12 @@ from heldout.training.steps import evaluation_weights
 
 
 def try_training(
-    context: RunContext,
-    name: str,
-    *,
-    learning_rate: float,
-    steps_of: Callable[[Schedule], int],
-) -> tuple[DocumentLosses | None, int]:
-    """Losses of the validation rows after so many steps of the recipe's schedule, and the steps.
+    context: RunContext, setup: TrainingSetup, name: str, *, learning_rate: float, steps: int
+) -> DocumentLosses | None:
+    """Losses of the validation rows after so many steps, which are the recipe's whole schedule.
 
     None where training diverged. Nothing is kept: neither checkpoints nor logs.
     """
-    setup = TrainingSetup.of(context)
-    steps = steps_of(Schedule.of(len(setup.windows), context.recipe))
     reached: list[DocumentLosses] = []
 
     def evaluate(*_: float) -> tuple[Decision, dict[str, float]]:
@@ -50,6 +42,6 @@ def try_training(
                 progress=context.progress,
             )
         except TrainingDiverged:
-            return None, steps
+            return None
     context.check_interrupt(outcome.interrupted)
-    return reached[-1], steps
+    return reached[-1]

@@ -13,9 +13,11 @@ from heldout.core.regularizer import Regularizer
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.find_rate import find_learning_rate, usual_rate
 from heldout.jobs.kit.prepare import regularizers_of
+from heldout.jobs.kit.training_setup import TrainingSetup
 from heldout.jobs.kit.trial import try_training
 from heldout.search.coordinate import Point, Tried, search_coordinates
 from heldout.search.recipe_point import value_at, with_values
+from heldout.training.loop import Schedule
 
 FILE = "tuning.json"
 SCHEMA = "heldout.tuning/1"
@@ -56,11 +58,14 @@ def _search(context: RunContext, recorded: dict[str, Any]) -> dict[str, Any]:
     def evaluate(point: Point) -> DocumentLosses | None:
         at_point = with_values(recipe, point)
         assert at_point.train.learning_rate is not None
-        losses, _ = try_training(
-            replace(context, recipe=at_point),
+        at_work = replace(context, recipe=at_point)
+        setup = TrainingSetup.of(at_work)
+        losses = try_training(
+            at_work,
+            setup,
             f"search {len(trials) + 1}: {_words(point)}",
             learning_rate=at_point.train.learning_rate,
-            steps_of=lambda full: full.max_steps,
+            steps=Schedule.of(len(setup.windows), at_point).max_steps,
         )
         reached = "diverged" if losses is None else f"{losses.nats_per_token:.4f} nats/token"
         progress.note(f"{_words(point)}: {reached} held-out")
