@@ -24,7 +24,7 @@ from heldout.core.run_files import (
     [
         HistoryEntry(0, 0.0, 3.1, 3.0, 3.2, 3.3, None, 1e-3, True),
         HistoryEntry(9, 1.5, 2.9, 2.8, 3.0, 2.5, 2.6, 1e-3, False, -0.1, 0.2, True),
-        RateSearch((RateTrial(1e-3, 2.5, 40), RateTrial(1e-1, None, 3)), 1e-3),
+        RateSearch((RateTrial(1e-3, 2.5, 40, False, 1.5), RateTrial(1e-1, 3.5, 3, True)), 1e-3, 40),
         FoldCurve(5, (FoldPoint(0.0, 3.0, 2.9, 3.1), FoldPoint(0.5, 2.5, 2.4, 2.6)), 0.5),
         RunSample("train", "Once", "upon a time", base="", best="upon", last="a time"),
     ],

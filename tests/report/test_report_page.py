@@ -190,6 +190,22 @@ def test_training_section_tells_search_checks_and_dropped_rows(run):
     assert search[2]["x"] == [3e-4]
 
 
+def test_a_search_tells_what_was_stopped_and_what_the_training_began_with(run):
+    found = run.read_json("search.json")
+    found["trials"][2] |= {"steps": 20, "stopped_early": True}
+    for trial in found["trials"]:
+        trial["seconds"] = 60.0
+    run.write_json("search.json", {**found, "handed_on": 40})
+    page = render_report([run])
+    drawn = charts(page)["rate-search"]["data"]
+    assert [each["x"] for each in drawn] == [[1e-4, 3e-4], [1e-3], [3e-3], [3e-4]]
+    text = page_text.visible(page)
+    assert "Its 40 steps are the first of the training that follows" in text
+    # 40 and 40 steps, 20 of the stopped one, 12 of the diverged one, less the 40 handed on.
+    assert "Beside that training the search took 72 steps." in text
+    assert "3 min 00 s of it the search for the learning rate" in text
+
+
 def test_training_section_shows_the_certificate_of_a_search_over_grids(run):
     page = render_report([run])
     text = page_text.visible(page)

@@ -2,8 +2,8 @@
 
 The held-out loss of a training at a constant rate falls ever more slowly. A trial has lost that
 would end above the best one so far even if its loss went on falling with the sum of its rates to
-the power ``BEND``, which is steeper than losses go (``benchmarks/rate_search.py``). All trials are measured on the same documents,
-so that the difference is paired, over groups.
+the power ``BEND``, steeper than losses do (``benchmarks/rate_search.py``). All trials are measured
+on the same documents, so that the difference is paired, over groups.
 """
 
 # D documents

@@ -63,7 +63,7 @@ class KilledAt(Progress):
 
     def advance(self, num=1, text=""):
         if self.words in self.name:
-            self.steps -= num
+            self.steps -= 1
             if self.steps == 0:
                 raise Killed
 
@@ -222,10 +222,18 @@ def test_the_first_fold_goes_on_from_the_trial(tiny_model_dir, data, tmp_path):
         folder = tmp_path / str(len(settings))
         with quiet_libraries(), stop_on_interrupt() as request:
             recipe = load_recipe(
-                "full", [*SETTINGS, "search.learning_rates=[1e-2]", "eval.folds=2", *settings]
+                "full",
+                [
+                    *SETTINGS,
+                    "search.learning_rates=[1e-2]",
+                    "eval.folds=2",
+                    "train.batch_size=2",
+                    "train.micro_batch_size=2",
+                    *settings,
+                ],
             )
             few = tmp_path / "few.jsonl"
-            few.write_text("\n".join(Path(data).read_text().splitlines()[:66]))
+            few.write_text("\n".join(Path(data).read_text().splitlines()[:24]))
             parts = read_parts(str(few), recipe)
             run = start_run(folder, recipe, parts, [], model=str(tiny_model_dir), from_scratch="")
             parts = load_parts(run)

@@ -94,9 +94,9 @@ class Beginning:
 
 def _settings(recipe: Recipe) -> str:
     """All that a training depends on, as text: grids, trackers and the control play no part."""
-    minutes = Recipe().train.checkpoint_minutes
+    same = {key: getattr(Recipe().train, key) for key in ("checkpoint_minutes", "side_by_side")}
     return recipe.replace(
-        train={"learning_rate": None, "report_to": (), "checkpoint_minutes": minutes},
+        train={"learning_rate": None, "report_to": (), **same},
         search={"grids": {}},
         control=vars(Recipe().control),
     ).to_toml()

@@ -19,8 +19,9 @@ from heldout.jobs.kit.metrics import load_metric
 from heldout.jobs.kit.parts import Parts
 from heldout.jobs.kit.places import ALONE, NOTHING, Needs, Places
 from heldout.jobs.kit.prepare import prepare, regularizers_of
+from heldout.jobs.kit.rate_trial import search_in_words
 from heldout.jobs.kit.target import Target
-from heldout.jobs.kit.tune import check_grids
+from heldout.jobs.kit.tune import RATE, check_grids
 from heldout.lm.characters import token_size
 from heldout.lm.nll import context_length
 from heldout.regularizers.distillation import Distillation
@@ -130,6 +131,10 @@ def dry_run_of(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Dr
         return regularizers
 
     regularizers = check_regularizers(recipe)
+    is_searched = recipe.train.learning_rate is None and RATE not in recipe.search.grids
+    if is_searched and parts.mode == "split":  # folds have other numbers of rows
+        words = search_in_words(schedule, recipe)
+        checks.append(PreflightCheck("learning rate", "ok", words))
     usual = partial(usual_rate, target, recipe)
     if search := check_grids(recipe, usual, check_regularizers):
         checks.append(PreflightCheck("search", "ok", search))

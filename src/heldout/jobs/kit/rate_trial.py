@@ -79,6 +79,18 @@ def trial_steps(full: Schedule, recipe: Recipe) -> int:
     return min(recipe.search.max_steps, max(1, round(full.steps_per_epoch * epochs)))
 
 
+def search_in_words(full: Schedule, recipe: Recipe) -> str:
+    """What the search will cost, for a plan."""
+    num, steps = len(recipe.search.learning_rates), trial_steps(full, recipe)
+    num = num or recipe.search.max_trials
+    if is_beginning(full, recipe):
+        return (
+            f"found by up to {num} trials of up to {steps} steps, of which the best one's are the "
+            "first of the run"
+        )
+    return f"found by up to {num} trials of {steps} steps before the run"
+
+
 def is_beginning(full: Schedule, recipe: Recipe) -> bool:
     """Whether trials are the first part of the training with the schedule ``full``.
 
