@@ -50,7 +50,9 @@ def micro_batches(windows, step, mode, rank):
     first = step * ROWS
     if mode == "single":
         return [windows.collate([windows[first + i] for i in range(ROWS)])]
-    return [windows.collate([windows[first + 2 * rank + i]]) for i in range(2)]
+    own = [windows[first + 2 * rank + i] for i in range(2)]
+    # Two rows alone, or padded together, which the model sees without padding.
+    return [windows.collate(part) for part in ([own] if step == 1 else [[each] for each in own])]
 
 
 def train(name, mode, folder, windows, rank):

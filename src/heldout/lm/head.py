@@ -7,17 +7,27 @@ within ``model(...)``, so PEFT, DDP, autocast and gradient checkpointing wrapper
 # B batch, T tokens, N scored tokens, V vocabulary, D width
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
-from heldout.lm.layout import padded_layout, set_layout
+from heldout.lm.layout import (
+    flat_labels,
+    flat_layout,
+    flat_positions,
+    laid_out,
+    padded_layout,
+    set_layout,
+)
+from heldout.lm.row_attention import attention_by_rows
 from heldout.lm.tokenize import IGNORED, ORIGIN
 
 # (head, hidden_BTD) -> what stands in for the logits
 HeadFunction = Callable[[Any, torch.Tensor], torch.Tensor]
+# (head, hidden_BTD, labels_BT) -> what stands in for the logits
+ScoredFunction = Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @contextmanager
@@ -63,12 +73,31 @@ def unwrapped(model: Any) -> Any:
 
 
 def call_with_head(
-    model: nn.Module, inputs: Mapping[str, Any], compute: HeadFunction
+    model: nn.Module, inputs: Mapping[str, Any], compute: ScoredFunction, *, flat: bool = False
 ) -> torch.Tensor:
-    """What ``compute`` returns in place of the logits, from one call of the model."""
-    set_layout(padded_layout(inputs))
-    with head_replaced(model, compute):
-        return model(**_arguments(inputs), use_cache=False).logits
+    """What ``compute`` returns in place of the logits, from one call of the model.
+
+    It is handed the labels that belong to its hidden states. With ``flat``, for models of which
+    ``heldout.lm.flat_trial`` says that they allow it, rows padded on the right lie one behind the
+    other in the model, (1, N), where that leaves out any padding.
+    """
+    arguments, labels, layout = _arguments(inputs), inputs["labels"], None
+    if flat:
+        layout = flat_layout(inputs)
+    if layout is None:
+        set_layout(padded_layout(inputs))
+        within: AbstractContextManager[None] = nullcontext()
+    else:
+        set_layout(layout)
+        arguments = {
+            "input_ids": laid_out(arguments["input_ids"], layout),
+            "position_ids": flat_positions(layout).to(labels.device),
+        }
+        labels = flat_labels(labels, layout)
+        implementation = unwrapped(model).config._attn_implementation
+        within = attention_by_rows(implementation, layout.lengths)
+    with head_replaced(model, lambda head, hidden: compute(head, hidden, labels)), within:
+        return model(**arguments, use_cache=False).logits
 
 
 def _arguments(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,15 +112,19 @@ def scored(hidden_BTD: torch.Tensor, labels_BT: torch.Tensor) -> tuple[torch.Ten
     return hidden_BTD[:, :-1][keep_BT], targets_BT[keep_BT]
 
 
-def head_logits(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+def head_logits(
+    model: nn.Module, inputs: Mapping[str, Any], *, flat: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
     found: list[torch.Tensor] = []
 
-    def logits_of_scored(head: Any, hidden_BTD: torch.Tensor) -> torch.Tensor:
-        hidden_ND, targets_N = scored(hidden_BTD, inputs["labels"])
+    def logits_of_scored(
+        head: Any, hidden_BTD: torch.Tensor, labels_BT: torch.Tensor
+    ) -> torch.Tensor:
+        hidden_ND, targets_N = scored(hidden_BTD, labels_BT)
         found.append(targets_N)
         return head(hidden_ND[None])
 
-    logits_1NV = call_with_head(model, inputs, logits_of_scored)
+    logits_1NV = call_with_head(model, inputs, logits_of_scored, flat=flat)
     (targets_N,) = found
     return logits_1NV[0], targets_N
 

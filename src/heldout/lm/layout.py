@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from heldout.lm.tokenize import IGNORED, ORIGIN
+
 
 @dataclass(frozen=True)
 class RowLayout:
@@ -99,3 +101,41 @@ def right_padded_lengths(mask_BT: torch.Tensor) -> list[int] | None:
     lengths_B = mask_BT.sum(1)
     expected_BT = torch.arange(mask_BT.shape[1]) < lengths_B[:, None]
     return lengths_B.tolist() if torch.equal(mask_BT, expected_BT) else None
+
+
+def flat_layout(batch: Mapping[str, Any]) -> RowLayout | None:
+    """That of the batch's rows one behind the other, where that leaves out padding, else None.
+
+    Also None where the batch holds more than ids, mask and labels, or is padded elsewhere.
+    """
+    ids_BT, mask_BT = batch["input_ids"], batch.get("attention_mask")
+    others = set(batch) - {"input_ids", "attention_mask", "labels", *ORIGIN}
+    if others or mask_BT is None or mask_BT.shape != ids_BT.shape or bool(mask_BT.all()):
+        return None
+    lengths = right_padded_lengths(mask_BT)
+    if lengths is None or not all(lengths):
+        return None
+    ids_BT = ids_BT.long().cpu()
+    rows = [row[:length] for row, length in zip(ids_BT, lengths, strict=True)]
+    return layout_of(rows, flat=True)
+
+
+def laid_out(values: torch.Tensor, layout: RowLayout | None) -> torch.Tensor:
+    """Values of a padded batch, (B, T, ...), as the layout has them; flat ones as they are."""
+    if layout is None or not layout.flat or len(values) != len(layout.lengths):
+        return values
+    if values.shape[:2] == (1, sum(layout.lengths)):
+        return values
+    return torch.cat([row[:n] for row, n in zip(values, layout.lengths, strict=True)])[None]
+
+
+def flat_labels(labels_BT: torch.Tensor, layout: RowLayout) -> torch.Tensor:
+    """(1, N): no row's first token is scored, since what stands before it is another row's."""
+    labels_BT = labels_BT.clone()
+    labels_BT[:, 0] = IGNORED
+    return laid_out(labels_BT, layout)
+
+
+def flat_positions(layout: RowLayout) -> torch.Tensor:
+    """(1, N): the place of each token in its row."""
+    return torch.cat([torch.arange(length) for length in layout.lengths])[None]

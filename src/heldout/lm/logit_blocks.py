@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from heldout.lm.flat_trial import lays_flat
 from heldout.lm.head import call_with_head, scored
 from heldout.lm.linear_cross_entropy import (
     block_rows,
@@ -40,7 +41,7 @@ def scored_statistics(
         logits_NV, targets_N = scored_logits(model, inputs)
         return _of_blocks(logits_NV, targets_N, statistics), rows_N
 
-    def of_scored(head: Any, hidden_BTD: torch.Tensor) -> torch.Tensor:
+    def of_scored(head: Any, hidden_BTD: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
         hidden_ND, targets_N = scored(hidden_BTD, labels_BT)
         exact = torch.promote_types(hidden_ND.dtype, torch.float32)
         product = product_type(hidden_ND)
@@ -62,7 +63,8 @@ def scored_statistics(
                 ]
             )
 
-    return call_with_head(model, inputs, of_scored), rows_N
+    flat = lays_flat(model, inputs)
+    return call_with_head(model, inputs, of_scored, flat=flat), rows_N
 
 
 def _of_blocks(

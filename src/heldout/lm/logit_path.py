@@ -141,7 +141,7 @@ def _is_head_alone(model: nn.Module, inputs: Mapping[str, Any], largest: float |
     """
     found: list[torch.Tensor] = []
 
-    def compute(head: Any, hidden_BTD: torch.Tensor) -> torch.Tensor:
+    def compute(head: Any, hidden_BTD: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
         logits_BTV = head(hidden_BTD).float()
         if largest is not None:
             logits_BTV = logits_BTV * (largest / logits_BTV.abs().max().clamp(min=1e-30))
@@ -165,7 +165,7 @@ def _is_head_alone(model: nn.Module, inputs: Mapping[str, Any], largest: float |
 
 def _lets_pass(model: nn.Module, inputs: Mapping[str, Any], value: torch.Tensor) -> bool:
     """Whether what stands in for the logits leaves the model as it is, whatever its shape."""
-    output = call_with_head(model, inputs, lambda head, hidden_BTD: value)
+    output = call_with_head(model, inputs, lambda head, hidden_BTD, labels_BT: value)
     return output.shape == value.shape and _close(output, value)
 
 

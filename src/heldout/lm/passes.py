@@ -19,7 +19,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from heldout.core.regularizer import TokenLoss, TokenSum
 from heldout.lm.adapters import base_weights
+from heldout.lm.flat_trial import lays_flat
 from heldout.lm.head import call_with_head, scored, unwrapped
+from heldout.lm.layout import current_layout, laid_out
 from heldout.lm.linear_cross_entropy import linear_cross_entropy
 from heldout.lm.linear_joint_loss import Head, linear_joint_loss
 from heldout.lm.logit_path import LogitPath, logit_path
@@ -230,8 +232,8 @@ class Passes:
             return ScoredPass(targets_N, logits_NV, None, None, None, None)
         found: dict[str, Any] = {}
 
-        def compute(head: Any, hidden_BTD: torch.Tensor) -> torch.Tensor:
-            hidden_ND, found["targets"] = scored(hidden_BTD, self.batch["labels"])
+        def compute(head: Any, hidden_BTD: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
+            hidden_ND, found["targets"] = scored(hidden_BTD, labels_BT)
             found["hidden"] = hidden_ND
             device = hidden_ND.device.type
             if torch.is_autocast_enabled(device):
@@ -242,7 +244,8 @@ class Passes:
                 hidden_ND = _Linked.apply(hidden_ND, head.weight, head.bias)
             return hidden_ND[None]
 
-        output = call_with_head(self.model, self.batch, compute)[0]
+        flat = lays_flat(self.model, self.batch)
+        output = call_with_head(self.model, self.batch, compute, flat=flat)[0]
         targets_N, autocast = found["targets"], found.get("autocast")
         if path is LogitPath.SCORED:
             return ScoredPass(targets_N, output.float(), found["hidden"], None, None, autocast)
@@ -287,11 +290,18 @@ def embedding_scale(model: nn.Module) -> float:
 
 @contextmanager
 def embeddings_offset(model: nn.Module, offset_BTD: torch.Tensor) -> Iterator[None]:
-    """Within this context ``offset_BTD`` is added to the output of the input embedding."""
+    """Within this context ``offset_BTD`` is added to the output of the input embedding.
+
+    It is that of the padded batch, however the model's rows lie.
+    """
     embedding = unwrapped(model).get_input_embeddings()
-    handle = embedding.register_forward_hook(
-        lambda module, inputs, output: output + offset_BTD.to(output.dtype)
-    )
+
+    def moved(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        if output.shape == offset_BTD.shape:
+            return output + offset_BTD.to(output.dtype)
+        return output + laid_out(offset_BTD, current_layout()).to(output.dtype)
+
+    handle = embedding.register_forward_hook(moved)
     try:
         yield
     finally:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from heldout.core.regularizer import TokenLoss
+from heldout.lm.flat_trial import lays_flat
 from heldout.lm.head import call_with_head, head_logits, scored, whole_logits
 from heldout.lm.linear_cross_entropy import linear_cross_entropy
 from heldout.lm.logit_path import LogitPath, logit_path
@@ -31,15 +32,17 @@ def scored_loss(
     if logit_path(model) is LogitPath.FUSED:
         counted: list[int] = []
 
-        def loss_of_scored(head: Any, hidden_BTD: torch.Tensor) -> torch.Tensor:
-            hidden_ND, targets_N = scored(hidden_BTD, inputs["labels"])
+        def loss_of_scored(
+            head: Any, hidden_BTD: torch.Tensor, labels_BT: torch.Tensor
+        ) -> torch.Tensor:
+            hidden_ND, targets_N = scored(hidden_BTD, labels_BT)
             counted.append(len(targets_N))
             loss, _ = linear_cross_entropy(
                 hidden_ND, head.weight, targets_N, head.bias, token_loss=token_loss
             )
             return loss
 
-        loss = call_with_head(model, inputs, loss_of_scored)
+        loss = call_with_head(model, inputs, loss_of_scored, flat=lays_flat(model, inputs))
         return loss, counted[0]
     logits_NV, targets_N = scored_logits(model, inputs)
     loss = F.cross_entropy(logits_NV, targets_N, reduction="sum")
@@ -57,7 +60,7 @@ def scored_logits(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[torch.Te
     if logit_path(model) is LogitPath.WHOLE:
         logits_NV, targets_N = scored(whole_logits(model, inputs), inputs["labels"])
     else:
-        logits_NV, targets_N = head_logits(model, inputs)
+        logits_NV, targets_N = head_logits(model, inputs, flat=lays_flat(model, inputs))
     return logits_NV.float(), targets_N
 
 
@@ -68,10 +71,13 @@ def scored_nats(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[torch.Tens
     rows_N = (labels_BT[:, 1:] != IGNORED).nonzero()[:, 0]
     if logit_path(model) is LogitPath.FUSED:
 
-        def nats_of_scored(head: Any, hidden_BTD: torch.Tensor) -> torch.Tensor:
+        def nats_of_scored(
+            head: Any, hidden_BTD: torch.Tensor, labels_BT: torch.Tensor
+        ) -> torch.Tensor:
             hidden_ND, targets_N = scored(hidden_BTD, labels_BT)
             return linear_cross_entropy(hidden_ND, head.weight, targets_N, head.bias)[1]
 
-        return call_with_head(model, inputs, nats_of_scored), rows_N
+        flat = lays_flat(model, inputs)
+        return call_with_head(model, inputs, nats_of_scored, flat=flat), rows_N
     logits_NV, targets_N = scored_logits(model, inputs)
     return F.cross_entropy(logits_NV, targets_N, reduction="none"), rows_N

@@ -22,6 +22,7 @@ from heldout.core.regularizer import (
 )
 from heldout.lm.adapters import kept_start, put_back_start
 from heldout.lm.experts import balancing_losses
+from heldout.lm.flat_trial import reason_for_padding
 from heldout.lm.logit_path import logit_path
 from heldout.lm.passes import DivergenceLoss, Passes, embeddings_offset, joint_loss
 from heldout.lm.row_noise import dropout_by_row, noise_of_step
@@ -88,7 +89,9 @@ class Steps:
             regularizer.prepare(model)
         self.drops_by_row = own_loss or self.adds_to_loss or self._has(Dropout)
         if own_loss or self.adds_to_loss:
-            logit_path(model)  # found now: not under wrappers, hooks or offsets of a step
+            # Found now: not under wrappers, hooks or offsets of a step.
+            logit_path(model)
+            reason_for_padding(model)
 
     @property
     def adds_to_loss(self) -> bool:
