@@ -84,6 +84,8 @@ class TrainSection:
     batch_size: Annotated[int, at_least(1)] = 8  # rows per optimizer step
     # rows per forward; gradients are accumulated up to batch_size
     micro_batch_size: Annotated[int, at_least(1)] = 8
+    # auto: no padded tokens are computed where that is exact; on: always; off: never
+    padding: Literal["auto", "on", "off"] = "auto"
     optimizer: Literal["adamw", "schedule_free"] = "adamw"
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: Annotated[int, at_least(0)] = 10

@@ -75,6 +75,13 @@ def reason_for_padding(model: nn.Module) -> str:
     return reason
 
 
+def padding_words(model: nn.Module) -> str:
+    """Whether padded tokens are computed, and why."""
+    if reason := reason_for_padding(model):
+        return f"rows are padded to one length: {reason}"
+    return "no padded tokens are computed"
+
+
 def lays_flat(model: nn.Module, inputs: Mapping[str, Any]) -> bool:
     """Whether this batch may go through the model flat. Tried once a model; see the module."""
     mask_BT = inputs.get("attention_mask")

@@ -183,17 +183,16 @@ def _by_rows(
         raise NotByRows("positions are added to the scores")
     if rows.mask_11LL is None and not args and _has_kernel(own, inputs_1HND, kwargs):
         return _varlen(inputs_1HND, rows.lengths, kwargs.get("scaling")), None
-    outputs, start = [], 0
-    for length, alike in itertools.groupby(rows.lengths):
-        count = len(list(alike))
-        part = slice(start, start := start + count * length)
+    runs = [(length, len(list(alike))) for length, alike in itertools.groupby(rows.lengths)]
+    # Split at once: the backward of a slice fills a tensor of all tokens for each row.
+    parts = [each[0].split([length * n for length, n in runs], 1) for each in inputs_1HND]
+    outputs = []
+    for (length, count), *part in zip(runs, *parts, strict=True):
         mask = None
         if length > rows.causal_up_to:
             assert rows.mask_11LL is not None
             mask = rows.mask_11LL[..., :length, :length]
-        cut = [
-            each[0, :, part].unflatten(1, (count, length)).transpose(0, 1) for each in inputs_1HND
-        ]
+        cut = [each.unflatten(1, (count, length)).transpose(0, 1) for each in part]
         output, _ = own(module, *cut, mask, *args, **kwargs)
         outputs.append(output.flatten(0, 1))
     return torch.cat(outputs)[None], None

@@ -17,8 +17,10 @@ from transformers.trainer_utils import get_last_checkpoint
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Continue, Decision, Regularizer, RollBack, Stop
+from heldout.lm.flat_trial import ASKED, EXACT, reason_for_padding
 from heldout.training.arguments import trainer_arguments
 from heldout.training.attach import attach
+from heldout.training.length_order import MUCH_PADDING, LengthOrder, padded_share
 from heldout.training.variants import AugmentedWindows
 from heldout.training.windows import WindowDataset
 
@@ -132,6 +134,30 @@ def train(
     )
 
 
+class _Trainer(Trainer):
+    """A Trainer that takes rows in an order of ours, where there is one."""
+
+    order: LengthOrder | None = None
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        return self.order or super()._get_train_sampler(*args, **kwargs)
+
+
+def _order(training: Training) -> LengthOrder | None:
+    """Rows of like length together, where the model needs padding and there would be much."""
+    windows, recipe = training.windows, training.recipe
+    if isinstance(windows, AugmentedWindows) or not goes_by_length(training.model, windows, recipe):
+        return None
+    return LengthOrder(windows.lengths, recipe.train.micro_batch_size, recipe.train.seed)
+
+
+def goes_by_length(model: Any, windows: WindowDataset, recipe: Recipe) -> bool:
+    """Whether rows of like length are trained together, since padding would be a large share."""
+    if reason_for_padding(model) in (EXACT, ASKED):
+        return False
+    return padded_share(windows.lengths, recipe.train.micro_batch_size) > MUCH_PADDING
+
+
 def _trainer(training: Training, control: "_Control") -> Trainer:
     """The Trainer with the regularizers attached."""
     recipe, windows = training.recipe, training.windows
@@ -146,13 +172,14 @@ def _trainer(training: Training, control: "_Control") -> Trainer:
     )
     planned = Schedule.of(len(windows), recipe)
     with _tensorboard_beside(training.folder):
-        trainer = Trainer(
+        trainer = _Trainer(
             model=training.model,
             args=arguments,
             train_dataset=windows,
             data_collator=windows.collate,
             callbacks=[control],
         )
+    trainer.order = _order(training)
     trainer.remove_callback(transformers.PrinterCallback)
     if isinstance(windows, AugmentedWindows):
         trainer.add_callback(_Variants(windows, planned.steps_per_epoch))

@@ -17,12 +17,13 @@ from heldout.core.row import Row
 from heldout.core.run_files import PreflightCheck
 from heldout.lm.accelerator import free_bytes, training_device
 from heldout.lm.dropout_places import unread_settings, unread_words
+from heldout.lm.flat_trial import padding, padding_words
 from heldout.lm.head import unwrapped
 from heldout.lm.logit_path import LogitPath, held_logits, logit_path
 from heldout.lm.row_tokens import with_tokens
 from heldout.lm.special_tokens import end_of_turn_ids
 from heldout.training.cost import added_bytes
-from heldout.training.loop import Schedule
+from heldout.training.loop import Schedule, goes_by_length
 from heldout.training.windows import WindowDataset
 
 GB = 1e9
@@ -173,7 +174,16 @@ def check_resources(
         checks.append(PreflightCheck("dropout", "warning", unread_words(unread)))
     if words := held_logits(model):
         checks.append(PreflightCheck("loss", "ok", words))
-    return checks
+    return [*checks, _check_padding(model, windows, recipe)]
+
+
+def _check_padding(model: Any, windows: WindowDataset, recipe: Recipe) -> PreflightCheck:
+    """Whether padded tokens are computed, and why; UserError under train.padding=off if so."""
+    with padding(recipe.train.padding):
+        words = padding_words(model)
+        if goes_by_length(model, windows, recipe):
+            words = f"{words}; rows of like length are trained together"
+    return PreflightCheck("padding", "ok", words)
 
 
 def memory_needed(

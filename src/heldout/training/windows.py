@@ -71,9 +71,14 @@ class WindowDataset(torch.utils.data.Dataset):
         return int(self.ids[span][self.scored[span]][-1])
 
     @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each window."""
+        return np.diff(self.offsets)
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest window."""
-        return int(np.diff(self.offsets).max())
+        return int(self.lengths.max())
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Right padding; padded positions are masked and not scored."""

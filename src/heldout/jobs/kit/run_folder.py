@@ -38,6 +38,7 @@ def start_run(
                 "device": training_device(),
                 "threads": recipe.train.threads or torch.get_num_threads(),
                 "precision": recipe.train.precision,
+                "padding": next((c.message for c in checks if c.name == "padding"), None),
                 **about,
             },
         ),

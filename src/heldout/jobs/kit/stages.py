@@ -9,6 +9,7 @@ from heldout.core.errors import Interrupted, UserError
 from heldout.core.interrupt import StopRequest, stop_on_interrupt
 from heldout.core.run import Run
 from heldout.jobs.kit.peak_memory import peak_gb
+from heldout.lm.flat_trial import padding
 from heldout.lm.quiet import quiet_libraries
 
 
@@ -47,7 +48,7 @@ def stages_of(
     """
     clock = StatusClock(run, with_memory=with_memory)
     try:
-        with quiet_libraries(), stop_on_interrupt() as request:
+        with quiet_libraries(), padding(run.recipe.train.padding), stop_on_interrupt() as request:
             clock.write("training", message="")
             yield clock, request
     except Interrupted:
