@@ -3,10 +3,11 @@
 python benchmarks/architectures.py [--work FOLDER] [--only NAME ...]
 
 A tiny random model of each, built from its configuration. Losses against plain logits, alone and in
-a padded batch; gradients of ``Steps`` and of a Trainer under ``attach`` against autograd; dropout
-of each kind and LayerDrop: effective, or refused with the reason; which parameters are decayed
-against how they are used; greedy text of a padded batch against whole calls, one row at a time;
-saving and loading; LoRA. Verdicts go to FOLDER line by line, so that a killed run goes on.
+a padded batch; whether the model is right without padding; gradients of ``Steps`` and of a Trainer
+under ``attach`` against autograd; dropout of each kind and LayerDrop: effective, or refused with
+the reason; which parameters are decayed against how they are used; greedy text of a padded batch
+against whole calls, one row at a time; saving and loading; LoRA. Verdicts go to FOLDER line by
+line, so that a killed run goes on.
 """
 
 import argparse
@@ -67,6 +68,7 @@ def figures(table: list[dict[str, Any]]) -> dict[str, float]:
             all(row[name] == "right" for name in LOSSES + GRADIENTS) for row in table
         ),
         **effective,
+        "padding_left_out": count(("padding_left_out",), "right".__eq__),
         "wrong_loss": count(LOSSES, is_fault),
         "wrong_gradient": count(GRADIENTS, is_fault),
         "silent_noop": count(DROPS, is_fault),

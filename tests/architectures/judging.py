@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.jobs.kit.prepare import prepare
+from heldout.lm.flat_trial import reason_for_padding
 from heldout.lm.generate import continued_ids
 from heldout.lm.layers import decoder_layers
 from heldout.lm.load import LoadedModel
@@ -71,6 +72,12 @@ def plain_loss(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     logits_BTV = model(**arguments, use_cache=False).logits[:, :-1].float()
     targets_BT = inputs["labels"][:, 1:]
     return F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="sum")
+
+
+def padding_left_out(model: Any) -> str:
+    """Whether rows of a batch go through the model without padding."""
+    reason = reason_for_padding(model)
+    return f"refused: {reason}" if reason else "right"
 
 
 def loss_alone(model: Any) -> str:
@@ -243,6 +250,7 @@ def lora(model: Any) -> str:
 
 
 JUDGES: dict[str, Callable[[Any], str]] = {
+    "padding_left_out": padding_left_out,
     "loss_alone": loss_alone,
     "loss_batched": loss_batched,
     "gradient_steps": gradient_of_steps,

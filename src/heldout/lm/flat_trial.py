@@ -43,6 +43,8 @@ SPLIT_UP = "its batches are split over several devices"
 NOT_EXACT = "tried, its rows lying one behind the other change the result"
 ASKED = "train.padding=on"
 
+_DROPS, _ATTENTION = (F.dropout, torch.dropout, torch.dropout_), F.scaled_dot_product_attention
+
 _found: WeakKeyDictionary[nn.Module, dict[str, str]] = WeakKeyDictionary()
 _beyond: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 _mode: Padding = "auto"
@@ -202,9 +204,9 @@ class _NoDropout(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if func in (F.dropout, torch.dropout, torch.dropout_):
+        if func in _DROPS:
             return args[0] if args else kwargs["input"]
-        if func is F.scaled_dot_product_attention:
+        if func is _ATTENTION:
             kwargs["dropout_p"] = 0.0
             args = args[:4]
         return func(*args, **kwargs)

@@ -23,6 +23,8 @@ from transformers.modeling_utils import AttentionInterface
 
 IMPLEMENTATIONS = ("sdpa", "eager")  # of transformers, that can be called row by row
 
+from heldout.lm.row_noise import RunsOfRows
+
 _T = torch.Tensor
 _HALF = (torch.float16, torch.bfloat16)
 _LARGEST_HEAD = 256  # of the kernel for rows of many lengths
@@ -186,15 +188,17 @@ def _by_rows(
     runs = [(length, len(list(alike))) for length, alike in itertools.groupby(rows.lengths)]
     # Split at once: the backward of a slice fills a tensor of all tokens for each row.
     parts = [each[0].split([length * n for length, n in runs], 1) for each in inputs_1HND]
-    outputs = []
+    outputs, noise, first = [], RunsOfRows(), 0
     for (length, count), *part in zip(runs, *parts, strict=True):
         mask = None
         if length > rows.causal_up_to:
             assert rows.mask_11LL is not None
             mask = rows.mask_11LL[..., :length, :length]
         cut = [each.unflatten(1, (count, length)).transpose(0, 1) for each in part]
-        output, _ = own(module, *cut, mask, *args, **kwargs)
+        with noise.run(first, count):
+            output, _ = own(module, *cut, mask, *args, **kwargs)
         outputs.append(output.flatten(0, 1))
+        first += count
     return torch.cat(outputs)[None], None
 
 
