@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import torch
 from transformers import AutoModelForCausalLM
 
+from heldout.lm.flat_trial import padding
 from heldout.lm.layout import current_layout, padded_layout
 from heldout.lm.scored_loss import scored_loss
 
@@ -35,6 +38,10 @@ def test_a_mask_that_is_not_right_padding_counts_as_none():
 
 
 def test_the_layout_is_that_of_the_newest_call(tiny_model_dir):
-    batch = _batch([[3, 4, 5], [6, 7]])
-    scored_loss(AutoModelForCausalLM.from_pretrained(tiny_model_dir), batch)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
+    batch = {**_batch([[3, 4, 5], [6, 7]]), "row_index": torch.tensor([8, 9])}
+    with padding("on"):
+        scored_loss(model, batch)
     assert current_layout() == padded_layout(batch)
+    scored_loss(model, batch)
+    assert current_layout() == replace(padded_layout(batch), flat=True)

@@ -207,8 +207,10 @@ class _NoDropout(TorchFunctionMode):
         if func in _DROPS:
             return args[0] if args else kwargs["input"]
         if func is _ATTENTION:
-            kwargs["dropout_p"] = 0.0
-            args = args[:4]
+            if len(args) > 4:
+                args = (*args[:4], 0.0, *args[5:])
+            else:
+                kwargs["dropout_p"] = 0.0
         return func(*args, **kwargs)
 
 

@@ -117,7 +117,7 @@ def flat_layout(batch: Mapping[str, Any]) -> RowLayout | None:
         return None
     ids_BT = ids_BT.long().cpu()
     rows = [row[:length] for row, length in zip(ids_BT, lengths, strict=True)]
-    return layout_of(rows, flat=True)
+    return layout_of(rows, flat=True, row_index=batch.get("row_index"))
 
 
 def laid_out(values: torch.Tensor, layout: RowLayout | None) -> torch.Tensor:

@@ -21,9 +21,9 @@ from torch.overrides import _get_current_function_mode_stack
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import AttentionInterface
 
-IMPLEMENTATIONS = ("sdpa", "eager")  # of transformers, that can be called row by row
-
 from heldout.lm.row_noise import RunsOfRows
+
+IMPLEMENTATIONS = ("sdpa", "eager")  # of transformers, that can be called row by row
 
 _T = torch.Tensor
 _HALF = (torch.float16, torch.bfloat16)
