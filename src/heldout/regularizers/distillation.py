@@ -22,6 +22,7 @@ import torch
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Cost, Regularizer, TokenSum
+from heldout.lm.flat_trial import reason_for_padding
 from heldout.lm.head import unwrapped
 from heldout.lm.linear_joint_loss import linear_joint_loss
 from heldout.lm.load import load_model, load_tokenizer
@@ -190,7 +191,8 @@ class Distillation(Regularizer):
                     f"Distillation(teachers=...): {name} predicts {_vocabulary(teacher)} tokens, "
                     f"the model {size}: teachers must have its tokenizer and vocabulary."
                 )
-            logit_path(teacher)  # its trial is not a part of a step
+            logit_path(teacher)  # its trials are not a part of a step
+            reason_for_padding(teacher)
             found.append(teacher.requires_grad_(False))
         self._loaded.extend(found)
 

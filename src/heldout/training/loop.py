@@ -17,7 +17,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Continue, Decision, Regularizer, RollBack, Stop
-from heldout.lm.flat_trial import ASKED, EXACT, reason_for_padding
+from heldout.lm.flat_trial import ASKED, EXACT, padding, reason_for_padding
 from heldout.training.arguments import trainer_arguments
 from heldout.training.attach import attach
 from heldout.training.length_order import MUCH_PADDING, LengthOrder, padded_share
@@ -119,11 +119,13 @@ def train(
         progress or Progress(),
         pause,
     )
-    trainer = _trainer(training, control)
+    with padding(training.recipe.train.padding):
+        trainer = _trainer(training, control)
     if checkpoint and (Path(checkpoint) / UNREPORTED).exists():
         control.unreported = Path(checkpoint) / UNREPORTED
     start = time.monotonic()
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with padding(training.recipe.train.padding):
+        trainer.train(resume_from_checkpoint=checkpoint)
     training.model.eval()
     return Outcome(
         trainer.state.global_step,
