@@ -41,12 +41,11 @@ def losses(mode, windows, model, folder):
         return Continue(), {}
 
     schedule = Schedule.of(len(windows), recipe, max_epochs=2)
-    with padding(mode):
-        train(
-            Training(model, windows, recipe, [], 1e-2, schedule, folder),
-            on_evaluate=on_evaluate,
-            checkpoints=False,
-        )
+    train(
+        Training(model, windows, recipe, [], 1e-2, schedule, folder),
+        on_evaluate=on_evaluate,
+        checkpoints=False,
+    )
     return found, {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
