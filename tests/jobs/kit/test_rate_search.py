@@ -126,7 +126,7 @@ CASES = {
 }  # fmt: skip
 
 
-QUICK = ("averages and noise", "between two evaluations")
+QUICK = ("averages and noise",)
 
 
 @pytest.mark.parametrize(
