@@ -489,3 +489,12 @@ def test_many_findings_are_counted_and_few_listed(tmp_path):
     found = check(write(tmp_path / "train.jsonl", rows), max_listed=4)
     assert found.counts["personal_e-mail address"] == found.counts["problems_encoding"] == 30
     assert len(found.personal) == len(found.problems) == 4
+
+
+def test_a_check_without_a_model_imports_no_torch(tmp_path):
+    data = texts(tmp_path / "rows.jsonl", range(3))
+    code = (
+        "import sys; from heldout.jobs.checking.check import check; check(sys.argv[1]);"
+        "bad = {'torch', 'transformers', 'plotly'} & set(sys.modules); assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", code, str(data)], check=True)

@@ -7,7 +7,6 @@ from heldout.data.index import Index
 from heldout.data.pairs import Components
 from heldout.data.paraphrases import LEAST_CONTROL, paraphrases
 from heldout.data.relations import relations
-from heldout.lm.accelerator import training_device
 
 _AT_ONCE = 2048  # texts
 
@@ -19,7 +18,7 @@ def find_paraphrases(index: Index, model: str, within: bool, progress: Progress)
     texts the first is embedded. Disk: four bytes for each number of an embedding, in the folder of
     the index. Raises UserError where the model cannot be loaded.
     """
-
+    from heldout.lm.accelerator import training_device
     from heldout.lm.measuring.embeddings import Encoder
     from heldout.lm.quiet import quiet_libraries
 
