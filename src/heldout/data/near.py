@@ -22,7 +22,7 @@ from heldout.data.pairs import (
     neighbors,
 )
 from heldout.data.pieces import NUM_HASHES, signatures
-from heldout.data.shingles import Codes, token_places
+from heldout.data.shingles import Codes, may_repeat, mix, token_places
 
 MISS_RATE = 0.02  # of pairs whose similarity is the threshold; fewer above it
 MOST_NEIGHBORS = 64  # rows of one band that a row is compared with; 16 where there are more
@@ -233,7 +233,8 @@ def _likely_pairs(
     keys = np.zeros(len(signatures_RBK), dtype=np.uint64)
     for column in np.asarray(signatures_RBK[:, band]).T:
         keys = (keys << np.uint64(16)) | column
-    order = np.argsort(keys, kind="stable")
+    several = may_repeat(mix(keys))  # most keys are there once
+    order = several[np.argsort(keys[several], kind="stable")]
     found = [(np.zeros(0, dtype=np.int64),) * 2]
     for at, after in _at_once(neighbors(keys[order], MOST_NEIGHBORS)):
         left, right = order[at], order[after]

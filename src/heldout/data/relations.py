@@ -32,15 +32,19 @@ def relations(index: Index) -> Iterator[Relation]:
     """
     order = np.argsort(index.first_R, kind="stable")
     firsts = index.first_R[order]
+    copied = np.unique(index.first_R[index.first_R != np.arange(len(index))]).tolist()
+    several = set(copied)
 
     def rows_by_part(text: int) -> dict[int, list[int]]:
+        if text not in several:
+            return {int(index.part_R[text]): [text]}
         start, stop = np.searchsorted(firsts, [text, text + 1])
         found: dict[int, list[int]] = {}
         for position in order[start:stop].tolist():
             found.setdefault(int(index.part_R[position]), []).append(position)
         return found
 
-    for text in np.unique(index.first_R[index.first_R != np.arange(len(index))]).tolist():
+    for text in copied:
         parts = rows_by_part(text)
         for rows in parts.values():
             if index.part_R[rows[0]] < 2:

@@ -28,6 +28,7 @@ GRAM = 25
 WINDOW = SPAN - GRAM + 1
 CONTAINED = 13  # tokens of a text that is searched for as a whole, if it is shorter than SPAN
 MOST_OWNERS = 50  # short texts with one hash, beyond which it is a frame
+_GRAMS_AT_ONCE = 100_000  # that fit the cache
 
 
 def text_key(text: str) -> bytes:
@@ -106,6 +107,7 @@ def _powers(num: int) -> tuple[np.ndarray, np.ndarray]:
 
 _SPACE, _LINE_END = b" \n"
 _ONE = np.uint64(1)
+_MOST = np.uint64(2**64 - 1)
 _HALF = np.uint64(32)
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
@@ -219,39 +221,62 @@ def contained_keys(codes: Codes) -> Fingerprints:
         empty = np.zeros(0, dtype=np.int64)
         return Fingerprints(np.zeros(0, dtype=np.uint64), empty, empty)
     counts = lengths_R[texts] - CONTAINED + 1
-    hashes = gram_hashes(codes.codes_T, CONTAINED)
-    values = hashes[token_places((codes.ends_R - lengths_R)[texts], counts)]
-    _, number, num_texts = np.unique(values, return_inverse=True, return_counts=True)
-    owner = np.repeat(np.arange(len(texts)), counts)
-    order = np.lexsort((values, num_texts[number], owner))
-    stops = np.cumsum(counts)
-    best = order[stops - counts]  # the first of each text in this order
-    fine = num_texts[number[best]] <= MOST_OWNERS
-    best, texts, begins = best[fine], texts[fine], (stops - counts)[fine]
+    values = np.concatenate(
+        [
+            _grams_of_each(codes.chosen(texts[start:stop]), CONTAINED)
+            for start, stop in slices(counts, _GRAMS_AT_ONCE)
+        ]
+    )
+    num_texts = _num_equal(values)
+    begins = np.cumsum(counts) - counts
+    fewest = np.minimum.reduceat(num_texts, begins)
+    values_of_few = np.where(num_texts == np.repeat(fewest, counts), values, _MOST)
+    least = np.minimum.reduceat(values_of_few, begins)
+    found = np.flatnonzero(values_of_few == np.repeat(least, counts))
+    owner = np.repeat(np.arange(len(texts)), counts)[found]
+    best = found[np.append(True, owner[1:] != owner[:-1])]  # the first place of each text
+    fine = fewest <= MOST_OWNERS
+    best, texts, begins = best[fine], texts[fine], begins[fine]
     return Fingerprints(values[best], texts, best - begins)
+
+
+def _grams_of_each(codes: Codes, size: int) -> np.ndarray:
+    """Hashes of grams that lie in one text."""
+    counts_R = _gram_counts(codes.lengths_R, size)
+    return gram_hashes(codes.codes_T, size)[token_places(codes.ends_R - codes.lengths_R, counts_R)]
+
+
+def _num_equal(values: np.ndarray) -> np.ndarray:
+    """How often each value is there; of hashes, most of which are there once."""
+    num_equal = np.ones(len(values), dtype=np.int64)
+    several = may_repeat(values)
+    _, number, counts = np.unique(values[several], return_inverse=True, return_counts=True)
+    num_equal[several] = counts[number]
+    return num_equal
+
+
+def may_repeat(hashes: np.ndarray) -> np.ndarray:
+    """Places of hashes, among which all are that are there more than once, and few others."""
+    num_bits = len(hashes).bit_length() + 2
+    bucket = (hashes >> np.uint64(64 - num_bits)).astype(np.int64)
+    return np.flatnonzero(np.bincount(bucket, minlength=1 << num_bits)[bucket] > 1)
 
 
 def occurrences(codes: Codes, keys: np.ndarray) -> Fingerprints:
     """Where hashes of CONTAINED tokens are among ``keys``, which are sorted and not none."""
     counts_R = _gram_counts(codes.lengths_R, CONTAINED)
     hashes = gram_hashes(codes.codes_T, CONTAINED)
-    bits = _bitmap(keys)
-    hit = np.flatnonzero(bits[(hashes >> _BITMAP_SHIFT).astype(np.int64)])
+    num_bits = len(keys).bit_length() + 4
+    shift = np.uint64(64 - num_bits)
+    may_be = np.zeros(1 << num_bits, dtype=bool)
+    may_be[(keys >> shift).astype(np.int64)] = True
+    hit = np.flatnonzero(may_be[(hashes >> shift).astype(np.int64)])
     place = np.searchsorted(keys, hashes[hit])
     hit = hit[keys[np.minimum(place, len(keys) - 1)] == hashes[hit]]
     text_of = np.searchsorted(codes.ends_R, hit, side="right")
     positions = hit - (codes.ends_R - codes.lengths_R)[text_of]
     inside = positions < counts_R[text_of]
     return Fingerprints(hashes[hit][inside], text_of[inside], positions[inside])
-
-
-_BITMAP_SHIFT = np.uint64(64 - 24)
-
-
-def _bitmap(keys: np.ndarray) -> np.ndarray:
-    bits = np.zeros(1 << 24, dtype=bool)
-    bits[(keys >> _BITMAP_SHIFT).astype(np.int64)] = True
-    return bits
 
 
 # Places in a text

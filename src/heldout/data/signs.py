@@ -54,7 +54,7 @@ def _is_of(kind: str) -> np.ndarray:
     of_kind = {
         "control": [*range(9), *range(0x0E, 0x1B), *range(0x1C, 0x20), 0x7F],
         "number": b"0123456789-. ():",
-        "last of a number": b"0123456789-. ():Xx",
+        "ending": b"0123456789-. ():Xx",
         "digit": b"0123456789",
         "capital": b"ABCDEFGHIJKLMNOPQRSTUVWXYZ",
         "word": [c for c in range(128) if chr(c).isalnum() or chr(c) == "_"],
@@ -81,7 +81,7 @@ def _numbers(data_T: np.ndarray, digits: np.ndarray) -> np.ndarray:
     inside_C = _is_of("number")
     for ahead in range(1, _RUN - 1):
         digits = digits[inside_C[data_T[digits + ahead]]]
-    return digits[_is_of("last of a number")[data_T[digits + _RUN - 1]]]
+    return digits[_is_of("ending")[data_T[digits + _RUN - 1]]]
 
 
 def _ibans(data_T: np.ndarray, digits: np.ndarray) -> np.ndarray:
