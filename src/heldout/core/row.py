@@ -84,9 +84,14 @@ _COLUMNS = ("messages", "text", "prompt", "completion")
 
 def said(message: Mapping[str, Any]) -> str:
     """Reasoning, content and tool calls of a message, joined by newlines."""
+    if message.keys() == _PLAIN:
+        return str(message["content"])
     parts = [message.get("reasoning_content", ""), message["content"]]
     parts += [call_text(call) for call in message.get("tool_calls", ())]
     return "\n".join(part for part in parts if part)
+
+
+_PLAIN = {"role", "content"}
 
 
 def call_text(call: Mapping[str, Any]) -> str:

@@ -18,7 +18,8 @@ def text_of(value: Any, name: str, where: str) -> str:
             f"{where}: {quoted} must be text, got {type_words(value)}. Nothing was written."
         )
     try:
-        value.encode()
+        if not value.isascii():
+            value.encode()
     except UnicodeEncodeError:
         raise UserError(
             f"{where}: {quoted} holds half of a character (a lone surrogate). Nothing was written."

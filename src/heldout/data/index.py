@@ -27,7 +27,7 @@ CHARACTERS_AT_ONCE = 60_000  # whose arrays fit the cache
 MOST_FINDINGS = 10_000  # of one sort that are kept
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # frozen ones take four times as long to make
 class IndexedRow:
     """What is kept of a row; ``part`` 0 is training, 1 held-out, from 2 on named test sets."""
 

@@ -73,6 +73,8 @@ def messages(
         if columns[role] not in record.fields:
             faults.add(f'has no "{columns[role]}"', record.where)
             return ({"role": "text", "content": ""},)  # never seen: the fault is raised
+    if format_name == "text":
+        return _one_text(record, columns["text"], faults)
     cells = {
         role: record.fields.get(columns[role]) for role in required + optional if role in columns
     }
@@ -121,6 +123,13 @@ def template_arguments_of(record: Record, columns: dict[str, str]) -> dict[str, 
     return value
 
 
+def _one_text(record: Record, column: str, faults: Faults) -> tuple[Message, ...]:
+    text = text_of(record.fields[column], column, record.where)
+    if not text.strip():
+        faults.add(f'has an empty "{column}"', record.where)
+    return ({"role": "text", "content": text},)
+
+
 def _written(
     record: Record,
     format_name: Format,
@@ -128,17 +137,15 @@ def _written(
     cells: dict[str, Any],
     faults: Faults,
 ) -> tuple[Message, ...]:
-    """Rows of plain texts: one text, a prompt with its answer, or a conversation made of them."""
+    """Rows of several texts: a prompt with its answer, or a conversation made of them."""
     texts = {
         role: _text(cells, columns, role, record.where)
         for role in cells
         if role not in ("tools", "history", _ARGUMENTS)
     }
-    learned = FORMATS[format_name][0][-1]  # text, completion or output
+    learned = FORMATS[format_name][0][-1]  # completion or output
     if not texts[learned].strip():
         faults.add(f'has an empty "{columns[learned]}"', record.where)
-    if format_name == "text":
-        return ({"role": "text", "content": texts["text"]},)
     if any(role in columns for role in _OF_A_CONVERSATION):
         asked = _asked(texts)
         answer: Message = {"role": "assistant", "content": texts[learned]}

@@ -5,7 +5,6 @@ refused unless data.learn_chosen asks for the good answers, which are then rows 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 from heldout.core.errors import UserError
@@ -84,10 +83,10 @@ def chosen_alone(record: Record, columns: Mapping[str, str]) -> Record:
             "was written."
         )
     if turns is None and "conversations" not in fields and "messages" not in fields:
-        return replace(record, fields=_text_row(fields, str(answer), columns, record.where))
+        return record._replace(fields=_text_row(fields, str(answer), columns, record.where))
     if turns is None:
         turns = [{"role": "assistant", "content": answer}]
-    return replace(record, fields=_conversation_row(fields, turns, record.where))
+    return record._replace(fields=_conversation_row(fields, turns, record.where))
 
 
 def _text_row(

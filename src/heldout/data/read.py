@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -188,7 +188,7 @@ class Records:
             if fields.keys() >= _OWN_KEYS:
                 fields = _as_written_now(fields)
             if inside or fields is not record.fields:
-                record = replace(record, fields=fields, file=inside)
+                record = record._replace(fields=fields, file=inside)
             yield record, fault
 
 

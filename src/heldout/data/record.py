@@ -1,13 +1,12 @@
 """One row as it stands in a file, and what can be wrong with it."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 FaultKind = Literal["encoding", "not_json", "format", "empty", "truncated"]
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One row as it stands in its source."""
 
     fields: dict[str, Any]

@@ -98,10 +98,11 @@ class SourcePass:
                     continue
                 assert item.row is not None
                 row = item.row
-                for message in _template_faults(row):
-                    self.add(Problem(name, index, item.where, "template", message))
-                if part == 0 and row.kind != "text":
-                    self._note_answer(row, position)
+                if row.kind != "text":
+                    for message in _template_faults(row):
+                        self.add(Problem(name, index, item.where, "template", message))
+                    if part == 0:
+                        self._note_answer(row, position)
                 group = row.group if row.group != f"row-{item.index}" else f"row-{index}"
                 turns = () if self.by_group else turns_of(row)
                 yield IndexedRow(part, index, item.where, group, row.text, turns)
