@@ -202,7 +202,7 @@ def _pairs(
     clusters = Components(len(texts))
     num_bands = signatures_RBK.shape[1]
     shared = engine.share(signatures_RBK)
-    todo = ((shared, band, threshold) for band in range(num_bands))
+    todo = ((shared, band, threshold, _large(clusters)) for band in range(num_bands))
     for left, right in engine.map(_likely_pairs, todo):
         labels = clusters.label[left]
         together = labels == clusters.label[right]
@@ -225,10 +225,20 @@ def _pairs(
     return found
 
 
+def _large(clusters: Components) -> np.ndarray:
+    """(R,) a number for each large cluster, another one for each text that is in none."""
+    label_R = clusters.label
+    is_large_R = np.bincount(label_R, minlength=len(label_R))[label_R] > MOST_NEIGHBORS
+    return np.where(is_large_R, label_R, len(label_R) + np.arange(len(label_R)))
+
+
 def _likely_pairs(
-    signatures_RBK: np.ndarray, band: int, threshold: float
+    signatures_RBK: np.ndarray, band: int, threshold: float, large_R: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs that agree in this band and in none before it, and in enough hashes altogether."""
+    """Pairs that agree in this band and in none before it, and in enough hashes altogether.
+
+    Not those that one large cluster holds already: there is no need to compare them.
+    """
     least = threshold - 4 * 0.5 / NUM_HASHES**0.5  # four standard errors
     keys = np.zeros(len(signatures_RBK), dtype=np.uint64)
     for column in np.asarray(signatures_RBK[:, band]).T:
@@ -236,8 +246,8 @@ def _likely_pairs(
     several = may_repeat(mix(keys))  # most keys are there once
     order = several[np.argsort(keys[several], kind="stable")]
     found = [(np.zeros(0, dtype=np.int64),) * 2]
-    for at, after in _at_once(neighbors(keys[order], MOST_NEIGHBORS)):
-        left, right = order[at], order[after]
+    alike = ((order[at], order[after]) for at, after in neighbors(keys[order], MOST_NEIGHBORS))
+    for left, right in _at_once(_in_different(large_R, alike)):
         equal_NBK = signatures_RBK[left] == signatures_RBK[right]
         bits = np.packbits(equal_NBK.reshape(len(left), -1), axis=1).view(np.uint64)
         num_equal = np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
@@ -246,6 +256,14 @@ def _likely_pairs(
         found.append((left[likely], right[likely]))
     both = [np.concatenate(side) for side in zip(*found, strict=True)]
     return both[0], both[1]
+
+
+def _in_different(
+    label_R: np.ndarray, parts: Iterator[tuple[np.ndarray, np.ndarray]]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for left, right in parts:
+        apart = label_R[left] != label_R[right]
+        yield left[apart], right[apart]
 
 
 def _agree(equal_NBK: np.ndarray) -> np.ndarray:
