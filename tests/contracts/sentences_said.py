@@ -55,8 +55,8 @@ _NOT_SHOWN = {
     "warning",
     "write_cases",
 }
-# Fields of a class that name a paper or a formula; a font.
-_NAMES = {"SOURCE", "COST", "FORMULA", "FONT", "source"}
+# Fields of a class that name a paper or a formula; a font; queries.
+_NAMES = {"SOURCE", "READS", "COST", "FORMULA", "FONT", "source", "_SQL"}
 # The model card, which is in English; modules whose strings are errors or parts of them; rows,
 # and files for other tools.
 _IN_ENGLISH = (

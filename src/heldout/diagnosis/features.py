@@ -141,9 +141,10 @@ def training_rise(measured: MeasuredByName, facts: Facts) -> float | None:
 
 
 def best_epoch(measured: MeasuredByName, facts: Facts) -> float | None:
-    """Epoch of the lowest held-out loss."""
+    """Epoch of the lowest held-out loss; None where the log counts no epochs."""
     course = _course(facts)
-    return min(course, key=_loss).epoch if len(course) > 1 else None
+    known = len(course) > 1 and course[-1].epoch > 0
+    return min(course, key=_loss).epoch if known else None
 
 
 def epochs(measured: MeasuredByName, facts: Facts) -> float | None:

@@ -52,12 +52,12 @@ def diagnose(
     """Measure ``target`` on rows it was trained on and rows it has not seen, and say what it has.
 
     target: run folder, ``last`` or ``fixed_epochs`` inside of one, model or adapter folder,
-    Trainer output folder, or ``trainer_state.json`` alone, which is judged by its log.
+    Trainer output folder, or the log of a training alone, of any tool that ``log_formats`` reads.
     train, heldout: as in ``fit``; a run knows its own, and a folder with a split that is ready
     needs no ``heldout``.
     base: the model that training began with; an adapter and a run name theirs. It is the control
     of most figures; what needs it is not measured without.
-    logs: ``trainer_state.json``, where it does not lie with the model.
+    logs: the log of the training, where it does not lie with the model.
     evaluation: NAME of ``eval_NAME_loss`` in the log, where it holds several.
     domains: name to file, of text that the model should not have become worse on.
     canaries: the file that ``heldout check --plant-canaries`` wrote.
@@ -89,7 +89,7 @@ def diagnose(
     more = {"goal": goal, **_checked(facts or {})}
     if (alone := log_alone(Path(target).expanduser())) is not None:
         _refuse_texts(str(target), sources)
-        log = read_logs(alone, evaluation)
+        log = read_logs(alone, evaluation, more.get("total_epochs") or more.get("epochs"))
         result = diagnosis_of_log(str(target), log, replace(log.facts, **more))
     else:
         # Models need torch, whose import takes seconds; a log does not.

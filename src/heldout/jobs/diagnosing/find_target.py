@@ -8,7 +8,8 @@ from heldout.core.errors import UserError
 from heldout.core.facts import Facts
 from heldout.core.probe import MODELS
 from heldout.core.run import Run
-from heldout.jobs.diagnosing.trainer_logs import TrainerLog, find_state, read_logs
+from heldout.jobs.diagnosing.find_log import find_state
+from heldout.jobs.diagnosing.trainer_logs import TrainerLog, read_logs
 from heldout.jobs.evidence.judge import facts_of_run
 from heldout.lm.source import adapter_base, find_source
 

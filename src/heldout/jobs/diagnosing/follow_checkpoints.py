@@ -6,8 +6,9 @@ from heldout.core.facts import HistoryPoint
 from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
+from heldout.jobs.diagnosing.find_log import find_state
 from heldout.jobs.diagnosing.find_target import step_of
-from heldout.jobs.diagnosing.trainer_logs import find_state, read_logs
+from heldout.jobs.diagnosing.trainer_logs import read_logs
 from heldout.jobs.evidence.texts import DiagnosedTexts, spread
 from heldout.jobs.kit.clean_losses import losses_of
 from heldout.lm.accelerator import empty_cache, training_device

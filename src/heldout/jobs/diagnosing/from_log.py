@@ -1,6 +1,7 @@
 """A diagnosis where only the log of a training was given, and no model."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from heldout.core.facts import Facts, HistoryPoint
 from heldout.core.measurement import Measurement, NotMeasured
@@ -102,9 +103,7 @@ def _told(log: TrainerLog, facts: Facts) -> list[str]:
     start = f"By eval_{course.name}_loss" if course.name else "By the log"
     told = [_low_and_end(start, best, last)]
     if best.step != last.step and (rise_surely({}, facts) or 0) > 0:
-        place = log.folder / f"checkpoint-{best.step}"
-        beside = log.folder.parent / f"checkpoint-{best.step}"
-        found = next((each for each in (place, beside) if each.is_dir()), None)
+        found = _checkpoint(log.folder, best.step)
         told.append(
             f"The checkpoint to keep is that of step {best.step}: {found}."
             if found
@@ -119,14 +118,33 @@ def _low_and_end(start: str, best: HistoryPoint, last: HistoryPoint) -> str:
     assert last.validation_nll is not None
     if best.step == last.step:
         return (
-            f"{start}, the held-out loss was lowest at its last evaluation, epoch "
-            f"{best.epoch:.3g}, step {best.step} ({best.validation_nll:.4f})."
+            f"{start}, the held-out loss was lowest at its last evaluation, {_place(best)} "
+            f"({best.validation_nll:.4f})."
         )
     return (
-        f"{start}, the held-out loss was lowest at epoch {best.epoch:.3g}, step {best.step} "
-        f"({best.validation_nll:.4f}), and is {last.validation_nll - best.validation_nll:.4f} "
-        f"higher at the end, epoch {last.epoch:.3g}."
+        f"{start}, the held-out loss was lowest at {_place(best)} ({best.validation_nll:.4f}), and "
+        f"is {last.validation_nll - best.validation_nll:.4f} higher at the end, {_place(last)}."
     )
+
+
+def _place(point: HistoryPoint) -> str:
+    """With the epoch where the log counts any."""
+    if point.epoch > 0:
+        return f"epoch {point.epoch:.3g}, step {point.step}"
+    return f"step {point.step}"
+
+
+def _checkpoint(folder: Path, step: int) -> Path | None:
+    """Of a Trainer, Lightning or MLX-LM, in the log's folder or the one above."""
+    names = (
+        f"checkpoint-{step}",
+        f"checkpoints/*step={step}.ckpt",
+        f"{step:07}_adapters.safetensors",
+    )
+    places = (
+        place for where in (folder, folder.parent) for name in names for place in where.glob(name)
+    )
+    return next(places, None)
 
 
 def _selected(log: TrainerLog, facts: Facts) -> list[str]:

@@ -1,7 +1,7 @@
 """The course of a training from the entries of its log, and what is odd about them.
 
-Entries are those of a Trainer's ``log_history``: one kind with ``loss``, one with ``eval_loss`` or
-``eval_NAME_loss``, each with ``step`` and mostly ``epoch``.
+Entries are like those of a Trainer's ``log_history``: one kind with ``loss``, one with
+``eval_loss`` or ``eval_NAME_loss``, each with ``step`` and mostly ``epoch``.
 """
 
 import math
@@ -179,7 +179,7 @@ def _without_nan(
     if dead is not None:
         loss = "0 and its gradient norm is NaN" if finite(dead["loss"]) == 0 else "NaN"
         return [entry for entry in known if entry["step"] < dead["step"]], (
-            f"Training died at step {dead['step']}, epoch {dead['epoch']:.3g}: from there its "
+            f"Training died at {_place(dead)}: from there its "
             f"loss is {loss}, and no later checkpoint is of use."
         )
     broken = [entry for entry in evaluated if math.isnan(entry["loss"])]
@@ -194,11 +194,17 @@ def _without_nan(
         )
     if known[-1]["step"] < first["step"]:
         return known, (
-            f"From step {first['step']}, epoch {first['epoch']:.3g}, on, every evaluation is NaN, "
+            f"From {_place(first)}, on, every evaluation is NaN, "
             "while the training loss stays finite: what comes after is not told by this log."
         )
     steps = ", ".join(str(entry["step"]) for entry in broken[:5])
     return known, f"The evaluation at step {steps} is NaN and is left out."
+
+
+def _place(entry: Mapping[str, Any]) -> str:
+    """With the epoch where the log counts any."""
+    step, epoch = entry["step"], entry["epoch"]
+    return f"step {step}, epoch {epoch:.3g}" if epoch else f"step {step}"
 
 
 def _points(
