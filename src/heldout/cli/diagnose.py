@@ -18,7 +18,9 @@ from heldout.core.verdict import VERDICTS, Verdicts
 def diagnose(
     target: Annotated[
         str,
-        typer.Argument(help="Run, model or adapter folder, Trainer output, or trainer_state.json."),
+        typer.Argument(
+            help="Run, model or adapter folder, Trainer output, or the log of a training alone."
+        ),
     ],
     train: Annotated[str, typer.Option(help="The rows that it was trained on.")] = "",
     heldout: Annotated[str, typer.Option(help="Rows of the same kind that it has not seen.")] = "",
@@ -28,7 +30,7 @@ def diagnose(
     logs: Annotated[
         str,
         typer.Option(
-            "--runs-of", metavar="FILE", help="trainer_state.json, where it lies elsewhere."
+            "--runs-of", metavar="FILE", help="The log of the training, where it lies elsewhere."
         ),
     ] = "",
     evaluation: Annotated[
@@ -84,9 +86,25 @@ def diagnose(
         Path | None, typer.Option(help="A new folder for report.html and diagnosis.json.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Read the log again as it grows, and tell when the verdict changes."
+        ),
+    ] = False,
+    every: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Between two readings of --watch.")
+    ] = 30.0,
 ) -> None:
     """Is this model overfitted, what does it recite, why, and what to change?"""
     gates = _known_gates(fail_on or [])
+    facts = {name: _value(text) for name, text in (_pair("--known", k) for k in known or ())}
+    if watch:
+        texts = {"--train": train, "--heldout": heldout, "--out": out, "--json": as_json}
+        if given := next((name for name, value in texts.items() if value), None):
+            raise UserError(f"--watch reads a log alone and writes lines: leave {given} out.")
+        _watch(target, evaluation, {"goal": goal, **facts}, every, gates)
+        return
     from heldout.cli.progress import console_progress
     from heldout.jobs.diagnosing.diagnose import diagnose as job
 
@@ -104,7 +122,7 @@ def diagnose(
             lexicon=lexicon,
             tasks=[name.strip() for name in tasks.split(",") if name.strip()],
             include_path=include_path,
-            facts={name: _value(text) for name, text in (_pair("--known", k) for k in known or ())},
+            facts=facts,
             probes=probe or (),
             generate=not no_generation,
             most_rows=rows,
@@ -120,6 +138,35 @@ def diagnose(
     else:
         show_diagnosis(result, out)
     if failed := failures(result.verdict, gates):
+        print(say(f"heldout: failed on {', '.join(failed)}."), file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _watch(
+    target: str, evaluation: str, facts: dict[str, Any], seconds: float, gates: list[str]
+) -> None:
+    """A line each time the verdict changes; the gates are those of the last one."""
+    from heldout.jobs.diagnosing.watch import watch
+
+    last = None
+    try:
+        for seen in watch(target, evaluation=evaluation, facts=facts, seconds=seconds):
+            if seen.result is None:
+                print(say("No verdict yet:"), seen.waiting, flush=True)
+                continue
+            last = seen.result.verdict
+            color = say(last.verdicts["fit"].color)
+            print(say(f"Step {seen.step}"), color, say(last.headline), sep=": ")
+            for cause in last.causes[:1]:
+                print(say(f"   {cause.name.replace('_', ' ')} ({cause.confidence:.0%} sure)"))
+            if seen.over == "ended":
+                print(say("The training has ended."))
+            elif seen.over:
+                print(say("Nothing was written for an hour: the training seems to be over."))
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        print(say("No longer watched."))
+    if last is not None and (failed := failures(last, gates)):
         print(say(f"heldout: failed on {', '.join(failed)}."), file=sys.stderr)
         raise typer.Exit(1)
 

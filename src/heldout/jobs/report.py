@@ -5,6 +5,7 @@ from pathlib import Path
 
 from heldout.core.errors import UserError
 from heldout.core.run import Run
+from heldout.jobs.kit.hashes import write_hashes
 from heldout.report.page import write_comparison, write_run_report
 
 
@@ -20,6 +21,7 @@ def write_report(runs: Sequence[str | Path], *, out: str | Path | None = None) -
         if len(opened) > 1:
             raise UserError("report of several runs needs --out FILE.html.")
         write_run_report(opened[0])
+        write_hashes(opened[0], only="report.html")
         return opened[0].path("report.html")
     target = Path(out)
     if target.is_dir():

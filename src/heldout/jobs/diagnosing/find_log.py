@@ -101,11 +101,12 @@ def _newest(folder: Path) -> Iterator[Path]:
         for file in folder.glob(place)
         if file.suffix not in _MODELS
     }
-    dated = sorted(found, key=lambda file: (-_written(file), str(file)))
+    dated = sorted(found, key=lambda file: (-written(file), str(file)))
     return iter(dated[:MOST_FILES])
 
 
-def _written(file: Path) -> float:
+def written(file: Path) -> float:
+    """When a file, or one in a folder, was last written, in seconds since 1970."""
     inner = [one.stat().st_mtime for one in file.rglob("*")] if file.is_dir() else []
     return max([file.stat().st_mtime, *inner])
 

@@ -14,6 +14,7 @@ from heldout.diagnosis.remedies import remedies_for
 from heldout.diagnosis.verdicts import verdicts_of
 from heldout.jobs.evidence.measure import load_memorization, load_scores
 from heldout.jobs.evidence.saved import load_generations, load_statistics
+from heldout.jobs.kit.hashes import write_hashes
 from heldout.jobs.kit.token_size import saved_token_size
 from heldout.report.card import write_card
 from heldout.report.page import write_run_report
@@ -110,9 +111,10 @@ def facts_of_run(run: Run, recipe: Recipe, condition: str = "best") -> Facts:
 
 
 def publish(run: Run) -> None:
-    """The report and the model card, from what lies in the folder."""
+    """The report and the model card, from what lies in the folder, and hashes of it all."""
     write_card(run)
     write_run_report(run)
+    write_hashes(run)
 
 
 def _peak(run: Run) -> str:

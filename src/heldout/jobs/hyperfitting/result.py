@@ -12,6 +12,7 @@ from heldout.core.run import Run
 from heldout.jobs.hyperfitting.evaluate import text_conditions
 from heldout.jobs.hyperfitting.judgements import export_judgements
 from heldout.jobs.hyperfitting.measure import HUMAN, TextFigures
+from heldout.jobs.kit.hashes import write_hashes
 from heldout.report import hyperfit as page
 
 SCHEMA = "heldout.hyperfit/1"
@@ -86,6 +87,7 @@ def conclude_hyperfit(run: Run) -> HyperfitResult:
     run.write_json("hyperfit.json", {**result.to_json(), "positions": positions})
     export_judgements(run, run.path("judgements.jsonl"), JUDGED)
     page.write_hyperfit(_page(result, figures, numbers, positions), result.report)
+    write_hashes(run)
     return result
 
 
