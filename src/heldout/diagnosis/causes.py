@@ -22,7 +22,10 @@ CauseKind = Literal["impostor", "overfitting", "other"]
 
 @dataclass(frozen=True)
 class Clue:
-    """One feature: on which side of a bound it speaks for the rule, and how much either way."""
+    """One feature: on which side of a bound it speaks for the rule, and how much either way.
+
+    ``says_less`` is what is said where a figure that ``says`` names is not known.
+    """
 
     feature: str
     weight_for: float
@@ -31,6 +34,7 @@ class Clue:
     below: float | None = None
     says: str = ""
     denies: str = ""
+    says_less: str = ""
 
     def __post_init__(self) -> None:
         assert (self.above is None) != (self.below is None), f"{self.feature}: one bound, not two"
@@ -136,12 +140,12 @@ def _sentence(clue: Clue, value: float, measured: MeasuredByName, facts: Facts) 
     if clue.feature.startswith("check:"):
         check = facts.check(clue.feature.removeprefix("check:"))
         return check.evidence if check else ""
-    template = clue.says if clue.holds(value) else clue.denies
-    named = {name for _, name, _, _ in Formatter().parse(template) if name} - {"value"}
-    figures = {name: FEATURES[name](measured, facts) for name in named}
-    if None in figures.values():
-        return ""
-    return template.format(value=value, **figures)
+    for template in (clue.says, clue.says_less) if clue.holds(value) else (clue.denies,):
+        named = {name for _, name, _, _ in Formatter().parse(template) if name} - {"value"}
+        figures = {name: FEATURES[name](measured, facts) for name in named}
+        if None not in figures.values():
+            return template.format(value=value, **figures)
+    return ""
 
 
 @cache
@@ -166,6 +170,7 @@ def read_rules() -> CauseRules:
                     clue.get("below"),
                     clue.get("says", ""),
                     clue.get("denies", ""),
+                    clue.get("says_less", ""),
                 )
                 for clue in entry["evidence"]
             ),

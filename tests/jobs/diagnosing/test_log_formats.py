@@ -62,6 +62,7 @@ def test_logs_that_packages_wrote_are_read_alike(name, every, has_epochs):
     assert result.verdict.verdicts["fit"].color == "red"
     assert f"since step {3 * every}" in result.verdict.headline
     assert result.verdict.causes[0].name == "too_many_epochs"
+    assert "has risen by 1.800 nats/token" in result.verdict.causes[0].evidence_for[0]
     training = [point.train_nll for point in result.facts.history]
     assert training[0] > training[-1] > 1.5
     assert ("epoch" in result.warnings[0]) == has_epochs

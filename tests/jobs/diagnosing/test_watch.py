@@ -41,7 +41,7 @@ def test_a_growing_log_is_told_when_its_verdict_changes(log):
     waits = []
     seen = list(watch(file, seconds=7, pause=lambda s: (waits.append(s), one_more())))
     assert seen[0].result is None
-    assert "is no training log" in seen[0].waiting
+    assert "holds no log with losses yet" in seen[0].waiting
     colors = [one.result.verdict.verdicts["fit"].color for one in seen[1:]]
     assert colors[-1] == "red"
     assert "green" not in colors

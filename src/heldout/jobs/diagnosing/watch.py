@@ -86,7 +86,7 @@ def _log_of(path: Path) -> Path | None:
 
 
 def _read(file: Path | None, path: Path, evaluation: str, facts: Mapping[str, Any]) -> TrainerLog:
-    if file is None:
+    if file is None or (file.is_file() and not file.stat().st_size):
         raise UserError(f"{path} holds no log with losses yet.")
     return read_logs(file, evaluation, facts.get("total_epochs") or facts.get("epochs"))
 
