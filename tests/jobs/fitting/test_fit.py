@@ -22,6 +22,7 @@ from heldout.core.progress import Progress
 from heldout.core.run import Run
 from heldout.jobs.fitting.fit import dry_run, fit, resume
 from heldout.jobs.kit.checkpoints import save_model
+from heldout.jobs.kit.hashes import verify
 from heldout.jobs.kit.prepare import tie
 from heldout.lm.load import load_model
 from heldout.lm.nll import document_losses
@@ -75,6 +76,9 @@ def test_the_run_holds_what_it_promises(result):
         assert result.run.path(name).exists(), name
     assert result.run.status["state"] == "complete"
     assert not result.run.path("checkpoints").exists()
+    hashed = result.run.read_json("hashes.json")["sha256"]
+    assert {"report.html", "verdict.json", "measurements.json", "data/test.jsonl"} <= hashed.keys()
+    assert verify(result.run).holds
 
 
 def test_better_than_base_on_the_sealed_test(result):
@@ -131,6 +135,7 @@ def test_the_parts_share_no_group(result):
 def test_a_complete_run_is_only_judged_again(result):
     again = resume(result.run.folder)
     assert again.verdict == result.verdict
+    assert verify(result.run).holds
     assert len(result.run.test_openings) == 1
 
 
