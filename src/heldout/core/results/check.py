@@ -1,7 +1,7 @@
 """What ``heldout check`` found in data, typed; everything on its page and in its JSON is here."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from heldout.core.measurement import Measurement, NotMeasured, measurement_from_json
@@ -215,9 +215,11 @@ class CheckResult:
 
     def to_json(self) -> dict[str, Any]:
         """``heldout.check/1``; see the shipped JSON Schema."""
+        written_below: dict[str, Any] = {"duplicates": [], "leaks": [], "contamination": {}}
+        written_below |= {"measurements": [], "label_noise": None, "learning_curve": None}
         return {
             "schema": SCHEMA,
-            **asdict(self),
+            **asdict(replace(self, **written_below)),
             "headline": self.headline,
             "num_leaks": self.num_leaks,
             "duplicates": [_pair_json(pair, "a", "b") for pair in self.duplicates],
