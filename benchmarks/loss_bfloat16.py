@@ -4,8 +4,8 @@
 
 Forward and backward from hidden states and weight to the gradients of both, on one thread of a
 CPU. All ways take turns in a process of their own; each turn is one call, after one of 8 tokens
-that sets kernels up. Time is CPU time, memory the highest resident size during a call minus the resident size
-before. Ratios are medians over turns.
+that sets kernels up. Time is CPU time, memory the highest resident size during a call minus the
+resident size before. Ratios are medians over turns.
 
 - ``plain``: ``F.cross_entropy(F.linear(hidden, weight), targets)``, the cheapest plain way; in
   bfloat16 its loss is rounded to bfloat16.
@@ -77,7 +77,8 @@ def main() -> None:
         table=table,
         seeds=[0],
         data_sha256=hashlib.sha256(json.dumps(SIZES).encode()).hexdigest(),
-        note=f"1 thread, CPU seconds. Liger and cut-cross-entropy: not available without Triton. {options.note}".strip(),
+        note="1 thread, CPU seconds. Liger and cut-cross-entropy: not available without Triton. "
+        f"{options.note}",
     )
     print(shown, path, sep="\n")
 

@@ -12,8 +12,8 @@ from heldout.lm.accelerator import (
     free_bytes,
     peak_bytes,
     set_device_random_state,
+    trained_precision,
     training_device,
-    trains_in_bfloat16,
 )
 from heldout.lm.undisturbed import RandomState, random_state, replayed
 from heldout.training.preflight import memory_available
@@ -69,7 +69,7 @@ def test_the_accelerator_is_what_trains_and_its_memory_is_checked(device):
     if device == "xpu":
         assert peak_bytes() == 2 * GB
     if device != "cuda":
-        assert trains_in_bfloat16() == (device == "xpu")
+        assert trained_precision("auto") == ("bfloat16" if device == "xpu" else "float32")
 
 
 def test_random_numbers_of_the_accelerator_are_replayed(device):
@@ -100,7 +100,8 @@ def test_without_an_accelerator_the_cpu_trains(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     assert training_device() == "cpu"
     assert 10**7 < free_bytes("cpu") < 10**14
-    assert not trains_in_bfloat16()
+    asked = ("auto", "float32", "bfloat16")
+    assert [trained_precision(each) for each in asked] == ["float32", "float32", "bfloat16"]
 
 
 def test_the_peak_is_what_was_held():

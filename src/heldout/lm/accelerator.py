@@ -56,12 +56,17 @@ def empty_cache() -> None:
         module.empty_cache()
 
 
-def trains_in_bfloat16() -> bool:
-    """Whether the device that trains is faster, and sound, in bfloat16; never the CPU."""
+def trained_precision(asked: str) -> str:
+    """The type that training multiplies in, float32 or bfloat16, for ``train.precision``.
+
+    ``auto`` is bfloat16 where the accelerator is faster, and sound, in it; never on the CPU, where
+    small models with batches of ever new shapes are slower (decision 024).
+    """
+    if asked != "auto":
+        return asked
     kind = training_device()
-    if kind == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return kind == "xpu"
+    faster = torch.cuda.is_bf16_supported() if kind == "cuda" else kind == "xpu"
+    return "bfloat16" if faster else "float32"
 
 
 def in_float64(tensor: torch.Tensor) -> torch.Tensor:

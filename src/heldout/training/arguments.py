@@ -12,7 +12,7 @@ from transformers import TrainingArguments
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
-from heldout.lm.accelerator import training_device, trains_in_bfloat16
+from heldout.lm.accelerator import trained_precision, training_device
 from heldout.training.two_forms import refuse_two_forms
 
 
@@ -38,7 +38,7 @@ def trainer_arguments(
         adam_beta2=recipe.train.adam_beta2,
         max_grad_norm=recipe.train.max_grad_norm,
         seed=recipe.train.seed,
-        bf16=_in_bfloat16(recipe.train.precision),
+        bf16=trained_precision(recipe.train.precision) == "bfloat16",
         use_cpu=not on_gpu,
         **_checkpointing(recipe.model.gradient_checkpointing),
         logging_strategy="no",
@@ -89,10 +89,6 @@ def _refuse_launchers() -> None:
             f"heldout trains in one process, without {names[0]}: start it without a launcher, or "
             "use heldout.attach with a Trainer of your own for DDP and FSDP2."
         )
-
-
-def _in_bfloat16(precision: str) -> bool:
-    return precision == "bfloat16" or (precision == "auto" and trains_in_bfloat16())
 
 
 def _checkpointing(wanted: bool) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from heldout.core.recipe import Recipe
 from heldout.core.run import Run
 from heldout.core.run_files import PreflightCheck
 from heldout.jobs.kit.parts import Parts, write_parts
-from heldout.lm.accelerator import training_device
+from heldout.lm.accelerator import trained_precision, training_device
 
 
 def default_folder(model: str, data: str) -> Path:
@@ -37,7 +37,7 @@ def start_run(
             **{
                 "device": training_device(),
                 "threads": recipe.train.threads or torch.get_num_threads(),
-                "precision": recipe.train.precision,
+                "precision": trained_precision(recipe.train.precision),
                 "padding": next((c.message for c in checks if c.name == "padding"), None),
                 **about,
             },
