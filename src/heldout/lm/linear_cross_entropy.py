@@ -207,10 +207,9 @@ def _loss(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross-entropy of each token, the sum of all terms; the gradient of both into ``grad_bV``."""
     index_b1 = targets_b[:, None]
-    own_b = logits_bV.gather(1, index_b1).squeeze(1)
-    torch.softmax(logits_bV, 1, out=grad_bV)
-    # The likeliest class has the logit of the first maximum and the probability of the second.
-    nats_b = logits_bV.amax(1) - grad_bV.amax(1).log() - own_b
+    torch.log_softmax(logits_bV, 1, out=grad_bV)
+    nats_b = -grad_bV.gather(1, index_b1).squeeze(1)
+    grad_bV.exp_()
     grad_bV.scatter_add_(1, index_b1, grad_bV.new_full(index_b1.shape, -1.0))
     added = logits_bV.new_zeros(())
     if terms:
