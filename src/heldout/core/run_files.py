@@ -35,8 +35,7 @@ class HistoryEntry:
     """One line of ``history.jsonl``: where the run stood and its losses, in nats/token.
 
     ``change_low`` and ``change_high`` bound validation minus that of the best one so far, paired
-    by document; None for the first. ``single_weights_nll`` is the validation loss of the last
-    step's weights, measured beside an average of weights; the lower one is ``validation_nll``.
+    by document; None for the first.
     """
 
     step: int
@@ -51,7 +50,6 @@ class HistoryEntry:
     change_low: float | None = None
     change_high: float | None = None
     rolled_back: bool = False
-    single_weights_nll: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return without_infinity(asdict(self))
@@ -71,7 +69,6 @@ class HistoryEntry:
             change_low=finite(entry.get("change_low")),
             change_high=finite(entry.get("change_high")),
             rolled_back=bool(entry.get("rolled_back")),
-            single_weights_nll=finite(entry.get("single_weights_nll")),
         )
 
 

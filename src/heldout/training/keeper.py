@@ -6,27 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from heldout.core.losses import DocumentLosses
-from heldout.core.regularizer import (
-    AVERAGE,
-    Continue,
-    Decision,
-    Evaluation,
-    Regularizer,
-    RollBack,
-    Stop,
-)
+from heldout.core.regularizer import Continue, Decision, Evaluation, Regularizer, RollBack, Stop
 from heldout.core.run import Run
 from heldout.core.run_files import HistoryEntry
-from heldout.core.stats import RatioEstimate
 from heldout.training.steps import evaluation_weights
 
 
 class Keeper:
     """The history of a condition; ``best/`` always holds the checkpoint of its lowest loss.
 
-    ``measure(part)`` returns the losses of the current model on validation or train. Where weights
-    are averaged, the average and the last step's weights are measured, and the better one counts:
-    an average lags behind at first, and where the rate falls. State lies in
+    ``measure(part)`` returns the losses of the current model on validation or train. State lies in
     files alone (history and per-document losses), so a resumed run continues with the same best
     and the same patience.
     """
@@ -72,16 +61,13 @@ class Keeper:
         self, step: int, epoch: float, training_loss: float | None, learning_rate: float
     ) -> tuple[Decision, dict[str, float]]:
         """Measure, record, keep; returns what the regularizers decide, and main figures."""
-        single = self.measure("validation") if averages(self.regularizers) else None
         with evaluation_weights(self.model, self.regularizers):
             validation = self.measure("validation")
-            is_average = single is None or validation.nats_per_token <= single.nats_per_token
-            if is_average:
-                change, train = self._judge(validation)
-        if single is not None and not is_average:
-            validation = single
-            change, train = self._judge(validation)
-        is_best = change is None or change.value < 0
+            train = self.measure("train")
+            change = validation.minus(self.best.validation) if self.evaluations else None
+            is_best = change is None or change.value < 0
+            if is_best and self.keep_best:
+                replace_folder(self.run.best, self.save)
         level = validation.estimate()
         self.run.save_losses(self._name(step), "validation", validation)
         self.evaluations.append(Evaluation(step, epoch, validation))
@@ -99,21 +85,10 @@ class Keeper:
             change_low=change.interval.low if change else None,
             change_high=change.interval.high if change else None,
             rolled_back=isinstance(decision, RollBack),
-            single_weights_nll=None if single is None else single.nats_per_token,
         ).to_json()
         self.run.append_history(entry, self.history_name)
         self.on_entry(entry)
         return decision, {key: entry[key] for key in ("validation_nll", "train_nll")}
-
-    def _judge(self, validation: DocumentLosses) -> tuple[RatioEstimate | None, DocumentLosses]:
-        """How the weights in the model compare with the best, which they become if better.
-
-        Also their losses on the followed training rows.
-        """
-        change = validation.minus(self.best.validation) if self.evaluations else None
-        if self.keep_best and (change is None or change.value < 0):
-            replace_folder(self.run.best, self.save)
-        return change, self.measure("train")
 
     def decide(self) -> Decision:
         """What the regularizers decide on the evaluations so far."""
@@ -146,11 +121,6 @@ def decision_of(regularizers: Sequence[Regularizer], evaluations: Sequence[Evalu
             if isinstance(decision, kind):
                 return decision
     return Continue()
-
-
-def averages(regularizers: Sequence[Regularizer]) -> bool:
-    """Whether an average of weights is what is measured, beside which the last step's are, too."""
-    return any(regularizer.AFTER == AVERAGE for regularizer in regularizers)
 
 
 def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
