@@ -59,7 +59,7 @@ def figures(table: list[dict[str, Any]]) -> dict[str, float]:
     """Counts over architectures."""
 
     def count(names: tuple[str, ...], holds: Any) -> int:
-        return sum(any(holds(row[name]) for name in names) for row in table)
+        return sum(any(name in row and holds(row[name]) for name in names) for row in table)
 
     effective = {f"{name}_effective": count((name,), "effective".__eq__) for name in DROPS}
     return {

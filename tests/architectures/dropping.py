@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,8 @@ from heldout.core.errors import UserError
 from heldout.lm.attention_weights import AttentionWeights, watched
 from heldout.lm.layers import decoder_layers
 from heldout.lm.residual_stream import ResidualStream, streamed
+from heldout.lm.row_noise import row_factors
+from heldout.regularizers import dropout
 from heldout.regularizers.dropout import Dropout
 
 # B batch, T tokens, D width
@@ -141,18 +144,31 @@ def _heads_fault(model: Any) -> str:
     """Each layer with attention weights drops whole heads of rows."""
     layers = layers_of(model)
     noted = [AttentionWeights() for _ in layers]
-    drops = [Drops() for _ in layers]
+    drops: list[set[tuple[int, int, bool]]] = [set() for _ in layers]
+    entered = [0]
+
+    def noting(like_BTX: torch.Tensor, count: int, share: float) -> torch.Tensor:
+        factors_BTH = row_factors(like_BTX, count, share)
+        whole = bool((factors_BTH == factors_BTH[:, :1]).all())
+        drops[entered[0]].add((len(like_BTX), count, whole))
+        return factors_BTH
+
     with ExitStack() as stack:
-        for layer, weights, seen in zip(layers, noted, drops, strict=True):
-            stack.enter_context(_inside(layer, seen))
+        stack.enter_context(mock.patch.object(dropout, "row_factors", noting))
+        for place, (layer, weights) in enumerate(zip(layers, noted, strict=True)):
             stack.enter_context(watched(layer, weights))
+            enter = partial(_enter, entered, place)
+            stack.callback(layer.register_forward_pre_hook(enter).remove)
         call(model)
     for place, (weights, seen) in enumerate(zip(noted, drops, strict=True)):
         heads = {kernel.num_heads for kernel in weights.kernels}
-        shapes = {shape for shape, _ in seen.seen if len(shape) == 4 and shape[3] == 1}
-        if heads and shapes != {(NUM_ROWS, 1, max(heads), 1)}:
-            return f"layer {place} has {heads} heads and drops {shapes}"
+        if heads and seen != {(NUM_ROWS, max(heads), True)}:
+            return f"layer {place} has {heads} heads and drops {seen}"
     return ""
+
+
+def _enter(entered: list[int], place: int, *_: Any) -> None:
+    entered[0] = place
 
 
 def _embedding_fault(model: Any) -> str:

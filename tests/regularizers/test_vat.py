@@ -14,6 +14,7 @@ from full_logits import (
 )
 
 from heldout.core.errors import UserError
+from heldout.lm.flat_trial import reason_for_padding
 from heldout.lm.logit_path import logit_path
 from heldout.lm.passes import embedding_scale
 from heldout.lm.sequences import sequence_index, sequence_noise
@@ -67,15 +68,16 @@ def test_loss_and_gradient_are_those_of_the_paper(iterations, model):
 
 def test_each_sequence_is_moved_by_its_own_radius_and_padding_is_not(model):
     (batch,) = window((9, 5))
-    logit_path(model)  # by a trial of its own
+    logit_path(model)  # by trials of their own
+    reason_for_padding(model)
     seen = []
     model.model.layers[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     ours(model, [VAT(epsilon=0.02)], [batch])
-    final = seen[2] - seen[0]
-    for row, length in enumerate((9, 5)):
+    final = (seen[2] - seen[0])[0]  # rows one behind the other, without padding
+    assert len(final) == 14
+    for moved, length in zip(final.split((9, 5)), (9, 5), strict=True):
         radius = 0.02 * embedding_scale(model) * (length * 32) ** 0.5
-        assert final[row].norm().item() == pytest.approx(radius, rel=1e-5)
-    assert not final[1, 5:].any()
+        assert moved.norm().item() == pytest.approx(radius, rel=1e-5)
 
 
 def test_units_are_taken_per_sequence_packed_or_padded_and_of_tiny_gradients(model):

@@ -23,9 +23,15 @@ def test_losses_of_all_rows_take_those_of_the_sample_from_its_pass(tiny_model_di
     found = read_part(loaded, sampled, recipe, ENGLISH_TOKENS)
     read = []
     loaded.model.register_forward_hook(
-        lambda module, inputs, kwargs, output: read.append(len(kwargs["input_ids"])),
+        lambda module, inputs, kwargs, output: read.append(rows_of(kwargs)),
         with_kwargs=True,
     )
+
+    def rows_of(inputs):
+        """Rows of a batch, padded or one behind the other."""
+        flat = inputs.get("position_ids")
+        return len(inputs["input_ids"]) if flat is None else int((flat == 0).sum())
+
     losses = _of_all(rows, found, loaded, recipe)
     assert sum(read) == len(rows) - len(sampled)
     whole = losses_of(loaded.model, loaded.tokenizer, rows, recipe)
