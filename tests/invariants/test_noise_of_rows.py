@@ -63,7 +63,9 @@ def assert_rows_keep_to_themselves(steps, rows=(2, 0, 1, 3)):
                  sum(alone[row] for row in rows[1:]))  # fmt: skip
     assert_close(step_of(steps, packed(rows)), sum(alone.values()))
     for options in ({"step": 4}, {"seed": 2}):
-        assert abs(step_of(steps, batch_of(rows[:1]), **options) - alone[rows[0]])[0] > 1e-3
+        drawn_anew = step_of(steps, batch_of(rows[:1]), **options)
+        # Far above rounding: the loss of one row may by chance hardly move, its gradient does.
+        assert abs(drawn_anew - alone[rows[0]]).max() > 0.01
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

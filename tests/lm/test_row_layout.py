@@ -45,3 +45,11 @@ def test_the_layout_is_that_of_the_newest_call(tiny_model_dir):
     assert current_layout() == padded_layout(batch)
     scored_loss(model, batch)
     assert current_layout() == replace(padded_layout(batch), flat=True)
+
+
+def test_hundreds_of_equal_rows_have_keys_of_their_own_that_tensors_hold():
+    keys = padded_layout(_batch([[3, 4, 5]] * 300)).keys
+    assert len(set(keys)) == 300
+    assert torch.tensor(keys).min() >= 0
+    far = {**_batch([[3, 4, 5]] * 2), "row_index": torch.tensor([2**40, 2**40 + 1])}
+    assert len(set(torch.tensor(padded_layout(far).keys).tolist())) == 2

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from heldout.lm.tokenize import IGNORED, ORIGIN
+from heldout.lm.weights import seed_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class RowLayout:
     """The rows of one batch: their lengths, and whether their tokens lie padded or flat."""
 
     lengths: tuple[int, ...]  # tokens of each row, padding not counted
-    keys: tuple[int, ...]  # a number for each row, by which its noise is drawn; no two are equal
+    keys: tuple[int, ...]  # a number below 2**63 for each row, by which its noise is drawn
     flat: bool  # rows one behind the other (1, N), else padded (B, T)
     digests: tuple[int, ...] = ()  # of each row's tokens alone
 
@@ -82,6 +83,7 @@ def digest_of(ids_T: torch.Tensor) -> int:
 def row_keys(digests: Sequence[int], row_index: torch.Tensor | None) -> tuple[int, ...]:
     """A number for each row from its tokens, its index in the data, and, of equals, its place.
 
+    Below 2**63, as tensors hold them, however many rows are equal.
     ``row_index`` counts as none unless there is one for each row.
     """
     origins = [] if row_index is None else row_index.tolist()
@@ -90,7 +92,7 @@ def row_keys(digests: Sequence[int], row_index: torch.Tensor | None) -> tuple[in
     met: Counter[tuple[int, int]] = Counter()
     keys = []
     for row in zip(digests, origins, strict=True):
-        keys.append(row[0] + (row[1] << 32) + (met[row] << 56))
+        keys.append(seed_of(row[0], row[1], met[row]))
         met[row] += 1
     return tuple(keys)
 

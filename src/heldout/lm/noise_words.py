@@ -2,8 +2,7 @@
 
 A number's fate follows from a word of the token (or row) it belongs to, its place within that, and
 the call's own number, by two rounds of multiplication and folding of 64-bit words, of which each
-decides on four numbers. Neighbors, padding and device have no part in it. On a CPU this takes about
-a sixth of the time of torch's own draw.
+decides on four numbers. Neighbors, padding and device have no part in it.
 """
 
 # X tokens, B rows, F numbers of a token, G groups of four of them
