@@ -77,10 +77,13 @@ class RowTokens:
 def with_tokens(rows: Iterable[Row], tokenizer: Any) -> Iterator[tuple[Row, RowTokens]]:
     """Every row with its tokens, in order; reads some dozens of rows ahead.
 
+    Those of a sequence are remembered, which may be read again; those of a stream are not.
+
     Raises UserError naming the row where the chat template is missing or refuses it.
     """
+    remember = isinstance(rows, Sequence)
     for batch in _batches(rows):
-        yield from zip(batch, _tokens(batch, tokenizer), strict=True)
+        yield from zip(batch, _tokens(batch, tokenizer, remember), strict=True)
 
 
 def examples_of(row: Row, tokenizer: Any) -> list[Example]:
@@ -116,7 +119,7 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def _tokens(rows: Sequence[Row], tokenizer: Any) -> list[RowTokens]:
+def _tokens(rows: Sequence[Row], tokenizer: Any, remember: bool) -> list[RowTokens]:
     """As they are remembered, else from one call of the tokenizer for all rows."""
     salt = _content_of(tokenizer)
     keys = [_key(row, salt) for row in rows]
@@ -124,7 +127,7 @@ def _tokens(rows: Sequence[Row], tokenizer: Any) -> list[RowTokens]:
     missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in found}
     if missing:
         new = dict(zip(missing, _tokenized(list(missing.values()), tokenizer), strict=True))
-        for key, tokens in new.items():
+        for key, tokens in new.items() if remember else ():
             _MEMORY.put(key, tokens)
         found |= new
     return [found[key] for key in keys]

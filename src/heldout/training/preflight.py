@@ -93,7 +93,7 @@ def check_windows(
 
 def check_renderings(rows: Iterable[Row], tokenizer: Any) -> None:
     """Raise UserError, which names the row, where the chat template refuses or loses some of it."""
-    for _ in with_tokens((row for row in rows if row.kind == "conversation"), tokenizer):
+    for _ in with_tokens([row for row in rows if row.kind == "conversation"], tokenizer):
         pass
 
 
