@@ -58,7 +58,7 @@ CASES = {
     "smart": Case(),
     "smart of all weights": Case(model="full"),
     "swa": Case({"start": 0.3}),
-    "temperature": Case(trainer=False),
+    "temperature": Case(model="full", trainer=False),
     "top_wrong_smoothing": Case(),
     "vat": Case(model="full"),
     "weight_decay": Case(),
