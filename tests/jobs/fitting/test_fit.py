@@ -45,15 +45,6 @@ def paragraphs(text, num):
 
 
 @pytest.fixture(scope="module")
-def data(topics_text, tmp_path_factory):
-    """160 paragraphs of Python's own documentation, one group each."""
-    path = tmp_path_factory.mktemp("data") / "topics.jsonl"
-    rows = [json.dumps({"text": text}) for text in paragraphs(topics_text, 160)]
-    path.write_text("\n".join(rows))
-    return str(path)
-
-
-@pytest.fixture(scope="module")
 def result(tiny_model_dir, data, tmp_path_factory):
     """One complete run with all that a run can have."""
     return fit(

@@ -1,6 +1,5 @@
 """A run whose trainings go side by side finds what it finds with one after the other."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -27,16 +26,6 @@ FAST = (
     "data.max_length=48",
 )
 BOTH = ("train.side_by_side=2",)
-
-
-@pytest.fixture(scope="module")
-def data(topics_text, tmp_path_factory):
-    """160 paragraphs of Python's own documentation, one group each."""
-    path = tmp_path_factory.mktemp("data") / "topics.jsonl"
-    found = [" ".join(part.split()) for part in topics_text.split("\n\n")]
-    texts = [text[:120] for text in found if len(text) > 100][:160]
-    path.write_text("\n".join(json.dumps({"text": text}) for text in texts))
-    return str(path)
 
 
 @pytest.fixture(scope="module")

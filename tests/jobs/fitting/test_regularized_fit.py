@@ -25,15 +25,6 @@ FAST = (
 )
 
 
-@pytest.fixture(scope="module")
-def data(topics_text, tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "topics.jsonl"
-    found = [" ".join(p.split()) for p in topics_text.split("\n\n")]
-    texts = [p[:120] for p in found if len(p) > 100][:160]
-    path.write_text("\n".join(json.dumps({"text": text}) for text in texts))
-    return str(path)
-
-
 def weights(folder):
     return load_file(folder / "model.safetensors")
 

@@ -92,8 +92,13 @@ class Condition:
             regularizers=regularizers,
             history_name=self.history_name,
             keep_best=self.keep_best,
-            on_entry=lambda entry: self.context.progress.advance(0, _figures(entry)),
+            on_entry=self._tell,
         )
+
+    def _tell(self, entry: dict[str, Any]) -> None:
+        kept = " (kept)" if self.keep_best and entry["is_best"] else ""
+        losses = f"train {entry['train_nll']:.3f}, held-out {entry['validation_nll']:.3f}{kept}"
+        self.context.progress.advance(0, losses)
 
     def train_unwatched(self, name: str) -> Trained:
         """Train for ``max_epochs`` with nothing held out; the length was set by folds."""
@@ -111,8 +116,3 @@ class Condition:
             is_tracked=self.history_name == MAIN_HISTORY,
         )
         return train_or_resume(training, watcher, self.context, name, **options)
-
-
-def _figures(entry: dict[str, Any]) -> str:
-    kept = " (kept)" if entry["is_best"] else ""
-    return f"train {entry['train_nll']:.3f}, held-out {entry['validation_nll']:.3f}{kept}"
