@@ -349,6 +349,7 @@ def test_few_held_out_groups_make_no_claim(tiny_model_dir, few_rows, tmp_path):
         fit(str(tiny_model_dir), train, out=tmp_path / "one", recipe="full", settings=options)
 
 
+@pytest.mark.slow
 def test_lora_on_a_conversation_with_metric_and_search(tiny_model_dir, topics_text, tmp_path):
     rows = [
         {

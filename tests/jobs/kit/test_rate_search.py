@@ -190,6 +190,7 @@ class Folders(Progress):
         yield
 
 
+@pytest.mark.slow
 def test_the_best_trial_alone_keeps_its_folder(tiny_model_dir, data, tmp_path):
     progress = Folders(tmp_path / "run" / "checkpoints" / "search")
     trained(tiny_model_dir, data, tmp_path / "run", (), progress=progress)
@@ -205,6 +206,7 @@ def test_a_trial_that_has_lost_is_stopped(tiny_model_dir, data, tmp_path):
     assert run.read_json("search.json")["chosen"] == 1e-2
 
 
+@pytest.mark.slow
 def test_what_is_no_beginning_is_not_gone_on_from(tiny_model_dir, data, tmp_path):
     """A falling rate falls in a trial, too; a short trial is not spent on the warm-up."""
     for place, setting in enumerate(("train.schedule=cosine", "train.warmup_steps=8")):

@@ -194,6 +194,7 @@ def test_dry_run_tells_what_the_search_costs(tiny_model_dir, data, tmp_path):
     assert search.startswith("up to 9 trainings of up to 3 epochs before the run")
 
 
+@pytest.mark.slow
 def test_the_rate_is_searched_first_where_no_grid_has_it(tiny_model_dir, data, tmp_path):
     progress = _StopsAfter("training", 1)
     with pytest.raises(Interrupted):
