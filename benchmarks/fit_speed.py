@@ -21,7 +21,8 @@ Figures and what they must be, written down before the first recorded run:
   processor has amx_bf16 or avx512_bf16, else not available.
 - ``diagnose_cpu`` <= .6: a fine-tuned model with its base on 210 and 45 rows.
 - ``check_100k_cpu`` <= .5: `heldout check` of 100,000 rows; ``near_duplicates_growth`` <= 12: CPU
-  of that stage at 100,000 rows over that at 10,000 with the same share of duplicates;
+  of that stage at 100,000 rows over that at 10,000 with the same share of duplicates (words of a
+  passage in random order, as real text repeats itself the more, the more there is of it);
   ``near_duplicates_found_again`` = 1: share of the near duplicates that the old build lists which
   the new one lists, too.
 - ``peak_memory`` <= .7: highest resident size in training less what is resident before it, rows of

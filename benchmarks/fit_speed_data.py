@@ -70,8 +70,12 @@ def write_parts(folder: Path, make: Callable[[], dict[str, list[dict[str, Any]]]
     return digest.hexdigest()
 
 
-def write_passages(path: Path, num: int, duplicates: float = 0.05) -> str:
-    """Passages of 20 to 80 words, of which a share repeats another with a few words changed."""
+def write_passages(path: Path, num: int, *, shuffled: bool, duplicates: float = 0.05) -> str:
+    """Passages of 20 to 80 words, of which a share repeats another with one word changed.
+
+    Real text repeats itself the more, the more there is of it. ``shuffled`` puts the words of each
+    passage in another order, so that only that share repeats another, however many there are.
+    """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         rng = random.Random(0)
@@ -79,6 +83,8 @@ def write_passages(path: Path, num: int, duplicates: float = 0.05) -> str:
         with path.open("w", encoding="utf-8") as file:
             for text in passages(num, seed=0, words=(20, 80)):
                 words = text.split()
+                if shuffled:
+                    rng.shuffle(words)
                 if recent and rng.random() < duplicates:
                     words = list(rng.choice(recent))
                     words[rng.randrange(len(words))] = "another"

@@ -43,14 +43,13 @@ TINY = Sizes(
 
 @dataclass(frozen=True)
 class Arm:
-    """One side of a pair. ``threads`` 0: as torch chooses; ``first``: in the first pair alone."""
+    """One side of a pair. ``threads`` 0: as torch chooses."""
 
     name: str
     build: str
     threads: int = 1
     settings: tuple[str, ...] = ()
     scale: float = 1.0
-    first: bool = False
 
 
 OLD, NEW = Arm("old", "old"), Arm("new", "new")
@@ -106,9 +105,9 @@ def data_of(name: str, work: Path, sizes: Sizes) -> str:
     """The hash of the rows, which are written where they are not there yet."""
     folder = rows_folder(work) / name
     num = sizes.conversations
-    if name in ("check_10k", "check_100k"):
-        rows = sizes.rows_100k // (10 if name == "check_10k" else 1)
-        return write_passages(folder / "rows.jsonl", rows)
+    if name in ("check_100k", "growth_10k", "growth_100k"):
+        rows = sizes.rows_100k // (10 if name == "growth_10k" else 1)
+        return write_passages(folder / "rows.jsonl", rows, shuffled=name != "check_100k")
     lengths = {"chat": CHAT, "tail": LONG_TAIL}
     if name in lengths:
         few = num if name == "chat" else num * 2 // 3
@@ -280,7 +279,8 @@ PARTS = (
     Part("smollm2_lora", 3, 120, smollm2, SMOLLM2_ARMS, SMOLLM2, "factbook", 4),
     Part("diagnose", 3, 40, diagnose, prepare=trained_for_diagnosis),
     Part("check_100k", 3, 51, check("check_100k"), data="check_100k"),
-    Part("check_10k", 3, 6, check("check_10k"), data="check_10k"),
+    Part("growth_10k", 2, 6, check("growth_10k"), data="growth_10k"),
+    Part("growth_100k", 2, 51, check("growth_100k"), data="growth_100k"),
     Part("peak_memory", 1, 25, peak_memory("long"), data="long"),
     Part("peak_memory_alike", 1, 30, peak_memory("long_alike"), data="long_alike"),
     Part("same_loss", 1, 25, same_loss),

@@ -110,7 +110,7 @@ def add_growth(found: Summary, pairs: Mapping[str, Pairs]) -> None:
             name,
             [
                 many[arm]["figures"][stage] / few[arm]["figures"][stage]
-                for few, many in zip(pairs["check_10k"], pairs["check_100k"], strict=False)
+                for few, many in zip(pairs["growth_10k"], pairs["growth_100k"], strict=False)
                 if arm in few and arm in many
             ],
         )
