@@ -5,10 +5,11 @@
 The old build comes out of the git history (``git archive``) and runs in this environment; both are
 started as a user would, ``python -m heldout ...``, in a process each, in turn: old, new, old, new,
 the order of a pair reversed in every second one. Seconds of CPU are user and system of the whole
-process tree, of both builds at one thread; seconds of the clock are those of the new build as it
-starts by itself over the old one's at the faster of one and two threads. A figure is the median of
-the pairs' ratios, beside it ``_low`` and ``_high``, the smallest and largest, and their number. All
-rows are the same in both builds, and no control is trained but in the demo.
+process tree, of both builds at one thread and one training at a time; seconds of the clock are
+those of the new build as it starts by itself over the old one's at the faster of one and two
+threads. A figure is the median of the pairs' ratios, beside it ``_low`` and ``_high``, the smallest
+and largest, and their number. All rows are the same in both builds, and no control is trained but
+in the demo.
 
 Figures and what they must be, written down before the first recorded run:
 

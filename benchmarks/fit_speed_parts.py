@@ -56,7 +56,7 @@ OLD, NEW = Arm("old", "old"), Arm("new", "new")
 # Old with two threads goes on only where that is the faster one.
 TIMED = (
     OLD,
-    NEW,
+    Arm("new", "new", settings=("train.side_by_side=1",)),  # one thread of one process
     Arm("new_auto", "new", threads=0, scale=0.5),
     Arm("old_2", "old", threads=2, scale=0.8),
 )
