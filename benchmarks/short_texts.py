@@ -104,7 +104,7 @@ def _modules() -> dict[str, list[Row]]:
     for file in sorted(library.rglob("*.py")):
         path = file.relative_to(library)
         if not LEFT_OUT.intersection(path.parts):
-            for text in _functions(file):
+            for text in functions_in(file):
                 message = {"role": "text", "content": text}
                 group = path.parts[0].removesuffix(".py")
                 rows.append(Row(len(rows), (message,), group, source="docstrings"))
@@ -116,7 +116,8 @@ def _modules() -> dict[str, list[Row]]:
     return {name: kept for name, kept in found.items() if len(kept) >= LEAST_PER_MODULE}
 
 
-def _functions(file: Path) -> list[str]:
+def functions_in(file: Path, characters: tuple[int, int] = DOCSTRING_CHARACTERS) -> list[str]:
+    """Headers with the first paragraph of their docstring, of (least, most) characters together."""
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError):
@@ -126,6 +127,6 @@ def _functions(file: Path) -> list[str]:
         if isinstance(node, ast.FunctionDef) and (words := ast.get_docstring(node)):
             paragraph = " ".join(words.split("\n\n")[0].split())
             text = f'def {node.name}({ast.unparse(node.args)}):\n    """{paragraph}"""'
-            if DOCSTRING_CHARACTERS[0] <= len(text) <= DOCSTRING_CHARACTERS[1]:
+            if characters[0] <= len(text) <= characters[1]:
                 found.append(text)
     return found

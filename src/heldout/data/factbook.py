@@ -69,7 +69,7 @@ def question_answer_rows(
         )
     countries = {
         country: answers
-        for country, answers in _answers(fields).items()
+        for country, answers in answers_by_country(fields).items()
         if len(answers) >= rows_per_country
     }
     wanted = num_train_countries + num_validation_countries + num_test_countries
@@ -91,7 +91,7 @@ def question_answer_rows(
     }
     return {
         part: [
-            _row(country, field, countries[country][field])
+            question_answer_row(country, field, countries[country][field])
             for country in chosen
             for field in _sample(list(countries[country]), rows_per_country, f"{salt}-{country}")
         ]
@@ -103,7 +103,8 @@ def _sample(fields: list[tuple[str, str]], count: int, seed: str) -> list[tuple[
     return random.Random(seed).sample(fields, count)
 
 
-def _row(country: str, field: tuple[str, str], answer: str) -> dict[str, str]:
+def question_answer_row(country: str, field: tuple[str, str], answer: str) -> dict[str, str]:
+    """Prompt, completion and group (the country)."""
     question = QUESTIONS[field].format(country=country)
     return {
         "prompt": f"Question: {question}\nAnswer:",
@@ -113,8 +114,13 @@ def _row(country: str, field: tuple[str, str], answer: str) -> dict[str, str]:
     }
 
 
-def _answers(fields: Sequence[tuple[str, str]]) -> dict[str, dict[tuple[str, str], str]]:
-    """Usable answers of every country, by name and field; no answer occurs twice."""
+def answers_by_country(
+    fields: Sequence[tuple[str, str]] = tuple(QUESTIONS),
+) -> dict[str, dict[tuple[str, str], str]]:
+    """Usable answers of every country, by name and field; no answer occurs twice.
+
+    Raises UserError if the package is missing.
+    """
     factbook = _package()
     found: dict[str, dict[tuple[str, str], str]] = {}
     for code in factbook.list_countries():
