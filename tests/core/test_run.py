@@ -51,6 +51,14 @@ def test_every_opening_of_the_test_part_is_recorded(run):
         next(run.read_rows("test"))
 
 
+def test_a_stage_that_was_stopped_goes_on_with_its_opening(run):
+    run.write_rows("test", rows("a", "b"))
+    for _ in range(2):
+        opened = run.open_test("a stage", once=True)
+        assert [row.text for row in opened] == ["a", "b"]
+    assert [o["purpose"] for o in run.test_openings] == ["a stage"]
+
+
 def test_a_half_written_last_line_is_forgotten(run):
     run.append_history({"step": 1})
     with run.path("history.jsonl").open("a") as file:

@@ -68,6 +68,12 @@ def diagnose(
         bool, typer.Option("--no-generation", help="Leave out all that generates text.")
     ] = False,
     rows: Annotated[int, typer.Option(help="Rows of each part that are read at most.")] = 400,
+    open_test: Annotated[
+        bool,
+        typer.Option(
+            "--open-test", help="Open the sealed test of a run that can still be resumed, too."
+        ),
+    ] = False,
     fail_on: Annotated[
         list[str] | None,
         typer.Option(
@@ -126,6 +132,7 @@ def diagnose(
             probes=probe or (),
             generate=not no_generation,
             most_rows=rows,
+            open_test=open_test,
             recipe=recipe,
             settings=settings or (),
             out=out,

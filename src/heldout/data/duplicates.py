@@ -7,14 +7,14 @@ prompt, and rows with one long answer. See data/near.py, data/pairs.py and data/
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from heldout.core.row import Row
 from heldout.data.build_index import build_index
 from heldout.data.index import Index, IndexedRow
-from heldout.data.pairs import Here
+from heldout.data.pairs import Components, Here
 from heldout.data.relations import relations
 from heldout.data.turns import turns_of
 
@@ -49,6 +49,26 @@ def find_related(rows: Sequence[Row], threshold: float = 0.6) -> list[Duplicate]
     """The same, and pairs of rows that share a long span, a prompt or a long answer."""
     with index_of([rows], threshold) as index:
         return related(index)
+
+
+def with_copies_joined(rows: Sequence[Row], threshold: float = 0.6) -> list[Row]:
+    """The rows in groups that hold all copies of their rows, exact or near, as a split has them.
+
+    30 copies of one row are one thing that was seen, not 30. A joined group has the name of the
+    first of its groups.
+    """
+    together = Components(len(rows))
+    first: dict[str, int] = {}
+    for place, row in enumerate(rows):
+        together.join(first.setdefault(row.group, place), place)
+    with index_of([rows], threshold, by_turns=False) as index:
+        for pair in related(index):
+            if pair.kind in ("exact", "near"):
+                together.join(pair.row_a, pair.row_b)
+    name_of = {
+        place: rows[min(places)].group for places in together.members.values() for place in places
+    }
+    return [replace(row, group=name_of.get(place, row.group)) for place, row in enumerate(rows)]
 
 
 def related(index: Index) -> list[Duplicate]:

@@ -17,6 +17,7 @@ from heldout.core.shares import difference_of_shares, share_estimate
 from heldout.core.stats import (
     LEAST_HELD_OUT,
 )
+from heldout.data.duplicates import with_copies_joined
 from heldout.lm.characters import token_size
 from heldout.lm.measuring.pass_statistics import pass_statistics
 from heldout.training.two_forms import holds_gradient_point, measured_form
@@ -45,7 +46,10 @@ class DiagnoseCallback(TrainerCallback):
         max_length: int = 512,
         batch_size: int = 8,
     ):
-        self.parts = {"train": _rows("train", train), "heldout": _rows("heldout", heldout)}
+        self.parts = {
+            "train": with_copies_joined(_rows("train", train)),
+            "heldout": with_copies_joined(_rows("heldout", heldout)),
+        }
         self.tokenizer = tokenizer
         self.size = token_size(tokenizer, self.parts["train"])
         self.path = Path(out) / "diagnosis.jsonl"

@@ -44,6 +44,7 @@ def diagnose(
     probes: Sequence[str] = (),
     generate: bool = True,
     most_rows: int = 400,
+    open_test: bool = False,
     recipe: str | Path | Recipe = "default",
     settings: Sequence[str] = (),
     out: str | Path | None = None,
@@ -67,6 +68,7 @@ def diagnose(
     ``weight_decay``.
     probes: names, to measure nothing else; ``generate`` False leaves all generation out.
     most_rows: rows of each part that are read at most.
+    open_test: open the sealed test of a run that can still be resumed, which is refused else.
     out: a new folder for report.html and diagnosis.json.
 
     Cost: per model one forward pass over each sample, and the generation of 64 continuations.
@@ -75,7 +77,7 @@ def diagnose(
     start = time.monotonic()
     if goal not in GOALS:
         raise UserError(f"--goal must be one of {', '.join(GOALS)}, got {goal!r}.")
-    sources = TextSources(str(train), str(heldout), domains or {}, most_rows)
+    sources = TextSources(str(train), str(heldout), domains or {}, most_rows, open_test)
     if most_rows < 2:
         raise UserError(f"--rows must be 2 or more, got {most_rows}.")
     if out is not None:

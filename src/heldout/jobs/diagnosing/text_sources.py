@@ -12,3 +12,4 @@ class TextSources:
     heldout: str
     domains: Mapping[str, str]
     most_rows: int
+    open_test: bool = False  # also of a run that can still be resumed

@@ -40,7 +40,7 @@ def _texts(
     if train and (heldout or holds_split(train, recipe.data)):
         return texts_of_files(train, heldout, domains, recipe, most, progress)
     if run is not None and not train:
-        return texts_of_run(run, heldout, domains, recipe, most)
+        return texts_of_run(run, heldout, domains, recipe, most, sources.open_test)
     missing = "--train" if heldout else "--heldout" if train else "--train and --heldout"
     raise UserError(
         f"{missing}: give the rows that the model was trained on and rows that it has not seen; "

@@ -93,7 +93,7 @@ def read_member(run: Run, progress: Progress) -> TokenLosses:
     path = run.path("evaluations/best-test-tokens.npz")
     if not path.exists():
         recipe = run.recipe
-        rows = run.open_test("losses of each token, for the ensemble")
+        rows = run.open_test("losses of each token, for the ensemble", once=True)
         total = run.read_json("data.json")["rows"]["test"]
         with quiet_libraries(), progress.stage(f"reading the test as {run.folder.name}", total):
             loaded = load_model(

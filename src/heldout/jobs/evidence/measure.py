@@ -54,7 +54,7 @@ def measure_on_test(
     models = ["base", "best", "last"]
     if recipe.control.fixed_epochs:
         models.append("fixed_epochs")
-    rows = run.open_test("losses of " + ", ".join(models))
+    rows = run.open_test("losses of " + ", ".join(models), once=True)
     followed = set(run.read_json("data.json")["followed_rows"])
     scores: dict[tuple[str, str], TaskScores] = {}
     memorization: dict[tuple[str, str], VerbatimMemorization] = {}

@@ -10,6 +10,7 @@ from heldout.core.recipe import DataSection, Recipe
 from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.data.columns import read_rows, rows_from_table
+from heldout.data.duplicates import with_copies_joined
 from heldout.data.overlap import find_overlap, unrelated
 from heldout.data.read import read_table
 from heldout.data.stream import RowStream
@@ -18,7 +19,10 @@ from heldout.jobs.kit.parts import sample_rows
 
 @dataclass(frozen=True)
 class DiagnosedTexts:
-    """Samples in the order of their source; ``all_train`` goes through every training row."""
+    """Samples in the order of their source; ``all_train`` goes through every training row.
+
+    Copies, exact or near, are of one group in each sample.
+    """
 
     train: list[Row]
     heldout: list[Row]
@@ -33,11 +37,17 @@ class DiagnosedTexts:
 
 
 def texts_of_run(
-    run: Run, heldout: str, domains: Mapping[str, str], recipe: Recipe, most: int
+    run: Run,
+    heldout: str,
+    domains: Mapping[str, str],
+    recipe: Recipe,
+    most: int,
+    open_test: bool = False,
 ) -> DiagnosedTexts:
     """The training rows of a run, and the rows of ``heldout`` that do not repeat them.
 
-    Where ``heldout`` is empty: its sealed test, opened once more, which is recorded.
+    Where ``heldout`` is empty: its sealed test, opened once more, which is recorded. Raises
+    UserError where the run can still be resumed and has not measured it yet, unless ``open_test``.
     """
     about = run.read_json("data.json")
     rows = about["rows"]
@@ -59,6 +69,8 @@ def texts_of_run(
         if num_left_out:
             warnings.append(_left_out(num_left_out))
     elif rows["test"]:
+        if not open_test:
+            _refuse_unfinished(run)
         unseen = run.open_test("diagnose")
     else:
         raise UserError(
@@ -71,7 +83,7 @@ def texts_of_run(
         raise UserError(f"--heldout {heldout}: all its rows stand in the training data.")
     return DiagnosedTexts(
         sample_rows(run.read_rows("train"), most, recipe.data.seed),
-        sampled,
+        with_copies_joined(sampled, recipe.data.near_duplicate_threshold) if heldout else sampled,
         lambda: run.read_rows("train"),
         rows["train"],
         other,
@@ -80,6 +92,17 @@ def texts_of_run(
         warnings=(*warnings, *more),
         labels_known=True,
     )
+
+
+def _refuse_unfinished(run: Run) -> None:
+    """The test of a run that can be resumed is for its own end."""
+    state = run.status["state"]
+    if state != "complete" and not run.path("recitals.json").exists():
+        raise UserError(
+            f"{run.folder} is not finished ({state}) and has not opened its sealed test yet: go on "
+            f"with heldout fit --resume {run.folder}, or give unseen rows with --heldout, or open "
+            "the test all the same with --open-test."
+        )
 
 
 def _left_out(num: int) -> str:
@@ -135,8 +158,8 @@ def texts_of_files(
             warnings.append("All held-out rows stand in the training data: there is no control.")
     other, more = _read_domains(domains, data.group, data, most)
     return DiagnosedTexts(
-        train_rows,
-        heldout_rows,
+        with_copies_joined(train_rows, data.near_duplicate_threshold),
+        with_copies_joined(heldout_rows, data.near_duplicate_threshold),
         trained.rows,
         overlap.num_train_rows,
         other,
@@ -160,7 +183,8 @@ def _read_domains(
                 f"--domain {name}: {source} has no column {group!r}, so each of its rows counts as "
                 "a group of its own."
             )
-        found[name] = sample_rows(rows_from_table(table, {}, own).rows, most, data.seed)
+        rows = sample_rows(rows_from_table(table, {}, own).rows, most, data.seed)
+        found[name] = with_copies_joined(rows, data.near_duplicate_threshold)
     return found, warnings
 
 

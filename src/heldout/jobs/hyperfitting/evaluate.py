@@ -159,7 +159,7 @@ def _contexts(run: Run, recipe: Recipe, tokenizer: Any) -> Contexts:
         )
     if not run.path("contexts.json").exists():
         contexts = contexts_of(
-            list(run.open_test("contexts to continue")),
+            list(run.open_test("contexts to continue", once=True)),
             tokenizer,
             recipe,
             recipe.hyperfit.num_contexts,
