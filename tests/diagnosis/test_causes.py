@@ -14,6 +14,8 @@ from heldout.core.row import Row
 from heldout.data.factbook import question_answer_rows
 from heldout.diagnosis.causes import CauseRule, Clue, find_causes, read_rules, weigh
 from heldout.diagnosis.features import FEATURES, feature_of
+from heldout.diagnosis.remedies import remedies_for
+from heldout.diagnosis.verdicts import verdicts_of
 from heldout.jobs.kit.clean_losses import losses_of
 from heldout.jobs.kit.prepare import prepare
 from heldout.jobs.kit.target import Target
@@ -206,3 +208,54 @@ def test_every_clue_has_a_feature_and_every_rule_a_source():
         assert rule.test
         for clue in rule.clues:
             feature_of(clue.feature)
+
+
+def with_recital(measurements, share, low):
+    contrast = {"base": Contrast(share, Interval(low, 1.0), 0.001)}
+    recital = Measurement("recital_best", share, "share of rows", 40, "group", None, contrast)
+    return [*measurements, recital]
+
+
+def test_a_small_leak_is_told_last_and_silences_nothing(planted):
+    measurements, facts = planted[-1]
+    leaky = replace(facts, leak_share=1 / 90)
+    assert names(measurements, leaky) == [*names(measurements, facts), "validation_leaked"]
+
+
+def test_no_impostor_explains_rows_that_are_recited(planted):
+    measurements, facts = planted[-1]
+    leaky = replace(facts, leak_share=0.3)
+    recited = names(with_recital(measurements, 0.97, 0.9), leaky)
+    assert recited[:2] == ["validation_leaked", "too_many_epochs"]
+    assert names(with_recital(measurements, 0.05, 0.0), leaky) == ["validation_leaked"]
+
+
+def of_forgetting(change, low):
+    contrast = {"base": Contrast(change, Interval(low, 2 * change - low), 0.001)}
+    return Measurement("forgetting_best", 4.0, "nats/token", 40, "group", None, contrast)
+
+
+@pytest.mark.parametrize("change", [0.05, 0.3])
+def test_red_forgetting_has_a_cause_and_its_remedy(change):
+    measurements = [of_forgetting(change, 0.004)]
+    verdicts = verdicts_of(measurements, min_effect=0.0)
+    assert verdicts.verdicts["forgetting"].color == "red"
+    broken_mask = Facts(checks=(SetupFault("masking_broken", "found", "seen"),))
+    for facts in (Facts(), broken_mask):
+        causes = find_causes(measurements, facts)
+        assert "forgetting" in [cause.name for cause in causes]
+        assert any(remedy.cause == "forgetting" for remedy in remedies_for(causes, facts))
+    assert names([of_forgetting(0.3, -0.01)], Facts()) == []
+
+
+def test_rows_that_became_harder_are_no_lack_of_training():
+    broken = gap_and_loss(2.2, 0.3)  # 5.74 -> 7.96 on held-out text, and worse on its own rows
+    assert names(broken, Facts()) == ["learning_rate_too_high"]
+
+
+def test_weak_regularization_is_not_claimed_where_decay_is_not_known(planted):
+    measurements, facts = planted[-1]
+    nothing = replace(facts, weight_decay=0.0, dropout=0.0)
+    assert "weak_regularization" in names(measurements, nothing)
+    for unknown in ({"weight_decay": None}, {"dropout": None}):
+        assert "weak_regularization" not in names(measurements, replace(nothing, **unknown))

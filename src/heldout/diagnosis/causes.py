@@ -1,6 +1,8 @@
 """From evidence to causes: weights of evidence, added up by rules that are data (causes.toml).
 
-Impostors of overfitting come first: where one is named, no overfitting is claimed.
+Impostors of overfitting come first: where one is named, no overfitting is claimed, unless the
+training rows are recited, which no impostor explains. An impostor too small to explain what was
+measured comes last and silences nothing.
 """
 
 import tomllib
@@ -17,6 +19,7 @@ from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.verdict import Cause
 from heldout.diagnosis.features import FEATURES, MeasuredByName, feature_of
 
+RECITED = 0.3  # of the training rows, surely and beyond controls: learned by heart whatever else
 CauseKind = Literal["impostor", "overfitting", "other"]
 
 
@@ -48,7 +51,10 @@ class Clue:
 
 @dataclass(frozen=True)
 class CauseRule:
-    """What speaks for one cause; ``prior`` is the log-odds where nothing was measured."""
+    """What speaks for one cause; ``prior`` is the log-odds where nothing was measured.
+
+    ``explains`` is what an impostor must hold to come first and silence others; None: it always is.
+    """
 
     name: str
     kind: CauseKind
@@ -57,6 +63,7 @@ class CauseRule:
     source: str
     test: str
     clues: tuple[Clue, ...]
+    explains: Clue | None = None
 
 
 @dataclass(frozen=True)
@@ -91,11 +98,13 @@ def find_causes(
     Evidence that is missing adds nothing, so it lowers the confidence and is never a pass.
     """
     rules = read_rules()
+    measured = _by_name(measurements)
     named = [finding for finding in findings(measurements, facts) if finding.score >= 0]
-    impostors = [finding for finding in named if finding.rule.kind == "impostor"]
-    if impostors:
-        named = impostors
-    named.sort(key=lambda finding: -finding.score)
+    places = {finding.rule.name: _place(finding.rule, measured, facts) for finding in named}
+    recited = FEATURES["memorized_surely"](measured, facts) or 0.0
+    if _FIRST in places.values():
+        named = [f for f in named if f.rule.kind != "overfitting" or recited >= RECITED]
+    named.sort(key=lambda finding: (places[finding.rule.name], -finding.score))
     return tuple(
         Cause(
             finding.rule.name,
@@ -108,13 +117,32 @@ def find_causes(
     )
 
 
+_FIRST, _SECOND, _LAST = range(3)
+
+
+def _place(rule: CauseRule, measured: MeasuredByName, facts: Facts) -> int:
+    """Impostors that explain what was measured, then other causes, then impostors that do not."""
+    if rule.kind != "impostor":
+        return _SECOND
+    if rule.explains is None:
+        return _FIRST
+    value = feature_of(rule.explains.feature)(measured, facts)
+    return _FIRST if value is not None and rule.explains.holds(value) else _LAST
+
+
 def findings(
     measurements: list[Measurement | NotMeasured] | tuple[Measurement | NotMeasured, ...],
     facts: Facts,
 ) -> list[Finding]:
     """Every rule that counts for the goal, with its sum, whether it names a cause or not."""
-    measured = {m.name: m for m in measurements if isinstance(m, Measurement)}
+    measured = _by_name(measurements)
     return [weigh(rule, measured, facts) for rule in read_rules().rules if facts.goal in rule.goals]
+
+
+def _by_name(
+    measurements: list[Measurement | NotMeasured] | tuple[Measurement | NotMeasured, ...],
+) -> MeasuredByName:
+    return {m.name: m for m in measurements if isinstance(m, Measurement)}
 
 
 def weigh(rule: CauseRule, measured: MeasuredByName, facts: Facts) -> Finding:
@@ -174,6 +202,7 @@ def read_rules() -> CauseRules:
                 )
                 for clue in entry["evidence"]
             ),
+            Clue(weight_for=0.0, **entry["explains"]) if "explains" in entry else None,
         )
         for entry in table["rule"]
     )

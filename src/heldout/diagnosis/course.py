@@ -109,6 +109,8 @@ def _training_losses(course: Sequence[HistoryPoint]) -> dict[str, float]:
     if len(losses) < 2:
         return {}
     found = {"training_end": losses[-1]}
+    if course[0].train_nll and course[1].train_nll is not None:
+        found["training_share_first"] = course[1].train_nll / course[0].train_nll
     end = course[-1].validation_nll
     if end:
         found["gap_share"] = (end - losses[-1]) / end

@@ -15,6 +15,7 @@ MeasuredByName = Mapping[str, Measurement]
 Feature = Callable[[MeasuredByName, Facts], float | None]
 
 STANDARD_ERRORS = 2.0  # a rise is sure beyond so many
+FIRST_EPOCH = 1.25  # what is evaluated up to here tells of the first epoch
 ONLY_STOPPING = {"early_stopping", "rollback"}  # choose a checkpoint, and change no step
 
 
@@ -55,6 +56,12 @@ def train_gain(measured: MeasuredByName, facts: Facts) -> float | None:
     return None if difference is None or change is None else difference - change
 
 
+def train_change(measured: MeasuredByName, facts: Facts) -> float | None:
+    """Training loss minus the base model's, nats/token; what fits its rows lowers it."""
+    gain = train_gain(measured, facts)
+    return None if gain is None else -gain
+
+
 def kept_share(measured: MeasuredByName, facts: Facts) -> float | None:
     """Held-out gain over training gain: 1 where all that was learned carries over."""
     gain, change = train_gain(measured, facts), heldout_change(measured, facts)
@@ -71,6 +78,11 @@ def memorized_share(measured: MeasuredByName, facts: Facts) -> float | None:
     """Share of training rows memorized beyond held-out rows and the base model."""
     contrast = _contrast(measured, "recital_best", "base")
     return contrast.difference if contrast else None
+
+
+def memorized_surely(measured: MeasuredByName, facts: Facts) -> float | None:
+    """The lower end of the interval of ``memorized_share``."""
+    return _low(_contrast(measured, "recital_best", "base"))
 
 
 def forgetting(measured: MeasuredByName, facts: Facts) -> float | None:
@@ -141,10 +153,18 @@ def training_rise(measured: MeasuredByName, facts: Facts) -> float | None:
 
 
 def best_epoch(measured: MeasuredByName, facts: Facts) -> float | None:
-    """Epoch of the lowest held-out loss; None where the log counts no epochs."""
+    """Epoch of the lowest held-out loss; None where the log counts no epochs.
+
+    None too where it was lowest before training and was not looked at again within the first
+    epoch: it may have been lower in between.
+    """
     course = _course(facts)
-    known = len(course) > 1 and course[-1].epoch > 0
-    return min(course, key=_loss).epoch if known else None
+    if len(course) < 2 or course[-1].epoch <= 0:
+        return None
+    lowest = min(course, key=_loss)
+    if lowest.epoch == 0 and course[1].epoch > FIRST_EPOCH:
+        return None
+    return lowest.epoch
 
 
 def epochs(measured: MeasuredByName, facts: Facts) -> float | None:
@@ -155,7 +175,7 @@ def epochs(measured: MeasuredByName, facts: Facts) -> float | None:
 def first_epoch_rise(measured: MeasuredByName, facts: Facts) -> float | None:
     """Highest held-out loss within the first epoch and a bit, minus the loss at the start."""
     course = _course(facts)
-    early = [point for point in course if 0 < point.epoch <= 1.25]
+    early = [point for point in course if 0 < point.epoch <= FIRST_EPOCH]
     if not course or course[0].epoch > 0 or not early:
         return None
     return max(map(_loss, early)) - _loss(course[0])
@@ -262,9 +282,11 @@ FEATURES: dict[str, Feature] = {
         gap,
         gap_surely,
         train_gain,
+        train_change,
         kept_share,
         learned_share,
         memorized_share,
+        memorized_surely,
         forgetting,
         forgetting_surely,
         rise,

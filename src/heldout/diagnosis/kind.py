@@ -26,6 +26,7 @@ Name = Literal[
     "double descent",
     "grokking",
     "hyperfitting",
+    "broken",
     "cannot tell",
 ]
 Certainty = Literal["clear", "likely", "cannot tell"]
@@ -132,14 +133,16 @@ def kind_of_run(
     *,
     memorized_share: float | None = None,
     losses_by_size: Sequence[tuple[float, float]] = (),
+    worse_than_base: float | None = None,
 ) -> Kind:
-    """Underfitting, healthy, memorized, overfitting, double descent, grokking or hyperfitting.
+    """Underfitting, healthy, memorized, overfitted, broken, double descent, grokking, hyperfitting.
 
     ``history`` goes up to the model that is judged, in any unit of loss. Of its ``extra`` values
     these are read: ``accuracy`` (held-out), ``training_accuracy``, ``ttr`` (type-token ratio of
     greedy continuations of held-out text) and ``weight_norm``. ``memorized_share`` is the share of
     training rows recited beyond held-out rows and the base model. ``losses_by_size`` holds (amount
     of training data, held-out loss after training to the end) for the same model.
+    ``worse_than_base`` is by how much the loss on unseen text surely lies above the base model's.
 
     The bounds, with their reasons, are ``BOUNDS``. Pure arithmetic. Raises UserError for a value
     that is not a finite number, or steps that do not increase.
@@ -152,6 +155,8 @@ def kind_of_run(
         swing=BOUNDS["swing"].value,
         fitted=BOUNDS["fitted"].value,
     )
+    if worse_than_base is not None:
+        figures["worse_than_base"] = worse_than_base
     rule = next(rule for rule in RULES if rule.premises.hold(figures))
     said = [one for one in rule.sentences if one.is_known(figures)]
     against = [one for one in said if one.is_against(figures)]

@@ -66,6 +66,8 @@ def _figures(facts: Facts) -> dict[str, str]:
     """What settings may refer to, as far as the run tells."""
     found = {}
     lowest = best_epoch({}, facts)
+    if lowest is None:  # somewhere before the first evaluation: early stopping finds it
+        lowest = next((point.epoch for point in facts.history if point.epoch > 0), None)
     if lowest:
         found["best_epochs"] = f"{lowest:.3g}"
     if facts.epochs:

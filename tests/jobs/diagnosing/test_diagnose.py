@@ -110,7 +110,7 @@ def test_memorized_rows_are_shown_as_they_stand(memorized, places):
 
 def test_checkpoints_are_followed(memorized):
     steps = [point.step for point in memorized.facts.history]
-    assert steps == [100, 200, 300]
+    assert steps == [0, 100, 200, 300]  # the base first
     losses = [point.train_nll for point in memorized.facts.history]
     assert losses == sorted(losses, reverse=True)
     assert memorized.facts.epochs == 60

@@ -46,4 +46,16 @@ def _kind(measurements: list[Measurement | NotMeasured], facts: Facts) -> dict[s
             control = "base" if "base" in measured.contrasts else "heldout"
             if measured.contrasts:
                 excess = measured.contrasts[control].difference
-    return asdict(kind_of_run(until, memorized_share=excess))
+    return asdict(
+        kind_of_run(until, memorized_share=excess, worse_than_base=_worse_than_base(measurements))
+    )
+
+
+def _worse_than_base(measurements: list[Measurement | NotMeasured]) -> float | None:
+    """By how much the loss on unseen text surely lies above the base model's, nats/token."""
+    for measured in measurements:
+        if isinstance(measured, Measurement) and measured.name == "test_nll_best":
+            contrast = measured.contrasts.get("base")
+            if contrast is not None and contrast.interval.low > 0:
+                return contrast.difference
+    return None

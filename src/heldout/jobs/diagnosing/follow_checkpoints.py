@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from heldout.core.facts import HistoryPoint
 from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
+from heldout.diagnosis.features import STANDARD_ERRORS
 from heldout.jobs.diagnosing.find_log import find_state
 from heldout.jobs.diagnosing.find_target import step_of
 from heldout.jobs.diagnosing.trainer_logs import read_logs
@@ -28,12 +31,20 @@ def load(place: str, recipe: Recipe) -> LoadedModel:
 
 
 def follow(
-    checkpoints: list[Path], texts: DiagnosedTexts, recipe: Recipe, progress: Progress
+    checkpoints: list[Path],
+    texts: DiagnosedTexts,
+    recipe: Recipe,
+    progress: Progress,
+    of_base: DocumentLosses | None = None,
 ) -> tuple[dict[tuple[str, str], DocumentLosses], list[HistoryPoint]]:
-    """Losses of the checkpoints on both samples, the first and the last among them."""
+    """Losses of the checkpoints on both samples, the first and the last among them.
+
+    ``of_base``: those of the base on the held-out sample, with which errors of a rise count.
+    """
     chosen = spread(checkpoints, MOST_CHECKPOINTS)
     losses: dict[tuple[str, str], DocumentLosses] = {}
     points = []
+    unseen = [of_base] if of_base is not None else []
     with progress.stage("checkpoints", len(chosen)):
         for folder in chosen:
             loaded = load(str(folder), recipe)
@@ -48,9 +59,21 @@ def follow(
                     epoch if epoch is not None else float(step),
                     losses[folder.name, "train"].nats_per_token,
                     losses[folder.name, "test"].nats_per_token,
+                    validation_error=_error(losses[folder.name, "test"], unseen),
                 )
             )
+            unseen.append(losses[folder.name, "test"])
             del loaded
             empty_cache()
             progress.advance(1, folder.name)
     return losses, points
+
+
+def _error(found: DocumentLosses, earlier: list[DocumentLosses]) -> float | None:
+    """Standard error of a held-out loss minus the lowest before it, paired by document."""
+    best = min(earlier, key=lambda each: each.nats_per_token, default=found)
+    alike = np.array_equal(best.num_tokens_D, found.num_tokens_D)
+    if best.nats_per_token >= found.nats_per_token or not alike or found.num_groups < 2:
+        return None
+    interval = found.minus(best).interval
+    return None if interval.is_withheld else (interval.high - interval.low) / (2 * STANDARD_ERRORS)

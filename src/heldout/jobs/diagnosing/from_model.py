@@ -18,6 +18,7 @@ from heldout.data.shift import word_shift
 from heldout.jobs.diagnosing.conclude import conclude
 from heldout.jobs.diagnosing.find_target import DiagnosedTarget
 from heldout.jobs.diagnosing.follow_checkpoints import follow, load
+from heldout.jobs.diagnosing.start_of_course import with_start
 from heldout.jobs.evidence.gather import Gathered, gather
 from heldout.jobs.evidence.gatherer import Asked
 from heldout.jobs.evidence.kept import Kept
@@ -45,9 +46,11 @@ def diagnosis_of_model(
     evidence = gathered.evidence
     facts = _completed(known, found, judged, texts, gathered)
     if len(found.checkpoints) > 1:
-        losses, history = follow(found.checkpoints, texts, recipe, progress)
+        of_base = evidence.losses.get(("base", "test"))
+        losses, history = follow(found.checkpoints, texts, recipe, progress, of_base)
         evidence = replace(evidence, losses=evidence.losses | losses)
         facts = replace(facts, history=tuple(history))
+    facts = with_start(facts, evidence.losses, was_measured=len(found.checkpoints) > 1)
     min_effect = recipe.eval.min_effect
     evidence = replace(evidence, facts=facts, min_effect=min_effect)
     measurements = _measured(asked.probes, evidence, lexicon, progress)
