@@ -98,6 +98,7 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
     leak_map: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     lengths: list[Lengths] = field(default_factory=list)
+    _beginnings: dict[int, Excerpt] = field(default_factory=dict)
 
     def collect(self) -> None:
         """Everything that the rows tell without a model."""
@@ -176,6 +177,14 @@ class Findings:
         return Pair(found.kind, first, second, round(found.similarity, 4), length, part)
 
     def excerpt(self, position: int, tokens: tuple[int, int] | None = None) -> Excerpt:
+        """The beginning of a row, which many pairs may show, or what is around a shared span."""
+        if tokens is not None:
+            return self._excerpt(position, tokens)
+        if position not in self._beginnings:
+            self._beginnings[position] = self._excerpt(position, None)
+        return self._beginnings[position]
+
+    def _excerpt(self, position: int, tokens: tuple[int, int] | None) -> Excerpt:
         index = self.index
         text = index.text(position)
         shared = (0, 0)

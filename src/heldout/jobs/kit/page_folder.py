@@ -16,7 +16,7 @@ def write_page_folder(
     A new folder appears with both. Into one that is there, such as that of trainings that go on, or
     the current one, the page is put first and the JSON last.
     """
-    text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    text = _by_entry(content)
     if folder.exists():
         with written_whole(folder / "report.html") as page:
             write_page(page)
@@ -26,3 +26,19 @@ def write_page_folder(
         partial.mkdir(parents=True)
         write_page(partial / "report.html")
         write_text(partial / name, text)
+
+
+def _by_entry(content: dict[str, Any]) -> str:
+    """JSON with an entry or an element of a list a line: indenting more takes ten times as long."""
+    entries = []
+    for key, value in content.items():
+        if isinstance(value, list) and value:
+            value_json = "[\n    " + ",\n    ".join(map(_compact, value)) + "\n  ]"
+        else:
+            value_json = _compact(value)
+        entries.append(f"  {_compact(key)}: {value_json}")
+    return "{\n" + ",\n".join(entries) + "\n}\n"
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
