@@ -121,7 +121,8 @@ class EvalSection:
 
     per_epoch: Annotated[float, POSITIVE] = 2.0  # evaluations per epoch
     batch_size: Annotated[int, at_least(1)] = 16
-    max_train_rows: Annotated[int, at_least(2)] = 200  # training rows whose clean loss is followed
+    # training rows whose clean loss is followed, at each evaluation as many as are held out
+    max_train_rows: Annotated[int, at_least(2)] = 200
     # training rows, and as many test rows, tested for memorization
     max_recital_rows: Annotated[int, at_least(2)] = 400
     metric: str = ""  # exact_match, rouge_l, or path/to/file.py:function

@@ -197,9 +197,27 @@ def test_the_best_trial_alone_keeps_its_folder(tiny_model_dir, data, tmp_path):
     assert progress.seen == [["0.0003"], ["0.0003", "0.03"], ["0.01", "0.03"]]
 
 
+class StepsOf(Progress):
+    """The step at which each figure was told within a stage of this name."""
+
+    def __init__(self, words):
+        self.words, self.name, self.step, self.told = words, "", 0, []
+
+    @contextmanager
+    def stage(self, name, total=None):
+        self.name, self.total = name, total
+        yield
+
+    def advance(self, num=1, text=""):
+        if self.words in self.name:
+            self.step += num
+            self.told += [(self.step, self.total)] if text else []
+
+
 def test_a_trial_that_has_lost_is_stopped(tiny_model_dir, data, tmp_path):
-    rates = "search.learning_rates=[1e-2, 1e-5]"
-    run = trained(tiny_model_dir, data, tmp_path / "run", (rates,))
+    rates, progress = "search.learning_rates=[1e-2, 1e-5]", StepsOf("going on")
+    run = trained(tiny_model_dir, data, tmp_path / "run", (rates,), progress=progress)
+    assert progress.told == [(0, 9), (4, 9), (9, 9)]
     best, lost = run.read_json("search.json")["trials"]
     assert (best["stopped_early"], lost["stopped_early"]) == (False, True)
     assert lost["steps"] == best["steps"] // 2

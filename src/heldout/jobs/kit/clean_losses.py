@@ -23,10 +23,11 @@ def losses_of(model: Any, tokenizer: Any, rows: Any, recipe: Recipe) -> Document
 def measurer(
     model: Any, tokenizer: Any, recipe: Recipe, texts: Texts
 ) -> Callable[[str], DocumentLosses]:
-    """Clean losses of the model as it is now on ``validation`` or ``train`` (followed rows)."""
+    """Clean losses of the model as it is now on ``validation`` or ``train`` (``texts.beside``)."""
+    beside = texts.beside
 
     def measure(part: str) -> DocumentLosses:
-        rows = texts.validation if part == "validation" else texts.followed
+        rows = texts.validation if part == "validation" else beside
         return losses_of(model, tokenizer, rows, recipe)
 
     return measure

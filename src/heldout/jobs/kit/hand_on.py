@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def begin_with_trial(condition: Condition) -> None:
 
     def measure(part: str) -> DocumentLosses:
         if part == "train":
-            return losses_of(model, tokenizer, context.texts.followed, recipe)
+            return losses_of(model, tokenizer, context.texts.beside, recipe)
         losses = beginning.losses(at.step)
         assert losses is not None, f"the trial has no losses at step {at.step}"
         return losses
@@ -52,8 +53,9 @@ def begin_with_trial(condition: Condition) -> None:
 
     keeper = condition.keeper(model, regularizers_of(recipe), measure=measure, save=save)
     keeper.restore(-1)
-    with context.progress.stage("going on from the best learning rate's trial"):
-        for at in kept:
+    with context.progress.stage("going on from the best learning rate's trial", kept[-1].step):
+        for before, at in pairwise([kept[0], *kept]):
+            context.progress.advance(at.step - before.step)
             if at.step:
                 load_weights(model, beginning.weights(at.step))
             keeper.evaluate(at.step, at.epoch, at.training_loss, at.learning_rate)

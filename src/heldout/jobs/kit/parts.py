@@ -18,6 +18,8 @@ from heldout.data.layout import find_layout
 from heldout.data.pairs import Components
 from heldout.data.split import Dropped, folds, split_rows
 
+FEWEST_BESIDE = 40  # training rows that are measured at each evaluation
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -54,6 +56,14 @@ class Texts:
     train: list[Row]
     validation: list[Row]
     followed: list[Row]  # training rows whose clean loss is followed
+
+    @property
+    def beside(self) -> list[Row]:
+        """Of the followed rows as many as are held out, for the curve that is drawn beside theirs.
+
+        More would cost time at each evaluation and make the distance of the curves hardly surer.
+        """
+        return sample_rows(self.followed, max(FEWEST_BESIDE, len(self.validation)), 0)
 
 
 def read_parts(source: str, recipe: Recipe) -> Parts:
