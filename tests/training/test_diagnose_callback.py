@@ -17,6 +17,7 @@ def texts(topics_text):
     return kept[:32], kept[100:132]
 
 
+@pytest.mark.slow
 def test_memorization_rises_with_training(tiny_model_dir, texts, tmp_path):
     from transformers import Trainer, TrainingArguments
 

@@ -118,7 +118,20 @@ BATCHES = {
 }
 
 
-@pytest.mark.parametrize("options", BATCHES.values(), ids=BATCHES)
+QUICK = "packed, accumulated"
+
+
+def slow_but_for(quick, cases):
+    """Parameters of a test, of which one case alone is among the quick ones."""
+    return [
+        pytest.param(*case, id=name, marks=() if name == quick else pytest.mark.slow)
+        for name, case in cases.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    "options", slow_but_for(QUICK, {name: (options,) for name, options in BATCHES.items()})
+)
 def test_the_chunked_loss_is_that_of_trl(sft, options):
     plain = trained(sft(**options))
     assert difference(plain, trained(sft([], **options))) == 0
@@ -130,12 +143,14 @@ def test_the_chunked_loss_is_that_of_trl(sft, options):
 
 @pytest.mark.parametrize(
     ("rows", "options"),
-    [
-        (COMPLETION, {}),
-        (COMPLETION, {"packing": True, "max_length": 128}),
-        (CHAT, {"assistant_only_loss": True, "max_length": 128}),
-    ],
-    ids=["completion", "completion, packed", "assistant"],
+    slow_but_for(
+        "assistant",
+        {
+            "completion": (COMPLETION, {}),
+            "completion, packed": (COMPLETION, {"packing": True, "max_length": 128}),
+            "assistant": (CHAT, {"assistant_only_loss": True, "max_length": 128}),
+        },
+    ),
 )
 def test_only_what_trl_scores_is_scored(sft, rows, options):
     plain = trained(sft(None, rows, **options))
@@ -145,7 +160,7 @@ def test_only_what_trl_scores_is_scored(sft, rows, options):
 
 
 @pytest.mark.parametrize("regularizer", [LabelSmoothing(amount=0), Goldfish(drop_every=10**9)])
-@pytest.mark.parametrize("num_masked", [1, 4])
+@pytest.mark.parametrize("num_masked", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_a_step_without_a_scored_token_adds_nothing(sft, regularizer, num_masked):
     """One masked micro-batch of four, and a whole masked window."""
     ids = [5, 6, 7, 8]

@@ -212,6 +212,7 @@ def distilled(result, folder):
     return distill(folder, weight=0.8)
 
 
+@pytest.mark.slow
 def test_the_student_is_taught_by_all_members_on_their_rows(distilled, folder):
     run = Run.open(Path(distilled.run))
     values = run.recipe.regularizers["distillation"]
@@ -229,6 +230,7 @@ def test_the_student_is_taught_by_all_members_on_their_rows(distilled, folder):
     )
 
 
+@pytest.mark.slow
 def test_the_share_is_that_of_the_three_losses(distilled, result):
     student = distilled.measurement("student")
     one, whole = result.measurement("one_member").value, result.sizes[-1].nats_per_token
@@ -271,6 +273,7 @@ def options(family):
     return words + [word for setting in family["settings"] for word in ("--set", setting)]
 
 
+@pytest.mark.slow
 def test_commands_print_what_the_folder_holds(distilled, family, folder, monkeypatch, capsys):
     words = ["ensemble", *options(family), "--members", "3", "--out", folder]
     code, shown, _ = run_cli(monkeypatch, capsys, *words, "--json")

@@ -132,6 +132,7 @@ def test_folds_are_refused_by_what_needs_a_validation_part(
         dry_run(str(tiny_model_dir), str(path), recipe="full", settings=settings)
 
 
+@pytest.mark.slow
 def test_every_regularizer_of_a_step_fits(tiny_model_dir, data, tmp_path):
     """A combination from the catalog, its cost told, through the whole job."""
     settings = [

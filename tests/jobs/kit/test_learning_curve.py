@@ -159,6 +159,7 @@ def curve(tiny_model_dir, parts, recipe, folder):
     )
 
 
+@pytest.mark.slow
 def test_more_real_text_helps_a_tiny_model(curve, parts):
     assert len(curve.points) == 6
     assert curve.num_heldout_rows == len(parts.validation)
@@ -172,6 +173,7 @@ def test_more_real_text_helps_a_tiny_model(curve, parts):
     assert curve.backtest_percent is None  # two smaller sizes are too few for a curve
 
 
+@pytest.mark.slow
 def test_a_second_call_goes_on_from_the_folder(curve, tiny_model_dir, parts, recipe, folder):
     about = json.loads((folder / "curve.json").read_text(encoding="utf-8"))
     dropped = about["points"].pop()
@@ -197,6 +199,7 @@ def test_parts_side_by_side_give_the_same_curve(curve, tiny_model_dir, parts, re
     assert "of the data" in (tmp_path / "curve" / "logs" / "beside-1.log").read_text()
 
 
+@pytest.mark.slow
 def test_json_round_trip_and_schema(curve):
     entry = curve.to_json()
     assert learning_curve_from_json(json.loads(json.dumps(entry))) == curve
