@@ -25,7 +25,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
@@ -65,13 +65,32 @@ class PerStep:
     value: "torch.Tensor"
 
 
+# Which weights of a step: those that training goes on with, or what regularizers put in for them.
+Weights = Literal["raw", "average"]
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """One measuring of a checkpoint on the validation part."""
+    """One measuring of a checkpoint on the validation part.
+
+    ``validation`` is of ``weights``; ``other`` of those that were measured beside them and were no
+    better, None where there is no average.
+    """
 
     step: int
     epoch: float
     validation: DocumentLosses
+    weights: Weights = "raw"
+    other: DocumentLosses | None = None
+
+    @property
+    def by_weights(self) -> dict[Weights, DocumentLosses]:
+        """All that was measured: raw weights, then the average if there is one."""
+        if self.other is None:
+            return {self.weights: self.validation}
+        if self.weights == "raw":
+            return {"raw": self.validation, "average": self.other}
+        return {"raw": self.other, "average": self.validation}
 
 
 @dataclass(frozen=True)
@@ -206,9 +225,14 @@ class Regularizer(CheckedParameters):
     def after_step(self, model: Any, step: int, rates: dict[str, float]) -> None:
         """Called after optimizer step ``step``; ``rates`` maps parameter names to their rates."""
 
+    @property
+    def has_average(self) -> bool:
+        """Whether ``evaluation_weights`` has other weights to put in, as training stands."""
+        return overrides_hook(self, "evaluation_weights")
+
     @contextmanager
     def evaluation_weights(self, model: Any) -> Iterator[None]:
-        """Swap in the weights that are measured and saved."""
+        """Swap in the weights that are measured beside the last step's, and saved if better."""
         yield
 
     def decide(self, history: Sequence[Evaluation]) -> Decision:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from heldout.core.finite import finite, without_infinity
 from heldout.core.measurement import Interval
+from heldout.core.regularizer import Weights
 
 Compared = Literal["worse", "not surely better", "diverged"]
 
@@ -35,7 +36,8 @@ class HistoryEntry:
     """One line of ``history.jsonl``: where the run stood and its losses, in nats/token.
 
     ``change_low`` and ``change_high`` bound validation minus that of the best one so far, paired
-    by document; None for the first.
+    by document; None for the first. Losses are of ``weights``; ``other_nll`` is the validation loss
+    of the average or of the raw weights that was measured beside and was no better.
     """
 
     step: int
@@ -50,6 +52,8 @@ class HistoryEntry:
     change_low: float | None = None
     change_high: float | None = None
     rolled_back: bool = False
+    weights: Weights = "raw"
+    other_nll: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return without_infinity(asdict(self))
@@ -69,7 +73,13 @@ class HistoryEntry:
             change_low=finite(entry.get("change_low")),
             change_high=finite(entry.get("change_high")),
             rolled_back=bool(entry.get("rolled_back")),
+            weights=_weights(entry),
+            other_nll=finite(entry.get("other_nll")),
         )
+
+
+def _weights(entry: dict[str, Any]) -> Weights:
+    return "average" if entry.get("weights") == "average" else "raw"
 
 
 @dataclass(frozen=True)
@@ -176,12 +186,13 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class FoldPoint:
-    """Out-of-fold loss after ``epoch`` epochs, in nats/token with its interval."""
+    """Out-of-fold loss of ``weights`` after ``epoch`` epochs, in nats/token with its interval."""
 
     epoch: float
     validation_nll: float
     low: float | None
     high: float | None
+    weights: Weights = "raw"
 
 
 @dataclass(frozen=True)
@@ -205,6 +216,7 @@ class FoldCurve:
                 float(point["validation_nll"]),
                 finite(point.get("low")),
                 finite(point.get("high")),
+                _weights(point),
             )
             for point in entry["curve"]
             if finite(point["validation_nll"]) is not None

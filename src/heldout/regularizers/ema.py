@@ -1,4 +1,4 @@
-"""EMA: an exponential moving average of the weights is what is measured and saved.
+"""EMA: an exponential moving average of the weights, measured beside them; the better is saved.
 
 After each optimizer step ``average = d * average + (1 - d) * weights``, where d rises to ``decay``
 as min(decay, (1 + t) / (10 + t)) with the steps t, so that the random start fades soon. Training
@@ -19,7 +19,7 @@ from heldout.core.regularizer import AVERAGE, Cost, Regularizer
 from heldout.lm.averages import RunningAverages
 
 SOURCE = "Polyak and Juditsky 1992, SIAM J. Control Optim. 30"
-COST = "one float32 copy of the trained weights; no step takes longer to speak of"
+COST = "one float32 copy of the trained weights; each evaluation reads the validation part twice"
 
 
 def ema_decay(decay: float, step: int) -> float:
@@ -86,9 +86,13 @@ class EMA(Regularizer):
         per_epoch = step / self._progress / self._epochs["planned"]
         return min(1.0, max(1 / (step + 1), 1 / (self.horizon * per_epoch)))
 
+    @property
+    def has_average(self) -> bool:
+        return self._averages.have_started
+
     @contextmanager
     def evaluation_weights(self, model: Any) -> Iterator[None]:
-        if not self._averages.have_started:  # measured before training
+        if not self.has_average:
             yield
             return
         with self._averages.put_in(model):

@@ -1,8 +1,8 @@
-"""SWA: the plain mean of the weights over the last part of training is measured and saved.
+"""SWA: the plain mean of the last part's weights, measured beside them; the better is saved.
 
 From the share ``start`` of all steps on, after each step ``mean += (weights - mean) / n``. The
 mean lies near the middle of a flat region that single steps circle around, so it works best with a
-learning rate that stays up: train.schedule = constant. Until ``start`` the weights themselves are
+learning rate that stays up: train.schedule = constant. Until ``start`` the weights alone are
 measured. Training itself is not touched; a run that stops before ``start`` has no mean.
 """
 
@@ -16,7 +16,7 @@ from heldout.core.regularizer import AVERAGE, Cost, Regularizer
 from heldout.lm.averages import RunningAverages
 
 SOURCE = "Izmailov et al. 2018, arXiv 1803.05407"
-COST = "one float32 copy of the trained weights; no step takes longer to speak of"
+COST = "one float32 copy of the trained weights; each evaluation reads the validation part twice"
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,13 @@ class SWA(Regularizer):
             self._counts["averaged"] += 1
             self._averages.move(model, 1 / self._counts["averaged"])
 
+    @property
+    def has_average(self) -> bool:
+        return bool(self._counts.get("averaged"))
+
     @contextmanager
     def evaluation_weights(self, model: Any) -> Iterator[None]:
-        if not self._counts.get("averaged"):
+        if not self.has_average:
             yield
             return
         with self._averages.put_in(model):

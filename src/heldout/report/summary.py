@@ -101,6 +101,11 @@ class RunSummary:
         """The evaluation whose checkpoint is in ``best/``: the last one that was a new low."""
         return next((entry for entry in reversed(self.history) if entry.is_best), None)
 
+    @property
+    def has_averages(self) -> bool:
+        """Whether averaged weights were measured beside the raw ones."""
+        return any(entry.other_nll is not None for entry in self.history)
+
     def contrast(self, name: str, control: str) -> Contrast | None:
         measurement = self.measured.get(name)
         return measurement.contrasts.get(control) if measurement else None

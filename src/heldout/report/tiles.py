@@ -65,10 +65,24 @@ def _peak(summary: RunSummary) -> Tile | None:
         details.append(f"step {int(best_step)} of {int(last_step)} trained")
     elif best_step is not None:
         details.append(f"step {int(best_step)}")
+    if which := _weights(summary):
+        details.append(which)
     if result.get("stop_reason"):
         details.append(f"ended: {result['stop_reason']}")
     label = "Peaked at" if summary.status.get("state") == "complete" else "Lowest so far"
     return Tile(label, f"Epoch {words.epoch(best_epoch)}", tuple(details))
+
+
+def _weights(summary: RunSummary) -> str:
+    """Which weights were kept; empty where there was no choice."""
+    kept = summary.kept
+    if kept is None or kept.other_nll is None or kept.validation_nll is None:
+        is_averaged = summary.result.get("best_weights") == "average"
+        return "averaged weights" if is_averaged else ""
+    below = words.number(kept.other_nll - kept.validation_nll)
+    if kept.weights == "average":
+        return f"averaged weights: {below} below the raw ones on validation"
+    return f"raw weights: {below} below their average on validation"
 
 
 def _saved(summary: RunSummary) -> Tile | None:

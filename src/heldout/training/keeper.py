@@ -9,15 +9,18 @@ from heldout.core.losses import DocumentLosses
 from heldout.core.regularizer import Continue, Decision, Evaluation, Regularizer, RollBack, Stop
 from heldout.core.run import Run
 from heldout.core.run_files import HistoryEntry
-from heldout.training.steps import evaluation_weights
+from heldout.training.better_weights import better_weights
+
+OTHER = "validation-other"  # losses of the weights that were measured beside, and no better
 
 
 class Keeper:
     """The history of a condition; ``best/`` always holds the checkpoint of its lowest loss.
 
-    ``measure(part)`` returns the losses of the current model on validation or train. State lies in
-    files alone (history and per-document losses), so a resumed run continues with the same best
-    and the same patience.
+    ``measure(part)`` returns the losses of the current model on validation or train. Where weights
+    are averaged, the better of the average and the raw weights counts. State lies in files alone
+    (history and per-document losses), so a resumed run continues with the same best and the same
+    patience.
     """
 
     def __init__(
@@ -61,20 +64,31 @@ class Keeper:
         self, step: int, epoch: float, training_loss: float | None, learning_rate: float
     ) -> tuple[Decision, dict[str, float]]:
         """Measure, record, keep; returns what the regularizers decide, and main figures."""
-        with evaluation_weights(self.model, self.regularizers):
-            validation = self.measure("validation")
-            train = self.measure("train")
-            change = validation.minus(self.best.validation) if self.evaluations else None
-            is_best = change is None or change.value < 0
-            if is_best and self.keep_best:
-                replace_folder(self.run.best, self.save)
+
+        def measure() -> DocumentLosses:
+            return self.measure("validation")
+
+        with better_weights(self.model, self.regularizers, measure, step, epoch) as found:
+            return self.record(found, training_loss, learning_rate)
+
+    def record(
+        self, found: Evaluation, training_loss: float | None, learning_rate: float
+    ) -> tuple[Decision, dict[str, float]]:
+        """As ``evaluate``, of an evaluation whose weights the model holds now."""
+        validation, train = found.validation, self.measure("train")
+        change = validation.minus(self.best.validation) if self.evaluations else None
+        is_best = change is None or change.value < 0
+        if is_best and self.keep_best:
+            replace_folder(self.run.best, self.save)
         level = validation.estimate()
-        self.run.save_losses(self._name(step), "validation", validation)
-        self.evaluations.append(Evaluation(step, epoch, validation))
+        self.run.save_losses(self._name(found.step), "validation", validation)
+        if found.other is not None:
+            self.run.save_losses(self._name(found.step), OTHER, found.other)
+        self.evaluations.append(found)
         decision = self.decide()
         entry = HistoryEntry(
-            step=step,
-            epoch=epoch,
+            step=found.step,
+            epoch=found.epoch,
             validation_nll=level.value,
             validation_low=level.interval.low,
             validation_high=level.interval.high,
@@ -85,6 +99,8 @@ class Keeper:
             change_low=change.interval.low if change else None,
             change_high=change.interval.high if change else None,
             rolled_back=isinstance(decision, RollBack),
+            weights=found.weights,
+            other_nll=None if found.other is None else found.other.nats_per_token,
         ).to_json()
         self.run.append_history(entry, self.history_name)
         self.on_entry(entry)
@@ -102,9 +118,11 @@ def evaluations_of(run: Run, history_name: str) -> list[Evaluation]:
     """What a training has measured on held-out rows, in its order."""
     found = []
     for entry in run.history(history_name):
-        losses = run.losses(_name(history_name, entry["step"]), "validation")
-        assert losses is not None, f"evaluation of step {entry['step']} is missing"
-        found.append(Evaluation(entry["step"], entry["epoch"], losses))
+        name, known = _name(history_name, entry["step"]), HistoryEntry.from_json(entry)
+        losses = run.losses(name, "validation")
+        assert losses is not None, f"evaluation of step {known.step} is missing"
+        other = None if known.other_nll is None else run.losses(name, OTHER)
+        found.append(Evaluation(known.step, known.epoch, losses, known.weights, other))
     return found
 
 

@@ -8,7 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from heldout.core.errors import Interrupted, UserError
+from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
+from heldout.core.regularizer import Evaluation
+from heldout.jobs.fitting.cross_validate import pooled
 from heldout.jobs.fitting.fit import dry_run, fit, resume
 from heldout.lm.load import load_model
 from heldout.lm.nll import document_losses
@@ -65,10 +68,14 @@ def test_rolls_back_and_trains_on_with_a_lower_rate(tiny_model_dir, data, tmp_pa
 
 
 @pytest.mark.slow
-def test_an_average_is_what_is_measured_and_saved(tiny_model_dir, data, tmp_path):
+def test_the_better_of_an_average_and_its_weights_is_saved(tiny_model_dir, data, tmp_path):
     settings = [*FAST, "train.learning_rate=3e-3", "regularizers.ema.decay=0.9"]
     result = fit(str(tiny_model_dir), data, out=tmp_path / "a", recipe="full", settings=settings)
     run = result.run
+    best = min(run.history(), key=lambda entry: entry["validation_nll"])
+    assert run.read_json("result.json")["best_weights"] == best["weights"]
+    for entry in run.history()[1:]:
+        assert entry["validation_nll"] <= entry["other_nll"]
     assert validation_loss(run, run.last) == pytest.approx(
         run.losses("last", "validation").nats_per_token, abs=1e-5
     )
@@ -118,6 +125,48 @@ def test_wise_ft_is_never_worse_on_validation(tiny_model_dir, data, tmp_path):
     reached = run.losses("best", "validation").nats_per_token
     assert reached <= min(entry["validation_nll"] for entry in run.history()) + 1e-9
     assert validation_loss(run, run.best) == pytest.approx(reached, abs=1e-5)
+
+
+def test_folds_choose_the_weights_together():
+    """The first fold's rows alone would choose the other weights."""
+
+    def measured(raw, average):
+        groups = np.array(["a", "b"])
+        losses = {
+            name: DocumentLosses(np.array(nll), np.array([1, 1]), np.array([4, 4]), groups)
+            for name, nll in (("raw", raw), ("average", average))
+        }
+        better = min(losses, key=lambda name: losses[name].nll_nats_D.sum())
+        (other,) = set(losses) - {better}
+        return Evaluation(1, 0.5, losses[better], better, losses[other])
+
+    evaluations = [measured([3.0, 3.0], [3.1, 3.1]), measured([4.0, 4.0], [3.0, 3.0])]
+    assert evaluations[0].weights == "raw"
+    weights, losses = pooled(evaluations)
+    assert weights == "average"
+    assert losses.nll_nats_D.tolist() == [3.1, 3.1, 3.0, 3.0]
+    started = Evaluation(1, 0.5, evaluations[0].validation)  # where one fold has no average yet
+    weights, losses = pooled([evaluations[1], started])
+    assert weights == "raw"
+    assert losses.nll_nats_D.tolist() == [4.0, 4.0, 3.0, 3.0]
+
+
+@pytest.mark.slow
+def test_what_folds_chose_is_saved(tiny_model_dir, topics_text, tmp_path):
+    texts = [" ".join(p.split())[:100] for p in topics_text.split("\n\n") if len(p) > 100][:24]
+    path = tmp_path / "few.jsonl"
+    path.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    runs = []
+    for averaging in ((), ("regularizers.ema.decay=0.999",)):
+        settings = [*FAST, "train.learning_rate=3e-3", "eval.folds=2", "control.fixed_epochs=0"]
+        settings += ["train.batch_size=4", "train.micro_batch_size=4", *averaging]
+        out = tmp_path / str(len(averaging))
+        result = fit(str(tiny_model_dir), str(path), out=out, recipe="full", settings=settings)
+        runs.append(result.run)
+    for run in runs:  # an average that hardly moves is never better
+        assert run.read_json("result.json")["best_weights"] == "raw"
+    first, second = (weights(run.best) for run in runs)
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize("name", ["rollback", "wise_ft"])

@@ -21,6 +21,8 @@ from heldout.jobs.kit.learning_curve import learning_curve
 from heldout.jobs.kit.parts import load_parts, read_parts
 from heldout.jobs.kit.run_folder import start_run
 from heldout.jobs.kit.target import Target
+from heldout.lm.load import load_model
+from heldout.lm.nll import document_losses
 from heldout.lm.quiet import quiet_libraries
 
 SETTINGS = (
@@ -97,6 +99,13 @@ def assert_same_training(run, other):
         assert ends[0][key] == ends[1][key], key
 
 
+def loss_of_saved(run, folder):
+    loaded = load_model(str(folder), device="cpu")
+    rows = list(run.read_rows("validation"))
+    found = document_losses(loaded.model, rows, loaded.tokenizer, max_length=48, batch_size=16)
+    return found.nats_per_token
+
+
 def assert_same_weights(folder, other):
     (path,), (second,) = folder.glob("*.safetensors"), other.glob("*.safetensors")
     weights, expected = load_file(path), load_file(second)
@@ -143,6 +152,12 @@ def test_the_training_goes_on_from_the_winning_trial(case, tiny_model_dir, data,
         assert any(each["rolled_back"] and each["step"] < chosen["steps"] for each in run.history())
     given = (*settings, f"train.learning_rate={search['chosen']}")
     assert_same_training(run, trained(tiny_model_dir, data, tmp_path / "given", given, recipe))
+    if case == "averages and noise":
+        handed_on = [each for each in run.history() if 0 < each["step"] <= chosen["steps"]]
+        assert {each["weights"] for each in handed_on} == {"raw", "average"}
+        assert chosen["validation_nll"] == handed_on[-1]["validation_nll"]
+        losses = run.losses("last", "validation").nats_per_token
+        assert loss_of_saved(run, run.last) == pytest.approx(losses, abs=1e-6)
 
 
 @pytest.fixture(scope="module")

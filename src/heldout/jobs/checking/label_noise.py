@@ -183,7 +183,9 @@ def cross_validated_losses(
             trained = condition.train(name)
             if trained.outcome.interrupted:
                 raise Interrupted
-            before, after = trained.evaluations[0].validation, trained.evaluations[-1].validation
+            before = trained.evaluations[0].validation
+            # The average, where there is one: a choice by these rows would favor them.
+            *_, after = trained.evaluations[-1].by_weights.values()
             at, columns = np.array([each[:2] for each in read]).T
             base_DF[at, columns] = before.nll_nats_D
             out_of_fold_DF[at, columns] = after.nll_nats_D

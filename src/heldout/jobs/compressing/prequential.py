@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from heldout.core.errors import Interrupted, TrainingDiverged, UserError
 from heldout.core.files import write_text, written_whole
 from heldout.core.interrupt import StopRequest
+from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Continue, Decision, Evaluation, Regularizer, RollBack, Stop
@@ -35,6 +36,7 @@ from heldout.lm.special_tokens import special_prefix
 from heldout.lm.tokenize import tokenize_rows
 from heldout.lm.weights import copies, trained_parameters, weights_replaced
 from heldout.search.learning_rate import start_learning_rate
+from heldout.training.better_weights import averages, better_weights
 from heldout.training.loop import Schedule, Training, train
 from heldout.training.steps import evaluation_weights
 from heldout.training.windows import WindowDataset
@@ -191,16 +193,19 @@ class Coder:
         best = copies(trained_parameters(self.model))
         history: list[Evaluation] = []
 
+        def measure() -> DocumentLosses:
+            return losses_of(self.model, self.tokenizer, documents.rows[span], self.recipe)
+
         def evaluate(step: int, epoch: float, *_: float) -> tuple[Decision, dict[str, float]]:
             nonlocal best
-            with evaluation_weights(self.model, regularizers):
-                losses = losses_of(self.model, self.tokenizer, documents.rows[span], self.recipe)
-                bits = self._with_unscored(losses.nll_nats_D, documents, span)
+            with better_weights(self.model, regularizers, measure, step, epoch) as found:
+                nats_D = found.validation.nll_nats_D
+                bits = self._with_unscored(nats_D, documents, span)
                 if bits.sum() < min(each.sum() for each in tried):
                     best = copies(trained_parameters(self.model))
             tried.append(bits)
             steps.append(step)
-            history.append(Evaluation(step, epoch, losses))
+            history.append(found)
             return self._decision(regularizers, history), {}
 
         try:
@@ -208,9 +213,8 @@ class Coder:
         except TrainingDiverged as error:
             self.progress.note(f"block {block + 1}: an earlier checkpoint codes it. {error}")
         checkpoint = int(np.argmin([bits.sum() for bits in tried]))
-        candidates = 1 + sum(
-            schedule.evaluates_at(step) for step in range(1, schedule.max_steps + 1)
-        )
+        num = sum(schedule.evaluates_at(step) for step in range(1, schedule.max_steps + 1))
+        candidates = 1 + num * (2 if averages(regularizers) else 1)
         seen_D = np.zeros(0)
         if last:
             with weights_replaced(self.model, best):

@@ -15,6 +15,7 @@ from heldout.core.files import written_whole
 from heldout.core.interrupt import StopRequest, stop_on_interrupt
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
+from heldout.core.regularizer import Weights
 from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.jobs.counterfactual.memorized_rows import PairStatistics
@@ -25,7 +26,6 @@ from heldout.jobs.kit.places import ALONE, Places, threads_of
 from heldout.jobs.kit.side_by_side import SideBySide, Task
 from heldout.jobs.kit.target import Target
 from heldout.lm.measuring.pass_statistics import pass_statistics
-from heldout.training.steps import evaluation_weights
 
 FOLDER = "counterfactual"
 _Sums = dict[str, np.ndarray]  # of each row under one model: correct tokens, nats, tokens
@@ -165,10 +165,10 @@ class HalfModels:
                 folder=folder,
                 keep_best=False,
             )
-            trained = condition.train_unwatched(_words(pair, half))
+            trained = condition.train_unwatched(_words(pair, half), _weights(self.run))
             if trained.outcome.interrupted:
                 raise Interrupted
-            with evaluation_weights(trained.model, trained.regularizers):
+            with trained.holding_weights():
                 return self._sums(trained.model, trained.tokenizer, recipe)
 
         self._kept(name, measure)
@@ -184,6 +184,12 @@ class HalfModels:
         )
         losses = read.losses
         return read.bin_correct_DC.sum(axis=1), losses.nll_nats_D, losses.num_tokens_D
+
+
+def _weights(run: Run) -> Weights:
+    """Those that the run kept; earlier versions kept the average wherever there was one."""
+    found = run.read_json("result.json")
+    return "raw" if found.get("best_weights", "average") == "raw" else "average"
 
 
 def train_half(

@@ -1,12 +1,13 @@
 """Where held-out parts would be too small, folds tell the epoch to stop at, and the gain."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from heldout.core.interrupt import StopRequest
 from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
-from heldout.core.regularizer import Evaluation
+from heldout.core.regularizer import Evaluation, Weights
 from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.core.run_files import FoldCurve, FoldPoint
@@ -29,6 +30,7 @@ class CrossValidation:
 
     curve: FoldCurve
     best_epoch: float
+    best_weights: Weights
     out_of_fold: DocumentLosses
     rows: list[Row]  # in the order of ``out_of_fold``
 
@@ -49,7 +51,7 @@ def train_by_folds(context: RunContext, parts: Parts) -> None:
     else:
         all_rows = Texts(parts.train, [], context.texts.followed)
         condition = Condition(replace(context, texts=all_rows), rate, found.best_epoch)
-        trained = condition.train_unwatched("training on all rows")
+        trained = condition.train_unwatched("training on all rows", found.best_weights)
         context.check_interrupt(trained.outcome.interrupted)
     trained.save(run.last)
     trained.save(run.best)
@@ -59,6 +61,7 @@ def train_by_folds(context: RunContext, parts: Parts) -> None:
         learning_rate=rate,
         best_step=trained.outcome.step,
         best_epoch=trained.outcome.epoch,
+        best_weights=found.best_weights,
         finished={},
     )
 
@@ -67,27 +70,38 @@ def cross_validate(context: RunContext, rows: list[Row], learning_rate: float) -
     """Train once per fold on the other folds; every group is held out once.
 
     The first fold ends by the recipe's own early stopping; the others run as long, so that one
-    curve over the same epochs can be averaged. Costs ``eval.folds`` trainings of that length.
+    curve over the same epochs can be averaged. Which weights count is decided by the rows of all
+    folds together. Costs ``eval.folds`` trainings of that length.
     """
     recipe = context.recipe
     parts = folds(rows, recipe.eval.folds, recipe.data.seed)
     evaluations = _train_folds(context, len(parts), learning_rate)
     common = min(len(found) for found in evaluations)
-    pooled = [
-        DocumentLosses.concatenate([found[point].validation for found in evaluations])
-        for point in range(common)
-    ]
+    chosen = [pooled([found[point] for found in evaluations]) for point in range(common)]
+    losses_T = [losses for _, losses in chosen]
     curve: list[FoldPoint] = []
-    for point, losses in enumerate(pooled):
+    for point, (weights, losses) in enumerate(chosen):
         level, epoch = losses.estimate(), evaluations[0][point].epoch
-        curve.append(FoldPoint(epoch, level.value, level.interval.low, level.interval.high))
+        bounds = level.interval
+        curve.append(FoldPoint(epoch, level.value, bounds.low, bounds.high, weights))
     best = min(range(common), key=lambda point: curve[point].validation_nll)
     ordered = [row for fold in parts for row in fold.held_out]
     best_epoch = curve[best].epoch
     found_curve = FoldCurve(len(parts), tuple(curve), best_epoch)
-    result = CrossValidation(found_curve, best_epoch, pooled[best], ordered)
-    _write(context.run, result, base=pooled[0], last=pooled[-1])
+    result = CrossValidation(found_curve, best_epoch, chosen[best][0], losses_T[best], ordered)
+    _write(context.run, result, base=losses_T[0], last=losses_T[-1])
     return result
+
+
+def pooled(evaluations: Sequence[Evaluation]) -> tuple[Weights, DocumentLosses]:
+    """The better weights over the rows of all folds, and their losses."""
+    first, *others = (each.by_weights for each in evaluations)
+    shared = [weights for weights in first if all(weights in each for each in others)]
+    found = [
+        (weights, DocumentLosses.concatenate([each.by_weights[weights] for each in evaluations]))
+        for weights in shared
+    ]
+    return min(found, key=lambda each: each[1].nats_per_token)
 
 
 def _train_folds(

@@ -38,6 +38,7 @@ def train_main(context: RunContext, learning_rate: float) -> None:
         learning_rate=learning_rate,
         best_step=best.step,
         best_epoch=best.epoch,
+        best_weights=best.weights,
         finished=finished,
     )
 

@@ -1,5 +1,6 @@
 """``result.json`` of a run: where training ended, and the main numbers."""
 
+from heldout.core.regularizer import Weights
 from heldout.core.run import Run
 from heldout.jobs.kit.condition import Trained
 from heldout.jobs.kit.context import RunContext
@@ -12,6 +13,7 @@ def write_result(
     learning_rate: float,
     best_step: int,
     best_epoch: float,
+    best_weights: Weights,
     finished: dict[str, float],
 ) -> None:
     """What the main training did; ``finished`` are figures of what came after its last step."""
@@ -23,6 +25,7 @@ def write_result(
             "schema": "heldout.result/1",
             "best_step": best_step,
             "best_epoch": best_epoch,
+            "best_weights": best_weights,
             "last_step": outcome.step,
             "last_epoch": outcome.epoch,
             "steps_per_epoch": round(outcome.step / outcome.epoch) if outcome.epoch else 0,

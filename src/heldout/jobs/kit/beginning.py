@@ -13,6 +13,7 @@ from typing import Any
 from heldout.core.files import write_text
 from heldout.core.losses import DocumentLosses
 from heldout.core.recipe import Recipe
+from heldout.core.regularizer import Evaluation, Weights
 from heldout.core.run import Run
 from heldout.core.run_files import RateTrial
 
@@ -21,12 +22,16 @@ SEARCH = "checkpoints/search"
 
 @dataclass(frozen=True)
 class Logged:
-    """An evaluation's place in a training: mean training loss since the last, learning rate."""
+    """An evaluation's place in a training: mean training loss since the last, learning rate.
+
+    ``weights`` are those that were kept.
+    """
 
     step: int
     epoch: float
     training_loss: float | None
     learning_rate: float
+    weights: Weights = "raw"
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,25 @@ class Beginning:
         """What ``save_model`` wrote at an evaluation."""
         return self.folder / "weights" / f"step-{step:06d}"
 
-    def save_losses(self, step: int, losses: DocumentLosses) -> None:
+    def save_losses(self, found: Evaluation) -> None:
         """Of the validation rows, also at the last step where the training has no evaluation."""
-        losses.save(self.folder / "losses" / f"step-{step:06d}.npz")
+        found.validation.save(self._losses(found.step))
+        if found.other is not None:
+            found.other.save(self._losses(found.step, "-other"))
 
     def losses(self, step: int) -> DocumentLosses | None:
-        path = self.folder / "losses" / f"step-{step:06d}.npz"
+        path = self._losses(step)
         return DocumentLosses.load(path) if path.exists() else None
+
+    def evaluation(self, logged: Logged) -> Evaluation:
+        """What was measured at an evaluation."""
+        losses, other = self.losses(logged.step), self._losses(logged.step, "-other")
+        assert losses is not None, f"the trial has no losses at step {logged.step}"
+        beside = DocumentLosses.load(other) if other.exists() else None
+        return Evaluation(logged.step, logged.epoch, losses, logged.weights, beside)
+
+    def _losses(self, step: int, ending: str = "") -> Path:
+        return self.folder / "losses" / f"step-{step:06d}{ending}.npz"
 
     def end(self, trial: RateTrial, recipe: Recipe, evaluations: Sequence[Logged]) -> None:
         """Write how the trial went, which says that all else is there."""

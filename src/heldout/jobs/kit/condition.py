@@ -1,37 +1,46 @@
 """Train one condition of a run: the recipe itself, its control, a fold or a part of the rows."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from heldout.core.losses import DocumentLosses
-from heldout.core.regularizer import Evaluation, Regularizer
+from heldout.core.regularizer import Evaluation, Regularizer, Weights
 from heldout.jobs.kit.checkpoints import load_weights, save_model
 from heldout.jobs.kit.clean_losses import measurer
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.resumable import Unwatched, Watcher, train_or_resume
 from heldout.jobs.kit.training_setup import TrainingSetup
+from heldout.training.better_weights import chosen_weights
 from heldout.training.keeper import Keeper
 from heldout.training.loop import Outcome, Schedule
-from heldout.training.steps import evaluation_weights
 
 MAIN_HISTORY = "history.jsonl"
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model as it is after training, with what was measured on the way."""
+    """A model as it is after training, with what was measured on the way.
+
+    ``weights`` are those that count of the last step.
+    """
 
     model: Any
     tokenizer: Any
     outcome: Outcome
     evaluations: list[Evaluation]
     regularizers: list[Regularizer]
+    weights: Weights = "raw"
+
+    def holding_weights(self) -> AbstractContextManager[None]:
+        """A context in which the model holds the weights that count."""
+        return chosen_weights(self.model, self.regularizers, self.weights)
 
     def save(self, folder: Path) -> None:
-        """Save the weights that count: averages, where a regularizer keeps them."""
-        with evaluation_weights(self.model, self.regularizers):
+        """Save the weights that count."""
+        with self.holding_weights():
             save_model(self.model, self.tokenizer, folder)
 
 
@@ -73,7 +82,8 @@ class Condition:
             load_weights(model, run.best)
 
         outcome = self._run(setup, keeper, name, put_back=put_back, before_first_step=begin)
-        return Trained(model, tokenizer, outcome, keeper.evaluations, setup.regularizers)
+        weights = keeper.evaluations[-1].weights
+        return Trained(model, tokenizer, outcome, keeper.evaluations, setup.regularizers, weights)
 
     def keeper(
         self,
@@ -97,14 +107,23 @@ class Condition:
 
     def _tell(self, entry: dict[str, Any]) -> None:
         kept = " (kept)" if self.keep_best and entry["is_best"] else ""
-        losses = f"train {entry['train_nll']:.3f}, held-out {entry['validation_nll']:.3f}{kept}"
+        train, heldout = f"{entry['train_nll']:.3f}", f"{entry['validation_nll']:.3f}"
+        if entry["other_nll"] is None:
+            losses = f"train {train}, held-out {heldout}{kept}"
+        elif entry["weights"] == "average":
+            losses = f"train {train}, held-out {heldout}{kept}, raw {entry['other_nll']:.3f}"
+        else:
+            losses = f"train {train}, held-out {heldout}{kept}, average {entry['other_nll']:.3f}"
         self.context.progress.advance(0, losses)
 
-    def train_unwatched(self, name: str) -> Trained:
-        """Train for ``max_epochs`` with nothing held out; the length was set by folds."""
+    def train_unwatched(self, name: str, weights: Weights) -> Trained:
+        """Train for ``max_epochs`` with nothing held out, which was measured elsewhere.
+
+        There, too, ``weights`` were found to be the better ones.
+        """
         setup = TrainingSetup.of(self.context)
         outcome = self._run(setup, Unwatched(), name)
-        return Trained(setup.model, setup.tokenizer, outcome, [], setup.regularizers)
+        return Trained(setup.model, setup.tokenizer, outcome, [], setup.regularizers, weights)
 
     def _run(self, setup: TrainingSetup, watcher: Watcher, name: str, **options: Any) -> Outcome:
         recipe = self.context.recipe

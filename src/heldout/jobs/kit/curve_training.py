@@ -1,6 +1,6 @@
 """One training of a learning curve: a part of the rows, measured at its best epoch."""
 
-# T evaluations, D held-out documents, G groups
+# T measurings, D held-out documents, G groups
 
 import math
 import shutil
@@ -156,8 +156,9 @@ def _point(part: CurvePart, trained: Trained, losses: DocumentLosses) -> CurvePo
 
 
 def cross_chosen(evaluations: Sequence[Evaluation], seed: int) -> DocumentLosses:
-    """Each half of the groups at the evaluation of the other half's lowest loss."""
-    nll_TD = np.stack([each.validation.nll_nats_D for each in evaluations])
+    """Each half of the groups where, and by which weights, the other half's loss is lowest."""
+    measured = [found for each in evaluations for found in each.by_weights.values()]
+    nll_TD = np.stack([found.nll_nats_D for found in measured])
     first = evaluations[0].validation
     names, group_D = np.unique(first.groups_D, return_inverse=True)
     half_G = np.zeros(len(names), bool)

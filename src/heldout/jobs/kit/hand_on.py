@@ -39,11 +39,8 @@ def begin_with_trial(condition: Condition) -> None:
     at: Logged = kept[0]
 
     def measure(part: str) -> DocumentLosses:
-        if part == "train":
-            return losses_of(model, tokenizer, context.texts.beside, recipe)
-        losses = beginning.losses(at.step)
-        assert losses is not None, f"the trial has no losses at step {at.step}"
-        return losses
+        assert part == "train", "the trial has measured the validation rows"
+        return losses_of(model, tokenizer, context.texts.beside, recipe)
 
     def save(path: Path) -> None:
         if at.step:
@@ -58,7 +55,7 @@ def begin_with_trial(condition: Condition) -> None:
             context.progress.advance(at.step - before.step)
             if at.step:
                 load_weights(model, beginning.weights(at.step))
-            keeper.evaluate(at.step, at.epoch, at.training_loss, at.learning_rate)
+            keeper.record(beginning.evaluation(at), at.training_loss, at.learning_rate)
     _tell_trackers(checkpoint, run.history(condition.history_name))
     context.check_interrupt()
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """One trial of a learning rate: where that is fair, the beginning of the training at this rate."""
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from heldout.core.errors import TrainingDiverged
@@ -17,9 +18,9 @@ from heldout.jobs.kit.training_setup import TrainingSetup
 from heldout.jobs.kit.trial import try_training
 from heldout.search.lost_trials import further_fall, has_lost
 from heldout.training.arguments import warmup_steps
+from heldout.training.better_weights import better_weights
 from heldout.training.keeper import decision_of
 from heldout.training.loop import Pause, Schedule, train
-from heldout.training.steps import evaluation_weights
 
 
 def try_rate(
@@ -126,15 +127,13 @@ class _Watch:
         path = self.context.run.path(f"{SEARCH}/base.npz")
         if not path.exists():
             self._measured().save(path)
-        self.end = DocumentLosses.load(path)
-        self._keep(Logged(0, 0.0, None, 0.0), self.end)
+        self._keep(Evaluation(0, 0.0, DocumentLosses.load(path)), None, 0.0)
 
     def evaluate(
         self, step: int, epoch: float, training_loss: float, learning_rate: float
     ) -> tuple[Decision, dict[str, float]]:
-        with evaluation_weights(self.setup.model, self.setup.regularizers):
-            self.end = self._measured()
-            self._keep(Logged(step, epoch, training_loss, learning_rate), self.end)
+        with self._better_weights(step, epoch) as found:
+            self._keep(found, training_loss, learning_rate)
             self.has_lost = step < self.steps and self._has_lost(step)
             if self.has_lost:
                 return Stop("it can surely not become the best"), {}
@@ -156,9 +155,9 @@ class _Watch:
         if self.has_lost:
             return False
         if self.evaluations[-1].step != step:  # the training has no evaluation here
-            with evaluation_weights(self.setup.model, self.setup.regularizers):
-                self.end = self._measured()
-            self.kept.save_losses(step, self.end)
+            with self._better_weights(step, step / self.schedule.steps_per_epoch) as found:
+                self.end = found.validation
+            self.kept.save_losses(found)
         if self._leads and self.best is not None:
             Beginning.of(self.context.run, self.best.learning_rate).remove()
         return self._leads
@@ -190,7 +189,13 @@ class _Watch:
         rows = self.context.texts.validation
         return losses_of(self.setup.model, self.setup.tokenizer, rows, self.context.recipe)
 
-    def _keep(self, logged: Logged, losses: DocumentLosses) -> None:
-        self.kept.save_losses(logged.step, losses)
-        self.logged.append(logged)
-        self.evaluations.append(Evaluation(logged.step, logged.epoch, losses))
+    def _better_weights(self, step: int, epoch: float) -> AbstractContextManager[Evaluation]:
+        setup = self.setup
+        return better_weights(setup.model, setup.regularizers, self._measured, step, epoch)
+
+    def _keep(self, found: Evaluation, training_loss: float | None, learning_rate: float) -> None:
+        self.end = found.validation
+        self.kept.save_losses(found)
+        at = Logged(found.step, found.epoch, training_loss, learning_rate, found.weights)
+        self.logged.append(at)
+        self.evaluations.append(found)

@@ -6,8 +6,8 @@ from heldout.core.regularizer import Continue, Decision
 from heldout.jobs.kit.clean_losses import losses_of
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.training_setup import TrainingSetup
+from heldout.training.better_weights import better_weights
 from heldout.training.loop import Schedule, train
-from heldout.training.steps import evaluation_weights
 
 
 def try_training(
@@ -19,10 +19,13 @@ def try_training(
     """
     reached: list[DocumentLosses] = []
 
-    def evaluate(*_: float) -> tuple[Decision, dict[str, float]]:
-        with evaluation_weights(setup.model, setup.regularizers):
-            rows = context.texts.validation
-            reached.append(losses_of(setup.model, setup.tokenizer, rows, context.recipe))
+    def measure() -> DocumentLosses:
+        rows = context.texts.validation
+        return losses_of(setup.model, setup.tokenizer, rows, context.recipe)
+
+    def evaluate(step: int, epoch: float, *_: float) -> tuple[Decision, dict[str, float]]:
+        with better_weights(setup.model, setup.regularizers, measure, step, epoch) as found:
+            reached.append(found.validation)
         return Continue(), {}
 
     training = setup.training(
