@@ -105,7 +105,7 @@ def build(kind: str, name: str, parameters: dict[str, Any]) -> Any:
 
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
-    if hint is float:
+    if hint in (float, float | None):
         fits = isinstance(value, int | float) and not isinstance(value, bool)
         if not fits or not math.isfinite(value):
             raise UserError(f"{name} must be a finite number, got {value!r}.")

@@ -5,16 +5,24 @@ the optimizer would do with its own ``weight_decay``; where that cannot be had, 
 LoRA factors this pulls the model toward its base, not toward zero, because the product BA shrinks;
 a penalty on the product itself, whatever its factors, is ``l2_penalty``.
 
+What a rate does depends on the learning rate and on the number of steps: a weight without a
+gradient ends at ``exp(-shrink)`` of itself, with ``shrink`` the sum of ``learning_rate * rate``
+over all steps. In place of the rate a recipe can say that sum, over the planned epochs: 0.4 keeps
+67 % of the weight, at any learning rate and schedule. ``steps / shrink`` is AdamW's timescale in
+steps (arXiv 2405.13698). It is refused on LoRA factors, whose decay is another thing.
+
 Data-limited pretraining wants about 30 times the usual rate (arXiv 2509.14786).
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
+from heldout.lm.adapters import is_adapted
 from heldout.lm.matrices import is_matrix
 
 SOURCE = "Loshchilov and Hutter 2019, arXiv 1711.05101"
@@ -23,14 +31,16 @@ COST = "none: one multiplication per weight, inside the optimizer"
 
 @dataclass(frozen=True)
 class WeightDecay(Regularizer):
-    """``rate`` per step and unit of learning rate; ``vectors`` are what is no matrix of a
+    """``rate`` per step and unit of learning rate (0.1), or ``shrink`` in its place, as the sum of
+    learning rate times ``rate`` over all planned steps; ``vectors`` are what is no matrix of a
     product: biases, norms, the rates of selective scans.
 
     ``only`` and ``never`` are regular expressions that are searched for in parameter names, such as
     ``mlp`` or ``layers\\.[0-3]\\.``; of the weights above, those are decayed alone, or left out.
     """
 
-    rate: float = 0.1
+    rate: float | None = None
+    shrink: float | None = None
     embeddings: bool = True
     vectors: bool = False
     only: str = ""
@@ -38,7 +48,14 @@ class WeightDecay(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("rate", self.rate >= 0, "0 or more")
+        self.require("rate", self.rate is None or self.rate >= 0, "0 or more")
+        self.require("shrink", self.shrink is None or self.shrink >= 0, "0 or more")
+        if self.rate is not None and self.shrink is not None:
+            raise UserError(
+                f"WeightDecay(rate={self.rate:g}, shrink={self.shrink:g}) says twice how strong it "
+                "is: give one of them. In a recipe that has a rate, --set "
+                f"regularizers.weight_decay={{shrink={self.shrink:g}}} replaces it."
+            )
         for field in ("only", "never"):
             try:
                 re.compile(getattr(self, field))
@@ -48,12 +65,43 @@ class WeightDecay(Regularizer):
                     f"{error}."
                 ) from None
 
-    def check(self, model: Any, recipe: Recipe | None) -> None:
-        rate = recipe.train.learning_rate if recipe else None
-        if rate is not None and rate * self.rate >= 1:
+    @property
+    def decay(self) -> float:
+        """The ``rate``, by default .1; UserError for a ``shrink``, which ``over`` makes one."""
+        if self.shrink is None:
+            return 0.1 if self.rate is None else self.rate
+        raise UserError(
+            f"WeightDecay(shrink={self.shrink:g}) needs the planned learning rates, which heldout "
+            "fit knows: give rate, which is shrink divided by their sum over all steps."
+        )
+
+    def over(self, learning_rates: Sequence[float]) -> "WeightDecay":
+        """The same by ``rate``, for a training whose planned steps have these learning rates.
+
+        Raises UserError where a step would take away a whole weight or more.
+        """
+        if self.shrink is None:
+            return self
+        total = float(sum(learning_rates))
+        if self.shrink and self.shrink * max(learning_rates) >= total:
             raise UserError(
-                f"WeightDecay(rate={self.rate}) times the learning rate {rate} must be under 1."
+                f"WeightDecay(shrink={self.shrink:g}) would take away more than a weight in one of "
+                f"the {len(learning_rates)} planned steps: lower it, train for more epochs, or set "
+                "train.warmup_steps lower."
             )
+        return replace(self, rate=self.shrink / total if self.shrink else 0.0, shrink=None)
+
+    def check(self, model: Any, recipe: Recipe | None) -> None:
+        if self.shrink is None:
+            self._check_rate(recipe)
+        elif is_adapted(model):
+            raise UserError(
+                f"WeightDecay(shrink={self.shrink:g}) says how far all weights are pulled toward "
+                "zero; decay of LoRA factors pulls the model to its base instead, by twice that: "
+                "give rate, use l2_penalty, or train with model.method=full."
+            )
+        elif recipe is None:
+            _ = self.decay
         trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
         for field in ("only", "never"):
             pattern = getattr(self, field)
@@ -62,14 +110,25 @@ class WeightDecay(Regularizer):
                     f"WeightDecay({field}={pattern!r}) matches none of the {len(trained)} trained "
                     f"parameters, such as {next(iter(trained), 'none')}."
                 )
-        if self.rate and not any(self._reaches(name, p) for name, p in trained.items()):
+        if (
+            self.rate != 0
+            and self.shrink != 0
+            and not any(self._reaches(name, p) for name, p in trained.items())
+        ):
             raise UserError(
                 "WeightDecay reaches no trained parameter: widen only and never, or set "
                 "vectors=true or embeddings=true."
             )
 
+    def _check_rate(self, recipe: Recipe | None) -> None:
+        rate = recipe.train.learning_rate if recipe else None
+        if rate is not None and rate * self.decay >= 1:
+            raise UserError(
+                f"WeightDecay(rate={self.decay}) times the learning rate {rate} must be under 1."
+            )
+
     def parameter_options(self, name: str, parameter: Any, options: dict[str, Any]) -> dict:
-        return {**options, "weight_decay": self.rate if self._reaches(name, parameter) else 0.0}
+        return {**options, "weight_decay": self.decay if self._reaches(name, parameter) else 0.0}
 
     def _reaches(self, name: str, parameter: Any) -> bool:
         is_embedding = any(part in name for part in ("embed", "wte", "wpe", "lm_head"))

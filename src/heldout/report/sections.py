@@ -1,5 +1,6 @@
 """What the report says in words and tables, from a run's summary; None or empty means silence."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -261,6 +262,11 @@ def training_facts(summary: RunSummary) -> list[tuple[str, str]]:
     if rate is not None:
         searched = " (found by search)" if summary.search or _is_tuned(summary) else ""
         facts.append(("Learning rate", f"{words.short(rate)}{searched}"))
+    decay, shrink = (finite(result.get(key)) for key in ("weight_decay", "weight_decay_shrink"))
+    if decay is not None and shrink is not None:
+        left = words.percent(math.exp(-shrink))
+        text = f"{words.short(decay)}; over the planned steps it shrinks weights to {left}"
+        facts.append(("Weight decay", text))
     if recipe is not None:
         facts.append(("Rows per step", str(recipe.train.batch_size)))
     steps = finite(result.get("steps_per_epoch"))

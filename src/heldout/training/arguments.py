@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+import transformers
 from transformers import TrainingArguments
 
 from heldout.core.errors import UserError
@@ -14,6 +17,8 @@ from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
 from heldout.lm.accelerator import trained_precision, training_device
 from heldout.training.two_forms import refuse_two_forms
+
+_KINDS = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
 
 def trainer_arguments(
@@ -58,6 +63,20 @@ def warmup_steps(recipe: Recipe, max_steps: int) -> int:
     return min(recipe.train.warmup_steps, max(1, max_steps // 2))
 
 
+def rate_shares(recipe: Recipe, max_steps: int) -> np.ndarray:
+    """The learning rate of each of ``max_steps`` steps, as a share of the recipe's."""
+    warmup = warmup_steps(recipe, max_steps)
+    if recipe.train.optimizer == "schedule_free":
+        return np.minimum((np.arange(max_steps) + 1) / max(1, warmup), 1.0)
+    scheduler = transformers.get_scheduler(
+        _KINDS[recipe.train.schedule],
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0),
+        num_warmup_steps=warmup,
+        num_training_steps=max_steps,
+    )
+    return np.array([scheduler.lr_lambdas[0](step) for step in range(max_steps)])
+
+
 def optimizer_arguments(recipe: Recipe, regularizers: Sequence[Regularizer]) -> dict[str, Any]:
     """The Trainer's arguments for the recipe's optimizer and its rate over time.
 
@@ -72,8 +91,7 @@ def optimizer_arguments(recipe: Recipe, regularizers: Sequence[Regularizer]) -> 
             )
         refuse_two_forms("train.optimizer=schedule_free", regularizers)
         return {"optim": "schedule_free_adamw", "lr_scheduler_type": "constant"}  # warms up itself
-    kinds = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
-    return {"lr_scheduler_type": kinds[recipe.train.schedule]}
+    return {"lr_scheduler_type": _KINDS[recipe.train.schedule]}
 
 
 def _refuse_launchers() -> None:

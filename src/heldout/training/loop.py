@@ -21,6 +21,7 @@ from heldout.lm.flat_trial import ASKED, EXACT, padding, reason_for_padding
 from heldout.training.arguments import trainer_arguments
 from heldout.training.attach import attach
 from heldout.training.length_order import MUCH_PADDING, LengthOrder, padded_share
+from heldout.training.planned_decay import with_planned_decay
 from heldout.training.variants import AugmentedWindows
 from heldout.training.windows import WindowDataset
 
@@ -185,9 +186,12 @@ def _trainer(training: Training, control: "_Control") -> Trainer:
     trainer.remove_callback(transformers.PrinterCallback)
     if isinstance(windows, AugmentedWindows):
         trainer.add_callback(_Variants(windows, planned.steps_per_epoch))
+    regularizers = with_planned_decay(
+        training.regularizers, recipe, training.learning_rate, planned.max_steps
+    )
     attach(
         trainer,
-        training.regularizers,
+        regularizers,
         recipe=recipe.replace(train={"learning_rate": training.learning_rate}),
         logit_free=True,
         evaluates=True,

@@ -125,6 +125,7 @@ CASES = {
     "adapters": ("default", ("train.batch_size=16", "train.micro_batch_size=8")),
     "between two evaluations": ("full", ("search.max_steps=6", "regularizers.dropout.hidden=0.1")),
     "before the first evaluation": ("full", ("search.max_steps=3", "train.warmup_steps=1")),
+    "decay as a shrink": ("full", ("regularizers.weight_decay={shrink=0.4}",)),
     "schedule-free": ("full", ("train.optimizer=schedule_free",)),
     "all of the training": ("full", ("train.max_epochs=1",)),
     "rolled back": (
@@ -152,6 +153,12 @@ def test_the_training_goes_on_from_the_winning_trial(case, tiny_model_dir, data,
         assert any(each["rolled_back"] and each["step"] < chosen["steps"] for each in run.history())
     given = (*settings, f"train.learning_rate={search['chosen']}")
     assert_same_training(run, trained(tiny_model_dir, data, tmp_path / "given", given, recipe))
+    if case == "decay as a shrink":
+        found = run.read_json("result.json")
+        assert found["weight_decay_shrink"] == pytest.approx(0.4)
+        rate, share = found["learning_rate"], found["best_step"] / found["last_step"]
+        assert found["weight_decay"] == pytest.approx(0.4 / rate / (found["last_step"] - 1.5))
+        assert found["best_weight_decay_shrink"] == pytest.approx(0.4 * share, rel=0.2)
     if case == "averages and noise":
         handed_on = [each for each in run.history() if 0 < each["step"] <= chosen["steps"]]
         assert {each["weights"] for each in handed_on} == {"raw", "average"}

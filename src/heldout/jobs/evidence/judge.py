@@ -1,6 +1,7 @@
 """From the evidence in a run folder to measurements, verdict, causes, report and model card."""
 
 from dataclasses import asdict, replace
+from typing import Any
 
 from heldout.core.discovery import build, entries_of
 from heldout.core.facts import Facts, HistoryPoint, SetupFault
@@ -100,7 +101,7 @@ def facts_of_run(run: Run, recipe: Recipe, condition: str = "best") -> Facts:
         best_learning_rate=rate if recipe.train.learning_rate is None else None,
         batch_size=recipe.train.batch_size,
         # What a recipe does not name is off.
-        weight_decay=regularizers.get("weight_decay", {"rate": 0.0}).get("rate"),
+        weight_decay=_weight_decay(regularizers, result),
         dropout=regularizers.get("dropout", {"hidden": 0.0}).get("hidden"),
         regularizers=tuple(regularizers),
         duplicate_share=about["duplicates"] / max(1, about["rows"]["train"]),
@@ -108,6 +109,13 @@ def facts_of_run(run: Run, recipe: Recipe, condition: str = "best") -> Facts:
         history=history,
         checks=tuple(SetupFault(**check) for check in checks),
     )
+
+
+def _weight_decay(regularizers: dict[str, dict[str, Any]], result: dict[str, Any]) -> float | None:
+    """Per step and unit of learning rate; None where it is not known."""
+    if "weight_decay" not in regularizers:
+        return 0.0
+    return regularizers["weight_decay"].get("rate", result.get("weight_decay"))
 
 
 def publish(run: Run) -> None:

@@ -4,10 +4,12 @@ One trainer a file; what has no counterpart there stands in the snippet as a com
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from heldout.core.errors import UserError, did_you_mean
-from heldout.core.recipe import load_recipe
+from heldout.core.recipe import Recipe, load_recipe
 from heldout.core.run import Run
 from heldout.jobs.exporting import axolotl, llama_factory, trl, unsloth
 from heldout.jobs.exporting.settings import RecipeToExport
@@ -46,7 +48,7 @@ def _read(source: str | Path) -> RecipeToExport:
     if not run.path("result.json").is_file():
         raise UserError(f"{folder} has no result.json: the run was not trained to its end.")
     result = run.read_json("result.json")
-    recipe = run.recipe
+    recipe = _with_found_decay(run.recipe, result)
     if result["best_step"] == 0:
         raise UserError(
             f"{folder}: no checkpoint was better than the base model, so there is nothing to copy."
@@ -58,3 +60,13 @@ def _read(source: str | Path) -> RecipeToExport:
         result.get("learning_rate") or recipe.train.learning_rate,
         result["best_epoch"],
     )
+
+
+def _with_found_decay(recipe: Recipe, result: dict[str, Any]) -> Recipe:
+    """A decay that is said as a shrink as the run found it, per step and unit of learning rate."""
+    parameters = recipe.regularizers.get("weight_decay", {})
+    if "shrink" not in parameters:
+        return recipe
+    others = {key: value for key, value in parameters.items() if key != "shrink"}
+    found = {"rate": result["weight_decay"], **others}
+    return replace(recipe, regularizers={**recipe.regularizers, "weight_decay": found})

@@ -142,6 +142,12 @@ def _counterparts(
     """By regularizer, what makes it a setting and returns the parameters that have none."""
 
     def weight_decay(parameters: dict[str, Any]) -> dict[str, Any] | None:
+        if "shrink" in parameters:
+            found.notes.append(
+                f"weight_decay.shrink={parameters['shrink']:g}: give weight_decay, which is that "
+                "divided by the sum of the learning rates of all steps; a finished run has it"
+            )
+            return None
         if set(parameters) - {"rate"}:
             return parameters
         found.train["weight_decay"] = parameters.get("rate", 0.1)

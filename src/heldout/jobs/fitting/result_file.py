@@ -18,6 +18,7 @@ def write_result(
 ) -> None:
     """What the main training did; ``finished`` are figures of what came after its last step."""
     model, outcome = trained.model, trained.outcome
+    decay = trained.decay
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     context.run.write_json(
         "result.json",
@@ -31,6 +32,9 @@ def write_result(
             "steps_per_epoch": round(outcome.step / outcome.epoch) if outcome.epoch else 0,
             "stop_reason": outcome.reason,
             "learning_rate": learning_rate,
+            "weight_decay": decay.decay if decay else None,
+            "weight_decay_shrink": decay.shrink if decay else None,
+            "best_weight_decay_shrink": decay.until(best_step) if decay else None,
             "method": context.recipe.model.method,
             "trained_parameters": num_trained,
             "parameters": sum(p.numel() for p in model.parameters()),

@@ -16,6 +16,7 @@ from heldout.jobs.kit.training_setup import TrainingSetup
 from heldout.training.better_weights import chosen_weights
 from heldout.training.keeper import Keeper
 from heldout.training.loop import Outcome, Schedule
+from heldout.training.planned_decay import PlannedDecay
 
 MAIN_HISTORY = "history.jsonl"
 
@@ -24,7 +25,7 @@ MAIN_HISTORY = "history.jsonl"
 class Trained:
     """A model as it is after training, with what was measured on the way.
 
-    ``weights`` are those that count of the last step.
+    ``weights`` are those that count of the last step, ``decay`` that of the whole plan.
     """
 
     model: Any
@@ -33,6 +34,7 @@ class Trained:
     evaluations: list[Evaluation]
     regularizers: list[Regularizer]
     weights: Weights = "raw"
+    decay: PlannedDecay | None = None
 
     def holding_weights(self) -> AbstractContextManager[None]:
         """A context in which the model holds the weights that count."""
@@ -83,7 +85,8 @@ class Condition:
 
         outcome = self._run(setup, keeper, name, put_back=put_back, before_first_step=begin)
         weights = keeper.evaluations[-1].weights
-        return Trained(model, tokenizer, outcome, keeper.evaluations, setup.regularizers, weights)
+        found = (model, tokenizer, outcome, keeper.evaluations, setup.regularizers, weights)
+        return Trained(*found, self._decay(setup))
 
     def keeper(
         self,
@@ -123,7 +126,13 @@ class Condition:
         """
         setup = TrainingSetup.of(self.context)
         outcome = self._run(setup, Unwatched(), name)
-        return Trained(setup.model, setup.tokenizer, outcome, [], setup.regularizers, weights)
+        found = (setup.model, setup.tokenizer, outcome, [], setup.regularizers, weights)
+        return Trained(*found, self._decay(setup))
+
+    def _decay(self, setup: TrainingSetup) -> PlannedDecay | None:
+        recipe = self.context.recipe
+        max_steps = Schedule.of(len(setup.windows), recipe).max_steps
+        return PlannedDecay.of(setup.regularizers, recipe, self.learning_rate, max_steps)
 
     def _run(self, setup: TrainingSetup, watcher: Watcher, name: str, **options: Any) -> Outcome:
         recipe = self.context.recipe

@@ -29,6 +29,7 @@ from heldout.training.arguments import optimizer_arguments
 from heldout.training.compatible import check_together
 from heldout.training.cost import total_cost
 from heldout.training.loop import Schedule
+from heldout.training.planned_decay import decay_in_words
 from heldout.training.preflight import (
     check_evaluation,
     check_renderings,
@@ -128,9 +129,12 @@ def dry_run_of(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Dr
             regularizer.check(model, recipe)
             if isinstance(regularizer, Distillation):
                 regularizer.check_tokenizer(tokenizer)
+        decay_in_words(regularizers, recipe, Schedule.of(len(windows), recipe).max_steps)
         return regularizers
 
     regularizers = check_regularizers(recipe)
+    if decay := decay_in_words(regularizers, recipe, schedule.max_steps):
+        checks.append(PreflightCheck("weight decay", "ok", decay))
     is_searched = recipe.train.learning_rate is None and RATE not in recipe.search.grids
     if is_searched and parts.mode == "split":  # folds have other numbers of rows
         words = search_in_words(schedule, recipe)
