@@ -52,9 +52,9 @@ def kept_share(model_dir, folder, *settings, epochs=None, rate=3e-3):
 @pytest.mark.parametrize(
     "settings",
     [
-        (),
+        pytest.param((), marks=pytest.mark.slow),
         ("train.schedule=linear",),
-        ("train.schedule=cosine", "train.warmup_steps=0"),
+        pytest.param(("train.schedule=cosine", "train.warmup_steps=0"), marks=pytest.mark.slow),
         ("train.optimizer=schedule_free",),
     ],
     ids=["constant", "linear", "cosine", "schedule-free"],

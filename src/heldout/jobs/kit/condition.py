@@ -84,9 +84,7 @@ class Condition:
             load_weights(model, run.best)
 
         outcome = self._run(setup, keeper, name, put_back=put_back, before_first_step=begin)
-        weights = keeper.evaluations[-1].weights
-        found = (model, tokenizer, outcome, keeper.evaluations, setup.regularizers, weights)
-        return Trained(*found, self._decay(setup))
+        return self._trained(setup, outcome, keeper.evaluations, keeper.evaluations[-1].weights)
 
     def keeper(
         self,
@@ -120,19 +118,25 @@ class Condition:
         self.context.progress.advance(0, losses)
 
     def train_unwatched(self, name: str, weights: Weights) -> Trained:
-        """Train for ``max_epochs`` with nothing held out, which was measured elsewhere.
+        """Train for ``max_epochs`` with nothing held out.
 
-        There, too, ``weights`` were found to be the better ones.
+        That length, and ``weights`` as the better ones, were found by other trainings.
         """
         setup = TrainingSetup.of(self.context)
-        outcome = self._run(setup, Unwatched(), name)
-        found = (setup.model, setup.tokenizer, outcome, [], setup.regularizers, weights)
-        return Trained(*found, self._decay(setup))
+        return self._trained(setup, self._run(setup, Unwatched(), name), [], weights)
 
-    def _decay(self, setup: TrainingSetup) -> PlannedDecay | None:
-        recipe = self.context.recipe
+    def _trained(
+        self,
+        setup: TrainingSetup,
+        outcome: Outcome,
+        evaluations: list[Evaluation],
+        weights: Weights,
+    ) -> Trained:
+        recipe, regularizers = self.context.recipe, setup.regularizers
         max_steps = Schedule.of(len(setup.windows), recipe).max_steps
-        return PlannedDecay.of(setup.regularizers, recipe, self.learning_rate, max_steps)
+        decay = PlannedDecay.of(regularizers, recipe, self.learning_rate, max_steps)
+        model, tokenizer = setup.model, setup.tokenizer
+        return Trained(model, tokenizer, outcome, evaluations, regularizers, weights, decay)
 
     def _run(self, setup: TrainingSetup, watcher: Watcher, name: str, **options: Any) -> Outcome:
         recipe = self.context.recipe
