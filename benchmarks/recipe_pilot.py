@@ -167,7 +167,7 @@ class Bench:
         if time.monotonic() > self.ends:
             raise SystemExit("--minutes are over: the same command goes on.")
         print(f"{cell.name} {arm.name}, rate {rate:g}, seed {seed} ...", flush=True)
-        run = self.work / "run"
+        run = self.work / f"run-{cell.name}"  # cells may be measured side by side
         shutil.rmtree(run, ignore_errors=True)
         words = [word for setting in settings for word in ("--set", setting)]
         rows = str(folder / "train.jsonl")
