@@ -2,6 +2,7 @@ import ast
 import dataclasses
 import re
 
+import pytest
 import yaml
 from trl import SFTConfig
 
@@ -49,12 +50,37 @@ def test_settings_of_this_tool_are_settings():
     assert len(settings) > 10
 
 
-def test_settings_of_trl_are_arguments_of_its_config():
+def runnable(text):
+    """The command or code of a setting, without its comment; "" where there is none."""
+    said = text.startswith(("nothing to set: ", "no counterpart"))
+    return "" if said else text.split("  # ")[0]
+
+
+@pytest.mark.parametrize("trainer", ["trl", "unsloth"])
+def test_settings_in_python_are_arguments_or_a_call(trainer):
     known = {field.name for field in dataclasses.fields(SFTConfig)}
     for remedy in all_remedies(KNOWN):
-        for call in re.findall(r"SFTConfig\([^()]*\)", remedy.settings["trl"]):
-            names = {keyword.arg for keyword in ast.parse(call).body[0].value.keywords}
-            assert names <= known, remedy.name
+        code = runnable(remedy.settings[trainer])
+        if not code:
+            continue
+        if code.startswith("heldout."):
+            ast.parse(code)
+            continue
+        for keyword in ast.parse(f"dict({code})").body[0].value.keywords:
+            if (
+                isinstance(keyword.value, ast.Call)
+                and ast.unparse(keyword.value.func) == "SFTConfig"
+            ):
+                assert {each.arg for each in keyword.value.keywords} <= known, remedy.name
+
+
+@pytest.mark.parametrize("trainer", ["axolotl", "llama-factory"])
+def test_settings_in_yaml_are_lines_of_it(trainer):
+    for remedy in all_remedies(KNOWN):
+        text = runnable(remedy.settings[trainer])
+        if text:
+            found = yaml.safe_load(text.replace("; ", "\n"))
+            assert all(value is not None for value in found.values()), remedy.name
 
 
 def test_settings_carry_the_figures_of_the_run():
