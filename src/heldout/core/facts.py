@@ -52,6 +52,7 @@ class Facts:
     weight_decay: float | None = None
     dropout: float | None = None
     regularizers: tuple[str, ...] = ()
+    trains_on_prompts: bool | None = None  # on purpose
     duplicate_share: float | None = (
         None  # of training rows that repeat an earlier one, near or exact
     )

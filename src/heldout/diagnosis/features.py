@@ -10,6 +10,7 @@ from itertools import pairwise
 from heldout.core.facts import Facts, HistoryPoint
 from heldout.core.finite import finite
 from heldout.core.measurement import Contrast, Measurement
+from heldout.diagnosis.scores import disagreement, gain_of
 
 MeasuredByName = Mapping[str, Measurement]
 Feature = Callable[[MeasuredByName, Facts], float | None]
@@ -167,6 +168,14 @@ def best_epoch(measured: MeasuredByName, facts: Facts) -> float | None:
     return lowest.epoch
 
 
+def score_gain(measured: MeasuredByName, facts: Facts) -> float | None:
+    """By how much a score of the judged model is better than at the lowest loss, as a share."""
+    found, course = disagreement(facts.history), _course(facts)
+    if found is None or found.name not in _judged(course, facts).extra:
+        return None
+    return gain_of(found.name, found.by_loss, _judged(course, facts))
+
+
 def epochs(measured: MeasuredByName, facts: Facts) -> float | None:
     """Passes over the data of the judged model."""
     return facts.epochs
@@ -294,6 +303,7 @@ FEATURES: dict[str, Feature] = {
         later_rise,
         training_rise,
         best_epoch,
+        score_gain,
         epochs,
         first_epoch_rise,
         late_gain_share,

@@ -203,16 +203,37 @@ def test_a_training_loss_that_is_a_sum_is_not_used(told):
     assert any("sum over accumulation steps" in text for text in result.warnings)
 
 
-def test_loss_and_score_that_disagree_are_both_told(told):
-    log = state([2.4, 2.6, 2.9, 3.3])
+def test_loss_and_score_that_disagree_are_both_told(told, tmp_path):
+    for step in (100, 400):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    log = state([2.4, 2.6, 2.9, 3.38], best_global_step=400, best_metric=0.86)
     scores = iter([0.5, 0.7, 0.8, 0.86])
     for entry in log["log_history"]:
         if "eval_loss" in entry:
             entry["eval_accuracy"] = next(scores)
-    text = " ".join(told(log).warnings)
+    result = told(log)
+    text = " ".join(result.warnings)
     assert "Loss and accuracy disagree" in text
     assert "lowest at step 100, where accuracy was 0.5" in text
     assert "best at step 400, with 0.86" in text
+    for name, step in (("loss", 100), ("accuracy", 400)):
+        place = tmp_path / f"checkpoint-{step}"
+        assert f"By {name} the checkpoint to keep is that of step {step}: {place}." in text
+    assert "By a metric of its own, 0.86, the Trainer chose step 400" in text
+    assert color(result) == "yellow"
+    assert not result.verdict.causes
+    assert not result.remedies
+
+
+def test_a_score_that_hardly_moves_does_not_excuse_a_rise(told):
+    log = state([2.4, 2.6, 2.9, 3.38])
+    scores = iter([0.5, 0.51, 0.52, 0.52])
+    for entry in log["log_history"]:
+        if "eval_loss" in entry:
+            entry["eval_accuracy"] = next(scores)
+    result = told(log)
+    assert color(result) == "red"
+    assert result.verdict.causes[0].name == "too_many_epochs"
 
 
 @pytest.mark.parametrize("broken", ['{"log_history": 3}', "[1]", "{", '{"log_history": []}'])

@@ -1,7 +1,6 @@
 """A diagnosis where only the log of a training was given, and no model."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from heldout.core.facts import Facts, HistoryPoint
 from heldout.core.measurement import Measurement, NotMeasured
@@ -9,7 +8,9 @@ from heldout.core.results.diagnosis import Diagnosis
 from heldout.core.verdict import Verdict, Verdicts
 from heldout.diagnosis.features import rise, rise_surely
 from heldout.diagnosis.jitter import LEAST_EVALUATIONS, large_rise
+from heldout.diagnosis.scores import disagreement
 from heldout.jobs.diagnosing.conclude import conclude
+from heldout.jobs.diagnosing.keep import checkpoints_to_keep
 from heldout.jobs.diagnosing.trainer_logs import TrainerLog
 
 _BEYOND = (
@@ -28,7 +29,9 @@ def diagnosis_of_log(target: str, log: TrainerLog, facts: Facts) -> Diagnosis:
     ]
     result = conclude(target, None, measurements, facts)
     fit = _fit(log, facts)
-    told = [*log.course.faults, *_told(log, facts), *_selected(log, facts), *log.course.notes]
+    has_risen = (rise_surely({}, facts) or 0) > 0
+    kept = checkpoints_to_keep(facts.history, log.folder, log, has_risen=has_risen)
+    told = [*log.course.faults, *_told(log, facts), *kept, *log.course.notes]
     verdicts = Verdicts(
         log.course.faults[0] if log.course.faults else fit.sentence,
         {**result.verdict.verdicts, "fit": fit},
@@ -51,6 +54,14 @@ def _fit(log: TrainerLog, facts: Facts) -> Verdict:
         )
     if risen is None or surely is None:
         return Verdict("unknown", "Not measured: the log holds fewer than two evaluations.")
+    if surely > 0 and (found := disagreement(facts.history)):
+        low, high = (each.extra[found.name] for each in (found.by_loss, found.by_score))
+        return Verdict(
+            "yellow",
+            f"By the log, the held-out loss has risen by {risen:.3f} since step "
+            f"{found.by_loss.step} while {found.name} went from {low:.3g} to {high:.3g}: judge by "
+            "the one that the model is for.",
+        )
     if surely > 0:
         best = _lowest(facts)
         return Verdict(
@@ -89,7 +100,7 @@ def _lowest(facts: Facts) -> HistoryPoint:
 
 
 def _told(log: TrainerLog, facts: Facts) -> list[str]:
-    """What the held-out loss did, and which checkpoint to keep."""
+    """What the held-out loss did."""
     course = log.course
     if not _evaluated(facts):
         if len(course.names) < 2:
@@ -101,16 +112,7 @@ def _told(log: TrainerLog, facts: Facts) -> list[str]:
         ]
     best, last = _lowest(facts), _evaluated(facts)[-1]
     start = f"By eval_{course.name}_loss" if course.name else "By the log"
-    told = [_low_and_end(start, best, last)]
-    if best.step != last.step and (rise_surely({}, facts) or 0) > 0:
-        found = _checkpoint(log.folder, best.step)
-        told.append(
-            f"The checkpoint to keep is that of step {best.step}: {found}."
-            if found
-            else f"The checkpoint to keep is that of step {best.step}; it does not lie beside the "
-            "log."
-        )
-    return told
+    return [_low_and_end(start, best, last)]
 
 
 def _low_and_end(start: str, best: HistoryPoint, last: HistoryPoint) -> str:
@@ -132,35 +134,3 @@ def _place(point: HistoryPoint) -> str:
     if point.epoch > 0:
         return f"epoch {point.epoch:.3g}, step {point.step}"
     return f"step {point.step}"
-
-
-def _checkpoint(folder: Path, step: int) -> Path | None:
-    """Of a Trainer, Lightning or MLX-LM, in the log's folder or the one above."""
-    names = (
-        f"checkpoint-{step}",
-        f"checkpoints/*step={step}.ckpt",
-        f"{step:07}_adapters.safetensors",
-    )
-    places = (
-        place for where in (folder, folder.parent) for name in names for place in where.glob(name)
-    )
-    return next(places, None)
-
-
-def _selected(log: TrainerLog, facts: Facts) -> list[str]:
-    """Where a score goes on rising while the loss rises too, both bests are told."""
-    points = _evaluated(facts)
-    if len(points) < 2 or (rise_surely({}, facts) or 0) <= 0:
-        return []
-    lowest = _lowest(facts)
-    told = []
-    for name in sorted({name for point in points for name in point.extra} - {"grad_norm"}):
-        scored = [point for point in points if name in point.extra]
-        best = max(scored, key=lambda point: point.extra[name])
-        if best.step > lowest.step and lowest.step in {point.step for point in scored}:
-            told.append(
-                f"Loss and {name} disagree: the loss was lowest at step {lowest.step}, where "
-                f"{name} was {lowest.extra[name]:.3g}, and {name} was best at step {best.step}, "
-                f"with {best.extra[name]:.3g}. Judge by the one that the model is for."
-            )
-    return told

@@ -15,9 +15,11 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.results.diagnosis import Diagnosis
 from heldout.data.shift import word_shift
+from heldout.diagnosis.features import later_rise
 from heldout.jobs.diagnosing.conclude import conclude
 from heldout.jobs.diagnosing.find_target import DiagnosedTarget
 from heldout.jobs.diagnosing.follow_checkpoints import follow, load
+from heldout.jobs.diagnosing.keep import checkpoints_to_keep
 from heldout.jobs.diagnosing.start_of_course import with_start
 from heldout.jobs.evidence.gather import Gathered, gather
 from heldout.jobs.evidence.gatherer import Asked
@@ -39,6 +41,7 @@ def diagnosis_of_model(
 ) -> Diagnosis:
     """Measure the model, its base and its checkpoints; ``known`` are facts of the training."""
     lexicon = read_lexicon(asked.lexicon) if asked.lexicon else {}
+    texts = replace(texts, prompts_meant=bool(known.trains_on_prompts))
     judged = load(found.model, recipe)
     base = load(found.base, recipe) if found.base else None
     kept = Kept.of(found.run) if found.run else None
@@ -49,7 +52,9 @@ def diagnosis_of_model(
         of_base = evidence.losses.get(("base", "test"))
         losses, history = follow(found.checkpoints, texts, recipe, progress, of_base)
         evidence = replace(evidence, losses=evidence.losses | losses)
-        facts = replace(facts, history=tuple(history))
+        scores = {point.step: point.extra for point in known.history}
+        measured = (replace(point, extra=scores.get(point.step, {})) for point in history)
+        facts = replace(facts, history=tuple(measured))
     facts = with_start(facts, evidence.losses, was_measured=len(found.checkpoints) > 1)
     min_effect = recipe.eval.min_effect
     evidence = replace(evidence, facts=facts, min_effect=min_effect)
@@ -61,6 +66,7 @@ def diagnosis_of_model(
         reliability=gathered.reliability,
         warnings=[
             *_of_log(found),
+            *_to_keep(found, facts),
             *texts.warnings,
             *gathered.warnings,
             *_form_of_weights(found.model),
@@ -71,6 +77,15 @@ def diagnosis_of_model(
 def _of_log(found: DiagnosedTarget) -> list[str]:
     """What broke in training, and what was made of its log."""
     return [*found.log.course.faults, *found.log.course.notes] if found.log else []
+
+
+def _to_keep(found: DiagnosedTarget, facts: Facts) -> list[str]:
+    """Which checkpoint, where those of a Trainer lie there."""
+    if not found.checkpoints:
+        return []
+    has_risen = (later_rise({}, facts) or 0) > 0
+    folder = found.checkpoints[0].parent
+    return checkpoints_to_keep(facts.history, folder, found.log, has_risen=has_risen)
 
 
 def _measured(

@@ -13,10 +13,9 @@ from typing import Any
 from heldout.core.facts import HistoryPoint
 from heldout.core.finite import finite
 from heldout.diagnosis.jitter import rise_beyond_jitter
+from heldout.diagnosis.scores import is_score
 
 _EVALUATION = re.compile(r"eval_(?:(.+)_)?loss")
-# Of an evaluation, and higher where it is better.
-_SCORES = ("accuracy", "f1", "exact_match", "bleu", "rouge", "chrf", "reward", "pass@")
 # A training loss that lies above the held-out one all the way by a factor like this is a sum over
 # accumulation steps or devices; a mean of batches before their update is higher by a few percent.
 _SUMMED = 1.9
@@ -228,7 +227,7 @@ def _point(entry: Mapping[str, Any], train: float | None, heldout: float | None)
     extra = {
         key.removeprefix("eval_").removeprefix("mean_token_"): value
         for key in entry
-        if key == "grad_norm" or (key.startswith("eval_") and any(s in key for s in _SCORES))
+        if key == "grad_norm" or (key.startswith("eval_") and is_score(key))
         if (value := finite(entry[key])) is not None
     }
     rate = finite(entry.get("learning_rate"))

@@ -80,6 +80,7 @@ def gather(
             max_length=max_length_of(judged, recipe),
             batch_size=recipe.eval.batch_size,
             labels_known=texts.labels_known,
+            prompts_meant=texts.prompts_meant,
         )
     of_test = {name: reliability(evidence.statistics[name, "test"]) for name in models}
     return Gathered(

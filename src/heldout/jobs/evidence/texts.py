@@ -33,6 +33,7 @@ class DiagnosedTexts:
     leak_share: float | None = None
     copies: Mapping[int, int] = field(default_factory=dict)  # training row -> times it stands there
     warnings: tuple[str, ...] = ()
+    prompts_meant: bool = False  # training was meant to score prompts, too
     labels_known: bool = False  # heldout itself trained on these rows, and scored the answers
 
 

@@ -42,13 +42,15 @@ def find_setup_faults(
     max_length: int,
     batch_size: int,
     labels_known: bool = False,
+    prompts_meant: bool = False,
 ) -> list[SetupFault]:
     """masking_broken, eos_lost, doubled_bos, wrong_chat_template and tokenizer_mismatch.
 
     ``status`` is found, absent, or unknown with the reason. Reads ``SAMPLE_ROWS`` rows of each part
     at most, of up to ``SAMPLE_TOKENS`` tokens: on a sound model about five short forward passes by
     the model and three by the base. ``labels_known``: the rows were trained on by heldout itself,
-    whose labels are those of ``tokenize_row``. Without the base most faults cannot be told from how
+    whose labels are those of ``tokenize_row``. ``prompts_meant``: they were meant to be learned
+    with the answers, which is then no fault. Without the base most faults cannot be told from how
     the model was before, and are unknown.
     """
     same_tokens = base_tokenizer is None or _agree(tokenizer, base_tokenizer, train)
@@ -61,6 +63,7 @@ def find_setup_faults(
         min(max_length, SAMPLE_TOKENS),
         batch_size,
         labels_known,
+        prompts_meant,
     )
     found = [*_of_training(pair)]
     found.append(tokenizer_mismatch(pair, base_tokenizer if not same_tokens else None))

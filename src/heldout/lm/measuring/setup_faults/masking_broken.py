@@ -25,7 +25,8 @@ from heldout.lm.tokenize import IGNORED, Window, tokenize_row
 NAME = "masking_broken"
 REMEDY = (
     "Score the answer's tokens only: completion_only_loss or assistant_only_loss in TRL, "
-    "train_on_inputs: false in axolotl, and look at the labels of one batch."
+    "train_on_inputs: false in axolotl, and look at the labels of one batch. Where "
+    "prompts were meant to be learned, too: --known trains_on_prompts=true."
 )
 LEAST_GAIN = 0.05  # nats/token; less was not learned
 LEARNED_INSTEAD = 1 / 3  # of the loss on prompts, where they were learned in place of answers
@@ -103,6 +104,8 @@ def masking_broken(pair: ModelPair) -> SetupFault:
     before_prompt = mean_per_token(trained.rows, trained.before_prompt)
     instead = prompt_gain.value > LEARNED_INSTEAD * before_prompt.value
     as_well = prompts_learned and trained.prompt_beyond(UNMASKED_SHARE).interval.low > 0
+    if pair.prompts_meant and answer_gain.interval.low > LEAST_GAIN:
+        return SetupFault(NAME, "absent", f"{evidence} Prompts were meant to be learned, too.")
     if as_well and (instead or answer_gain.interval.low > LEAST_GAIN):
         return _beside_heldout(pair, pair.base, trained, evidence)
     if not prompts_learned or trained.prompt_beyond(MASKED_SHARE).interval.high < 0:

@@ -24,6 +24,7 @@ class ModelPair:
     """Two models on samples of rows; the base is None where its tokens would be others.
 
     ``labels_known``: training scored what ``tokenize_row`` scores, as a run of heldout does.
+    ``prompts_meant``: it was meant to score prompts as well.
     """
 
     model: torch.nn.Module
@@ -34,6 +35,7 @@ class ModelPair:
     max_length: int
     batch_size: int
     labels_known: bool = False
+    prompts_meant: bool = False
 
     def nats(self, model: torch.nn.Module, windows: Sequence[Window]) -> list[np.ndarray]:
         """(T,) loss of every scored token, window by window."""
