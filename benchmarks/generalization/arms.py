@@ -1,16 +1,16 @@
 """What is trained: the settings of every arm, each number with the file it stands in.
 
-Looked up in transformers 5.23.0 and TRL 1.16.0 as installed, axolotl 0.18.0 (commit 067b021),
-LLaMA-Factory 0.9.6.dev0 (ff6d4d1) and unsloth 2026.8.19 (015bdef). Of each tool the defaults as
-they ship and the recipe that it publishes as its example. transformers and TRL run as they are; the
-other three need a GPU and are emulated with transformers' Trainer at exactly their settings.
-In all arms:
+Looked up in transformers 5.23.0 and TRL 1.16.0 as installed (transformers' examples at commit
+00aff44), axolotl 0.18.0 (067b021), LLaMA-Factory 0.9.6.dev0 (ff6d4d1) and unsloth 2026.8.19
+(015bdef; its notebooks 016b8dc). Of each tool the defaults as they ship and the recipe that it
+publishes as its example. transformers and TRL run as they are; the other three need a GPU and are
+emulated with transformers' Trainer at exactly their settings. In all arms:
 
 - the same tokens are scored, those of the answer or text, and rows are not cut;
 - a step's loss is the mean over its scored tokens, so that rows a device times accumulated steps
   are one batch, in TRL aside;
-- bfloat16, 8-bit and paged optimizers are float32's AdamW, and gradient checkpointing, which
-  changes no number, is off;
+- bfloat16 and 4-bit weights are float32, 8-bit and paged optimizers AdamW, and gradient
+  checkpointing, which changes no number, is off;
 - the seed is the cell's.
 
 transformers' ``run_clm.py`` also joins texts and cuts blocks of them, which would put answers
@@ -143,7 +143,7 @@ PEERS = (
     Peer(
         "unsloth_example",
         UNSLOTH_EXAMPLE,
-        "notebooks/nb/Llama3.2_(1B_and_3B)-Conversational.ipynb (016b8dc)",
+        "notebooks/nb/Llama3.2_(1B_and_3B)-Conversational.ipynb",
         True,
     ),
 )

@@ -217,7 +217,6 @@ def add_grid(found: Summary, cells: Sequence[Measured], trials: str = TRIALS) ->
             (lowest(line, name), line["kept"][name]["nll"])
             for line in ended(cell.lines[GRID][0])
             for name in line["kept"]
-            if name != "last"
         ]
         of_grid = [np.array(min(candidates, key=lambda pair: pair[0])[1])]
         gains[GRID] += cell.difference(honest, of_grid).value

@@ -45,8 +45,9 @@ def trained(settings: Settings, model: str, parts: Parts, seed: int, folder: Pat
     """Figures of the training and losses of each test document, as JSON values.
 
     ``seconds``: of CPU, with the evaluations and without the test; ``tokens``: those scored in
-    training; ``validation``: steps and losses; ``kept``: ``last``, ``best`` and ``average_H``. One
-    that diverges has a reason in ``diverged`` and keeps nothing.
+    training; ``validation``: steps and losses; ``kept``: ``best``, ``average_H`` and, where nothing
+    stops the training early, ``last``. One that diverges has a reason in ``diverged`` and keeps
+    nothing.
     """
     begin = time.process_time()
     loaded = Target(model).load(RECIPE)
@@ -80,8 +81,13 @@ def trained(settings: Settings, model: str, parts: Parts, seed: int, folder: Pat
     }
     if diverged:
         return {**found, "diverged": diverged}
-    kept = {"last": copies(trained_parameters(network)), **follower.best}
+    kept = dict(follower.best)
+    if not settings.patience:  # of one that stops after its low, the last weights are no arm
+        kept = {"last": copies(trained_parameters(network)), **kept}
     for name, weights in kept.items():
+        if name == "best" and "last" in kept and follower.last_is_best:
+            found["kept"]["best"] = found["kept"]["last"]
+            continue
         with weights_replaced(network, weights):
             found["kept"][name] = measured(network, tokenizer, parts)
     if settings.lora is None and settings.patience and not settings.horizons:
@@ -199,6 +205,10 @@ class Follower(TrainerCallback):
         losses.append(round(self.loss(), 6))
         if losses[-1] == min(losses):
             self.best[name] = copies(trained_parameters(self.model))
+
+    @property
+    def last_is_best(self) -> bool:
+        return self.history["best"][-1] == min(self.history["best"])
 
     def since_low(self) -> int:
         """Evaluations since any of the kept weights was the best yet."""

@@ -197,12 +197,11 @@ def _sources(kind: str) -> str:
     here = Path(__file__).parent
     names = ("torch", "transformers", "peft", "trl")
     found = [f"{name} {version(name)}" for name in names]
-    found.append((here / "training.py").read_text(encoding="utf-8"))
-    if kind == "fitted":
-        found.append((here / "fitting.py").read_text(encoding="utf-8"))
-        for name in FIT_SOURCES:
-            path = ROOT / "src" / "heldout" / name
-            found.append(digest_of(path) if path.is_dir() else path.read_text(encoding="utf-8"))
+    script = "fitting.py" if kind == "fitted" else "training.py"
+    found.append((here / script).read_text(encoding="utf-8"))
+    for name in FIT_SOURCES if kind == "fitted" else ():
+        path = ROOT / "src" / "heldout" / name
+        found.append(digest_of(path) if path.is_dir() else path.read_text(encoding="utf-8"))
     return digest_of_text("\0".join(found))
 
 
