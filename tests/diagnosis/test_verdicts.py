@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from heldout.core.facts import Facts, HistoryPoint
-from heldout.core.measurement import Contrast, Interval, Measurement
+from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.verdict import VERDICTS, Verdicts
 from heldout.diagnosis.verdicts import verdicts_of
 
@@ -214,3 +214,104 @@ def test_no_claim_rests_on_a_withheld_interval():
         {"base": Contrast(1.5, withheld, 1.0)},
     )
     assert verdicts_of([harm], min_effect=0.01).verdicts["forgetting"].color == "yellow"
+
+
+def writing(difference, low, high, p_value=0.001):
+    return harm("generated_nll_best", 5.0, difference, low, high, p_value, control="human")
+
+
+def repeating(difference, low, high):
+    return harm("seq_rep_4_best", 0.8, difference, low, high)
+
+
+def test_writing_that_came_apart_is_red_and_sound_writing_green():
+    red = verdict_of("generation", writing(1.5, 1.0, 2.0), repeating(0.4, 0.3, 0.5))
+    assert red.color == "red"
+    assert "what people wrote, by 1.500 nats/token [1.000, 2.000]" in red.sentence
+    assert "80% of its 4-grams repeat, 40% of the base model's." in red.sentence
+    green = verdict_of("generation", writing(-1.0, -1.4, -0.6), repeating(0.0, -0.1, 0.1))
+    assert green.color == "green"
+    assert "Less surprising" in green.sentence
+    assert "by 1.000 nats/token [0.600, 1.400]" in green.sentence
+    calm = repeating(0.0, -0.1, 0.1)
+    as_people = verdict_of("generation", writing(-0.1, -0.4, 0.2, 0.4), calm)
+    assert as_people.color == "yellow"
+    assert as_people.sentence.endswith("What a sound model writes is surely less surprising.")
+    small = verdict_of("generation", writing(0.05, 0.01, 0.09), calm)
+    assert small.color == "yellow", "sure, and too small to matter"
+
+
+def test_text_that_goes_round_in_circles_is_no_green_writing():
+    def looping(of_base, of_people=(0.8, 0.7, 0.9)):
+        repeated = repeating(*of_base)
+        repeated.contrasts["human"] = Contrast(
+            of_people[0], Interval(of_people[1], of_people[2]), 0.001
+        )
+        return verdict_of("generation", writing(-3.0, -3.4, -2.6), repeated)
+
+    broken = looping((0.6, 0.5, 0.7))
+    assert broken.color == "red"
+    assert "round in circles" in broken.sentence
+    assert broken.measurements == ("generated_nll_best", "seq_rep_4_best")
+    assert looping((0.35, 0.3, 0.4)).color == "yellow"
+    assert looping((0.3, 0.15, 0.45)).color == "green", "a small model that has learned little"
+    assert looping((0.6, 0.1, 0.9)).color == "green", "not sure"
+    assert looping((0.6, 0.5, 0.7), of_people=(0.0, -0.1, 0.1)).color == "green", "as people do"
+
+
+def test_writing_is_not_green_where_loops_were_not_looked_for():
+    unseen = verdict_of("generation", writing(-3.0, -3.4, -2.6))
+    assert unseen.color == "yellow"
+    assert unseen.sentence.endswith("Whether it goes round in circles was not measured.")
+
+
+def test_holm_counts_the_writing():
+    alone = verdict_of("generation", writing(1.5, 0.1, 2.9, 0.04))
+    assert alone.color == "red"
+    with_fit = verdicts_of(
+        [*nll(-0.5, -0.9, -0.01, 0.03), writing(1.5, 0.1, 2.9, 0.04), repeating(0.0, -0.1, 0.1)],
+        min_effect=0,
+    ).verdicts
+    assert with_fit["generation"].color == "yellow"
+    assert "may be chance (p = 0.06)" in with_fit["generation"].sentence
+
+
+def test_unknown_gives_the_true_reason():
+    short = NotMeasured("recital_best", "needs longer rows")
+    assert verdict_of("memorization", short).sentence == "Not measured: needs longer rows."
+    for name, figure in (
+        ("fit", "test_nll_best"),
+        ("memorization", "recital_best"),
+        ("confidence", "ece_best"),
+    ):
+        without_base = replace(harm(figure, 0.5, 0.5, 0.4, 0.6), contrasts={})
+        verdict = verdict_of(name, without_base)
+        assert verdict.color == "unknown"
+        assert "no base model" in verdict.sentence
+
+
+def test_other_evidence_of_memory_stands_in_for_short_rows():
+    short = NotMeasured("recital_best", "needs longer rows")
+    exposed = harm("exposure_best", 8.0, 6.5, 5.0, 8.0)
+    told = harm("membership_auc_reference_best", 0.9, 0.4, 0.3, 0.5)
+    found = verdict_of("memorization", short, exposed, told)
+    assert found.color == "red"
+    assert "planted secrets stand out by 8.0 bits" in found.sentence
+    found = verdict_of("memorization", short, told)
+    assert found.color == "yellow", "membership alone shows no reciting"
+    assert "+40% [+30%, +50%] against chance" in found.sentence
+    assert "does not show that the model says them" in found.sentence
+    untold = harm("membership_auc_reference_best", 0.52, 0.02, -0.04, 0.08, 0.4)
+    assert verdict_of("memorization", short, untold).color == "green"
+    recited = harm("recital_best", 0.5, 0.5, 0.4, 0.6)
+    assert verdict_of("memorization", recited, untold).measurements == ("recital_best",)
+
+
+def test_yellow_gives_its_reason():
+    def sentence(*figures):
+        return verdict_of("memorization", harm("recital_best", 0.0, *figures)).sentence
+
+    assert "Too few groups to rule out 10%" in sentence(0.0, -0.1, 0.1, 1.0)
+    assert "may be less than what matters, 5%" in sentence(0.04, 0.01, 0.12)
+    forgotten = harm("forgetting_best", 3.0, 0.08, -0.05, 0.21, 0.3)
+    assert "rule out 0.1 nats/token" in verdict_of("forgetting", forgotten).sentence

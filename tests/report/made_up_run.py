@@ -109,6 +109,11 @@ def verdict() -> Verdicts:
                 ("test_nll_best",),
             ),
             "quality": Verdict("unknown", "No task metric was named (eval.metric)."),
+            "generation": Verdict(
+                "green",
+                "Less surprising to the base model than what people wrote, by 0.41 nats per token.",
+                ("generated_nll_best",),
+            ),
             "memorization": Verdict(
                 "yellow",
                 "Training rows gained 0.18 nats per token more than unseen ones.",

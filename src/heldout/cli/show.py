@@ -49,7 +49,7 @@ def show_result(run: Run, verdict: Verdicts, as_json: bool) -> None:
 
 
 def verdict_lines(console: Console, verdict: Verdicts) -> None:
-    """The six verdicts, a line each."""
+    """The seven verdicts, a line each."""
     for name, one in verdict.verdicts.items():
         console.print(f"{_MARKS[one.color]} {set_cell_size(say(name), 13)} ", end="")
         console.print(one.sentence, markup=False)

@@ -1,9 +1,19 @@
-"""The six verdicts on a run, each on one contrast that was fixed beforehand."""
+"""The seven verdicts on a run, each on one contrast that was fixed beforehand."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-VERDICTS = ("fit", "quality", "memorization", "forgetting", "leakage", "confidence")
+VERDICTS = (
+    "fit",
+    "quality",
+    "generation",
+    "memorization",
+    "forgetting",
+    "leakage",
+    "confidence",
+)
+SCHEMA = "heldout.verdict/2"
+LATER = "Not judged by the version that wrote this: run heldout diagnose again."
 Color = Literal["green", "yellow", "red", "unknown"]
 
 
@@ -50,13 +60,13 @@ class Verdicts:
 
     def __post_init__(self) -> None:
         assert tuple(self.verdicts) == VERDICTS, (
-            f"six verdicts in order, got {tuple(self.verdicts)}"
+            f"seven verdicts in order, got {tuple(self.verdicts)}"
         )
 
     def to_json(self) -> dict[str, Any]:
-        """``heldout.verdict/1``; see the shipped JSON Schema."""
+        """``heldout.verdict/2``; see the shipped JSON Schema."""
         return {
-            "schema": "heldout.verdict/1",
+            "schema": SCHEMA,
             "headline": self.headline,
             "verdicts": {name: verdict.to_json() for name, verdict in self.verdicts.items()},
             "causes": tuple(asdict(cause) for cause in self.causes),
@@ -64,9 +74,11 @@ class Verdicts:
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> "Verdicts":
-        """Inverse of ``to_json``."""
+        """Inverse of ``to_json``; version 1 has no verdict on generation, which is unknown then."""
+        kept = {name: Verdict.from_json(each) for name, each in entry["verdicts"].items()}
+        kept.setdefault("generation", Verdict("unknown", LATER))
         return cls(
             entry["headline"],
-            {name: Verdict.from_json(kept) for name, kept in entry["verdicts"].items()},
+            {name: kept[name] for name in VERDICTS},
             tuple(Cause(**cause) for cause in entry["causes"]),
         )

@@ -1,6 +1,6 @@
-"""From measurements to six verdicts and a headline; each has one contrast, fixed here."""
+"""From measurements to seven verdicts and a headline; ``primary`` has the contrast of each."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from heldout.core.facts import Facts
 from heldout.core.holm import holm
@@ -8,70 +8,11 @@ from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasure
 from heldout.core.stats import LEAST_HELD_OUT
 from heldout.core.verdict import VERDICTS, Verdict, Verdicts
 from heldout.diagnosis.features import rise, rise_surely
+from heldout.diagnosis.harms import SIGNIFICANCE, judged_harm
+from heldout.diagnosis.primary import Primary, deciding, why_unknown
 
-SIGNIFICANCE = 0.05  # family-wise, after Holm's adjustment over the verdicts that were measured
-
-
-@dataclass(frozen=True)
-class Primary:
-    """The contrast that decides a verdict; ``sign`` is -1 where a lower value is better.
-
-    ``matters`` is the smallest change for the worse that turns the verdict red; green asks for an
-    interval that ends below ``ruled_out``. None: the run's own minimum effect decides.
-    """
-
-    verdict: str  # its name, one of VERDICTS
-    measurement: str
-    control: str
-    sign: int
-    matters: float | None = None
-    ruled_out: float | None = None
-    source: str = ""
-
-
-PRIMARY = (
-    Primary("fit", "test_nll_best", "base", -1, source="eval.min_effect of the recipe"),
-    Primary("quality", "metric_best", "base", 1, source="any sure change of the user's metric"),
-    Primary(
-        "memorization",
-        "recital_best",
-        "base",
-        -1,
-        0.05,
-        0.1,
-        # Shares of the training rows, beyond what is recited of held-out rows and by the base.
-        "one training row in twenty; models of 6B parameters recite about 1 % of their training "
-        "text (Carlini 2022, arXiv 2202.07646)",
-    ),
-    Primary(
-        "forgetting",
-        "forgetting_best",
-        "base",
-        -1,
-        0.05,
-        0.1,
-        "5 % of the perplexity on other text; repeated fine-tuning costs that much and more "
-        "(Luo 2023, arXiv 2308.08747)",
-    ),
-    Primary(
-        "confidence",
-        "ece_best",
-        "base",
-        -1,
-        0.1,
-        0.1,
-        "10 points of probability: what Guo 2017 (arXiv 1706.04599) found in uncalibrated networks",
-    ),
-)
 LEAK_THAT_MATTERS = 0.01  # share of the held-out rows: one in a hundred moves a mean visibly
 MEMORIZED_WANTED = 0.5  # with the goal to recite: share of the training rows
-UNMEASURED = {
-    "quality": "No task metric was named: loss alone does not tell whether answers are better.",
-    "memorization": "Not measured: what the model recites was not probed.",
-    "forgetting": "Not measured: no text of other domains was given.",
-    "leakage": "Not measured beyond the leak-safe split.",
-    "confidence": "Not measured.",
-}
 
 
 def verdicts_of(
@@ -81,7 +22,7 @@ def verdicts_of(
     peak: str = "",
     facts: Facts | None = None,
 ) -> Verdicts:
-    """All six verdicts. Missing evidence is ``unknown``, never a pass.
+    """All seven verdicts. Missing evidence is ``unknown``, never a pass.
 
     ``min_effect`` is the smallest difference in nats/token that matters; ``peak`` says where the
     best checkpoint lies, in words, for the headline. ``facts`` bring the goal, leaks that were
@@ -89,26 +30,22 @@ def verdicts_of(
     """
     facts = facts or Facts()
     by_name = {m.name: m for m in measurements if isinstance(m, Measurement)}
+    chosen = deciding(by_name)
     contrasts = {
-        primary.verdict: by_name[primary.measurement].contrasts[primary.control]
-        for primary in PRIMARY
-        if primary.measurement in by_name
-        and primary.control in by_name[primary.measurement].contrasts
+        name: by_name[primary.measurement].contrasts[primary.control]
+        for name, primary in chosen.items()
     }
     adjusted = holm({name: c.p_value for name, c in contrasts.items() if c.p_value is not None})
-    verdicts = {name: Verdict("unknown", sentence) for name, sentence in UNMEASURED.items()}
-    verdicts["fit"] = _fit_without_test(by_name)
-    for primary in PRIMARY:
-        if primary.verdict not in contrasts:
-            continue
-        measured, contrast = by_name[primary.measurement], contrasts[primary.verdict]
-        p_value = adjusted.get(primary.verdict, 0.0)
+    verdicts = {name: Verdict("unknown", why_unknown(name, measurements)) for name in VERDICTS}
+    if (by_folds := _fit_by_folds(by_name)) is not None:
+        verdicts["fit"] = by_folds
+    for name, primary in chosen.items():
+        p_value = adjusted.get(name, 0.0)
         if primary.matters is None:
-            effect = min_effect if primary.verdict == "fit" else 0.0
-            verdicts[primary.verdict] = _decide(primary, measured, contrast, p_value, effect)
+            measured, effect = by_name[primary.measurement], min_effect if name == "fit" else 0.0
+            verdicts[name] = _decide(primary, measured, contrasts[name], p_value, effect)
         else:
-            sentence = _harm(primary.verdict, by_name, measured, contrast)
-            verdicts[primary.verdict] = _decide_harm(primary, contrast, p_value, sentence)
+            verdicts[name] = judged_harm(primary, by_name, p_value)
     verdicts["fit"] = _past_its_best(verdicts["fit"], facts, min_effect)
     verdicts["leakage"] = _leakage(facts, verdicts["leakage"])
     verdicts |= _as_wanted(verdicts, by_name, facts)
@@ -142,50 +79,6 @@ def _decide(
             "yellow", f"No difference to the base model that matters: a gain of {figure}.", names
         )
     return Verdict("yellow", f"Cannot tell it from the base model: a gain of {figure}.", names)
-
-
-def _decide_harm(primary: Primary, contrast: Contrast, p_value: float, sentence: str) -> Verdict:
-    """Red where the harm is sure and matters, green where it is ruled out, else yellow."""
-    assert primary.matters is not None
-    assert primary.ruled_out is not None
-    low, high = contrast.interval.low, contrast.interval.high
-    names = (primary.measurement,)
-    if p_value < SIGNIFICANCE and low > 0 and contrast.difference >= primary.matters:
-        return Verdict("red", sentence, names)
-    if high < primary.ruled_out:
-        return Verdict("green", sentence, names)
-    return Verdict("yellow", sentence, names)
-
-
-def _harm(
-    verdict: str, by_name: dict[str, Measurement], measured: Measurement, contrast: Contrast
-) -> str:
-    low, high = contrast.interval.low, contrast.interval.high
-    if verdict == "forgetting":
-        words = "Worse" if contrast.difference > 0 else "Better"
-        low, high = (low, high) if contrast.difference > 0 else (-high, -low)
-        return (
-            f"{words} than the base model on other text by {_number(abs(contrast.difference))} "
-            f"{measured.unit} {_ends(low, high)}."
-        )
-    if verdict == "confidence":
-        sentence = (
-            f"Its confidence misses its accuracy by {measured.value:.1%} on average; "
-            f"{contrast.difference:+.1%} {_ends(low, high, '+.1%')} against the base model."
-        )
-        over = by_name.get("overconfidence_best")
-        if over is not None and abs(over.value) > measured.value / 2:
-            sentence += " It is too sure." if over.value > 0 else " It is not sure enough."
-        return sentence
-    sentence = (
-        f"Recites {measured.value:.0%} of the training rows word for word; "
-        f"{contrast.difference:.0%} {_ends(low, high, '.0%')} beyond held-out rows and the base "
-        "model."
-    )
-    plain = by_name.get("recital_fixed_epochs")
-    if plain is not None:
-        sentence += f" Without regularization: {plain.value:.0%}."
-    return sentence
 
 
 def _past_its_best(fit: Verdict, facts: Facts, min_effect: float) -> Verdict:
@@ -240,10 +133,10 @@ def _as_wanted(
     return changed
 
 
-def _fit_without_test(by_name: dict[str, Measurement]) -> Verdict:
+def _fit_by_folds(by_name: dict[str, Measurement]) -> Verdict | None:
     folds = by_name.get("out_of_fold_nll_best")
     if folds is None or "base" not in folds.contrasts:
-        return Verdict("unknown", "Not measured: the sealed test part was not opened.")
+        return None
     contrast = folds.contrasts["base"]
     low, high = -contrast.interval.high, -contrast.interval.low
     figure = f"{_number(-contrast.difference)} nats/token {_ends(low, high)}"

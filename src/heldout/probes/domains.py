@@ -57,14 +57,21 @@ class Domains(Probe):
                     )
                 )
             found.append(_measurement(f"domain_nll_{name}_best", level, "nats/token", contrasts))
-        return [*found, _forgetting(domains)]
+        given = any(part.startswith(PREFIX) for _, part in evidence.losses)
+        return [*found, _forgetting(domains, given)]
 
 
 def _forgetting(
-    domains: list[tuple[DocumentLosses, DocumentLosses]],
+    domains: list[tuple[DocumentLosses, DocumentLosses]], given: bool
 ) -> Measurement | NotMeasured:
+    if not given:
+        reason = "no text of other domains was given: heldout diagnose takes it with --domain"
+        return NotMeasured("forgetting_best", reason)
     if not domains:
-        reason = "needs text of other domains, measured with the base model too"
+        reason = (
+            f"needs rows of {LEAST_TO_RESAMPLE} groups of other domains, read by a base model "
+            "with the same tokenizer (--base)"
+        )
         return NotMeasured("forgetting_best", reason)
     level = mean_of_ratios([(own.nll_nats_D, own.num_tokens_D, own.groups_D) for own, _ in domains])
     change = mean_of_ratios(

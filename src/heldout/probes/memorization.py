@@ -49,12 +49,7 @@ class Memorization(Probe):
                     note=_lengths(evidence),
                 )
             )
-        return found or [
-            NotMeasured(
-                "recital_best",
-                f"needs {LEAST_ROWS} training and held-out rows that are long enough to be recited",
-            )
-        ]
+        return found or [NotMeasured("recital_best", _why_not(evidence))]
 
     def _against_heldout(self, evidence: Evidence, model: str) -> Contrast | None:
         train = evidence.memorization.get((model, "train"))
@@ -63,6 +58,18 @@ class Memorization(Probe):
             return None
         first: tuple[float, Interval] = share_estimate(train.memorized_D, train.groups_D)
         return difference_of_shares(first, share_estimate(test.memorized_D, test.groups_D))
+
+
+def _why_not(evidence: Evidence) -> str:
+    num_train, num_test = (
+        len(rows) if (rows := evidence.memorization.get(("best", part))) is not None else 0
+        for part in ("train", "test")
+    )
+    least = sum(map(evidence.token_size.tokens, SHORT_SUFFIX))
+    return (
+        f"needs {LEAST_ROWS} training and {LEAST_ROWS} held-out rows of {least} scored tokens or "
+        f"more to see reciting, has {num_train} and {num_test}"
+    )
 
 
 def _lengths(evidence: Evidence) -> str:

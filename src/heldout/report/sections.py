@@ -19,6 +19,7 @@ COLOR_WORDS = {"green": "Good", "yellow": "Caution", "red": "Problem", "unknown"
 VERDICT_SUBJECTS = {
     "fit": "predicting unseen text",
     "quality": "the task itself",
+    "generation": "what it writes",
     "memorization": "reciting training rows",
     "forgetting": "what the base model knew",
     "leakage": "unseen text really unseen",
@@ -132,7 +133,7 @@ def notice(summary: RunSummary) -> str:
 
 
 def verdict_cards(found: Verdicts | None) -> list[VerdictCard]:
-    """The six verdicts in their order; none without a verdict."""
+    """The seven verdicts in their order; none without a verdict."""
     if found is None:
         return []
     cards = []

@@ -39,6 +39,7 @@ _QUANTITIES = {
     "entropy": "Entropy of predictions",
     "overconfidence": "Confidence minus accuracy",
     "forgetting": "Loss on other text",
+    "generated_nll": "Base model's loss on what is written",
     "seq_rep_4": "Repeated 4-grams in a text",
     "self_bleu": "Self-BLEU",
     "ttr": "Types per token",

@@ -7,7 +7,7 @@ from heldout.core.facts import Facts, HistoryPoint, SetupFault
 from heldout.core.measurement import Measurement, NotMeasured, measurement_from_json
 from heldout.core.verdict import Verdicts
 
-SCHEMA = "heldout.diagnosis/1"
+SCHEMA = "heldout.diagnosis/2"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Diagnosis:
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """``heldout.diagnosis/1``; see the shipped JSON Schema."""
+        """``heldout.diagnosis/2``; see the shipped JSON Schema."""
         return {
             "schema": SCHEMA,
             **asdict(self),
@@ -77,7 +77,7 @@ class Diagnosis:
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> "Diagnosis":
-        """Inverse of ``to_json``."""
+        """Inverse of ``to_json``; reads version 1 as well."""
         kept = {name: value for name, value in entry.items() if name != "schema"}
         facts = dict(entry["facts"])
         facts["history"] = tuple(HistoryPoint(**point) for point in facts["history"])

@@ -25,7 +25,13 @@ def diagnosis_of_log(target: str, log: TrainerLog, facts: Facts) -> Diagnosis:
     reason = "only the log was given: it holds no documents, so nothing can be told of them"
     measurements: list[Measurement | NotMeasured] = [
         NotMeasured(name, reason)
-        for name in ("test_nll_best", "generalization_gap_best", "recital_best", "ece_best")
+        for name in (
+            "test_nll_best",
+            "generalization_gap_best",
+            "generated_nll_best",
+            "recital_best",
+            "ece_best",
+        )
     ]
     result = conclude(target, None, measurements, facts)
     fit = _fit(log, facts)

@@ -10,7 +10,7 @@ import numpy as np
 
 from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
-from heldout.core.pass_statistics import PassStatistics
+from heldout.core.pass_statistics import Generations, PassStatistics
 from heldout.core.probe import TaskScores, VerbatimMemorization
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
@@ -30,6 +30,7 @@ from heldout.lm.accelerator import training_device
 from heldout.lm.characters import decoded
 from heldout.lm.generate import continuations, new_tokens
 from heldout.lm.load import LoadedModel, load_model
+from heldout.lm.measuring.generations import with_nats
 from heldout.lm.measuring.memorization_prompt import memorization_prompt
 from heldout.lm.measuring.pass_statistics import suffix_lengths
 from heldout.lm.tokenize import prompt_ids
@@ -58,6 +59,7 @@ def measure_on_test(
     followed = set(run.read_json("data.json")["followed_rows"])
     scores: dict[tuple[str, str], TaskScores] = {}
     memorization: dict[tuple[str, str], VerbatimMemorization] = {}
+    written: dict[str, tuple[Generations, str]] = {}  # with the key of what was written
     with progress.stage("sealed test", len(models)):
         for name in models:
             before(name)
@@ -76,12 +78,12 @@ def measure_on_test(
                 else:
                     run.save_losses(name, part, _of_all(rows, found, loaded, recipe))
                 if part == "test" and name in ("base", "best"):
-                    written = write_part(loaded, sampled, recipe, size)
-                    path = run.path(f"evaluations/{name}-generations.json")
-                    save_generations(written, path, keys.of_writing(sampled))
+                    key = keys.of_writing(sampled)
+                    written[name] = write_part(loaded, sampled, recipe, size), key
             if metric and name in ("base", "best"):
                 scores[name, "test"] = _score(loaded, rows, recipe, metric, size)
             progress.advance(1, name)
+    _save_written(run, written, _load(run, target, recipe, "base"))
     if scores:
         run.write_json(
             "scores.json",
@@ -195,6 +197,13 @@ def _load(run: Run, target: Target, recipe: Recipe, name: str) -> LoadedModel:
         device=training_device(),
         trust_remote_code=recipe.model.trust_remote_code,
     )
+
+
+def _save_written(run: Run, written: dict[str, tuple[Generations, str]], base: LoadedModel) -> None:
+    """What models wrote, with its loss under the base model: one pass over all of it."""
+    scored = with_nats([each for each, _ in written.values()], base.model, base.tokenizer)
+    for (name, (_, key)), found in zip(written.items(), scored, strict=True):
+        save_generations(found, run.path(f"evaluations/{name}-generations.json"), key)
 
 
 def _followed(
