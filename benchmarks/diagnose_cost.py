@@ -4,7 +4,9 @@
 
 ``readings``: CPU time of the pass that feeds all teacher-forced probes over that of
 ``document_losses``, which takes the loss alone, on the same rows in turn on one thread; the ratio
-is the median over turns, and ``ratio_to_evaluation`` the larger of two models': the embedded one
+is the median over turns. In it is the base model's pass over what was written, on which the light
+*generation* rests: 64 prompts with what base, model and people wrote there, to 800 rows that two
+models read. ``ratio_to_evaluation`` is the larger of two models': the embedded one
 (vocabulary 4,096) and one of SmolLM2-135M's shape (vocabulary 49,152, random weights). Beside them
 stands a small body with the large vocabulary, the least favorable case. Rows are 400 to 1,600
 characters of the documentation that comes with Python.
@@ -25,6 +27,7 @@ from pydoc_data.topics import topics
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from record import write_record
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -32,7 +35,9 @@ from verbatim_matching import measure_verbatim
 
 from heldout.core.row import Row
 from heldout.jobs.demo import MODEL
+from heldout.jobs.evidence.model_on_part import NEW_TOKENS, NUM_PROMPTS
 from heldout.lm.load import load_model
+from heldout.lm.measuring.generations import PROMPT_TOKENS, continuation_nats
 from heldout.lm.measuring.pass_statistics import pass_statistics
 from heldout.lm.nll import document_losses
 from heldout.lm.tokenize import tokenize_row
@@ -57,6 +62,8 @@ SMALL_BODY = {
     "num_attention_heads": 6,
     "num_key_value_heads": 6,
 }
+ROW_READINGS = 2 * 2 * 400  # of a diagnosis: two models on two parts
+NUM_WRITTEN = 4  # prompts, each with three texts, that the base model's pass over them is timed on
 NUM_ROWS = {"embedded": 32, "49k": 4, "49k_small_body": 16}
 
 
@@ -109,6 +116,8 @@ def measure_pass_statistics(repeats: int) -> dict[str, Any]:
         for turn in range(repeats + 1):
             plain = cpu_seconds(partial(document_losses, model, rows, loaded.tokenizer, **OPTIONS))
             full = cpu_seconds(partial(pass_statistics, model, rows, loaded.tokenizer, **OPTIONS))
+            written = cpu_seconds(partial(read_what_was_written, model, rows, loaded.tokenizer))
+            full += written * len(rows) * NUM_PROMPTS / (NUM_WRITTEN * ROW_READINGS)
             if turn:  # the first one warms up
                 turns.append((plain, full))
                 print(f"{name}: {full / plain:.3f} of {plain:.2f} s", flush=True)
@@ -132,6 +141,14 @@ def measure_pass_statistics(repeats: int) -> dict[str, Any]:
         "table": table,
         "data_sha256": digest.hexdigest(),
     }
+
+
+def read_what_was_written(model: Any, rows: list[Row], tokenizer: Any) -> None:
+    """One pass over prompts with three continuations each, as long as a diagnosis has them."""
+    ids = [np.array(tokenizer(row.text).input_ids, dtype=np.int32) for row in rows[:NUM_WRITTEN]]
+    prompts = [each[:PROMPT_TOKENS] for each in ids for _ in range(3)]
+    texts = [np.roll(each, -32 * turn)[:NEW_TOKENS] for each in ids for turn in range(3)]
+    continuation_nats(model, tokenizer, prompts, texts, batch_size=16)
 
 
 def random_model(shape: dict[str, Any]) -> LlamaForCausalLM:
