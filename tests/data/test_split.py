@@ -81,6 +81,17 @@ def test_held_out_parts_have_thirty_components_while_half_of_all_is_enough():
     assert split.units == {"train": 119, "validation": 0, "test": 0}
 
 
+def test_the_test_part_has_forty_where_seventy_are_left_to_train_on():
+    """So many rule out that a tenth of the rows is recited where none is."""
+    for num, units in (
+        (139, {"train": 79, "validation": 30, "test": 30}),
+        (140, {"train": 70, "validation": 30, "test": 40}),
+    ):
+        assert split_rows(rows_of(range(num)), DATA).units == units
+        by_time = split_rows(rows_of(range(num)), DATA, dates=range(num))
+        assert by_time.units == units
+
+
 def test_a_large_share_that_was_asked_for_is_given():
     data = DataSection(validation_share=0.4, test_share=0.3)
     assert split_rows(rows_of(range(200)), data).units == {

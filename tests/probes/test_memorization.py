@@ -8,8 +8,10 @@ from transformers import AutoModelForCausalLM
 
 from heldout.core.measurement import Interval
 from heldout.core.probe import Evidence, VerbatimMemorization
+from heldout.core.recipe import DataSection
 from heldout.core.row import Row
 from heldout.core.shares import difference_of_shares
+from heldout.data.split import split_rows
 from heldout.diagnosis.verdicts import verdicts_of
 from heldout.lm.generate import continuations
 from heldout.lm.measuring.memorization_prompt import memorization_prompt
@@ -94,6 +96,35 @@ def test_the_verdict_needs_both_controls():
     assert color(0.0, 0.0) == "green"
     assert color(0.5, 0.5) == "yellow", "boilerplate: held-out rows are memorized as often"
     assert color(0.5, 0.0, base_train=0.5) == "yellow", "the base model knew them before"
+
+
+def test_groups_of_the_default_split_are_enough_to_rule_reciting_out():
+    def of_nothing_recited(num_train, num_test):
+        parts = {"train": made(0.0, num_train), "test": made(0.0, num_test)}
+        both = {(model, part): parts[part] for model in ("base", "best") for part in parts}
+        measured = Memorization().measure(Evidence({}, memorization=both))
+        return verdicts_of(measured, min_effect=0.01).verdicts["memorization"]
+
+    units = split_rows(
+        [Row(n, ({"role": "text", "content": f"{n} " * 9},), str(n)) for n in range(140)],
+        DataSection(),
+    ).units
+    assert of_nothing_recited(units["train"], units["test"]).color == "green"
+    with_thirty = of_nothing_recited(80, 30)
+    assert with_thirty.color == "yellow"
+    assert "Too few groups to rule out 10%: more held-out rows would tell" in with_thirty.sentence
+
+
+def test_rows_too_short_for_reciting_are_counted():
+    short = {
+        (model, part): VerbatimMemorization(*(np.zeros(0, dtype=t) for t in (bool, str, int)))
+        for model in ("base", "best")
+        for part in ("train", "test")
+    }
+    (measured,) = Memorization().measure(Evidence({}, memorization=short))
+    assert "20 held-out rows of 30 scored tokens or more to see reciting, has 0 and 0" in (
+        verdicts_of([measured], min_effect=0.01).verdicts["memorization"].sentence
+    )
 
 
 def test_newcombes_published_examples():

@@ -22,6 +22,8 @@ from heldout.core.distributions import (
 from heldout.core.measurement import Contrast, Interval, Measurement
 
 LEAST_HELD_OUT = 30  # groups in a held-out part; with fewer, no claim rests on it
+# Where no row is recited, so many groups of test and training rule out that a tenth of them is.
+ENOUGH_TEST, ENOUGH_TRAIN = 40, 70
 LEAST_TO_RESAMPLE = 8  # groups; with fewer, no interval is given
 LEAST_FREEDOM = 3.2  # degrees of freedom; fewer where one group holds nearly half of the weight
 LOG_SKEW = 4.7  # the reach away from 0 grows by so many standard errors of the mean logarithm

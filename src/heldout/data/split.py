@@ -70,7 +70,8 @@ def split_rows(
     components, and components are dealt out whole,
     in an order that depends on the seed and on the texts, not on the order of the rows. With n
     components a held-out part gets its share of the rows, or 30/n of them if that is more, in at
-    least 30 components; those that are larger than the part are for training. If 30 components for
+    least 30 components, and the test part 40 where that leaves 70 for training; those that are
+    larger than the part are for training. If 30 components for
     each were more than half of all, the mode is ``cross_validation`` instead: all rows are training
     rows, for ``folds``. Where most rows are in a few giant components, the held-out parts take at
     most half of the rows that are not. (Shares that ask for more than half get it.) A test_share of
