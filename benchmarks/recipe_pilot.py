@@ -148,15 +148,18 @@ class Bench:
         """Of this state of the sources, by their key."""
         return {line["key"]: line for line in self.log.lines() if line["source"] == self.source}
 
-    def fit(self, cell: Cell, arm: Arm, rate: float, seed: int) -> Line:
-        """One training with its sealed test; read where it was done before."""
+    def fit(self, cell: Cell, arm: Arm, rate: float | None = None, seed: int = 0) -> Line:
+        """One training with its sealed test; read where it was done before.
+
+        The settings of ``arm`` come last, and say the rate or leave it to the search without one.
+        """
         folder = self.work / "data" / f"{cell.name}-{cell.num_train}-{seed}"
         data = written(folder, cell, seed)
         epochs = cell.linear_epochs if arm.linear else cell.epochs
         settings = (
             *COMMON,
             *(f"data.{part}={folder / f'{part}.jsonl'}" for part in ("validation", "test")),
-            f"train.learning_rate={rate:g}",
+            *([f"train.learning_rate={rate:g}"] if rate else []),
             f"train.max_epochs={epochs}",
             f"train.seed={seed}",
             *arm.settings,
@@ -166,7 +169,7 @@ class Bench:
             return known
         if time.monotonic() > self.ends:
             raise SystemExit("--minutes are over: the same command goes on.")
-        print(f"{cell.name} {arm.name}, rate {rate:g}, seed {seed} ...", flush=True)
+        print(f"{cell.name} {arm.name}, rate {rate or 'of the arm'}, seed {seed} ...", flush=True)
         run = self.work / f"run-{cell.name}"  # cells may be measured side by side
         shutil.rmtree(run, ignore_errors=True)
         words = [word for setting in settings for word in ("--set", setting)]
@@ -178,10 +181,19 @@ class Bench:
             [*command, *words, "--out", str(run)], environment_of(build, 1, self.work), log
         )
         line = {"key": key, "source": self.source, "cell": cell.name, "arm": arm.name}
-        line |= {"rate": rate, "seed": seed, "data": data, "cpu_seconds": cost.cpu_seconds}
+        line |= {
+            "rate": rate or found_rate(run),
+            "seed": seed,
+            "data": data,
+            "cpu_seconds": cost.cpu_seconds,
+        }
         self.log.append(line | found_in(run))
         shutil.rmtree(run)
         return self.lines()[key]
+
+
+def found_rate(run: Path) -> float:
+    return json.loads((run / "result.json").read_text(encoding="utf-8"))["learning_rate"]
 
 
 def found_in(run: Path) -> Line:
