@@ -357,13 +357,13 @@ def main() -> None:
     print(json.dumps(figures, indent=1))
     if options.record:
         table = list(table_of(cells))
-        data = digest_of_text(" ".join(sorted({row["data"] for row in table})))
+        data = " ".join(sorted({row["data"] for row in table}))
         path = write_record(
             "recipe_pilot",
             figures,
             table=table,
             seeds=list(bench.seeds),
-            data_sha256=data,
+            data_sha256=hashlib.sha256(data.encode()).hexdigest(),
             note=options.note,
         )
         print(path)
