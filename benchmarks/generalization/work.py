@@ -30,7 +30,7 @@ SIZES = {50: (0, 1, 2), 200: (0, 1, 2), 1000: (0,)}  # training documents -> see
 BASE, HONEST, FIT, GRID = "base", "honest", "fit", "grid"
 DEFAULT_ARMS = (BASE, HONEST, FIT, *(peer.name for peer in PEERS))
 SMOLLM2_ARMS = (BASE, HONEST, FIT, "trl_lora_unpacked", "unsloth_example")
-GUESSED_SECONDS = {50: 40.0, 200: 90.0, 1000: 300.0}  # of one training, until one is measured
+GUESSED_SECONDS = {50: 26.0, 200: 46.0, 1000: 125.0}  # of one training, until one is measured
 # What changes the model that fit trains, below src/heldout.
 FIT_SOURCES = (
     "augment",
