@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from heldout.search.coordinate import Point
+from heldout.core.search_space import Point
 
 VOCABULARY = 640
 LENGTH = 128  # tokens of a window

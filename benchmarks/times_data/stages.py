@@ -32,7 +32,9 @@ from times_data.speeches import Data
 from times_data.trainings import train, weights_path
 
 from heldout.core.losses import DocumentLosses
-from heldout.search.coordinate import CoordinateSearch, Point, Tried, search_coordinates
+from heldout.core.search_space import Point
+from heldout.search.coordinate import CoordinateSearch, search_coordinates
+from heldout.search.tried import Tried
 
 # G groups, N scored tokens, K members
 

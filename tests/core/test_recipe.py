@@ -11,6 +11,7 @@ from heldout.core.recipe import (
     recipe_names,
     same_settings,
 )
+from heldout.core.search_space import Interval
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -49,35 +50,67 @@ def test_settings_reach_every_kind_of_field():
     assert recipe.train.report_to == ("tensorboard",)
 
 
-def test_grids_are_written_as_tables_or_as_dotted_keys():
+def test_ranges_are_written_as_tables_or_as_dotted_keys():
     written = """
-    [search.grids]
+    [search.ranges]
     train.max_epochs = [1, 2]
-    "train.learning_rate" = [1e-3, 2e-3]
-    [search.grids.regularizers.weight_decay]
+    "train.learning_rate" = { low = 1e-3, high = 2e-3, log = true }
+    train.schedule = ["linear", "constant"]
+    [search.ranges.regularizers.weight_decay]
+    used = [true, false]
     rate = [0, 0.1]
     """
     recipe = recipe_from_table(tomllib.loads(written))
-    assert recipe.search.grids == {
+    assert recipe.search.ranges == {
         "train.max_epochs": (1.0, 2.0),
-        "train.learning_rate": (1e-3, 2e-3),
+        "train.learning_rate": Interval(1e-3, 2e-3, log=True),
+        "train.schedule": ("linear", "constant"),
+        "regularizers.weight_decay.used": (True, False),
         "regularizers.weight_decay.rate": (0.0, 0.1),
     }
     assert recipe_from_table(tomllib.loads(recipe.to_toml())) == recipe
     bare = load_recipe("default", ["search.learning_rates=[.001, 1e-2]"])
     assert bare.search.learning_rates == (0.001, 0.01)
+    one = load_recipe("pretrain_little_data", ["search.ranges.train.max_epochs=[2, 16]"])
+    assert one.search.ranges["train.max_epochs"] == (2.0, 16.0)
+    assert "train.learning_rate" in one.search.ranges, "the others stay"
+    assert not load_recipe("pretrain_little_data", ["search.ranges={}"]).search.ranges
+
+
+def test_ranges_are_read_by_their_earlier_name_too():
+    earlier = recipe_from_table({"search": {"grids": {"train": {"max_epochs": [1, 2]}}}})
+    assert earlier.search.ranges == {"train.max_epochs": (1.0, 2.0)}
+    assert earlier == recipe_from_table({"search": {"ranges": {"train.max_epochs": [1, 2]}}})
     one = load_recipe("pretrain_little_data", ["search.grids.train.max_epochs=[2, 16]"])
-    assert one.search.grids["train.max_epochs"] == (2.0, 16.0)
-    assert "train.learning_rate" in one.search.grids, "the others stay"
-    assert not load_recipe("pretrain_little_data", ["search.grids={}"]).search.grids
+    assert one.search.ranges["train.max_epochs"] == (2.0, 16.0)
+    assert not load_recipe("pretrain_little_data", ["search.grids={}"]).search.ranges
 
 
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("search.grids.train.max_epochs=[2, 1]", "search.grids must be rising numbers under each"),
-        ("search.grids.train.max_epochs=[]", "search.grids must be rising numbers under each"),
-        ("search.grids.train.max_epochs=many", "search.grids.train.max_epochs must be a number"),
+        (
+            "search.ranges.train.max_epochs=[2, 1]",
+            "max_epochs must be rising numbers, different",
+        ),
+        (
+            "search.ranges.train.max_epochs=[]",
+            "max_epochs must be rising numbers, different",
+        ),
+        (
+            "search.ranges.train.max_epochs={low=2}",
+            "must be { low = ..., high = ... }",
+        ),
+        ("search.ranges.train.max_epochs={low=2, high=1}", "with low under high"),
+        (
+            "search.ranges.train.max_epochs={low=0, high=1, log=true}",
+            "low must be above 0",
+        ),
+        ("search.ranges.train.schedule=[constant, constant]", "different words"),
+        ("search.ranges.regularizers.ema.used=[true]", "[true, false]"),
+        ("search.ranges=3", "search.ranges must be a table"),
+        ("search.sampler=best", "must be one of 'coordinate', 'tpe', 'gp', 'random', got 'best'"),
+        ("search.ranges.train.max_epochs=many", "log = true }, got 'many'."),
         (
             "train.learning_rat=1",
             "Unknown recipe key 'train.learning_rat': did you mean 'learning_rate'?",

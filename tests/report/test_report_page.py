@@ -219,6 +219,55 @@ def test_training_section_shows_the_certificate_of_a_search_over_grids(run):
     assert "grid-search" not in charts(render_report([run])), "the search is not at its end"
 
 
+def test_training_section_shows_what_a_search_tried_and_how_often_it_looked(run):
+    chosen = {"train.learning_rate": 2e-3, "regularizers.weight_decay.rate": 0.4}
+    compared = [
+        ({**chosen, "train.learning_rate": 1e-3}, 2, 0.004, (-0.006, 0.015)),
+        ({"train.learning_rate": 2e-3, "regularizers.ema.used": False}, 1, 0.031, (0.012, 0.05)),
+    ]
+    keys = ("point", "num_seeds", "difference", "interval")
+    rows = [
+        dict(zip(keys, (*row[:3], {"low": row[3][0], "high": row[3][1]}), strict=True))
+        for row in compared
+    ]
+    sentence = "Of 3 trainings the lowest is learning_rate 0.002, weight_decay.rate 0.4."
+    found = {"sentence": sentence, "chosen": chosen, "neighbors": [], "compared": rows}
+    run.write_json("tuning.json", found)
+    looks = {"trainings": 4, "evaluations": 21}
+    run.write_json("result.json", {**run.read_json("result.json"), "validation_looks": looks})
+    page = render_report([run])
+    text = page_text.visible(page)
+    assert sentence in text
+    assert "The validation part chose among 21 evaluations of 4 trainings" in text
+    drawn = charts(page)["recipe-search"]["data"]
+    points = [trace for trace in drawn if trace["mode"] == "markers"]
+    assert [trace["x"] for trace in points] == [[0.004], [0.031]]
+    assert points[0]["hovertemplate"].startswith("learning rate 0.001 (2 seeds)")
+    assert points[1]["hovertemplate"].startswith("without ema")
+
+
+def test_training_section_shows_what_each_part_of_the_recipe_is_worth(run):
+    entries = [
+        ("regularizers.weight_decay", 0.03, {"low": 0.01, "high": 0.05}, "pays"),
+        ("augment.word_dropout", -0.002, {"low": -0.01, "high": 0.006}, "does not pay"),
+        ("regularizers.r_drop", None, None, "diverged without"),
+    ]
+    keys = ("part", "difference", "interval", "verdict")
+    parts = [dict(zip(keys, entry, strict=True)) for entry in entries]
+    sentence = "Parts of the recipe that surely pay: 2 of 3."
+    found = {"sentence": sentence, "parts": parts, "not_tried": ["regularizers.early_stopping"]}
+    run.write_json("ablation.json", found)
+    page = render_report([run])
+    text = page_text.visible(page)
+    assert sentence in text
+    assert "weight decay +0.030 +0.010 to +0.050 pays" in text
+    assert "r drop – diverged without" in text
+    assert "early stopping – not tried" in text
+    drawn = charts(page)["ablation"]["data"]
+    points = [trace for trace in drawn if trace["mode"] == "markers"]
+    assert [trace["x"] for trace in points] == [[0.03], [-0.002]]
+
+
 def test_all_measurements_and_what_was_not_measured(run):
     text = page_text.visible(render_report([run]))
     assert "minus fixed epochs, no regularization" in text

@@ -8,7 +8,8 @@ import pytest
 
 from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
-from heldout.search.coordinate import Tried, search_coordinates
+from heldout.search.coordinate import search_coordinates
+from heldout.search.tried import Tried
 
 GRIDS = {
     "epochs": [1, 2, 4, 8, 16, 32],

@@ -64,6 +64,12 @@ def fit(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")
     ] = None,
+    end_search: Annotated[
+        bool,
+        typer.Option(
+            "--end-search", help="With --resume: try no more settings, take the best so far."
+        ),
+    ] = False,
     demo: Annotated[
         bool, typer.Option("--demo", help="The embedded model on the embedded data.")
     ] = False,
@@ -76,6 +82,8 @@ def fit(
     settings = [*(settings or ()), *(["data.learn_chosen=true"] if learn_chosen else ())]
     new = NewRun(model, data, out, recipe, settings, from_scratch)
     _refuse_mixed(new, resume, demo, dry_run)
+    if end_search and resume is None:
+        raise UserError("--end-search goes with --resume RUN, whose search it ends.")
     from heldout.cli.progress import console_progress
     from heldout.cli.show import show_plan, show_result
     from heldout.jobs.fitting import fit as job
@@ -89,7 +97,7 @@ def fit(
 
             result = demo_job(out=out, settings=tuple(new.settings), progress=progress)
         elif resume is not None:
-            result = job.resume(resume, progress=progress)
+            result = job.resume(resume, ends_search=end_search, progress=progress)
         else:
             result = job.fit(**asdict(new), progress=progress)
     show_result(result.run, result.verdict, as_json)

@@ -17,7 +17,6 @@ import tomli_w
 
 from heldout.core.errors import UserError, did_you_mean
 from heldout.core.recipe_fields import (
-    GRIDS,
     POSITIVE,
     RATE,
     RATES,
@@ -30,6 +29,7 @@ from heldout.core.recipe_fields import (
     build,
     rules_of,
 )
+from heldout.core.search_space import Range
 
 
 @dataclass(frozen=True)
@@ -104,15 +104,23 @@ class TrainSection:
 
 @dataclass(frozen=True)
 class SearchSection:
-    """The searches before the run: short ones for the learning rate, whole trainings for grids."""
+    """The searches before the run: a short one for the learning rate, whole trainings of ranges."""
 
     # empty: step by factors of 3 until neighbors are worse
     learning_rates: Annotated[tuple[float, ...], RATES] = ()
     epochs: Annotated[float, POSITIVE] = 1.0  # of a training that sets the learning rate
     max_steps: Annotated[int, at_least(1)] = 100
     max_trials: Annotated[int, at_least(1)] = 5  # trainings of either search
-    # key -> values, see Fit
-    grids: Annotated[dict[str, tuple[float, ...]], GRIDS] = field(default_factory=dict)
+    ranges: dict[str, Range] = field(default_factory=dict)  # key -> what to try, see Fit
+    # how points of the ranges are chosen; all but coordinate need heldout[search]
+    sampler: Literal["coordinate", "tpe", "gp", "random"] = "coordinate"
+    at_once: Annotated[int, at_least(1)] = 2  # points chosen together, which may go side by side
+    # epochs that a trial trains before it can be stopped as lost
+    grace_epochs: Annotated[float, at_least(0)] = 2.0
+    # trainings without each part of the recipe; drop: parts that do not pay are left out
+    ablate: Literal["off", "show", "drop"] = "off"
+    # more trainings, with other seeds, of points that cannot be told apart
+    repeats: Annotated[int, at_least(0)] = 0
 
 
 @dataclass(frozen=True)
@@ -258,6 +266,7 @@ def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Rec
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"Recipe {source} is not TOML: {error}.") from None
+    table = _renamed(table)
     for setting in overrides:
         _apply(table, setting)
     return recipe_from_table(table)
@@ -286,14 +295,26 @@ def recipe_names() -> list[str]:
 
 def recipe_from_table(table: dict[str, Any]) -> Recipe:
     """Build and check a recipe from nested dicts as TOML gives them."""
-    return build(Recipe, table, "")
+    return build(Recipe, _renamed(table), "")
+
+
+def _renamed(table: dict[str, Any]) -> dict[str, Any]:
+    """With keys as they are called now: ``search.ranges`` was ``search.grids``."""
+    search = table.get("search")
+    if not isinstance(search, dict) or "grids" not in search or "ranges" in search:
+        return table
+    now = {"ranges" if key == "grids" else key: value for key, value in search.items()}
+    return {**table, "search": now}
 
 
 def _apply(table: dict[str, Any], setting: str) -> None:
     key, separator, text = setting.partition("=")
     if not separator or not key.strip():
         raise UserError(f"--set must be key=value, got {setting!r}.")
-    *path, last = key.strip().split(".")
+    names = key.strip().split(".")
+    if names[:2] == ["search", "grids"]:
+        names[1] = "ranges"
+    *path, last = names
     for name in path:
         table = table.setdefault(name, {})
         if not isinstance(table, dict):

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from heldout.core.errors import UserError, did_you_mean
+from heldout.core.search_space import Range, read_ranges
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,6 @@ def at_least(least: int, meaning: str = "") -> FieldRule:
     return FieldRule(lambda value: value >= least, words)
 
 
-def _rising(values: typing.Sequence[float]) -> bool:
-    return len(values) > 0 and list(values) == sorted(set(values))
-
-
 POSITIVE = FieldRule(lambda value: value > 0, "above 0")
 SHARE = FieldRule(lambda value: 0 <= value < 0.8, "at least 0 and under .8")
 UP_TO_ONE = FieldRule(lambda value: 0 < value <= 1, "above 0 and at most 1")
@@ -44,10 +41,6 @@ TEMPLATE_ARGUMENTS = FieldRule(
         name.isidentifier() and name not in _OF_THE_RENDERING for name in arguments
     ),
     "names of variables of the chat template, such as enable_thinking, with their values",
-)
-GRIDS = FieldRule(
-    lambda grids: all(_rising(values) for values in grids.values()),
-    "rising numbers under each key",
 )
 
 
@@ -80,29 +73,33 @@ def build(cls: type, table: dict[str, Any], prefix: str) -> Any:
                 raise UserError(f"{prefix}{key} is a section, got {value!r}.")
             values[key] = build(typing.cast(type, hint), value, f"{prefix}{key}.")
         else:
-            values[key] = _convert(value, hint, prefix + key)
+            values[key] = convert(value, hint, prefix + key)
     return cls(**values)
 
 
-def _convert(value: Any, hint: Any, name: str) -> Any:
+def convert(value: Any, hint: Any, name: str) -> Any:
+    """A value of TOML as a field of type ``hint`` holds it; ``name`` is the key.
+
+    Raises UserError for one of another type.
+    """
     origin, args = get_origin(hint), get_args(hint)
     if origin is Literal:
         if value not in args:
             raise UserError(f"{name} must be one of {', '.join(map(repr, args))}, got {value!r}.")
         return value
     if origin in (typing.Union, types.UnionType):
-        return _convert(value, next(a for a in args if a is not type(None)), name)
+        return convert(value, next(a for a in args if a is not type(None)), name)
     if origin is tuple:
         items = value if isinstance(value, list) else [value]
-        return tuple(_convert(item, args[0], name) for item in items)
+        return tuple(convert(item, args[0], name) for item in items)
     if origin is dict:
         if not isinstance(value, dict):
             raise UserError(f"{name} must be a table, got {value!r}.")
-        if get_origin(args[1]) is tuple:
-            value = _flat(value)
+        if args[1] == Range:
+            return read_ranges(value, name)
         if args[1] is Any:
             return value
-        return {key: _convert(entry, args[1], f"{name}.{key}") for key, entry in value.items()}
+        return {key: convert(entry, args[1], f"{name}.{key}") for key, entry in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is float and isinstance(value, float) and not math.isfinite(value):
@@ -111,15 +108,6 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
         words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
         raise UserError(f"{name} must be {words[hint]}, got {value!r}.")
     return value
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Tables within tables as one table with dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in table.items():
-        name = prefix + key
-        found |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return found
 
 
 def bare(text: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from heldout.core.finite import finite, without_infinity
 from heldout.core.measurement import Interval
 from heldout.core.regularizer import Weights
+from heldout.core.search_space import Point
 
 Compared = Literal["worse", "not surely better", "diverged"]
 
@@ -181,6 +182,48 @@ class Neighbor:
             finite(entry["difference"]),
             None if bounds is None else Interval.from_json(bounds),
             entry.get("verdict", "not surely better"),
+        )
+
+
+@dataclass(frozen=True)
+class ComparedPoint:
+    """Another point of ``tuning.json`` than the chosen one, and how it compares.
+
+    ``difference`` is this one minus the chosen, in nats per token; positive is worse.
+    """
+
+    point: Point
+    num_seeds: int
+    difference: float
+    interval: Interval
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> "ComparedPoint":
+        difference = float(entry["difference"])
+        bounds = Interval.from_json(entry["interval"])
+        return cls(dict(entry["point"]), int(entry["num_seeds"]), difference, bounds)
+
+
+@dataclass(frozen=True)
+class AblatedPart:
+    """A part in ``ablation.json``: how much worse the recipe is without it, in nats per token.
+
+    ``difference`` is None where training diverged without it.
+    """
+
+    part: str  # regularizers.NAME or augment.NAME
+    difference: float | None
+    interval: Interval | None
+    verdict: str
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> "AblatedPart":
+        bounds = entry["interval"]
+        return cls(
+            str(entry["part"]),
+            finite(entry["difference"]),
+            None if bounds is None else Interval.from_json(bounds),
+            str(entry["verdict"]),
         )
 
 

@@ -203,6 +203,21 @@ def seed_sentence(summary: RunSummary) -> str:
     )
 
 
+def looks_sentence(summary: RunSummary) -> str:
+    """How often held-out rows chose, which flatters their loss and not that of the sealed test."""
+    found = summary.result.get("validation_looks")
+    if not isinstance(found, dict) or {"trainings", "evaluations"} - found.keys():
+        return ""
+    trainings = words.count(int(found["trainings"]), "training")
+    evaluations = words.count(int(found["evaluations"]), "evaluation")
+    if summary.is_cross_validated:
+        return f"Folds chose among {evaluations} of {trainings}, which flatters their loss."
+    return (
+        f"The validation part chose among {evaluations} of {trainings}, which flatters its loss of "
+        "what was chosen."
+    )
+
+
 def dropped_rows(summary: RunSummary) -> list[tuple[str, str]]:
     """Reason and number of rows that were left out; zero counts are not news."""
     dropped = summary.data.get("dropped") or []

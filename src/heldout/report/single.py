@@ -1,12 +1,14 @@
 """The figures of one run's report: which of them there are, and from which measurements."""
 
 from heldout.core.measurement import Contrast
+from heldout.core.search_space import USED, Point, in_words
 from heldout.report import words
 from heldout.report.chart import Chart
 from heldout.report.document_figures import BeforeAfter, before_after_dots, change_histogram
 from heldout.report.figures import ForestRow, fold_curve, forest, loss_curves, rate_search
-from heldout.report.summary import RunSummary, Tuning
+from heldout.report.summary import Ablation, RunSummary, Tuning
 
+MOST_COMPARED = 8  # points that the chart of a search shows
 SHORT = {"base": "Base", "best": "Kept (best)", "last": "Last", "fixed_epochs": "Fixed epochs"}
 
 
@@ -100,8 +102,53 @@ def gap_charts(summary: RunSummary) -> list[Chart]:
 def search_charts(summary: RunSummary) -> list[Chart]:
     charts = [rate_search(summary.search)] if summary.search is not None else []
     if summary.tuning is not None:
-        charts.append(_certificate(summary.tuning))
+        by_coordinates = summary.tuning.neighbors or not summary.tuning.compared
+        draw = _certificate if by_coordinates else _compared_points
+        charts.append(draw(summary.tuning))
+    if summary.ablation is not None:
+        charts.append(_ablation(summary.ablation))
     return charts
+
+
+def _ablation(ablation: Ablation) -> Chart:
+    """How much worse the recipe is without each of its parts."""
+    rows = [
+        ForestRow(
+            f"without {_part_name(each.part)}",
+            each.difference,
+            each.interval,
+            each.verdict == "pays",
+            "kept" if each.verdict == "pays" else "ink",
+        )
+        for each in ablation.parts
+        if each.difference is not None
+    ]
+    return forest(
+        "ablation",
+        "Each part of the recipe left out",
+        "nats/token more on the validation part without it; right of the line, the part helps",
+        f"{ablation.sentence} All were trained at the same learning rate, with one seed.",
+        rows,
+        null="as good",
+    )
+
+
+def ablation_rows(summary: RunSummary) -> list[tuple[str, str, str, str]]:
+    """Part, what it costs to leave it out, the interval and the verdict, for a table."""
+    if summary.ablation is None:
+        return []
+    rows = []
+    for each in summary.ablation.parts:
+        more = "–" if each.difference is None else words.signed(each.difference)
+        bounds = words.interval(each.interval, sign=True) if each.interval else ""
+        rows.append((_part_name(each.part), more, bounds, each.verdict))
+    for key in summary.ablation.not_tried:
+        rows.append((_part_name(key), "–", "", "not tried: it ends training, or acts after it"))
+    return rows
+
+
+def _part_name(key: str) -> str:
+    return key.partition(".")[2].replace("_", " ")
 
 
 def _certificate(tuning: Tuning) -> Chart:
@@ -113,7 +160,7 @@ def _certificate(tuning: Tuning) -> Chart:
         if neighbor.difference is None:
             diverged.append(f"{label} diverged")
         else:
-            label += f" in place of {words.short(tuning.chosen[neighbor.coordinate])}"
+            label += f" in place of {words.short(float(tuning.chosen[neighbor.coordinate]))}"
             rows.append(ForestRow(label, neighbor.difference, neighbor.interval))
     return forest(
         "grid-search",
@@ -129,6 +176,42 @@ def _certificate(tuning: Tuning) -> Chart:
         rows,
         null="as good",
     )
+
+
+def _compared_points(tuning: Tuning) -> Chart:
+    """The next lowest points of a search against the chosen one."""
+    rows = [
+        ForestRow(
+            _of_seeds(_differing(each.point, tuning.chosen), each.num_seeds),
+            each.difference,
+            each.interval,
+        )
+        for each in tuning.compared[:MOST_COMPARED]
+    ]
+    return forest(
+        "recipe-search",
+        "Other settings that were tried",
+        "nats/token more on the validation part than the chosen settings",
+        f"{tuning.sentence} What reaches the dashed line is not surely worse.",
+        rows,
+        null="as good",
+    )
+
+
+def _differing(point: Point, chosen: Point) -> str:
+    """Where a point differs from the chosen one, in words."""
+    return in_words({_readable(k): v for k, v in point.items() if chosen.get(k) != v})
+
+
+def _readable(key: str) -> str:
+    """A key whose name has spaces."""
+    section, _, name = key.partition(".")
+    base = name.removesuffix(USED)
+    return f"{section}.{base.replace('_', ' ').replace('.', ' ')}{name[len(base) :]}"
+
+
+def _of_seeds(label: str, num_seeds: int) -> str:
+    return f"{label} ({num_seeds} seeds)" if num_seeds > 1 else label
 
 
 def _model_rows(summary: RunSummary, prefix: str, models: tuple[str, ...]) -> list[ForestRow]:

@@ -22,6 +22,8 @@ from heldout.core.recipe import Recipe
 from heldout.core.results.diagnosis import Remedy
 from heldout.core.run import Run
 from heldout.core.run_files import (
+    AblatedPart,
+    ComparedPoint,
     FoldCurve,
     HistoryEntry,
     Neighbor,
@@ -29,6 +31,7 @@ from heldout.core.run_files import (
     RateSearch,
     RunSample,
 )
+from heldout.core.search_space import Point
 from heldout.core.verdict import Verdicts
 
 MODELS = ("base", "best", "last", "fixed_epochs")
@@ -40,11 +43,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Tuning:
-    """The search over the recipe's grids: where it ended, and what says so."""
+    """The search over the recipe's ranges: where it ended, and what says so."""
 
     sentence: str
-    chosen: dict[str, float]
-    neighbors: tuple[Neighbor, ...]
+    chosen: Point
+    neighbors: tuple[Neighbor, ...]  # of a search by coordinates
+    compared: tuple[ComparedPoint, ...] = ()  # of other searches, the lowest loss first
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What each part of the recipe is worth."""
+
+    sentence: str
+    parts: tuple[AblatedPart, ...]
+    not_tried: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,7 @@ class RunSummary:
     augmentation: tuple[Augmented, ...] = ()
     search: RateSearch | None = None
     tuning: Tuning | None = None
+    ablation: Ablation | None = None
     history: tuple[HistoryEntry, ...] = ()
     control_history: tuple[HistoryEntry, ...] = ()
     cross_validation: FoldCurve | None = None
@@ -145,6 +159,7 @@ def summarize(run: Run) -> RunSummary:
         augmentation=read("augmentation.json", _augmentation, ()),
         search=read("search.json", _search, None),
         tuning=read("tuning.json", _tuning, None),
+        ablation=read("ablation.json", _ablation, None),
         history=lines("history.jsonl"),
         control_history=lines("control_history.jsonl"),
         cross_validation=read("cross_validation.json", FoldCurve.from_json, None),
@@ -185,8 +200,17 @@ def _tuning(table: dict[str, Any]) -> Tuning | None:
         return None
     return Tuning(
         str(table["sentence"]),
-        {str(key): float(value) for key, value in table["chosen"].items()},
+        dict(table["chosen"]),
         tuple(Neighbor.from_json(entry) for entry in table["neighbors"]),
+        tuple(ComparedPoint.from_json(entry) for entry in table.get("compared", ())),
+    )
+
+
+def _ablation(table: dict[str, Any]) -> Ablation:
+    return Ablation(
+        str(table["sentence"]),
+        tuple(AblatedPart.from_json(entry) for entry in table["parts"]),
+        tuple(map(str, table["not_tried"])),
     )
 
 

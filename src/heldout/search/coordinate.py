@@ -6,66 +6,20 @@ Kim et al. 2025 (arXiv 2509.14786) tune what they compare. It says that the poin
 best one of the grid, not that it is the best one.
 """
 
-# D documents
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import numpy as np
 
 from heldout.core.errors import UserError
 from heldout.core.finite import without_infinity
 from heldout.core.losses import DocumentLosses
 from heldout.core.run_files import Compared, Neighbor
+from heldout.core.search_space import Point, point_key
+from heldout.search.tried import Tried, by_group
 
-Point = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Tried:
-    """One point with the held-out losses it reached, None where training diverged.
-
-    Documents of one group are added up, so that what is kept is small.
-    """
-
-    point: Point
-    losses: DocumentLosses | None
-    cost: float = 0.0  # in whatever unit, of this point beside others
-
-    @property
-    def loss(self) -> float:
-        """Nats per token; infinite where training diverged."""
-        return float("inf") if self.losses is None else self.losses.nats_per_token
-
-    def to_json(self) -> dict[str, Any]:
-        """All that ``from_json`` needs."""
-        kept = self.losses
-        return {
-            "point": self.point,
-            "cost": self.cost,
-            "loss": None if kept is None else kept.nats_per_token,
-            "losses": None
-            if kept is None
-            else {
-                "nll_nats": kept.nll_nats_D.tolist(),
-                "num_tokens": kept.num_tokens_D.tolist(),
-                "num_bytes": kept.num_bytes_D.tolist(),
-                "groups": kept.groups_D.tolist(),
-            },
-        }
-
-    @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> "Tried":
-        """Inverse of ``to_json``."""
-        kept = entry["losses"]
-        losses = kept and DocumentLosses(
-            np.array(kept["nll_nats"], dtype=np.float64),
-            np.array(kept["num_tokens"], dtype=np.int64),
-            np.array(kept["num_bytes"], dtype=np.int64),
-            np.array(kept["groups"]),
-        )
-        return cls(dict(entry["point"]), losses, entry["cost"])
+Grids = Mapping[str, Sequence[float]]
+# Yields points and is sent what they reached; ends with the point that none of its neighbors beats.
+_Path = Generator[list[Point], list[Tried], Tried]
 
 
 @dataclass(frozen=True)
@@ -98,7 +52,7 @@ class CoordinateSearch:
 
 def search_coordinates(
     evaluate: Callable[[Point], DocumentLosses | None],
-    grids: Mapping[str, Sequence[float]],
+    grids: Grids,
     *,
     start: Point,
     max_trials: int,
@@ -118,12 +72,12 @@ def search_coordinates(
 
     Raises UserError for a grid that is empty or not rising, and a start that is not on the grids.
     """
-    _refuse_unsound(grids, start, max_trials)
+    refuse_unsound(grids, start, max_trials)
     trials: dict[tuple, Tried] = {}
-    earlier = {_key(tried.point): tried for tried in known}
+    earlier = {point_key(tried.point): tried for tried in known}
 
     def tried_at(point: Point) -> Tried:
-        key = _key(point)
+        key = point_key(point)
         if key not in trials:
             if len(trials) >= max_trials:
                 raise _BudgetSpent
@@ -131,32 +85,58 @@ def search_coordinates(
                 trials[key] = earlier[key]
             else:
                 losses = evaluate(dict(point))
-                grouped = losses and _by_group(losses)
-                trials[key] = Tried(dict(point), grouped, cost(point))
+                trials[key] = Tried(dict(point), losses and by_group(losses), cost(point))
                 keep(trials[key])
         return trials[key]
 
-    current: Tried | None = None
+    path = _path(grids, start, cost)
+    points = next(path)
     try:
-        current = tried_at(start)
-        unmoved = 0  # coordinates in a row
-        while unmoved < len(grids):
-            for name in grids:
-                moved = False
-                while True:
-                    points = sorted(_neighbors(current.point, name, grids), key=cost)
-                    beating = [t for t in map(tried_at, points) if _beats(t, current)]
-                    if not beating:
-                        break
-                    current = min(beating, key=lambda tried: (tried.loss, tried.cost))
-                    moved = True
-                unmoved = 0 if moved else unmoved + 1
-                if unmoved == len(grids):
-                    break
+        while True:
+            points = path.send([tried_at(point) for point in points])
+    except StopIteration as end:
+        current = end.value
     except _BudgetSpent:
         # The lowest of all that was tried: no neighbor of it can beat it, where they were tried.
         current = min(trials.values(), key=lambda tried: (tried.loss, tried.cost))
     return _result(current, trials, grids, max_trials)
+
+
+def next_points(
+    grids: Grids, start: Point, cost: Callable[[Point], float], tried: Sequence[Tried]
+) -> list[Point]:
+    """Where ``search_coordinates`` looks next after ``tried``: one point, or both neighbors.
+
+    Empty at its end.
+    """
+    known = {point_key(each.point): each for each in tried}
+    path = _path(grids, start, cost)
+    points = next(path)
+    try:
+        while all(point_key(point) in known for point in points):
+            points = path.send([known[point_key(point)] for point in points])
+    except StopIteration:
+        return []
+    return [point for point in points if point_key(point) not in known]
+
+
+def _path(grids: Grids, start: Point, cost: Callable[[Point], float]) -> _Path:
+    (current,) = yield [start]
+    unmoved = 0  # coordinates in a row
+    while unmoved < len(grids):
+        for name in grids:
+            moved = False
+            while True:
+                points = sorted(_neighbors(current.point, name, grids), key=cost)
+                beating = [each for each in (yield points) if _beats(each, current)]
+                if not beating:
+                    break
+                current = min(beating, key=lambda tried: (tried.loss, tried.cost))
+                moved = True
+            unmoved = 0 if moved else unmoved + 1
+            if unmoved == len(grids):
+                break
+    return current
 
 
 class _BudgetSpent(Exception):
@@ -166,7 +146,7 @@ class _BudgetSpent(Exception):
 def _result(
     current: Tried,
     trials: Mapping[tuple, Tried],
-    grids: Mapping[str, Sequence[float]],
+    grids: Grids,
     max_trials: int,
 ) -> CoordinateSearch:
     listed = {name: list(values) for name, values in grids.items()}
@@ -176,7 +156,7 @@ def _result(
     neighbors, untried = [], 0
     for name in grids:
         for point in _neighbors(current.point, name, grids):
-            tried = trials.get(_key(point))
+            tried = trials.get(point_key(point))
             if tried is None:
                 untried += 1
                 continue
@@ -208,7 +188,7 @@ def _result(
 
 
 def _compared(name: str, tried: Tried, chosen: Tried) -> Neighbor:
-    value = tried.point[name]
+    value = float(tried.point[name])
     if tried.losses is None:
         return Neighbor(name, value, None, None, None, "diverged")
     assert chosen.losses is not None
@@ -227,9 +207,9 @@ def _beats(tried: Tried, current: Tried) -> bool:
     return tried.losses.minus(current.losses).interval.high < 0
 
 
-def _neighbors(point: Point, name: str, grids: Mapping[str, Sequence[float]]) -> list[Point]:
+def _neighbors(point: Point, name: str, grids: Grids) -> list[Point]:
     values = list(grids[name])
-    place = values.index(point[name])
+    place = values.index(float(point[name]))
     return [
         {**point, name: values[index]}
         for index in (place - 1, place + 1)
@@ -237,25 +217,7 @@ def _neighbors(point: Point, name: str, grids: Mapping[str, Sequence[float]]) ->
     ]
 
 
-def _by_group(losses: DocumentLosses) -> DocumentLosses:
-    groups_G, index_D = np.unique(losses.groups_D, return_inverse=True)
-
-    def summed(values_D: np.ndarray) -> np.ndarray:
-        return np.bincount(index_D, weights=values_D, minlength=len(groups_G))
-
-    return DocumentLosses(
-        summed(losses.nll_nats_D),
-        summed(losses.num_tokens_D).astype(np.int64),
-        summed(losses.num_bytes_D).astype(np.int64),
-        groups_G,
-    )
-
-
-def _key(point: Mapping[str, float]) -> tuple:
-    return tuple(sorted((name, float(value)) for name, value in point.items()))
-
-
-def _refuse_unsound(grids: Mapping[str, Sequence[float]], start: Point, max_trials: int) -> None:
+def refuse_unsound(grids: Grids, start: Point, max_trials: int) -> None:
     if not grids or set(start) != set(grids):
         raise UserError(
             f"The start must name every grid and nothing else: {sorted(grids)}, "

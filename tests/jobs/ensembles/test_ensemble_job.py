@@ -111,12 +111,12 @@ def test_members_side_by_side_are_the_same(result, family, folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_grids_are_searched_once_for_the_first_member(family, tmp_path):
+def test_ranges_are_searched_once_for_the_first_member(family, tmp_path):
     settings = [
         *SETTINGS,
         "train.max_epochs=1",
         "regularizers.early_stopping=false",
-        "search.grids.train.max_epochs=[1, 2]",
+        "search.ranges.train.max_epochs=[1, 2]",
     ]
     ensemble(**{**family, "settings": settings}, members=2, out=tmp_path)
     first, second = (Run.open(tmp_path / f"member-{number}") for number in (0, 1))
@@ -333,7 +333,7 @@ def test_what_cannot_be_distilled_is_one_line(result, folder, tmp_path, monkeypa
     for more, expected in (
         (["--weight", "2"], "must be 0 to 1, got 2.0"),
         (["--set", "data.seed=3"], "the ensemble's own split"),
-        (["--set", "search.grids.train.max_epochs=[3, 6]"], "give the grids to heldout ensemble"),
+        (["--set", "search.ranges.train.max_epochs=[3, 6]"], "give the ranges to heldout ensemble"),
     ):
         code, _, err = run_cli(monkeypatch, capsys, *words, *more)
         assert code == 2

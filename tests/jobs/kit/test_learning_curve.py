@@ -233,7 +233,7 @@ def test_too_few_groups_are_refused(tiny_model_dir, parts, recipe):
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("search.grids.train.max_epochs=[2, 4]", "leave it out with --set search.grids="),
+        ("search.ranges.train.max_epochs=[2, 4]", "leave it out with --set search.ranges="),
         ("regularizers.wise_ft=true", "take it out with --set regularizers.wise_ft=false"),
     ],
 )

@@ -1,5 +1,6 @@
-"""The search over a recipe's grids inside a run, on a tiny model and real text."""
+"""The search over a recipe's ranges inside a run, on a tiny model and real text."""
 
+import importlib.util
 import itertools
 import json
 from importlib import resources
@@ -15,6 +16,7 @@ from heldout.core.run import Run
 from heldout.jobs.fitting.fit import dry_run, fit, resume
 from heldout.jobs.kit.find_rate import usual_rate
 from heldout.jobs.kit.target import Target
+from heldout.search.optuna_sampler import refuse_absent
 from heldout.search.recipe_point import with_values
 
 SETTINGS = (
@@ -32,8 +34,8 @@ SETTINGS = (
     "regularizers.ema.decay=.5",
 )
 GRIDS = (
-    "search.grids.train.max_epochs=[1, 2, 3]",
-    "search.grids.train.learning_rate=[3e-4, 3e-3, 3e-2]",
+    "search.ranges.train.max_epochs=[1, 2, 3]",
+    "search.ranges.train.learning_rate=[3e-4, 3e-3, 3e-2]",
     "search.max_trials=12",
 )
 
@@ -77,7 +79,7 @@ def test_the_certificate_is_in_the_run_and_what_it_chose_is_trained(tuned):
     assert found["is_certified"], found["sentence"]
     recipe = tuned.recipe
     assert recipe == with_values(recipe, found["chosen"]), "the recipe says what was trained"
-    assert not recipe.search.grids
+    assert not recipe.search.ranges
     assert tuned.read_json("result.json")["learning_rate"] == found["chosen"]["train.learning_rate"]
     losses = {tuple(t["point"].values()): t["loss"] for t in found["trials"]}
     assert len(losses) == len(found["trials"]) <= 9
@@ -124,7 +126,7 @@ def test_an_interrupted_search_goes_on_to_the_same_certificate(
     half = run.read_json("tuning.json")
     assert half["chosen"] is None
     assert len(half["trials"]) == 2
-    assert run.recipe.search.grids, "not yet tuned"
+    assert run.recipe.search.ranges, "not yet tuned"
     assert "left out: tuning.json" not in run.path("report.html").read_text()
     ended = resume(folder).run.read_json("tuning.json")
     whole = tuned.read_json("tuning.json")
@@ -137,32 +139,61 @@ def test_an_interrupted_search_goes_on_to_the_same_certificate(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["search.grids.train.max_epochs=[2, 3]"], "must lie on search.grids.train.max_epochs"),
-        (["search.grids.train.max_epoch=[2, 3]"], "did you mean"),
-        (["search.grids.regularizers.mixout.p=[.1, .2]"], "add .regularizers.mixout."),
-        (["search.grids.regularizers.weight_decay.rate=[-1, .1]"], "must be 0 or more, got -1.0"),
+        (["search.ranges.train.max_epochs=[2, 3]"], "must lie on search.ranges.train.max_epochs"),
+        (["search.ranges.train.max_epoch=[2, 3]"], "did you mean"),
+        (["search.ranges.regularizers.mixout.p=[.1, .2]"], "add .regularizers.mixout."),
+        (["search.ranges.regularizers.weight_decay.rate=[-1, .1]"], "must be 0 or more, got -1.0"),
         (
-            ["augment.masking.rate=.1", "search.grids.augment.masking.rate=[.1, 2]"],
+            ["augment.masking.rate=.1", "search.ranges.augment.masking.rate=[.1, 2]"],
             "must be between 0 and 1, got 2.0",
         ),
-        (["search.grids.train.learning_rate=[3e-3, 2]"], "above 0 and under 1, got 2.0"),
-        (["search.grids.train.max_epochs=[1, 2]", "data.max_rows=24"], "there are only folds"),
+        (["search.ranges.train.learning_rate=[3e-3, 2]"], "above 0 and under 1, got 2.0"),
+        (["search.ranges.train.max_epochs=[1, 2]", "data.max_rows=24"], "there are only folds"),
+        (["search.ranges.train.max_epochs=[1, 2]", "search.max_trials=1"], "must be 2 or more"),
+        (["search.ranges.train.schedule=[constant, linear]"], "moves along lists of rising"),
+        (["search.ranges.train.max_epochs={low=1, high=2}"], "moves along lists of rising"),
+        (["search.ranges.train.max_epochs=[1, 2]", "search.repeats=1"], "search.repeats cannot"),
         (
-            ["regularizers.early_stopping.patience=2", "search.grids.train.max_epochs=[1, 2]"],
+            [
+                "search.sampler=tpe",
+                "search.ranges.train.schedule=[constant, linear]",
+                "search.ranges.train.optimizer=[adamw, schedule_free]",
+            ],
+            "schedule linear, optimizer schedule_free do not go together",
+        ),
+        (
+            ["search.sampler=tpe", "search.ranges.regularizers.wise_ft.used=[true, false]"],
+            "wise_ft works on weights that a trial does not keep",
+        ),
+        (
+            [
+                "regularizers.rollback=true",
+                "regularizers.ema=false",
+                "search.sampler=tpe",
+                "search.ranges.train.max_epochs=[1, 2]",
+            ],
+            "rollback puts earlier ones back",
+        ),
+        (
+            ["search.sampler=tpe", "search.ranges.regularizers.r_drp.used=[true, false]"],
+            "Unknown regularizer 'r_drp': did you mean 'r_drop'",
+        ),
+        (
+            ["regularizers.early_stopping.patience=2", "search.ranges.train.max_epochs=[1, 2]"],
             "early_stopping keeps another point of the run: leave it out with --set",
         ),
         (
-            ["regularizers.wise_ft=true", "search.grids.train.max_epochs=[1, 2]"],
+            ["regularizers.wise_ft=true", "search.ranges.train.max_epochs=[1, 2]"],
             "wise_ft keeps another point of the run",
         ),
-        (["search.grids.train.seed=[0, 1]"], "train.seed is no setting to search"),
-        (["search.grids.train.learning_rate=[0, 3e-3]"], "learning_rate must be above 0"),
-        (["search.grids.train.schedule=[1, 2]"], "train.schedule is not a number"),
+        (["search.ranges.train.seed=[0, 1]"], "train.seed is no setting to search"),
+        (["search.ranges.train.learning_rate=[0, 3e-3]"], "learning_rate must be above 0"),
+        (["search.ranges.train.schedule=[1, 2]"], "train.schedule must be one of .*, got 1"),
         (
             [
                 "regularizers.weight_decay.rate=10",
-                "search.grids.regularizers.weight_decay.rate=[10, 100]",
-                "search.grids.train.learning_rate=[3e-3, 3e-2]",
+                "search.ranges.regularizers.weight_decay.rate=[10, 100]",
+                "search.ranges.train.learning_rate=[3e-3, 3e-2]",
             ],
             "times the learning rate 0.03 must be under 1",
         ),
@@ -180,6 +211,12 @@ def test_grids_that_cannot_work_are_named_before_anything_is_written(
             settings=[*SETTINGS, *settings],
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_without_optuna_one_line_says_what_to_install(tiny_model_dir, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"needs Optuna: pip install 'heldout\[search\]'"):
+        refuse_absent("tpe")
 
 
 def test_dry_run_tells_what_the_search_costs(tiny_model_dir, data, tmp_path):
@@ -206,7 +243,7 @@ def test_the_rate_is_searched_first_where_no_grid_has_it(tiny_model_dir, data, t
             settings=[
                 *SETTINGS[1:],
                 "search.learning_rates=[1e-3]",
-                "search.grids.train.max_epochs=[1, 2]",
+                "search.ranges.train.max_epochs=[1, 2]",
             ],
             progress=progress,
         )
@@ -245,7 +282,7 @@ def test_what_augmentation_changes_is_measured_at_the_chosen_settings(
             *SETTINGS,
             "train.learning_rate=3e-3",
             "augment.word_dropout.rate=0.9",
-            "search.grids.augment.word_dropout.rate=[0.001, 0.9]",
+            "search.ranges.augment.word_dropout.rate=[0.001, 0.9]",
         ],
     )
     assert result.run.recipe.augment["word_dropout"]["rate"] == 0.001
@@ -258,12 +295,12 @@ def test_what_augmentation_changes_is_measured_at_the_chosen_settings(
 
 def test_the_shipped_recipe_searches_around_its_own_values():
     recipe = load_recipe("pretrain_little_data")
-    assert set(recipe.search.grids) == {
+    assert set(recipe.search.ranges) == {
         "train.max_epochs",
         "train.learning_rate",
         "regularizers.weight_decay.rate",
         "regularizers.dropout.hidden",
     }
-    for key, values in recipe.search.grids.items():
+    for key, values in recipe.search.ranges.items():
         ratios = {round(high / low, 6) for low, high in itertools.pairwise(values)}
         assert ratios == {2.0}, key

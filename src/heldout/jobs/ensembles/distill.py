@@ -128,10 +128,10 @@ def _student_recipe(
             *settings,
         ],
     )
-    if recipe.search.grids:
+    if recipe.search.ranges:
         raise UserError(
-            "The student is trained as the members were, and search.grids compares settings: give "
-            "the grids to heldout ensemble, or settings one after the other, each with its --out."
+            "The student is trained as the members were, and search.ranges compares settings: give "
+            "the ranges to heldout ensemble, or settings one after the other, each with its --out."
         )
     return recipe
 

@@ -46,10 +46,10 @@ def exported_arguments(source: RecipeToExport) -> TrainerSettings:
         found.train["learning_rate"] = source.learning_rate
     else:
         found.notes.append("learning rate: heldout fit finds it by a short search; set your own")
-    if recipe.search.grids:
+    if recipe.search.ranges:
         found.notes.append(
-            f"{', '.join(recipe.search.grids)}: where the search of heldout fit starts; a finished "
-            "run has what it chose"
+            f"{', '.join(recipe.search.ranges)}: where the search of heldout fit starts; a "
+            "finished run has what it chose"
         )
     if source.best_epochs is not None and train.schedule != "constant":
         found.notes.append(

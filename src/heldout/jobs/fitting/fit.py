@@ -21,6 +21,7 @@ from heldout.jobs.fitting.control import control_task
 from heldout.jobs.fitting.cross_validate import train_by_folds
 from heldout.jobs.fitting.main_training import train_main
 from heldout.jobs.fitting.result_file import write_figures
+from heldout.jobs.kit.ablate import ablate
 from heldout.jobs.kit.chosen_recipe import chosen_recipe
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.dry_run import DryRun, dry_run_of
@@ -98,10 +99,18 @@ def fit(
     return _run_stages(run, target, progress)
 
 
-def resume(folder: str | Path, *, progress: Progress | None = None) -> FitResult:
-    """Go on with a run that was interrupted or killed; a complete one is only judged again."""
+def resume(
+    folder: str | Path, *, ends_search: bool = False, progress: Progress | None = None
+) -> FitResult:
+    """Go on with a run that was interrupted or killed; a complete one is only judged again.
+
+    ends_search: try no more of ``search.ranges``, and train the best settings so far.
+    """
     run, known = open_started(folder)
-    return _run_stages(run, Target(known["model"], known["from_scratch"]), progress or Progress())
+    if ends_search and not run.recipe.search.ranges:
+        raise UserError(f"--end-search: {folder} has no search that goes on; leave it out.")
+    target = Target(known["model"], known["from_scratch"])
+    return _run_stages(run, target, progress or Progress(), ends_search=ends_search)
 
 
 def dry_run(
@@ -136,7 +145,9 @@ def _chosen(recipe: str | Path | Recipe, settings: Sequence[str], from_scratch: 
     return chosen
 
 
-def _run_stages(run: Run, target: Target, progress: Progress) -> FitResult:
+def _run_stages(
+    run: Run, target: Target, progress: Progress, *, ends_search: bool = False
+) -> FitResult:
     def publish_what_there_is() -> None:
         judge_run(run)
         publish(run)
@@ -148,6 +159,10 @@ def _run_stages(run: Run, target: Target, progress: Progress) -> FitResult:
     ):
         parts = load_parts(run)
         context = RunContext(run, target, run.recipe, parts.texts, progress, request, places)
+        if parts.mode == "split" and not run.path("result.json").exists():
+            tune(context, ends=ends_search)
+            ablate(replace(context, recipe=run.recipe))
+            context = replace(context, recipe=run.recipe)
         verdict = _stages(context, parts, clock)
     publish(run)
     shutil.rmtree(run.path("checkpoints"), ignore_errors=True)
@@ -157,9 +172,6 @@ def _run_stages(run: Run, target: Target, progress: Progress) -> FitResult:
 def _stages(context: RunContext, parts: Parts, clock: StatusClock) -> Verdicts:
     """Whatever of the run is not there yet, in its order."""
     run, target, progress = context.run, context.target, context.progress
-    if parts.mode == "split" and not run.path("result.json").exists():
-        tune(context)
-        context = replace(context, recipe=run.recipe)
     recipe = context.recipe
     if recipe.augment and not run.path("augmentation.json").exists():
         measure_fidelity(run, target, recipe, parts.train, progress)

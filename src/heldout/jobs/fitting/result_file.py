@@ -4,6 +4,7 @@ from heldout.core.regularizer import Weights
 from heldout.core.run import Run
 from heldout.jobs.kit.condition import Trained
 from heldout.jobs.kit.context import RunContext
+from heldout.jobs.kit.find_rate import read_search
 
 
 def write_result(
@@ -44,6 +45,30 @@ def write_result(
     )
 
 
+def validation_looks(run: Run) -> dict[str, int]:
+    """How often the validation part, or folds, chose: among so many trainings, so many times.
+
+    Of a trial of a learning rate its end counts alone, and of the trial that became the training
+    nothing, as its evaluations are those of the training.
+    """
+    rates = read_search(run)
+    rate_trials = len(rates.trials) - (1 if rates.handed_on else 0)
+    searched = [
+        entry
+        for name in ("tuning.json", "ablation.json")
+        if run.path(name).exists()
+        for entry in run.read_json(name)["trials"]
+    ]
+    # Evaluations of a trial from before they were counted: one, at its end.
+    seen = sum(entry.get("evaluations", 1) for entry in searched)
+    # Where an average of weights was measured beside, two chose.
+    own = sum(1 if entry.get("other_nll") is None else 2 for entry in run.history())
+    return {
+        "trainings": 1 + rate_trials + len(searched),
+        "evaluations": own + rate_trials + seen,
+    }
+
+
 def write_figures(run: Run) -> None:
     """The main numbers by name, with time and memory, into ``result.json``."""
     figures = {}
@@ -63,6 +88,7 @@ def write_figures(run: Run) -> None:
             **found,
             "seconds": run.status.get("seconds", 0.0),
             "peak_gb": run.status.get("peak_gb", 0.0),
+            "validation_looks": validation_looks(run),
             "figures": figures,
         },
     )

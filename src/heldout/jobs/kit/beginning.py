@@ -114,6 +114,6 @@ def _settings(recipe: Recipe) -> str:
     same = {key: getattr(Recipe().train, key) for key in ("checkpoint_minutes", "side_by_side")}
     return recipe.replace(
         train={"learning_rate": None, "report_to": (), **same},
-        search={"grids": {}},
+        search={"ranges": {}},
         control=vars(Recipe().control),
     ).to_toml()

@@ -12,7 +12,10 @@ from heldout.core.regularizer import Regularizer
 from heldout.core.row import Part
 from heldout.core.run_files import PreflightCheck
 from heldout.core.stats import LEAST_HELD_OUT
+from heldout.jobs.kit import ablate, tune
+from heldout.jobs.kit.ablate import check_ablation
 from heldout.jobs.kit.augmentations import augmentations_of, augmented_windows
+from heldout.jobs.kit.check_ranges import RATE, check_ranges
 from heldout.jobs.kit.fidelity import check_variants
 from heldout.jobs.kit.find_rate import usual_rate
 from heldout.jobs.kit.metrics import load_metric
@@ -21,7 +24,6 @@ from heldout.jobs.kit.places import ALONE, NOTHING, Needs, Places
 from heldout.jobs.kit.prepare import prepare, regularizers_of
 from heldout.jobs.kit.rate_trial import search_in_words
 from heldout.jobs.kit.target import Target
-from heldout.jobs.kit.tune import RATE, check_grids
 from heldout.lm.characters import token_size
 from heldout.lm.nll import context_length
 from heldout.regularizers.distillation import Distillation
@@ -135,13 +137,15 @@ def dry_run_of(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Dr
     regularizers = check_regularizers(recipe)
     if decay := decay_in_words(regularizers, recipe, schedule.max_steps):
         checks.append(PreflightCheck("weight decay", "ok", decay))
-    is_searched = recipe.train.learning_rate is None and RATE not in recipe.search.grids
+    is_searched = recipe.train.learning_rate is None and RATE not in recipe.search.ranges
     if is_searched and parts.mode == "split":  # folds have other numbers of rows
         words = search_in_words(schedule, recipe)
         checks.append(PreflightCheck("learning rate", "ok", words))
     usual = partial(usual_rate, target, recipe)
-    if search := check_grids(recipe, usual, check_regularizers):
+    if search := check_ranges(recipe, usual, check_regularizers):
         checks.append(PreflightCheck("search", "ok", search))
+    if ablation := check_ablation(recipe, check_regularizers):
+        checks.append(PreflightCheck("ablation", "ok", ablation))
     checks += check_resources(model, windows, recipe, regularizers, folder, vocabulary)
     needs = Needs.of(model, windows, recipe, regularizers, schedule.max_steps)
     num_tasks = _trainings_at_once(parts, recipe)
@@ -156,7 +160,8 @@ def _trainings_at_once(parts: Parts, recipe: Recipe) -> int:
     """How many trainings of a run do not depend on each other."""
     if parts.mode == "cross_validation":
         return recipe.eval.folds - 1  # the first tells how long the others are
-    return 2 if recipe.control.fixed_epochs else 1
+    searched = max(tune.trainings_at_once(recipe), ablate.trainings_at_once(recipe))
+    return max(2 if recipe.control.fixed_epochs else 1, searched)
 
 
 def _check_settings(parts: Parts, recipe: Recipe) -> list[PreflightCheck]:
@@ -179,11 +184,17 @@ def _check_settings(parts: Parts, recipe: Recipe) -> list[PreflightCheck]:
         words = f"{groups['test']} groups are too few for a claim; give {LEAST_HELD_OUT} or more"
         checks.append(PreflightCheck("test part", "warning", words))
     if parts.mode == "cross_validation":
-        if recipe.search.grids:
+        if recipe.search.ranges:
             raise UserError(
-                f"search.grids compares trainings on a validation part, and with "
-                f"{groups['train']} groups there are only folds: set search.grids={{}} and "
+                f"search.ranges compares trainings on a validation part, and with "
+                f"{groups['train']} groups there are only folds: set search.ranges={{}} and "
                 "train.schedule=constant, or give more rows."
+            )
+        if recipe.search.ablate != "off":
+            raise UserError(
+                f"search.ablate={recipe.search.ablate} compares trainings on a validation part, "
+                f"and with {groups['train']} groups there are only folds: set search.ablate=off, "
+                "or give more rows."
             )
         if recipe.train.schedule != "constant":
             raise UserError(

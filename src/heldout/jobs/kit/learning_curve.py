@@ -141,10 +141,15 @@ def _checked(
                 f"regularizers.{name} goes back to kept checkpoints, which a learning curve does "
                 f"not keep: take it out with --set regularizers.{name}=false."
             )
-    if recipe.search.grids:
+    if recipe.search.ablate != "off":
         raise UserError(
-            "A learning curve trains one recipe on every part, and search.grids compares settings: "
-            "leave it out with --set search.grids={}."
+            f"A learning curve trains one recipe on every part, got search.ablate="
+            f"{recipe.search.ablate}: set search.ablate=off."
+        )
+    if recipe.search.ranges:
+        raise UserError(
+            "A learning curve trains one recipe on every part, and search.ranges compares "
+            "settings: leave it out with --set search.ranges={}."
         )
     return fractions, seeds
 
