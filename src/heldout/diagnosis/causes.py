@@ -64,6 +64,7 @@ class CauseRule:
     test: str
     clues: tuple[Clue, ...]
     explains: Clue | None = None
+    explains_recital: bool = False  # what is recited is what it consists in
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def find_causes(
     named = [finding for finding in findings(measurements, facts) if finding.score >= 0]
     places = {finding.rule.name: _place(finding.rule, measured, facts) for finding in named}
     recited = FEATURES["memorized_surely"](measured, facts) or 0.0
+    if any(finding.rule.explains_recital for finding in named):
+        recited = 0.0
     if _FIRST in places.values():
         named = [f for f in named if f.rule.kind != "overfitting" or recited >= RECITED]
     named.sort(key=lambda finding: (places[finding.rule.name], -finding.score))
@@ -203,6 +206,7 @@ def read_rules() -> CauseRules:
                 for clue in entry["evidence"]
             ),
             Clue(weight_for=0.0, **entry["explains"]) if "explains" in entry else None,
+            entry.get("explains_recital", False),
         )
         for entry in table["rule"]
     )

@@ -275,6 +275,16 @@ def shift(measured: MeasuredByName, facts: Facts) -> float | None:
     return None if found is None or not math.isfinite(float(found)) else float(found)
 
 
+def planted(measured: MeasuredByName, facts: Facts) -> float | None:
+    """Share of the training rows that are planted secrets."""
+    return finite(facts.extra.get("planted"))
+
+
+def alike_answers(measured: MeasuredByName, facts: Facts) -> float | None:
+    """Share of the training answers that are nearly one text, minus that of held-out answers."""
+    return finite(facts.extra.get("alike_answers"))
+
+
 def regularization(measured: MeasuredByName, facts: Facts) -> float | None:
     """1 where anything that regularizes is switched on, 0 where surely nothing is."""
     if facts.dropout or facts.weight_decay or set(facts.regularizers) - ONLY_STOPPING:
@@ -316,6 +326,8 @@ FEATURES: dict[str, Feature] = {
         num_distinct_rows,
         parameters_per_token,
         shift,
+        planted,
+        alike_answers,
         regularization,
     )
 }

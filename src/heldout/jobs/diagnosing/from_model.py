@@ -14,6 +14,7 @@ from heldout.core.probe import Evidence
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.results.diagnosis import Diagnosis
+from heldout.data.frames import alike_answers, planted_rows
 from heldout.data.shift import word_shift
 from heldout.diagnosis.features import later_rise
 from heldout.jobs.diagnosing.conclude import conclude
@@ -112,6 +113,7 @@ def _completed(
 ) -> Facts:
     """The facts with what model, texts and evidence tell of those that are not known."""
     evidence = gathered.evidence
+    planted = planted_rows(texts.train, texts.heldout)
     return replace(
         known,
         num_train_rows=known.num_train_rows or texts.num_train_rows,
@@ -119,21 +121,39 @@ def _completed(
         num_train_tokens=known.num_train_tokens or _num_tokens(evidence, texts),
         parameters=known.parameters or judged.parameters,
         trained_parameters=known.trained_parameters or _trained_parameters(found, judged),
-        duplicate_share=_first(known.duplicate_share, texts.duplicate_share),
+        duplicate_share=_first(known.duplicate_share, _without(planted, texts)),
         leak_share=_first(texts.leak_share, known.leak_share),
         checks=(*gathered.checks, _leak_check(texts)),
         update_norm=known.update_norm or gathered.update_norm,
-        extra={**known.extra, **_shift(texts, evidence)},
+        extra={**known.extra, **_shift(texts, evidence, planted), **_frames(texts, planted)},
     )
 
 
-def _shift(texts: DiagnosedTexts, evidence: Evidence) -> dict[str, float]:
-    """How far the words of both samples lie apart, in bits beyond chance.
+def _frames(texts: DiagnosedTexts, planted: frozenset[int]) -> dict[str, float]:
+    """Shares of the training rows that are planted secrets, and whose answers are one text."""
+    alike = alike_answers(texts.train, texts.heldout)
+    found = {"planted": len(planted) / len(texts.train)}
+    return found if alike is None else {**found, "alike_answers": alike}
+
+
+def _without(planted: frozenset[int], texts: DiagnosedTexts) -> float | None:
+    """Share of the other training rows that repeat an earlier one."""
+    secrets = [row.text for row in texts.train if row.index in planted]
+    if texts.duplicate_share is None or not secrets or len(secrets) == len(texts.train):
+        return texts.duplicate_share
+    repeated, share = (
+        num / len(texts.train) for num in (len(secrets) - len(set(secrets)), len(secrets))
+    )
+    return max(0.0, texts.duplicate_share - repeated) / (1 - share)
+
+
+def _shift(texts: DiagnosedTexts, evidence: Evidence, planted: frozenset[int]) -> dict[str, float]:
+    """How far the words of both samples lie apart, in bits beyond chance, planted rows aside.
 
     Rows that are odd to the base model are left out, where they are the fewer: a part of garbled
     rows is no shift.
     """
-    train = texts.train
+    train = [row for row in texts.train if row.index not in planted]
     losses = [evidence.losses.get(("base", part)) for part in ("train", "test")]
     if losses[0] is not None and losses[1] is not None:
         odd = {
