@@ -108,7 +108,8 @@ class SearchSection:
 
     # empty: step by factors of 3 until neighbors are worse
     learning_rates: Annotated[tuple[float, ...], RATES] = ()
-    epochs: Annotated[float, POSITIVE] = 1.0  # of a training that sets the learning rate
+    # of a training that sets the learning rate; 0: as many as max_steps are
+    epochs: Annotated[float, at_least(0, "(as max_steps)")] = 0.0
     max_steps: Annotated[int, at_least(1)] = 100
     max_trials: Annotated[int, at_least(1)] = 5  # trainings of either search
     ranges: dict[str, Range] = field(default_factory=dict)  # key -> what to try, see Fit

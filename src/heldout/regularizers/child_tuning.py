@@ -11,6 +11,7 @@ planned steps, and of those of a learning-rate search. It is that of whole batch
 paper's pass over single examples. Weights without any are left out.
 """
 
+import math
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -129,7 +130,8 @@ class ChildTuning(Regularizer):
         if recipe is not None:
             search = recipe.search
             self._search.update(
-                share=search.epochs / recipe.train.max_epochs, most=search.max_steps
+                share=(search.epochs or math.inf) / recipe.train.max_epochs,
+                most=search.max_steps,
             )
 
     def prepare(self, model: Any) -> None:

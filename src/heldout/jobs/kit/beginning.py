@@ -64,6 +64,12 @@ class Beginning:
         path = self._losses(step)
         return DocumentLosses.load(path) if path.exists() else None
 
+    def lowest(self) -> DocumentLosses | None:
+        """Those of the evaluation with the lowest loss; None where the folder has gone."""
+        paths = (self.folder / "losses").glob("step-*[0-9].npz")
+        found = [DocumentLosses.load(path) for path in sorted(paths)]
+        return min(found, key=lambda losses: losses.nats_per_token, default=None)
+
     def evaluation(self, logged: Logged) -> Evaluation:
         """What was measured at an evaluation."""
         losses, other = self.losses(logged.step), self._losses(logged.step, "-other")

@@ -76,8 +76,8 @@ def try_rate(
 
 def trial_steps(full: Schedule, recipe: Recipe) -> int:
     """Optimizer steps of a trial that is not stopped early."""
-    epochs = recipe.search.epochs
-    return min(recipe.search.max_steps, max(1, round(full.steps_per_epoch * epochs)))
+    epochs, most = recipe.search.epochs, min(recipe.search.max_steps, full.max_steps)
+    return min(most, max(1, round(full.steps_per_epoch * epochs))) if epochs else most
 
 
 def search_in_words(full: Schedule, recipe: Recipe) -> str:
@@ -121,7 +121,7 @@ class _Watch:
     logged: list[Logged] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     has_lost: bool = False
-    end: DocumentLosses | None = None
+    lowest: DocumentLosses = field(init=False)
 
     def __post_init__(self) -> None:
         path = self.context.run.path(f"{SEARCH}/base.npz")
@@ -156,17 +156,15 @@ class _Watch:
             return False
         if self.evaluations[-1].step != step:  # the training has no evaluation here
             with self._better_weights(step, step / self.schedule.steps_per_epoch) as found:
-                self.end = found.validation
-            self.kept.save_losses(found)
+                self._measure(found)
         if self._leads and self.best is not None:
             Beginning.of(self.context.run, self.best.learning_rate).remove()
         return self._leads
 
     @property
     def nll(self) -> float:
-        """At the newest measuring, in nats per token."""
-        assert self.end is not None, "the base is measured first"
-        return self.end.nats_per_token
+        """The lowest so far in nats per token: what the training would keep."""
+        return self.lowest.nats_per_token
 
     @property
     def _leads(self) -> bool:
@@ -177,13 +175,13 @@ class _Watch:
     def _has_lost(self, step: int) -> bool:
         if self.best is None or not self.stops_lost:
             return False
-        best_end = Beginning.of(self.context.run, self.best.learning_rate).losses(self.best.steps)
+        best_lowest = Beginning.of(self.context.run, self.best.learning_rate).lowest()
         warmup = warmup_steps(self.context.recipe, self.schedule.max_steps)
         more = further_fall(step, self.steps, warmup)
-        if best_end is None or more is None:
+        if best_lowest is None or more is None:
             return False
         base, now = self.evaluations[0].validation, self.evaluations[-1].validation
-        return has_lost(base, now, best_end, more)
+        return has_lost(base, now, best_lowest, more)
 
     def _measured(self) -> DocumentLosses:
         rows = self.context.texts.validation
@@ -194,8 +192,13 @@ class _Watch:
         return better_weights(setup.model, setup.regularizers, self._measured, step, epoch)
 
     def _keep(self, found: Evaluation, training_loss: float | None, learning_rate: float) -> None:
-        self.end = found.validation
-        self.kept.save_losses(found)
+        self._measure(found)
         at = Logged(found.step, found.epoch, training_loss, learning_rate, found.weights)
         self.logged.append(at)
         self.evaluations.append(found)
+
+    def _measure(self, found: Evaluation) -> None:
+        self.kept.save_losses(found)
+        if self.evaluations and found.validation.nats_per_token > self.nll:
+            return
+        self.lowest = found.validation
