@@ -72,9 +72,12 @@ def test_only_the_child_of_the_task_moves_under_momentum_and_decay(model):
         ({"total_steps": 200}, 8),
         ({"total_steps": 30}, 3),
         ({"total_steps": 6}, 1),
-        # A search of the learning rate trains for one of the 20 epochs: 40 steps, then 5.
-        ({"total_steps": 800, "recipe": Recipe()}, 4),
-        ({"total_steps": 100, "recipe": Recipe()}, 1),
+        # A search of the learning rate trains for 100 steps at most, as asked for one of the 20
+        # epochs: 40 steps, then 5.
+        ({"total_steps": 800, "recipe": Recipe()}, 8),
+        ({"total_steps": 60, "recipe": Recipe()}, 6),
+        ({"total_steps": 800, "recipe": Recipe().replace(search={"epochs": 1})}, 4),
+        ({"total_steps": 100, "recipe": Recipe().replace(search={"epochs": 1})}, 1),
         ({"total_steps": 2000, "recipe": Recipe().replace(search={"max_steps": 20})}, 2),
     ],
 )
