@@ -132,6 +132,7 @@ def train(folder: Path, texts: list[str], method: str, seed: int, exponent: int)
         "train.micro_batch_size=4",
         f"train.seed={seed}",
         f"data.seed={seed}",
+        "search.epochs=1",
         "search.max_steps=1000",
         "data.test_share=0",
     )
