@@ -212,10 +212,7 @@ def looks_sentence(summary: RunSummary) -> str:
     evaluations = words.count(int(found["evaluations"]), "evaluation")
     if summary.is_cross_validated:
         return f"Folds chose among {evaluations} of {trainings}, which flatters their loss."
-    return (
-        f"The validation part chose among {evaluations} of {trainings}, which flatters its loss of "
-        "what was chosen."
-    )
+    return f"The validation part chose among {evaluations} of {trainings}, which flatters its loss."
 
 
 def dropped_rows(summary: RunSummary) -> list[tuple[str, str]]:
