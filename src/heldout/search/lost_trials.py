@@ -18,7 +18,7 @@ BEND = 0.6  # 1 is a straight line
 def has_lost(base: DocumentLosses, now: DocumentLosses, best: DocumentLosses, more: float) -> bool:
     """Whether the trial ends above ``best`` for sure.
 
-    ``base`` are the losses before the first step, ``now`` those of the trial, ``more`` is what
+    ``base`` are the losses before the first step, ``now`` the lowest of the trial, ``more`` is what
     ``further_fall`` gives. Never with so few groups that the interval is withheld.
     """
     end_D = now.nll_nats_D + more * (now.nll_nats_D - base.nll_nats_D)

@@ -3,6 +3,7 @@
 import json
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,20 +11,26 @@ import torch
 from safetensors.torch import load_file
 
 from heldout.core.interrupt import stop_on_interrupt
+from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
 from heldout.core.recipe import load_recipe
+from heldout.core.regularizer import Evaluation
 from heldout.core.run import Run
+from heldout.core.run_files import RateTrial
 from heldout.jobs.fitting.cross_validate import train_by_folds
 from heldout.jobs.fitting.main_training import train_main
+from heldout.jobs.kit.beginning import Beginning
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.find_rate import find_learning_rate
 from heldout.jobs.kit.learning_curve import learning_curve
 from heldout.jobs.kit.parts import load_parts, read_parts
+from heldout.jobs.kit.rate_trial import _Watch
 from heldout.jobs.kit.run_folder import start_run
 from heldout.jobs.kit.target import Target
 from heldout.lm.load import load_model
 from heldout.lm.nll import document_losses
 from heldout.lm.quiet import quiet_libraries
+from heldout.training.loop import Schedule
 
 SETTINGS = (
     "train.max_epochs=2",
@@ -245,6 +252,41 @@ def test_a_trial_that_has_lost_is_stopped(tiny_model_dir, data, tmp_path):
     assert (best["stopped_early"], lost["stopped_early"]) == (False, True)
     assert lost["steps"] == best["steps"] // 2
     assert run.read_json("search.json")["chosen"] == 1e-2
+
+
+def test_a_trial_that_was_better_before_its_loss_rose_has_not_lost(tmp_path):
+    """It counts by its lowest loss, as does the best one that it is compared with."""
+
+    def at(step, nats):
+        losses = DocumentLosses(
+            10.0 * nats + np.linspace(-0.5, 0.5, 40),
+            np.full(40, 10),
+            np.full(40, 30),
+            np.array([f"g{n}" for n in range(40)]),
+        )
+        return Evaluation(step, step / 10, losses)
+
+    recipe = load_recipe("full", ["train.warmup_steps=2"])
+    run = Run(tmp_path)
+    best = Beginning.of(run, 1e-3)
+    best.start()
+    for step, nats in ((0, 5.0), (50, 3.9), (100, 4.1)):
+        best.save_losses(at(step, nats))
+
+    def lost(*nats):
+        watch = object.__new__(_Watch)
+        watch.context = SimpleNamespace(run=run, recipe=recipe)
+        watch.kept, watch.schedule = Beginning.of(run, 3e-3), Schedule(200, 20, 10)
+        watch.best, watch.stops_lost, watch.steps = RateTrial(1e-3, 3.9, 100), True, 100
+        watch.evaluations, watch.logged = [], []
+        watch.kept.start()
+        for number, level in enumerate(nats):
+            watch._keep(at(number * 30, level), 1.0, 3e-3)
+        return watch._has_lost(90)
+
+    assert not lost(5.0, 3.8, 4.2, 4.6), "3.8 is lower than all of the best trial's"
+    assert lost(5.0, 4.4, 4.4, 4.6)
+    assert lost(5.0, 4.2, 4.2, 4.2), "worse than the other's lowest loss, if not than its last"
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ def write_page_folder(
 
 
 def _by_entry(content: dict[str, Any]) -> str:
-    """JSON with an entry or an element of a list a line: indenting more takes ten times as long."""
+    """JSON with an entry or an element of a list a line: indenting all of it is slow in Python."""
     entries = []
     for key, value in content.items():
         if isinstance(value, list) and value:

@@ -61,7 +61,8 @@ class Texts:
     def beside(self) -> list[Row]:
         """Of the followed rows as many as are held out, for the curve that is drawn beside theirs.
 
-        More would cost time at each evaluation and make the distance of the curves hardly surer.
+        More would cost time at each evaluation, and the held-out rows would still limit how sure
+        the distance of the curves is.
         """
         return sample_rows(self.followed, max(FEWEST_BESIDE, len(self.validation)), 0)
 

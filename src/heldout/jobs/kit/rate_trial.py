@@ -180,8 +180,7 @@ class _Watch:
         more = further_fall(step, self.steps, warmup)
         if best_lowest is None or more is None:
             return False
-        base, now = self.evaluations[0].validation, self.evaluations[-1].validation
-        return has_lost(base, now, best_lowest, more)
+        return has_lost(self.evaluations[0].validation, self.lowest, best_lowest, more)
 
     def _measured(self) -> DocumentLosses:
         rows = self.context.texts.validation
