@@ -14,6 +14,7 @@ takes half a minute of CPU, and is a line of ``.cache/generated_text/lines.jsonl
 Criteria, fixed before the first recorded run:
 
 - ``broken_red``: at least .95 of the broken models whose held-out loss is above the base model's;
+- ``broken_green``: none of them;
 - ``sound_red``: none of the sound models that write English;
 - ``sound_green``: at least .8 of them.
 
@@ -163,6 +164,7 @@ def figures(lines: list[dict[str, Any]]) -> dict[str, float]:
     broken = [line for line in of("broken") if line["heldout_nll"] > line["base_nll"]]
     chosen = {
         "broken_red": [line["light"] == "red" for line in broken],
+        "broken_green": [line["light"] == "green" for line in broken],
         "sound_red": [line["light"] == "red" for line in of("sound", *ENGLISH)],
         "sound_green": [line["light"] == "green" for line in of("sound", *ENGLISH)],
         "sound_chinese_red": [line["light"] == "red" for line in of("sound", "chinese")],

@@ -234,11 +234,22 @@ def test_writing_that_came_apart_is_red_and_sound_writing_green():
     assert "Less surprising" in green.sentence
     assert "by 1.000 nats/token [0.600, 1.400]" in green.sentence
     calm = repeating(0.0, -0.1, 0.1)
-    as_people = verdict_of("generation", writing(-0.1, -0.4, 0.2, 0.4), calm)
-    assert as_people.color == "yellow"
-    assert as_people.sentence.endswith("What a sound model writes is surely less surprising.")
+    unsure = verdict_of("generation", writing(-0.1, -0.4, 0.2, 0.4), calm)
+    assert unsure.color == "yellow"
+    assert unsure.sentence.endswith(
+        "Too few groups to rule out 0.1 nats/token: more held-out rows would tell."
+    )
+    larger = verdict_of("generation", writing(0.08, 0.01, 0.15), calm)
+    assert larger.color == "yellow"
+    assert larger.sentence.endswith("may be less than what matters, 0.1 nats/token.")
+
+
+def test_writing_is_green_where_a_harm_that_matters_is_ruled_out():
+    calm = repeating(0.0, -0.1, 0.1)
+    demo = verdict_of("generation", writing(-0.354, -0.782, 0.002, 0.051), calm)
+    assert demo.color == "green"
     small = verdict_of("generation", writing(0.05, 0.01, 0.09), calm)
-    assert small.color == "yellow", "sure, and too small to matter"
+    assert small.color == "green", "sure, and too small to matter"
 
 
 def test_text_that_goes_round_in_circles_is_no_green_writing():

@@ -39,8 +39,6 @@ def _why_yellow(primary: Primary, contrast: Contrast, p_value: float) -> str:
     surely = contrast.interval.low > 0
     if surely and contrast.difference >= primary.matters:
         return f"With all verdicts counted it may be chance (p = {p_value:.2f})."
-    if primary.verdict == "generation":
-        return "What a sound model writes is surely less surprising."
     if surely and math.isinf(primary.matters):
         return (
             "That rows are told from others does not show that the model says them: planted "
@@ -55,7 +53,7 @@ def _why_yellow(primary: Primary, contrast: Contrast, p_value: float) -> str:
 
 
 def _amount(value: float, primary: Primary) -> str:
-    if primary.verdict == "forgetting":
+    if primary.verdict in ("forgetting", "generation"):
         return f"{value:g} nats/token"
     return f"{value:g} bits" if primary.measurement == "exposure_best" else f"{value:.0%}"
 

@@ -38,9 +38,9 @@ PRIMARY = (
         "human",
         -1,
         0.1,
-        0.0,
-        "greedy text is likelier than people's under the model itself (Holtzman 2020, arXiv "
-        "1904.09751), and of a sound model under its base",
+        0.1,
+        "a tenth of the perplexity; greedy text is likelier than people's under the model itself "
+        "(Holtzman 2020, arXiv 1904.09751), and of a sound model under its base",
     ),
     Primary(
         "memorization",
