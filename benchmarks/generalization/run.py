@@ -15,8 +15,9 @@ which is trained on, is the same for all. Arms:
   three epochs without a new low, its best checkpoint by validation; alone and with the temperature
   that validation asks for, the rate chosen again;
 - ``fit``: ``heldout fit`` by its default recipe; its time must not be above the honest baseline's;
-- named ones, with seed 0: ``recipe:NAME``; ``trials:10``, fit with a search of ten trials, and
-  ``grid``, 6 rates by 4 decays with 3 averages read in each run, on two cells.
+- named ones, with seed 0: ``recipe:NAME``; ``trials:10``, fit with a search of rate and shrink
+  by a Gaussian process in ten trials, within the grid's ends, and ``grid``, 6 rates by 4 decays
+  with 3 averages read in each run, on two cells.
 - ``fit``, ``honest`` (LoRA of rank 16) and two peers also with SmolLM2-135M on two cells with one
   seed, where ``--cell`` names them: two cells more for these comparators.
 

@@ -30,6 +30,11 @@ SIZES = {50: (0, 1, 2), 200: (0, 1, 2), 1000: (0,)}  # training documents -> see
 BASE, HONEST, FIT, GRID = "base", "honest", "fit", "grid"
 DEFAULT_ARMS = (BASE, HONEST, FIT, *(peer.name for peer in PEERS))
 SMOLLM2_ARMS = (BASE, HONEST, FIT, "trl_lora_unpacked", "unsloth_example")
+SEARCHED = (  # what the grid looks through, and what fit measures beside it anyway
+    "search.sampler=gp",
+    "search.ranges.train.learning_rate={low=2.5e-4, high=2e-3, log=true}",
+    "search.ranges.regularizers.weight_decay.shrink_per_epoch={low=0.005, high=0.4, log=true}",
+)
 GUESSED_SECONDS = {50: 26.0, 200: 46.0, 1000: 125.0}  # of one training, until one is measured
 # What changes the model that fit trains, below src/heldout.
 FIT_SOURCES = (
@@ -139,7 +144,7 @@ def _of_arm(arm: str, cell: Cell, seed: int) -> Iterator[Item]:
             yield Item(cell, seed, arm, recipe=value)
     elif kind == "trials":
         if seed == 0 and cell in GRID_CELLS:
-            yield Item(cell, seed, arm, fit_settings=(f"search.max_trials={int(value)}",))
+            yield Item(cell, seed, arm, fit_settings=(f"search.max_trials={int(value)}", *SEARCHED))
     elif kind == GRID:
         if seed == 0 and cell in GRID_CELLS:
             for rate, decay in itertools.product(GRID_RATES, GRID_DECAYS):
