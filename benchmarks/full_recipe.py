@@ -41,7 +41,7 @@ STOPPING = "regularizers.early_stopping={patience=3}"
 SEARCHED = (STOPPING, "train.max_epochs=20")
 HONEST = Arm("honest", (DECAY, "train.learning_rate=5e-4"))
 BEFORE = Arm("before", (*SEARCHED, BEFORE_DECAY))
-AFTER = Arm("after", (*SEARCHED, "regularizers.weight_decay={shrink=2.0}", EMA))
+AFTER = Arm("after", (*SEARCHED, "regularizers.weight_decay={shrink_per_epoch=0.1}", EMA))
 ARMS = (HONEST, BEFORE, AFTER)
 
 

@@ -83,6 +83,7 @@ COMMON = (
     "eval.max_recital_rows=8",
     "eval.num_samples=0",
 )
+SHRINK = "regularizers.weight_decay"
 DECAY, EMA = "regularizers.weight_decay.rate=0.01", "regularizers.ema.horizon=1"
 
 
@@ -106,25 +107,22 @@ TINY = (Cell("factbook-80", 16, 1, 1), Cell("manuals-150", 16, 1, 1))
 
 @dataclass(frozen=True)
 class Arm:
-    """``rates`` of the baseline's; ``linear``: over the shorter epochs."""
+    """``rates`` of the baseline's; ``linear``: over the shorter epochs; ``shrink``: over all."""
 
     name: str
     settings: tuple[str, ...]
     rates: float = 2.0
     linear: bool = False
-
-
-def _shrink(value: float) -> str:
-    return f"regularizers.weight_decay={{shrink={value}}}"
+    shrink: float = 0.0  # in place of a decay among the settings
 
 
 ARMS = (
     Arm(PLAIN, (DECAY,), 1.0),
     Arm(TEMPERATURE, (DECAY, "regularizers.temperature=true"), 1.0),
     Arm("ema", (DECAY, EMA)),
-    Arm("shrink", (_shrink(0.6),)),
-    Arm(BOTH, (_shrink(0.6), EMA)),
-    Arm("linear_shrink", (_shrink(0.4), "train.schedule=linear"), linear=True),
+    Arm("shrink", (), shrink=0.6),
+    Arm(BOTH, (EMA,), shrink=0.6),
+    Arm("linear_shrink", ("train.schedule=linear",), linear=True, shrink=0.4),
 )
 Line = dict[str, Any]
 
@@ -163,6 +161,7 @@ class Bench:
             f"train.max_epochs={epochs}",
             f"train.seed={seed}",
             *arm.settings,
+            *([f"{SHRINK}={{shrink_per_epoch={arm.shrink / epochs:g}}}"] if arm.shrink else []),
         )
         key = digest_of_text(f"{settings} {data}")
         if (known := self.lines().get(key)) is not None:

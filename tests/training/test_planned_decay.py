@@ -25,8 +25,8 @@ UNSEEN = "<|im_start|>"  # a token that no row has: its embedding gets no gradie
 def kept_share(model_dir, folder, *settings, epochs=None, rate=3e-3):
     """What training leaves of a weight without a gradient, and what was planned."""
     common = ("train.max_epochs=10", "train.warmup_steps=4", "model.tie_weights=false")
-    shrink = "regularizers.weight_decay={shrink=0.4}"
-    recipe = load_recipe("full", [*common, shrink, *settings])
+    shrink = "regularizers.weight_decay={shrink_per_epoch=0.04}"
+    recipe = load_recipe("plain", ["model.method=full", *common, shrink, *settings])
     model, tokenizer = load_prepared(Target.of(str(model_dir), ""), recipe)
     rows = [
         Row(index=i, group=str(i), messages=({"role": "text", "content": f"Rain {i} falls."},))
@@ -72,39 +72,41 @@ def test_a_shorter_training_decays_as_the_planned_one_would(tiny_model_dir, tmp_
 
 
 def test_what_a_plan_says():
-    recipe = Recipe().replace(train={"learning_rate": 1e-3, "warmup_steps": 0})
-    said = decay_in_words([WeightDecay(shrink=0.4)], recipe, 100)
+    plan = {"learning_rate": 1e-3, "warmup_steps": 0, "max_epochs": 10}
+    recipe = Recipe().replace(train=plan)
+    said = decay_in_words([WeightDecay(shrink_per_epoch=0.04)], recipe, 100)
     assert said == (
         "4 at learning rate 0.001: over 100 planned steps a weight without a gradient shrinks to "
         "67 %"
     )
     assert "100 planned steps" in decay_in_words([WeightDecay()], recipe, 100)
     searched = recipe.replace(train={"learning_rate": None})
-    said = decay_in_words([WeightDecay(shrink=0.4)], searched, 100)
+    said = decay_in_words([WeightDecay(shrink_per_epoch=0.04)], searched, 100)
     assert "67 %, at whatever learning rate" in said
     assert decay_in_words([WeightDecay()], searched, 100) is None
     assert decay_in_words([], recipe, 100) is None
 
 
 def test_bad_values(tiny_model_dir):
-    with pytest.raises(UserError, match=r"rate=0.1, shrink=0.4\) says twice .*{shrink=0.4}"):
-        WeightDecay(rate=0.1, shrink=0.4)
-    with pytest.raises(UserError, match=r"shrink=...\) must be 0 or more, got -1"):
-        WeightDecay(shrink=-1.0)
+    with pytest.raises(UserError, match=r"rate=0.1, shrink_per_epoch=0.04\) says twice"):
+        WeightDecay(rate=0.1, shrink_per_epoch=0.04)
+    with pytest.raises(UserError, match=r"shrink_per_epoch=...\) must be 0 or more, got -1"):
+        WeightDecay(shrink_per_epoch=-1.0)
     for text in ("much", True, math.nan):
-        with pytest.raises(UserError, match=r"weight_decay\.shrink must be a finite number"):
-            build("regularizer", "weight_decay", {"shrink": text})
+        with pytest.raises(
+            UserError, match=r"weight_decay\.shrink_per_epoch must be a finite number"
+        ):
+            build("regularizer", "weight_decay", {"shrink_per_epoch": text})
     with pytest.raises(UserError, match="more than a weight in one of the 2 planned steps"):
-        WeightDecay(shrink=3.0).over([1e-3, 1e-3])
-    with pytest.raises(UserError, match="more than a weight in one of the 1 planned steps"):
-        decay_in_words([WeightDecay(shrink=0.4)], Recipe(), 1)  # whose one step is warm-up
-    assert WeightDecay(shrink=0.0).over([0.0]).decay == 0
+        WeightDecay(shrink_per_epoch=3.0).over([1e-3, 1e-3], 1)
+    for shrink in (0.0, 0.4):  # of a step that is warm-up alone
+        assert WeightDecay(shrink_per_epoch=shrink).over([0.0], 1).decay == 0
     model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
-    with pytest.raises(UserError, match="give rate, which is shrink divided by their sum"):
-        Steps(model, [WeightDecay(shrink=0.4)])
-    steps = Steps(model, [WeightDecay(shrink=0.4)], recipe=Recipe())
-    with pytest.raises(UserError, match="give rate, which is shrink divided by their sum"):
+    with pytest.raises(UserError, match="give rate, which is shrink_per_epoch divided by"):
+        Steps(model, [WeightDecay(shrink_per_epoch=0.4)])
+    steps = Steps(model, [WeightDecay(shrink_per_epoch=0.4)], recipe=Recipe())
+    with pytest.raises(UserError, match="give rate, which is shrink_per_epoch divided by"):
         steps.parameter_groups(1e-3)
     adapted, _ = load_prepared(Target.of(str(tiny_model_dir), ""), Recipe())
     with pytest.raises(UserError, match=r"pulls the model to its base instead.*l2_penalty"):
-        WeightDecay(shrink=0.4).check(adapted, Recipe())
+        WeightDecay(shrink_per_epoch=0.4).check(adapted, Recipe())

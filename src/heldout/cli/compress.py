@@ -19,8 +19,12 @@ def compress(
         ),
     ] = "",
     recipe: Annotated[
-        str, typer.Option(help="How models are trained; default: default, from scratch full.")
-    ] = "",
+        str,
+        typer.Option(
+            help="A ready recipe (see `heldout list`) or a .toml file; default is full for models "
+            "of under 20 million parameters, lora for larger ones.",
+        ),
+    ] = "default",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any field of the recipe."),

@@ -22,7 +22,11 @@ def ensemble(
         Path | None, typer.Option(metavar="FOLDER", help="For all of it; go on there.")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="A ready recipe (see `heldout list`) or a .toml file.")
+        str,
+        typer.Option(
+            help="A ready recipe (see `heldout list`) or a .toml file; default is full for models "
+            "of under 20 million parameters, lora for larger ones.",
+        ),
     ] = "default",
     settings: Annotated[
         list[str] | None,

@@ -43,7 +43,11 @@ def fit(
         Path | None, typer.Option(help="Run folder; default runs/<time>-<data>-<model>.")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="A ready recipe (see `heldout list`) or a .toml file.")
+        str,
+        typer.Option(
+            help="A ready recipe (see `heldout list`) or a .toml file; default is full for models "
+            "of under 20 million parameters, lora for larger ones.",
+        ),
     ] = "default",
     settings: Annotated[
         list[str] | None,

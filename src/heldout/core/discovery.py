@@ -39,6 +39,7 @@ class Entry:
     cost: str
     module: str = ""
     class_name: str = ""  # of what the module defines
+    alternatives: tuple[str, ...] = ()  # parameters of which one is given
 
 
 def list_entries() -> list[Entry]:
@@ -81,8 +82,17 @@ def entries_of(kind: str) -> tuple[Entry, ...]:
                     literals["COST"],
                     f"{package}.{name}",
                     literals["class"],
+                    tuple(literals.get("ALTERNATIVES", ())),
                 )
     return tuple(found.values())
+
+
+def replaced_by(kind: str, name: str, parameter: str) -> tuple[str, ...]:
+    """The parameters of a plug-in in whose place ``parameter`` stands; () of an unknown one."""
+    for entry in entries_of(kind):
+        if entry.name == name and parameter in entry.alternatives:
+            return tuple(each for each in entry.alternatives if each != parameter)
+    return ()
 
 
 def build(kind: str, name: str, parameters: dict[str, Any]) -> Any:
@@ -148,15 +158,15 @@ def packages_of(room: str) -> Iterator[tuple[str, Path]]:
                 yield point.value, Path(spec.submodule_search_locations[0])
 
 
-def _literals(file: Path) -> dict[str, str]:
+def _literals(file: Path) -> dict[str, Any]:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     doc = (ast.get_docstring(tree) or "").strip().split("\n")[0]
-    found = {"__doc__": doc, "class": ""}
+    found: dict[str, Any] = {"__doc__": doc, "class": ""}
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             found["class"] = node.name if node.bases else found["class"] or node.name
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             name = node.targets[0].id
-            if name in ("SOURCE", "COST"):
+            if name in ("SOURCE", "COST", "ALTERNATIVES"):
                 found[name] = ast.literal_eval(node.value)
     return found

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import tomli_w
 
+from heldout.core.discovery import replaced_by
 from heldout.core.errors import UserError, did_you_mean
 from heldout.core.recipe_fields import (
     POSITIVE,
@@ -242,12 +243,15 @@ class Recipe:
 
 _SECTIONS = ("data", "model", "train", "search", "eval", "control", "hyperfit")
 PLUGINS = ("regularizers", "augment")
+DEFAULT = "default"  # by the model, where a job knows it
+_FILES = {DEFAULT: "lora"}
 
 
 def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Recipe:
     """Read a recipe by name (shipped with the package) or path, then apply ``key=value`` settings.
 
-    Raises UserError for an unknown name, key or value.
+    A setting takes the place of what it cannot stand beside, such as ``weight_decay.rate`` of a
+    recipe's ``shrink_per_epoch``. Raises UserError for an unknown name, key or value.
     """
     source = str(source)
     if source.endswith(".toml") or "/" in source:
@@ -259,17 +263,25 @@ def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Rec
         except UnicodeDecodeError:
             raise UserError(f"Recipe {source} is not UTF-8 text.") from None
     else:
-        shipped = resources.files("heldout") / "recipes" / f"{source}.toml"
+        shipped = resources.files("heldout") / "recipes" / f"{_FILES.get(source, source)}.toml"
         if not shipped.is_file():
-            raise UserError(f"Unknown recipe {source!r}{did_you_mean(source, recipe_names())}")
+            raise UserError(
+                f"Unknown recipe {source!r}{did_you_mean(source, [*recipe_names(), DEFAULT])}"
+            )
         text = shipped.read_text(encoding="utf-8")
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"Recipe {source} is not TOML: {error}.") from None
     table = _renamed(table)
+    own = {
+        (name, parameter)
+        for name, parameters in table.get("regularizers", {}).items()
+        if isinstance(parameters, dict)
+        for parameter in parameters
+    }
     for setting in overrides:
-        _apply(table, setting)
+        _apply(table, setting, own)
     return recipe_from_table(table)
 
 
@@ -308,7 +320,8 @@ def _renamed(table: dict[str, Any]) -> dict[str, Any]:
     return {**table, "search": now}
 
 
-def _apply(table: dict[str, Any], setting: str) -> None:
+def _apply(table: dict[str, Any], setting: str, own: set[tuple[str, str]]) -> None:
+    """Put the setting in; ``own``: parameters of regularizers that the recipe itself gives."""
     key, separator, text = setting.partition("=")
     if not separator or not key.strip():
         raise UserError(f"--set must be key=value, got {setting!r}.")
@@ -331,3 +344,10 @@ def _apply(table: dict[str, Any], setting: str) -> None:
     if is_plugin and value is True:
         value = {}
     table[last] = value
+    if len(path) == 2 and path[0] == "regularizers":
+        own.discard((path[1], last))
+        for other in replaced_by("regularizer", path[1], last):
+            if (path[1], other) in own:
+                table.pop(other, None)
+    elif path == ["regularizers"]:
+        own -= {each for each in own if each[0] == last}

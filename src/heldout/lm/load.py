@@ -88,6 +88,26 @@ def load_model(
     return _finish(model, tokenizer, source.name, None, device)
 
 
+def count_parameters(target: str, *, trust_remote_code: bool = False) -> int | None:
+    """How many parameters the model has, by its configuration alone; None of an adapter.
+
+    Nothing is allocated. Raises UserError as ``load_model`` for what its configuration tells.
+    """
+    source = find_source(str(target))
+    if source.path is None:
+        source = _adapter_of_hub(source)
+    if source.is_adapter:
+        return None
+    place = source.name if source.path is None else str(_folder(source))
+    config = _config(place, source, trust_remote_code)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    except Exception as error:  # wrong values fail anywhere in a model's own code
+        raise _refusal(source, error) from error
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def load_tokenizer(target: str, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer of whatever ``load_model`` can load, with a padding token."""
     source = find_source(str(target))

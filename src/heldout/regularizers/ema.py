@@ -20,6 +20,7 @@ from heldout.lm.averages import RunningAverages
 
 SOURCE = "Polyak and Juditsky 1992, SIAM J. Control Optim. 30"
 COST = "one float32 copy of the trained weights; each evaluation reads the validation part twice"
+ALTERNATIVES = ("decay", "horizon")  # a setting of one takes the place of a recipe's other
 
 
 def ema_decay(decay: float, step: int) -> float:
@@ -53,6 +54,11 @@ class EMA(Regularizer):
         super().__post_init__()
         self.require("decay", 0 <= self.decay < 1, "at least 0 and under 1")
         self.require("horizon", self.horizon >= 0, "0 (by decay) or more epochs")
+        if self.horizon and self.decay != type(self).decay:
+            raise UserError(
+                f"EMA(decay={self.decay:g}, horizon={self.horizon:g}) says twice how far it looks "
+                "back: give one of them."
+            )
 
     @property
     def cost(self) -> Cost:

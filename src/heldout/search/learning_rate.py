@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from heldout.core.run_files import RateTrial
 
 FACTOR = 3.0
+SMALL_MODEL = 20_000_000  # parameters; below, a pretrained model takes the rates of a new one
 
 
 def start_learning_rate(method: str, num_parameters: int, *, from_scratch: bool = False) -> float:
@@ -18,7 +19,7 @@ def start_learning_rate(method: str, num_parameters: int, *, from_scratch: bool 
     and 1.4B parameters and a third of that for smaller ones; so do pretrained models under 20M
     parameters. Larger ones start at 3e-5.
     """
-    full = 1e-3 if from_scratch or num_parameters < 20_000_000 else 3e-5
+    full = 1e-3 if from_scratch or num_parameters < SMALL_MODEL else 3e-5
     return min(1e-3, 10 * full) if method == "lora" else full
 
 

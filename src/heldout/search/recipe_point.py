@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_type_hints
 
+from heldout.core.discovery import replaced_by
 from heldout.core.errors import UserError, did_you_mean
 from heldout.core.recipe import PLUGINS, Recipe
 from heldout.core.recipe_fields import convert
@@ -41,10 +42,10 @@ def with_values(recipe: Recipe, values: Mapping[str, Value]) -> Recipe:
         if parameter:
             plugins = dict(getattr(recipe, section))
             if not key.endswith(USED):
-                plugins[name] = {
-                    **plugins[name],
-                    parameter: _like(value, plugins[name].get(parameter)),
-                }
+                kind = "regularizer" if section == "regularizers" else "augmentation"
+                replaced = replaced_by(kind, name, parameter)
+                before = {k: v for k, v in plugins[name].items() if k not in replaced}
+                plugins[name] = {**before, parameter: _like(value, before.get(parameter))}
             elif value:
                 plugins.setdefault(name, {})
             else:

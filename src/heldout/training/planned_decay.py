@@ -36,7 +36,7 @@ class PlannedDecay:
         if not found:
             return None
         rates_T = learning_rate * rate_shares(recipe, max_steps)
-        return cls(found[0].over(rates_T.tolist()).decay, rates_T)
+        return cls(found[0].over(rates_T.tolist(), recipe.train.max_epochs).decay, rates_T)
 
     @property
     def shrink(self) -> float:
@@ -57,7 +57,9 @@ def decay_in_words(
     """
     rate = recipe.train.learning_rate
     planned = PlannedDecay.of(regularizers, recipe, rate or 1.0, max_steps)
-    is_shrink = any(isinstance(each, WeightDecay) and each.shrink for each in regularizers)
+    is_shrink = any(
+        isinstance(each, WeightDecay) and each.shrink_per_epoch for each in regularizers
+    )
     if planned is None or not planned.decay or (rate is None and not is_shrink):
         return None
     left = f"{np.exp(-planned.shrink):.0%}".replace("%", " %")
@@ -77,7 +79,9 @@ def with_planned_decay(
 ) -> list[Regularizer]:
     """The same regularizers, with a decay that is said as a shrink as one per step."""
     planned = PlannedDecay.of(regularizers, recipe, learning_rate, max_steps)
-    return [
-        each.over(planned.rates_T.tolist()) if planned and isinstance(each, WeightDecay) else each
-        for each in regularizers
-    ]
+
+    def by_rate(decay: WeightDecay) -> WeightDecay:
+        assert planned is not None
+        return decay.over(planned.rates_T.tolist(), recipe.train.max_epochs)
+
+    return [by_rate(each) if isinstance(each, WeightDecay) else each for each in regularizers]

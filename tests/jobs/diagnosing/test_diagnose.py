@@ -270,6 +270,7 @@ def test_an_arm_of_a_run_is_judged_by_its_own_training(places, tiny_model_dir, t
             "train.learning_rate=1e-3",
             "train.max_epochs=1",
             "control.fixed_epochs=2",
+            "regularizers.weight_decay.rate=1",
             "eval.per_epoch=1",
             "eval.num_samples=0",
         ],

@@ -162,13 +162,15 @@ def test_a_recipe_with_grids_says_that_its_numbers_are_a_start(trainer):
 
 
 def test_a_shrink_is_the_decay_that_the_run_found(tmp_path):
-    recipe = load_recipe("full", ["regularizers.weight_decay={shrink=0.4, embeddings=false}"])
+    recipe = load_recipe(
+        "full", ["regularizers.weight_decay={shrink_per_epoch=0.1, embeddings=false}"]
+    )
     text = export_recipe(run_of(tmp_path, recipe, weight_decay=7.5), "trl")
     assert "WeightDecay(rate=7.5, embeddings=False)" in text
-    recipe = load_recipe("full", ["regularizers.weight_decay={shrink=0.4}"])
+    recipe = load_recipe("full", ["regularizers.weight_decay={shrink_per_epoch=0.1}"])
     (tmp_path / "shrink.toml").write_text(recipe.to_toml())
     text = " ".join(export_recipe(tmp_path / "shrink.toml", "axolotl").replace("#", "").split())
-    assert "weight_decay.shrink=0.4: give weight_decay, which is that divided by the sum" in text
+    assert "weight_decay.shrink_per_epoch=0.1: give weight_decay, which is that divided by" in text
 
 
 def test_a_run_that_gained_nothing_has_nothing_to_copy(tmp_path):

@@ -526,7 +526,7 @@ def test_bad_input_writes_nothing(tiny_model_dir, data, tmp_path):
     fails("must be under 512", settings=["eval.max_new_tokens=600"])
     fails("must be a finite number", settings=["regularizers.weight_decay.rate=nan"])
     fails("drops nothing", settings=["regularizers.dropout=true"])
-    fails("an adapter folder cannot hold", recipe="default", settings=["model.tie_weights=false"])
+    fails("an adapter folder cannot hold", recipe="lora", settings=["model.tie_weights=false"])
     fails(
         "Too little memory",
         settings=["train.micro_batch_size=100000000", "train.batch_size=100000000"],

@@ -125,15 +125,16 @@ CASES = {
     "averages and noise": (
         "full",
         (
+            "regularizers.weight_decay.rate=1",
             "regularizers.ema.decay=0.9",
             "regularizers.dropout.hidden=0.1",
             "regularizers.mixout=true",
         ),
     ),
-    "adapters": ("default", ("train.batch_size=16", "train.micro_batch_size=8")),
+    "adapters": ("lora", ("train.batch_size=16", "train.micro_batch_size=8")),
     "between two evaluations": ("full", ("search.max_steps=6", "regularizers.dropout.hidden=0.1")),
     "before the first evaluation": ("full", ("search.max_steps=3", "train.warmup_steps=1")),
-    "decay as a shrink": ("full", ("regularizers.weight_decay={shrink=0.4}",)),
+    "decay as a shrink": ("full", ("regularizers.weight_decay={shrink_per_epoch=0.2}",)),
     "schedule-free": ("full", ("train.optimizer=schedule_free",)),
     "all of the training": ("full", ("train.max_epochs=1",)),
     "rolled back": (

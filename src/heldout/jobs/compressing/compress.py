@@ -25,7 +25,7 @@ from heldout.core.errors import UserError
 from heldout.core.files import write_text
 from heldout.core.interrupt import stop_on_interrupt
 from heldout.core.progress import Progress
-from heldout.core.recipe import Recipe, load_recipe, same_settings
+from heldout.core.recipe import DEFAULT, Recipe, same_settings
 from heldout.core.regularizer import overrides_hook
 from heldout.core.results.compression import CompressResult
 from heldout.core.row import Row
@@ -34,6 +34,7 @@ from heldout.data.columns import read_rows
 from heldout.jobs.compressing.compressors import general_compressors
 from heldout.jobs.compressing.figures import result_of
 from heldout.jobs.compressing.prequential import Coder, Strategy
+from heldout.jobs.kit.chosen_recipe import recipe_for
 from heldout.jobs.kit.page_folder import write_page_folder
 from heldout.jobs.kit.prepare import regularizers_of
 from heldout.jobs.kit.target import Target
@@ -46,7 +47,7 @@ def compress(
     *,
     model: str,
     from_scratch: str = "",
-    recipe: str | Path | Recipe = "",
+    recipe: str | Path | Recipe = DEFAULT,
     settings: Sequence[str] = (),
     strategy: Strategy = "restart",
     blocks: int = 7,
@@ -56,8 +57,8 @@ def compress(
     """Code lengths of ``data`` under ``model`` as it learns from it, and what they say.
 
     model: what ``heldout fit`` takes; with ``from_scratch``, a config.json, it names the tokenizer.
-    recipe: how each model is trained; default ``default``, from scratch ``full``. Its checkpoints
-    are the candidates for a block, which names the one that codes it.
+    recipe: how each model is trained, the default as for ``heldout.fit``. Its checkpoints are the
+    candidates for a block, which names the one that codes it.
     strategy: each block's model is trained from the start again, or goes on from the last.
     blocks: the first holds 1/2^(blocks - 1) of the tokens, every other one as many as all before.
     out: folder for ``compress.json`` and ``report.html``; the same call goes on there.
@@ -70,8 +71,8 @@ def compress(
         raise UserError(f"--strategy must be restart or continue, got {strategy!r}.")
     if blocks < 2:
         raise UserError(f"--blocks must be 2 or more, got {blocks}.")
-    chosen = _chosen(recipe, settings, from_scratch)
     target = Target.of(model, from_scratch)
+    chosen = _chosen(recipe, settings, target)
     read = read_rows(data, chosen.data.columns, chosen.data.group, data=chosen.data)
     for note in read.notes:
         progress.note(note)
@@ -117,12 +118,10 @@ def compress(
 # Arguments, texts, folders
 
 
-def _chosen(recipe: str | Path | Recipe, settings: Sequence[str], from_scratch: str) -> Recipe:
-    if isinstance(recipe, Recipe):
-        chosen = recipe
-    else:
-        chosen = load_recipe(recipe or ("full" if from_scratch else "default"), settings)
-    if from_scratch and chosen.model.method != "full":
+def _chosen(recipe: str | Path | Recipe, settings: Sequence[str], target: Target) -> Recipe:
+    with quiet_libraries():
+        chosen = recipe_for(target, recipe, settings)
+    if target.from_scratch and chosen.model.method != "full":
         raise UserError(
             "--from-scratch trains all parameters: use --recipe full, or --set model.method=full."
         )

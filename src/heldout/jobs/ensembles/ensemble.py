@@ -25,13 +25,14 @@ from heldout.jobs.ensembles.members import (
     train_member,
 )
 from heldout.jobs.fitting.fit import dry_run
-from heldout.jobs.kit.chosen_recipe import chosen_recipe
+from heldout.jobs.kit.chosen_recipe import recipe_for
 from heldout.jobs.kit.dry_run import DryRun
 from heldout.jobs.kit.page_folder import write_page_folder
 from heldout.jobs.kit.places import Places
 from heldout.jobs.kit.run_folder import default_folder
 from heldout.jobs.kit.side_by_side import SideBySide, Task
 from heldout.jobs.kit.target import Target
+from heldout.lm.quiet import quiet_libraries
 from heldout.report import ensemble as page
 
 MEMBERS = 5
@@ -57,8 +58,8 @@ def ensemble(
     Raises UserError for what cannot work, Interrupted on Ctrl-C.
     """
     progress = progress or Progress()
-    chosen = _chosen(members, recipe, settings)
     target = Target.of(model, from_scratch)
+    chosen = _chosen(members, target, recipe, settings)
     folder = Path(out) if out else _default_folder(model, data)
     made_with = {
         **asdict(target),
@@ -133,15 +134,19 @@ def dry_run_ensemble(
     """What each member's run would do; nothing is written."""
     folder = Path(out) if out else _default_folder(model, data)
     Run.refuse_occupied(folder)
-    return _plan(Target.of(model, from_scratch), data, _chosen(members, recipe, settings), folder)
+    target = Target.of(model, from_scratch)
+    return _plan(target, data, _chosen(members, target, recipe, settings), folder)
 
 
-def _chosen(members: int, recipe: str | Path | Recipe, settings: Sequence[str]) -> Recipe:
+def _chosen(
+    members: int, target: Target, recipe: str | Path | Recipe, settings: Sequence[str]
+) -> Recipe:
     if members < 2:
         raise UserError(
             f"--members must be 2 or more, got {members}: one model is what heldout fit trains."
         )
-    return chosen_recipe(recipe, settings)
+    with quiet_libraries():
+        return recipe_for(target, recipe, settings)
 
 
 def _default_folder(model: str, data: str) -> Path:

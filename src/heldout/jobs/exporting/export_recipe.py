@@ -65,8 +65,8 @@ def _read(source: str | Path) -> RecipeToExport:
 def _with_found_decay(recipe: Recipe, result: dict[str, Any]) -> Recipe:
     """A decay that is said as a shrink as the run found it, per step and unit of learning rate."""
     parameters = recipe.regularizers.get("weight_decay", {})
-    if "shrink" not in parameters:
+    if "shrink_per_epoch" not in parameters:
         return recipe
-    others = {key: value for key, value in parameters.items() if key != "shrink"}
+    others = {key: value for key, value in parameters.items() if key != "shrink_per_epoch"}
     found = {"rate": result["weight_decay"], **others}
     return replace(recipe, regularizers={**recipe.regularizers, "weight_decay": found})

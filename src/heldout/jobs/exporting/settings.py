@@ -142,10 +142,10 @@ def _counterparts(
     """By regularizer, what makes it a setting and returns the parameters that have none."""
 
     def weight_decay(parameters: dict[str, Any]) -> dict[str, Any] | None:
-        if "shrink" in parameters:
+        if (shrink := parameters.get("shrink_per_epoch")) is not None:
             found.notes.append(
-                f"weight_decay.shrink={parameters['shrink']:g}: give weight_decay, which is that "
-                "divided by the sum of the learning rates of all steps; a finished run has it"
+                f"weight_decay.shrink_per_epoch={shrink:g}: give weight_decay, which is that "
+                "divided by the sum of the learning rates of an epoch; a finished run has it"
             )
             return None
         if set(parameters) - {"rate"}:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from heldout.core.errors import UserError
 from heldout.core.progress import Progress
-from heldout.core.recipe import Recipe
+from heldout.core.recipe import DEFAULT, Recipe
 from heldout.core.run import Run
 from heldout.core.verdict import Verdicts
 from heldout.jobs.evidence.judge import judge_run, publish
@@ -22,7 +22,7 @@ from heldout.jobs.fitting.cross_validate import train_by_folds
 from heldout.jobs.fitting.main_training import train_main
 from heldout.jobs.fitting.result_file import write_figures
 from heldout.jobs.kit.ablate import ablate
-from heldout.jobs.kit.chosen_recipe import chosen_recipe
+from heldout.jobs.kit.chosen_recipe import default_in_words, recipe_for
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.dry_run import DryRun, dry_run_of
 from heldout.jobs.kit.fidelity import measure_fidelity
@@ -77,14 +77,14 @@ def fit(
     settings: ``section.key=value`` overrides of the recipe.
     Raises UserError before anything is written for what cannot work, Interrupted on Ctrl-C.
     """
-    chosen = _chosen(recipe, settings, from_scratch)
     progress = progress or Progress()
     target = Target.of(model, from_scratch)
+    chosen = _chosen(recipe, settings, target)
     folder = Path(out) if out else default_folder(model, data)
     Run.refuse_occupied(folder)
     with quiet_libraries(), progress.stage("data and checks"):
         parts = read_parts(data, chosen)
-        plan = dry_run_of(parts, chosen, target, existing_parent(folder))
+        plan = _plan(parts, recipe, chosen, target, folder)
     run = start_run(
         folder,
         chosen,
@@ -123,22 +123,32 @@ def dry_run(
     out: str | Path | None = None,
 ) -> DryRun:
     """Everything up to the first step; nothing is written."""
-    chosen = _chosen(recipe, settings, from_scratch)
+    target = Target.of(model, from_scratch)
+    chosen = _chosen(recipe, settings, target)
     folder = Path(out) if out else default_folder(model, data)
     Run.refuse_occupied(folder)
     with quiet_libraries():
-        parts = read_parts(data, chosen)
-        return dry_run_of(parts, chosen, Target.of(model, from_scratch), existing_parent(folder))
+        return _plan(read_parts(data, chosen), recipe, chosen, target, folder)
 
 
-def _chosen(recipe: str | Path | Recipe, settings: Sequence[str], from_scratch: str) -> Recipe:
-    chosen = chosen_recipe(recipe, settings)
+def _plan(
+    parts: Parts, asked: str | Path | Recipe, chosen: Recipe, target: Target, folder: Path
+) -> DryRun:
+    plan = dry_run_of(parts, chosen, target, existing_parent(folder))
+    if asked == DEFAULT:
+        plan.checks.insert(0, default_in_words(chosen))
+    return plan
+
+
+def _chosen(recipe: str | Path | Recipe, settings: Sequence[str], target: Target) -> Recipe:
+    with quiet_libraries():
+        chosen = recipe_for(target, recipe, settings)
     if chosen.hyperfit != Recipe().hyperfit:
         raise UserError(
             "hyperfit.*: fit stops on held-out loss and does not read these settings: leave them "
             "out, or use heldout hyperfit."
         )
-    if from_scratch and chosen.model.method != "full":
+    if target.from_scratch and chosen.model.method != "full":
         raise UserError(
             "--from-scratch trains all parameters: use --recipe full, or --set model.method=full."
         )
