@@ -2,13 +2,13 @@
 
 import itertools
 import random
-from pydoc_data.topics import topics
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from english import words
 from heldout.core.characters import token_bytes, token_texts
 from heldout.core.segments import folded
 from heldout.data import index as index_module
@@ -24,11 +24,7 @@ from heldout.data.shingles import (
     token_codes,
 )
 
-WORDS = [
-    word
-    for word in " ".join(topics[name] for name in sorted(topics)).split()
-    if any(character.isalnum() for character in word)
-]
+WORDS = [word for word in words() if any(character.isalnum() for character in word)]
 
 
 def indexed(folder, train, heldout=(), tests=(), threshold=0.5):

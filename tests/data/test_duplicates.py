@@ -2,21 +2,19 @@
 
 import itertools
 import random
-from pydoc_data.topics import topics
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from english import words
 from heldout.core.characters import letters as letters_of
 from heldout.core.row import Row
 from heldout.data.duplicates import Duplicate, find_duplicates
 from heldout.data.pairs import Components
-from heldout.data.pieces import without_marks
-from heldout.data.shingles import mix
+from heldout.data.pieces import letter_pieces, without_marks
 
-WORDS = " ".join(topics[name] for name in sorted(topics)).split()
+WORDS = words()
 
 CHINESE = (
     "在训练语言模型时，如果数据很少，模型往往会把训练样本背下来，而不是学会其中的规律。"
@@ -51,10 +49,8 @@ def pieces(text):
     """The definition, without any hashing but that which keeps half of the pieces."""
     points_T, _, _ = letters_of([without_marks(text)])
     letters = "".join(map(chr, points_T))
-    found = {letters[i : i + 8] for i in range(len(letters) - 7)}
-    numbers = np.array([int.from_bytes(piece.encode(), "little") for piece in found], np.uint64)
-    kept = mix(numbers) & np.uint64(1) == 0
-    return {piece for piece, keep in zip(found, kept.tolist(), strict=True) if keep}
+    hashes = letter_pieces(points_T).tolist()
+    return {letters[place : place + 8] for place, each in enumerate(hashes) if each % 2 == 0}
 
 
 def slow_jaccard(a, b):
@@ -117,6 +113,13 @@ def test_all_pairs_at_the_threshold_are_found_and_no_others(num_words, threshold
     near = {(pair.row_a, pair.row_b): pair.similarity for pair in found if pair.kind == "near"}
     assert near.keys() == expected.keys()
     assert near == pytest.approx(expected)
+
+
+def test_the_first_of_equal_rows_stands_for_them_in_near_pairs():
+    row, copy = WORDS[:60], edited(WORDS[:60], 0.03, random.Random(0))
+    texts = [" ".join(words) for words in (row, copy, row, copy)]
+    found = [(pair.row_a, pair.row_b, pair.kind) for pair in find_duplicates(rows_of(texts))]
+    assert found == [(0, 1, "near"), (0, 2, "exact"), (1, 3, "exact")]
 
 
 def test_five_percent_of_edits_in_long_rows_at_the_default_and_in_short_rows_at_half():

@@ -3,16 +3,16 @@
 import dataclasses
 import json
 import time
-from pydoc_data.topics import topics
 
 import pytest
 
+from english import words
 from heldout.jobs.checking.check import check
 from heldout.jobs.checking.ray_engine import RayEngine
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
-WORDS = " ".join(topics[name] for name in sorted(topics)).split()
+WORDS = words()
 
 
 @pytest.fixture
