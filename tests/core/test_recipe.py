@@ -134,6 +134,14 @@ def test_bad_settings_are_told_in_one_line(setting, words):
     assert "\n" not in str(error.value)
 
 
+def test_what_a_recipe_does_not_have_can_be_left_out():
+    settings = ["regularizers.ema=false", "augment.masking=false"]
+    assert load_recipe("plain", settings) == load_recipe("plain")
+    assert "ema" not in load_recipe("full", settings).regularizers
+    with pytest.raises(UserError, match="did you mean 'ema'"):
+        load_recipe("full", ["regularizers.emma=false"])
+
+
 def test_unknown_recipes_and_files(tmp_path):
     with pytest.raises(UserError, match="did you mean 'default'"):
         load_recipe("defalt")

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import tomli_w
 
-from heldout.core.discovery import replaced_by
+from heldout.core.discovery import entries_of, replaced_by
 from heldout.core.errors import UserError, did_you_mean
 from heldout.core.recipe_fields import (
     POSITIVE,
@@ -242,7 +242,7 @@ class Recipe:
 
 
 _SECTIONS = ("data", "model", "train", "search", "eval", "control", "hyperfit")
-PLUGINS = ("regularizers", "augment")
+PLUGINS = {"regularizers": "regularizer", "augment": "augmentation"}  # section -> kind
 DEFAULT = "default"  # by the model, where a job knows it
 _FILES = {DEFAULT: "lora"}
 
@@ -338,8 +338,11 @@ def _apply(table: dict[str, Any], setting: str, own: set[tuple[str, str]]) -> No
     except tomllib.TOMLDecodeError:
         value = bare(text.strip())
     is_plugin = len(path) == 1 and path[0] in PLUGINS
-    if is_plugin and last in table and value is False:
-        del table[last]
+    if is_plugin and value is False:
+        known = [entry.name for entry in entries_of(PLUGINS[path[0]])]
+        if last not in (*table, *known):
+            raise UserError(f"Unknown {PLUGINS[path[0]]} {last!r}{did_you_mean(last, known)}")
+        table.pop(last, None)
         return
     if is_plugin and value is True:
         value = {}

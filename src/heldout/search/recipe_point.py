@@ -42,8 +42,7 @@ def with_values(recipe: Recipe, values: Mapping[str, Value]) -> Recipe:
         if parameter:
             plugins = dict(getattr(recipe, section))
             if not key.endswith(USED):
-                kind = "regularizer" if section == "regularizers" else "augmentation"
-                replaced = replaced_by(kind, name, parameter)
+                replaced = replaced_by(PLUGINS[section], name, parameter)
                 before = {k: v for k, v in plugins[name].items() if k not in replaced}
                 plugins[name] = {**before, parameter: _like(value, before.get(parameter))}
             elif value:

@@ -367,6 +367,7 @@ def test_lora_on_a_conversation_with_metric_and_search(tiny_model_dir, topics_te
         str(tiny_model_dir),
         str(path),
         out=tmp_path / "run",
+        recipe="lora",
         settings=[
             *FAST[1:],
             "train.max_epochs=1",

@@ -135,11 +135,12 @@ CASES = {
     "between two evaluations": ("full", ("search.max_steps=6", "regularizers.dropout.hidden=0.1")),
     "before the first evaluation": ("full", ("search.max_steps=3", "train.warmup_steps=1")),
     "decay as a shrink": ("full", ("regularizers.weight_decay={shrink_per_epoch=0.2}",)),
-    "schedule-free": ("full", ("train.optimizer=schedule_free",)),
+    "schedule-free": ("full", ("train.optimizer=schedule_free", "regularizers.ema=false")),
     "all of the training": ("full", ("train.max_epochs=1",)),
     "rolled back": (
         "full",
-        ("regularizers.early_stopping=false", "regularizers.rollback.patience=1",
+        ("regularizers.early_stopping=false", "regularizers.ema=false",
+         "regularizers.rollback.patience=1",
          "regularizers.rollback.min_delta=9", "eval.per_epoch=4"),
     ),
 }  # fmt: skip

@@ -91,7 +91,7 @@ def test_the_best_point_is_trained_and_the_run_tells_how_often_it_looked(whole):
     schema = resources.files("heldout.core") / "schemas" / "tuning.json"
     Draft202012Validator(json.loads(schema.read_text())).validate(found)
     own = found["trials"][0]
-    assert own["point"] == {"train.learning_rate": 1e-3, "regularizers.ema.used": False}
+    assert own["point"] == {"train.learning_rate": 1e-3, "regularizers.ema.used": True}
     assert 4 <= len(found["trials"]) <= 5
     assert found["loss"] <= own["loss"] or len(found["trials"]) == 5
     assert whole.recipe == with_values(whole.recipe, found["chosen"])
