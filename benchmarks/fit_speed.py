@@ -44,7 +44,7 @@ Figures and what they must be, written down before the first recorded run:
   FLOPs over the measured rate of a matrix product; steps of the new build's run, its search's
   winner once, evaluations and sealed test included, attention's scores and generation left out.
 
-``loss_bf16_over_plain`` <= 1.0 stands in the record of ``loss_memory.py``.
+``loss_bf16_over_plain`` <= 1.0 stands in the record of ``loss_bfloat16.py``.
 
 Every measurement is one line of ``FOLDER/measured.jsonl``, written at once; a rerun goes on, and
 lines of another state of the sources are not read. ``--tiny`` shows within minutes that all of it
