@@ -222,3 +222,19 @@ def test_page_works_by_keyboard_and_speaks(browser, pages):
     assert unnamed == 0
     first = browser.execute_script("return document.querySelector('a').getAttribute('href')")
     assert first == "#main"
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_no_light_stands_beside_an_empty_place(browser, pages, width):
+    """Each row of the seven lights reaches from edge to edge."""
+    show(browser, pages["run"], width, "light")
+    rows: dict[int, list[dict]] = {}
+    whole, *lights = browser.execute_script(
+        "return [...document.querySelectorAll('.lights, .light')]"
+        ".map(element => element.getBoundingClientRect().toJSON())"
+    )
+    assert len(lights) == 7
+    for box in lights:
+        rows.setdefault(round(box["top"]), []).append(box)
+    for row in rows.values():
+        assert max(box["right"] for box in row) >= whole["right"] - 1, row

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from heldout.core.files import write_text
 from heldout.core.run import Run
-from heldout.report import comparison, palette, sections, single, words
+from heldout.report import comparison, how_trained, palette, sections, single, words
 from heldout.report.chart import Chart
 from heldout.report.quoted import clipped, language_attribute
 from heldout.report.summary import RunSummary, summarize
@@ -62,7 +62,7 @@ def _render_single(summary: RunSummary) -> str:
     parts = sections.part_rows(summary)
     measured = sections.measurement_rows(summary.measured.values())
     has_test = not summary.is_cross_validated and any(row.name == "Sealed test" for row in parts)
-    training = sections.training_facts(summary)
+    training = how_trained.training_facts(summary)
     shown = [
         ("causes", "Why", summary.verdict is not None and bool(summary.verdict.causes)),
         ("remedies", "What to change", bool(summary.remedies)),
@@ -90,11 +90,11 @@ def _render_single(summary: RunSummary) -> str:
         seed_sentence=sections.seed_sentence(summary),
         looks=sections.looks_sentence(summary),
         dropped=sections.dropped_rows(summary),
-        settings=sections.settings(summary.recipe),
+        settings=how_trained.settings(summary.recipe),
         training=training,
         augmentation=sections.augmentation_rows(summary),
         ablation=single.ablation_rows(summary),
-        environment=sections.environment_rows(summary),
+        environment=how_trained.environment_rows(summary),
         measured=measured,
         not_measured=summary.not_measured,
         causes=summary.verdict.causes if summary.verdict else (),
@@ -111,7 +111,7 @@ def _render_comparison(runs: Sequence[Run], summaries: Sequence[RunSummary]) -> 
         runs=compared,
         columns=comparison.COLUMNS,
         caution=comparison.caution(compared),
-        differing=sections.differing_settings([summary.recipe for summary in summaries]),
+        differing=how_trained.differing_settings([summary.recipe for summary in summaries]),
     )
 
 
