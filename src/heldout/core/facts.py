@@ -61,6 +61,7 @@ class Facts:
     update_norm: float | None = None  # norm of tuned minus base weights over norm of base
     goal: Literal["generalize", "recite", "style"] = "generalize"
     history: tuple[HistoryPoint, ...] = ()
+    greater_is_better: dict[str, bool] = field(default_factory=dict)  # by name of a score, as told
     checks: tuple[SetupFault, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 

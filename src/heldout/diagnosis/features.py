@@ -10,7 +10,7 @@ from itertools import pairwise
 from heldout.core.facts import Facts, HistoryPoint
 from heldout.core.finite import finite
 from heldout.core.measurement import Contrast, Measurement
-from heldout.diagnosis.scores import disagreement, gain_of
+from heldout.diagnosis.scores import disagreement
 
 MeasuredByName = Mapping[str, Measurement]
 Feature = Callable[[MeasuredByName, Facts], float | None]
@@ -170,10 +170,10 @@ def best_epoch(measured: MeasuredByName, facts: Facts) -> float | None:
 
 def score_gain(measured: MeasuredByName, facts: Facts) -> float | None:
     """By how much a score of the judged model is better than at the lowest loss, as a share."""
-    found, course = disagreement(facts.history), _course(facts)
+    found, course = disagreement(facts.history, facts.greater_is_better), _course(facts)
     if found is None or found.name not in _judged(course, facts).extra:
         return None
-    return gain_of(found.name, found.by_loss, _judged(course, facts))
+    return found.gain_at(_judged(course, facts))
 
 
 def epochs(measured: MeasuredByName, facts: Facts) -> float | None:

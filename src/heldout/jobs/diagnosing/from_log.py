@@ -60,7 +60,7 @@ def _fit(log: TrainerLog, facts: Facts) -> Verdict:
         )
     if risen is None or surely is None:
         return Verdict("unknown", "Not measured: the log holds fewer than two evaluations.")
-    if surely > 0 and (found := disagreement(facts.history)):
+    if surely > 0 and (found := disagreement(facts.history, facts.greater_is_better)):
         low, high = (each.extra[found.name] for each in (found.by_loss, found.by_score))
         return Verdict(
             "yellow",

@@ -22,7 +22,7 @@ def checkpoints_to_keep(
     if lowest.step == 0:
         return ["No checkpoint reads the held-out text better than the base model does."]
     told = []
-    if found := disagreement(history):
+    if found := disagreement(history, log.facts.greater_is_better if log else {}):
         name, best = found.name, found.by_score
         told += [
             f"Loss and {name} disagree: the loss was lowest at step {lowest.step}, where "

@@ -13,13 +13,15 @@ from typing import Any
 from heldout.core.facts import HistoryPoint
 from heldout.core.finite import finite
 from heldout.diagnosis.jitter import rise_beyond_jitter
-from heldout.diagnosis.scores import is_score
+from heldout.diagnosis.scores import greater_is_better
+from heldout.jobs.diagnosing.score_directions import score_name
 
 _EVALUATION = re.compile(r"eval_(?:(.+)_)?loss")
 # A training loss that lies above the held-out one all the way by a factor like this is a sum over
 # accumulation steps or devices; a mean of batches before their update is higher by a few percent.
 _SUMMED = 1.9
 _SAME = 1e-6  # two losses are one, written twice
+_SCORES = "scores"
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,19 @@ class Course:
     died: bool  # its training loss became no number
 
 
-def course_of(entries: Sequence[Mapping[str, Any]], state: Mapping[str, Any], name: str) -> Course:
+def course_of(
+    entries: Sequence[Mapping[str, Any]],
+    state: Mapping[str, Any],
+    name: str,
+    directions: Mapping[str, bool],
+) -> Course:
     """The history with one point per evaluation, by the evaluation of that name.
 
     name: of ``eval_NAME_loss``; "" takes ``eval_loss``, or the only one there is, or none.
+    directions: scores beside those with well-known names, and whether greater is better.
     """
     entries = sorted(_with_epochs(entries, state), key=lambda entry: entry["step"])
+    entries = [{**entry, _SCORES: _scores(entry, directions)} for entry in entries]
     names = _names(entries)
     logged = [entry for entry in entries if "loss" in entry]
     alive, dead = _alive(logged)
@@ -224,14 +233,20 @@ def _logged(entry: Mapping[str, Any]) -> HistoryPoint:
 
 
 def _point(entry: Mapping[str, Any], train: float | None, heldout: float | None) -> HistoryPoint:
-    extra = {
-        key.removeprefix("eval_").removeprefix("mean_token_"): value
+    rate = finite(entry.get("learning_rate"))
+    extra = dict(entry[_SCORES])
+    if (norm := finite(entry.get("grad_norm"))) is not None:
+        extra["grad_norm"] = norm
+    return HistoryPoint(entry["step"], entry["epoch"], train, heldout, rate, extra=extra)
+
+
+def _scores(entry: Mapping[str, Any], directions: Mapping[str, bool]) -> dict[str, float]:
+    return {
+        score_name(key): value
         for key in entry
-        if key == "grad_norm" or (key.startswith("eval_") and is_score(key))
+        if key.startswith("eval_") and greater_is_better(score_name(key), directions) is not None
         if (value := finite(entry[key])) is not None
     }
-    rate = finite(entry.get("learning_rate"))
-    return HistoryPoint(entry["step"], entry["epoch"], train, heldout, rate, extra=extra)
 
 
 def _without_sums(points: list[HistoryPoint], notes: list[str]) -> list[HistoryPoint]:

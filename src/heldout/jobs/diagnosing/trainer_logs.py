@@ -13,6 +13,7 @@ from heldout.core.facts import Facts
 from heldout.core.finite import finite
 from heldout.jobs.diagnosing.find_log import STATE, find_log, has_weights, read_raw, unknown_log
 from heldout.jobs.diagnosing.log_course import Course, course_of
+from heldout.jobs.diagnosing.score_directions import score_directions
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ def read_logs(
     if num_epochs and not counted:
         last = max((finite(entry.get("step")) or 0.0 for entry in entries), default=0.0)
         state |= {"max_steps": last, "num_train_epochs": num_epochs}
-    course = course_of(entries, state, evaluation)
+    directions = score_directions(file.parent, state)
+    course = course_of(entries, state, evaluation, directions)
     course = replace(course, notes=(*log.notes, *course.notes))
     if evaluation and evaluation not in course.names:
         known = ", ".join(name for name in course.names if name) or "none with a name"
@@ -65,6 +67,7 @@ def read_logs(
         learning_rate=max(rates, default=None),
         batch_size=_whole(state.get("train_batch_size")),
         history=course.history,
+        greater_is_better=directions,
     )
     return TrainerLog(
         facts,
