@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.cells import set_cell_size
+from rich.text import Text
 
 from heldout.cli.console import Console, Table
 from heldout.core.discovery import Entry, plugin_class
@@ -145,7 +146,7 @@ def show_entries(entries: list[Entry], as_json: bool) -> None:
         for entry in entries:
             if entry.kind == kind:
                 more = (entry.cost, entry.source) if wide else ()
-                table.add_row(f"  {entry.name}", entry.summary, *more)
+                table.add_row(Text(f"  {entry.name}"), entry.summary, *more)
         console.print(table)
     if not wide:
         console.print("`heldout list NAME` tells cost, source and parameters of one.")
@@ -165,4 +166,7 @@ def show_card(entry: Entry) -> None:
                 console.print(f"  {item.name} = {item.default!r}", markup=False)
     else:
         console.print(entry.summary, markup=False)
+        for name, words in entry.notes.items():
+            if name != "Cost":
+                console.print(f"\n{name}: {words}", markup=False)
     console.print(f"\ncost: {entry.cost}\nsource: {entry.source}", markup=False)

@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import importlib
 import importlib.util
+import itertools
 import math
 import tomllib
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ class Entry:
     module: str = ""
     class_name: str = ""  # of what the module defines
     alternatives: tuple[str, ...] = ()  # parameters of which one is given
+    notes: dict[str, str] = dataclasses.field(default_factory=dict)  # For, Cost, Effect of a recipe
 
 
 def list_entries() -> list[Entry]:
@@ -48,17 +50,30 @@ def list_entries() -> list[Entry]:
     folder = resources.files("heldout") / "recipes"
     for file in sorted(folder.iterdir(), key=lambda item: item.name):
         if file.name.endswith(".toml"):
-            table = tomllib.loads(file.read_text(encoding="utf-8"))
-            entries.append(
-                Entry(
-                    "recipe",
-                    file.name.removesuffix(".toml"),
-                    table.get("description", ""),
-                    table.get("source", "heldout"),
-                    table.get("cost", "one training run and a short search"),
-                )
-            )
+            text = file.read_text(encoding="utf-8")
+            entries.append(_recipe_entry(file.name.removesuffix(".toml"), text))
     return entries
+
+
+def _recipe_entry(name: str, text: str) -> Entry:
+    notes = header_notes(text)
+    cost = notes.get("Cost", "one training run and a short search")
+    summary = tomllib.loads(text).get("description", "")
+    return Entry("recipe", name, summary, "heldout", cost.removesuffix("."), notes=notes)
+
+
+def header_notes(text: str) -> dict[str, str]:
+    """The comment that a recipe begins with: ``# For: whom``, ``# Cost: what``; a note may go on
+    in lines that are indented.
+    """
+    notes: dict[str, str] = {}
+    for line in itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()):
+        name, colon, words = line.removeprefix("# ").partition(": ")
+        if colon and name.isalpha():
+            notes[name] = words.strip()
+        elif notes:
+            notes[next(reversed(notes))] += f" {line.removeprefix('#').strip()}"
+    return notes
 
 
 @cache
