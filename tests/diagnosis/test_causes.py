@@ -253,6 +253,50 @@ def test_rows_that_became_harder_are_no_lack_of_training():
     assert names(broken, Facts()) == ["learning_rate_too_high"]
 
 
+def of_writing(surprise, beyond=0.0):
+    """What is written surprises by so much, and repeats itself by so much more than both."""
+
+    def contrast(value):
+        return Contrast(value, Interval(value - 0.05, value + 0.05), 0.001)
+
+    both = {"base": contrast(beyond), "human": contrast(beyond)}
+    return [
+        Measurement(
+            "generated_nll_best",
+            5.0,
+            "nats/token",
+            40,
+            "group",
+            None,
+            {"human": contrast(surprise)},
+        ),
+        Measurement("seq_rep_4_best", 0.9, "share", 40, "group", None, both),
+    ]
+
+
+@pytest.mark.parametrize("broken", [of_writing(0.6), of_writing(-2.0, 0.6)])
+def test_red_writing_has_a_cause_and_its_remedy(broken):
+    facts = Facts(learning_rate=2e-2, epochs=3.0)
+    verdicts = verdicts_of(broken, min_effect=0.0)
+    assert verdicts.verdicts["generation"].color == "red"
+    alone = find_causes(broken, facts)
+    assert [cause.name for cause in alone] == ["collapsed_writing"]
+    assert all(cause.evidence_for for cause in alone)
+    assert {remedy.cause for remedy in remedies_for(alone, facts)} == {"collapsed_writing"}
+    # Nothing was learned of the training rows, or all of them: the rate, or the epochs.
+    assert names([*broken, *gap_and_loss(-0.02, 0.02)], facts)[0] == "learning_rate_too_high"
+    longer = replace(facts, epochs=40.0)
+    assert names([*broken, *gap_and_loss(-0.4, 1.5)], longer)[0] == "too_many_epochs"
+
+
+def test_sound_writing_names_no_cause():
+    fine = gap_and_loss(-0.5, 0.05)
+    for sound in (of_writing(-0.4), of_writing(0.06), of_writing(-2.0, 0.4)):
+        assert verdicts_of(sound, min_effect=0.0).verdicts["generation"].color != "red"
+        assert names(sound, Facts()) == []
+        assert names([*sound, *fine], Facts()) == names(fine, Facts())
+
+
 def test_weak_regularization_is_not_claimed_where_decay_is_not_known(planted):
     measurements, facts = planted[-1]
     nothing = replace(facts, weight_decay=0.0, dropout=0.0)

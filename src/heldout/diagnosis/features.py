@@ -11,12 +11,14 @@ from heldout.core.facts import Facts, HistoryPoint
 from heldout.core.finite import finite
 from heldout.core.measurement import Contrast, Measurement
 from heldout.diagnosis.scores import disagreement
+from heldout.diagnosis.writing import came_apart, is_broken, loops
 
 MeasuredByName = Mapping[str, Measurement]
 Feature = Callable[[MeasuredByName, Facts], float | None]
 
 STANDARD_ERRORS = 2.0  # a rise is sure beyond so many
 FIRST_EPOCH = 1.25  # what is evaluated up to here tells of the first epoch
+LITTLE, MUCH = 0.12, 0.3  # of the base model's loss on the training rows, learned of them
 ONLY_STOPPING = {"early_stopping", "rollback"}  # choose a checkpoint, and change no step
 
 
@@ -96,6 +98,18 @@ def forgetting_surely(measured: MeasuredByName, facts: Facts) -> float | None:
     """The lower end of the interval of ``forgetting``."""
     contrast = _contrast(measured, "forgetting_best", "base")
     return _low(contrast)
+
+
+def broken_unlearned(measured: MeasuredByName, facts: Facts) -> float | None:
+    """1 where its writing is broken and its own training rows hardly became likelier, else 0."""
+    broken, learned = is_broken(measured, facts), learned_share(measured, facts)
+    return None if broken is None or learned is None else float(broken and learned < LITTLE)
+
+
+def broken_learned(measured: MeasuredByName, facts: Facts) -> float | None:
+    """1 where its writing is broken though it fits its training rows, else 0."""
+    broken, learned = is_broken(measured, facts), learned_share(measured, facts)
+    return None if broken is None or learned is None else float(broken and learned >= MUCH)
 
 
 # How training went
@@ -308,6 +322,10 @@ FEATURES: dict[str, Feature] = {
         memorized_surely,
         forgetting,
         forgetting_surely,
+        came_apart,
+        loops,
+        broken_unlearned,
+        broken_learned,
         rise,
         rise_surely,
         later_rise,

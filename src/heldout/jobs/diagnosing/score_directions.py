@@ -50,8 +50,8 @@ def _arguments(file: Path) -> dict[str, Any]:
 def _settings(pickled: bytes) -> dict[str, Any]:
     """What follows the two names in the words of a pickle."""
     found: dict[str, Any] = {}
-    memo: dict[int, Any] = {}
-    key = value = None
+    memo: dict[Any, Any] = {}
+    value: Any = None
     for word, argument, _ in pickletools.genops(pickled):
         if word.name == "MEMOIZE":
             memo[len(memo)] = value
@@ -63,7 +63,7 @@ def _settings(pickled: bytes) -> dict[str, Any]:
         known = memo.get(argument) if "GET" in word.name else argument
         value = _CONSTANTS.get(word.name, known)
         if key in (_METRIC, _DIRECTION):
-            found.setdefault(key, value)
+            found.setdefault(str(key), value)
     return found
 
 
