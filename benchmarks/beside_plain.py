@@ -140,7 +140,8 @@ class Finished:
     def search_rate(self, name: str, loss_at: Callable[[float], float | None]) -> float | None:
         """Find the rate with the lowest loss (None: it diverged), and keep it under that name."""
         chosen, trials = search_learning_rate(
-            lambda rate: RateTrial(rate, loss_at(rate), 0), start=start_learning_rate("full", 1)
+            lambda rates, _: [RateTrial(rate, loss_at(rate), 0) for rate in rates],
+            start=start_learning_rate("full", 1),
         )
         text = json.dumps({"trials": [t.to_json() for t in trials], "chosen": chosen})
         (self.folder / f"rate-{name}.json").write_text(text, encoding="utf-8")

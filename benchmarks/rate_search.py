@@ -22,6 +22,7 @@ import json
 import math
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,6 @@ from heldout.core.run import Run
 from heldout.core.run_files import RateTrial
 from heldout.jobs.kit.beginning import Beginning
 from heldout.jobs.kit.context import RunContext
-from heldout.jobs.kit.find_rate import best_of
 from heldout.jobs.kit.parts import load_parts, read_parts
 from heldout.jobs.kit.rate_trial import try_rate
 from heldout.jobs.kit.run_folder import start_run
@@ -172,25 +172,19 @@ def replayed(curves: list[Curve], start: int, per_epoch: int) -> dict:
     """A search from ``start``, without stopping and with it."""
 
     def search(stops: bool) -> tuple[float | None, list[RateTrial]]:
-        trials: list[RateTrial] = []
+        def try_round(rates: Sequence[float], best: RateTrial | None) -> list[RateTrial]:
+            return [trial_of(rate, best if stops else None) for rate in rates]
 
-        def try_one(rate: float) -> RateTrial:
-            exponent = round(math.log(rate / USUAL, FACTOR))
-            if exponent not in EXPONENTS:
-                trial = RateTrial(rate, None, 0)  # off the grid, as if it diverged
-            else:
-                trial = trial_of(exponent, rate, trials if stops else [])
-            trials.append(trial)
-            return trial
+        return search_learning_rate(try_round, start=rate_at(start), max_trials=5)
 
-        return search_learning_rate(try_one, start=rate_at(start), max_trials=5)
-
-    def trial_of(exponent: int, rate: float, before: list[RateTrial]) -> RateTrial:
+    def trial_of(rate: float, best: RateTrial | None) -> RateTrial:
+        exponent = round(math.log(rate / USUAL, FACTOR))
+        if exponent not in EXPONENTS:
+            return RateTrial(rate, None, 0)  # off the grid, as if it diverged
         curve = curves[exponent - EXPONENTS[0]]
         steps = curve.steps
         if curve.losses is None:
             return RateTrial(rate, None, steps[-1])
-        best = best_of(before)
         if best is not None:
             of_best = curves[round(math.log(best.learning_rate / USUAL, FACTOR)) - EXPONENTS[0]]
             assert of_best.losses is not None

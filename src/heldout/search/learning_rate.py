@@ -1,15 +1,22 @@
 """The short search that sets the learning rate, because no regularizer makes up for a wrong one.
 
 Rates a factor of 3 apart are tried from a sensible start, in the direction that improves, until
-the best rate has a worse neighbor on both sides or the trials are used up.
+the best rate has a worse neighbor on both sides or the trials are used up. They are chosen in
+rounds: no rate of a round depends on how another of it went, so that whether these trials go side
+by side changes nothing.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 from heldout.core.run_files import RateTrial
 
 FACTOR = 3.0
 SMALL_MODEL = 20_000_000  # parameters; below, a pretrained model takes the rates of a new one
+AT_ONCE = 2  # rates of a round, at most
+
+# (rates of a round, the best trial of earlier rounds) -> their trials, in the same order
+TryRound = Callable[[Sequence[float], RateTrial | None], Sequence[RateTrial]]
 
 
 def start_learning_rate(method: str, num_parameters: int, *, from_scratch: bool = False) -> float:
@@ -24,46 +31,61 @@ def start_learning_rate(method: str, num_parameters: int, *, from_scratch: bool 
 
 
 def search_learning_rate(
-    try_rate: Callable[[float], RateTrial],
+    try_round: TryRound,
     *,
     start: float,
     candidates: Sequence[float] = (),
     max_trials: int = 5,
-    known: Sequence[RateTrial] = (),
 ) -> tuple[float | None, list[RateTrial]]:
     """The rate with the lowest held-out loss, None if all diverged, with all trials.
 
     A trial that was stopped early counts as worse than any other.
-
-    ``candidates`` are tried all; otherwise rates step from ``start``. ``known`` trials, of an
-    interrupted search, are not run again: the path is the same.
     """
-    trials: dict[float, RateTrial] = {}
-    cached = {f"{trial.learning_rate:.6g}": trial for trial in known}
+    trials: list[RateTrial] = []
+    while rates := next_round(trials, start=start, candidates=candidates, max_trials=max_trials):
+        trials += try_round(rates, best_of(trials))
+    best = min(trials, key=lambda trial: (trial.loss, trial.learning_rate))
+    return (None if best.diverged else best.learning_rate), trials
 
-    def loss(rate: float) -> float:
-        if rate not in trials:
-            trials[rate] = cached.get(f"{rate:.6g}") or try_rate(rate)
-        return trials[rate].loss
 
+def next_round(
+    trials: Sequence[RateTrial],
+    *,
+    start: float,
+    candidates: Sequence[float] = (),
+    max_trials: int = 5,
+) -> tuple[float, ...]:
+    """The rates to try after ``trials``, all those of earlier rounds; empty at the search's end.
+
+    ``candidates`` are tried all, in their order. Otherwise first ``start`` and the next higher
+    rate, then the neighbors of the best one that are untried.
+    """
+    tried = {rate_name(trial.learning_rate): trial.loss for trial in trials}
     if candidates:
+        untried: dict[str, float] = {}
         for rate in candidates:
-            loss(rate)
-    else:
-        exponent = 0
-        while len(trials) < max_trials:
-            untried = [
-                e for e in (exponent, exponent + 1, exponent - 1) if _rate(start, e) not in trials
-            ]
-            if not untried:
-                break
-            loss(_rate(start, untried[0]))
-            by_exponent = {
-                e: loss(_rate(start, e)) for e in range(-12, 13) if _rate(start, e) in trials
-            }
-            exponent = min(by_exponent, key=lambda e: (by_exponent[e], e))
-    best = min(trials, key=lambda rate: (loss(rate), rate))
-    return (None if trials[best].diverged else best), list(trials.values())
+            if rate_name(rate) not in tried:
+                untried.setdefault(rate_name(rate), rate)
+        return tuple(untried.values())[:AT_ONCE]
+    wanted: tuple[int, ...] = (0, 1)
+    if trials:
+        exponents = [e for e in range(-12, 13) if rate_name(_rate(start, e)) in tried]
+        best = min(exponents, key=lambda e: (tried[rate_name(_rate(start, e))], e))
+        wanted = (best + 1, best - 1)
+    rates = [_rate(start, exponent) for exponent in wanted]
+    fresh = [rate for rate in rates if rate_name(rate) not in tried]
+    return tuple(fresh[: max(0, max_trials - len(trials))])
+
+
+def best_of(trials: Sequence[RateTrial]) -> RateTrial | None:
+    """The one of the lowest loss at its end; None where none came to it."""
+    ended = [trial for trial in trials if math.isfinite(trial.loss)]
+    return min(ended, key=lambda trial: (trial.loss, trial.learning_rate), default=None)
+
+
+def rate_name(rate: float) -> str:
+    """Equal for rates that are the same to six digits."""
+    return f"{rate:.6g}"
 
 
 def _rate(start: float, exponent: int) -> float:

@@ -49,6 +49,22 @@ def test_few_seconds_are_not_worth_a_process_unless_asked_for():
     assert plan(2, Needs(1e9, 5.0), side_by_side=2).most == 2
 
 
+@pytest.mark.usefixtures("many_threads")
+def test_trials_of_a_rate_take_no_threads_from_the_training():
+    def with_search(num_tasks=1, trial=LONG, **train):
+        recipe = Recipe().replace(train=train)
+        machine = Machine("cpu", 8, 64e9)
+        return Places.plan_with_search(recipe, num_tasks, LONG, trial, machine)
+
+    assert with_search() == Places(1, 8)
+    assert with_search(threads=4) == Places(2, 4)
+    assert with_search(threads=5) == Places(1, 5)
+    assert with_search(threads=4, trial=Needs(1e9, 5.0)) == Places(1, 4)
+    assert with_search(side_by_side=2) == Places(2, 4)
+    assert with_search(side_by_side=1) == Places(1, 8)
+    assert with_search(num_tasks=4) == Places(4, 2)
+
+
 def test_each_gpu_has_one_training():
     assert plan(20, device="cuda", gpus=("0", "1", "3")).most == 3
     assert plan(20, device="cuda", gpus=("0",)).most == 1

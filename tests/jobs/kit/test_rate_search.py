@@ -1,6 +1,7 @@
 """The search for a learning rate hands its winner on, bit for bit, and stops what has lost."""
 
 import json
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,17 +17,16 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import load_recipe
 from heldout.core.regularizer import Evaluation
 from heldout.core.run import Run
-from heldout.core.run_files import RateTrial
 from heldout.jobs.fitting.cross_validate import train_by_folds
 from heldout.jobs.fitting.main_training import train_main
-from heldout.jobs.kit.beginning import Beginning
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.find_rate import find_learning_rate
 from heldout.jobs.kit.learning_curve import learning_curve
 from heldout.jobs.kit.parts import load_parts, read_parts
-from heldout.jobs.kit.rate_trial import _Watch
+from heldout.jobs.kit.places import Places
 from heldout.jobs.kit.run_folder import start_run
 from heldout.jobs.kit.target import Target
+from heldout.jobs.kit.trial_watch import TrialWatch
 from heldout.lm.load import load_model
 from heldout.lm.nll import document_losses
 from heldout.lm.quiet import quiet_libraries
@@ -78,8 +78,8 @@ class KilledAt(Progress):
                 raise Killed
 
 
-def trained(model, data, folder, settings, recipe="full", progress=None):
-    """Search and main training of a run, new or gone on with."""
+def trained(model, data, folder, settings, recipe="full", progress=None, most=1):
+    """Search and main training of a run, new or gone on with; ``most`` trainings at once."""
     with quiet_libraries(), stop_on_interrupt() as request:
         if (folder / "status.json").exists():
             run = Run.open(folder)
@@ -89,7 +89,9 @@ def trained(model, data, folder, settings, recipe="full", progress=None):
             run = start_run(folder, chosen, parts, [], model=str(model), from_scratch="")
         target, parts = Target.of(str(model), ""), load_parts(run)
         progress = progress or Progress()
-        context = RunContext(run, target, run.recipe, parts.texts, progress, request)
+        context = RunContext(
+            run, target, run.recipe, parts.texts, progress, request, Places(most, 1)
+        )
         train_main(context, find_learning_rate(context))
     return run
 
@@ -223,10 +225,93 @@ class Folders(Progress):
 
 
 @pytest.mark.slow
-def test_the_best_trial_alone_keeps_its_folder(tiny_model_dir, data, tmp_path):
+def test_after_a_round_the_best_trial_alone_keeps_its_folder(tiny_model_dir, data, tmp_path):
     progress = Folders(tmp_path / "run" / "checkpoints" / "search")
     trained(tiny_model_dir, data, tmp_path / "run", (), progress=progress)
     assert progress.seen == [["0.0003"], ["0.0003", "0.03"], ["0.01", "0.03"]]
+
+
+class Beside(Folders):
+    """What begins in another process."""
+
+    def beside(self, name):
+        self.others = [*getattr(self, "others", ()), name]
+        return Progress()
+
+
+@pytest.mark.slow
+def test_trials_side_by_side_find_the_same(given, tiny_model_dir, data, tmp_path):
+    progress = Beside(tmp_path / "run" / "checkpoints" / "search")
+    run = trained(tiny_model_dir, data, tmp_path / "run", (), progress=progress, most=2)
+    assert progress.others == ["learning rate 0.03"]
+    one_by_one = trained(tiny_model_dir, data, tmp_path / "one", ())
+    assert trials_of(run) == trials_of(one_by_one)
+    assert run.read_json("search.json")["handed_on"] > 0
+    assert_same_training(run, given)
+
+
+def trials_of(run):
+    keys = ("learning_rate", "validation_nll", "steps", "stopped_early", "diverged")
+    return [[each[key] for key in keys] for each in run.read_json("search.json")["trials"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_kill_in_the_middle_of_a_round_changes_nothing(
+    most, given, tiny_model_dir, data, tmp_path
+):
+    """Once its second trial has ended and its first has not, or the other way round."""
+    folder = tmp_path / "run"
+    killed = KilledAt("learning rate 0.03", 3) if most == 1 else DiesOnceThere(folder)
+    with pytest.raises(Killed):
+        trained(tiny_model_dir, data, folder, (), progress=killed, most=most)
+    done, other = ("0.0003", "0.03") if most == 1 else ("0.03", "0.0003")
+    ended = folder / "checkpoints" / "search" / done / "trial.json"
+    assert ended.exists()
+    assert not (folder / "checkpoints" / "search" / other / "trial.json").exists()
+    before = ended.stat().st_mtime_ns
+    progress = EndedOnce(ended)
+    run = trained(tiny_model_dir, data, folder, (), progress=progress)
+    assert progress.seen == before, "what had ended was not done again"
+    assert [each[0] for each in trials_of(run)] == [3e-4, 3e-2, 1e-2]
+    assert_same_training(run, given)
+
+
+class DiesOnceThere(Progress):
+    """Its own trial of the first round dies once the other one has ended."""
+
+    def __init__(self, folder):
+        self.other = folder / "checkpoints" / "search" / "0.03" / "trial.json"
+        self.name = ""
+
+    @contextmanager
+    def stage(self, name, total=None):
+        self.name = name
+        yield
+
+    def advance(self, num=1, text=""):
+        if self.name == "learning rate 0.0003":
+            end = time.monotonic() + 120
+            while not self.other.exists():
+                assert time.monotonic() < end, "the other trial did not end"
+                time.sleep(0.05)
+            raise Killed
+
+    def beside(self, name):
+        return Progress()
+
+
+class EndedOnce(Progress):
+    """When a file was written, as the last trial begins."""
+
+    def __init__(self, path):
+        self.path, self.seen = path, None
+
+    @contextmanager
+    def stage(self, name, total=None):
+        if name.startswith("learning rate") and self.path.exists():
+            self.seen = self.path.stat().st_mtime_ns
+        yield
 
 
 class StepsOf(Progress):
@@ -247,48 +332,41 @@ class StepsOf(Progress):
 
 
 def test_a_trial_that_has_lost_is_stopped(tiny_model_dir, data, tmp_path):
-    rates, progress = "search.learning_rates=[1e-2, 1e-5]", StepsOf("going on")
+    rates, progress = "search.learning_rates=[1e-2, 1e-4, 1e-5]", StepsOf("going on")
     run = trained(tiny_model_dir, data, tmp_path / "run", (rates,), progress=progress)
     assert progress.told == [(0, 9), (4, 9), (9, 9)]
-    best, lost = run.read_json("search.json")["trials"]
-    assert (best["stopped_early"], lost["stopped_early"]) == (False, True)
+    best, beside, lost = run.read_json("search.json")["trials"]
+    assert [each["stopped_early"] for each in (best, beside, lost)] == [False, False, True]
+    assert beside["steps"] == best["steps"], "of the same round as the best"
     assert lost["steps"] == best["steps"] // 2
     assert run.read_json("search.json")["chosen"] == 1e-2
 
 
-def test_a_trial_that_was_better_before_its_loss_rose_has_not_lost(tmp_path):
+def test_a_trial_that_was_better_before_its_loss_rose_has_not_lost():
     """It counts by its lowest loss, as does the best one that it is compared with."""
 
-    def at(step, nats):
-        losses = DocumentLosses(
+    def of(nats):
+        return DocumentLosses(
             10.0 * nats + np.linspace(-0.5, 0.5, 40),
             np.full(40, 10),
             np.full(40, 30),
             np.array([f"g{n}" for n in range(40)]),
         )
-        return Evaluation(step, step / 10, losses)
 
     recipe = load_recipe("full", ["train.warmup_steps=2"])
-    run = Run(tmp_path)
-    best = Beginning.of(run, 1e-3)
-    best.start()
-    for step, nats in ((0, 5.0), (50, 3.9), (100, 4.1)):
-        best.save_losses(at(step, nats))
 
-    def lost(*nats):
-        watch = object.__new__(_Watch)
-        watch.context = SimpleNamespace(run=run, recipe=recipe)
-        watch.kept, watch.schedule = Beginning.of(run, 3e-3), Schedule(200, 20, 10)
-        watch.best, watch.stops_lost, watch.steps = RateTrial(1e-3, 3.9, 100), True, 100
-        watch.evaluations, watch.logged = [], []
-        watch.kept.start()
+    def lost(*nats, grace=0):
+        watch = TrialWatch(
+            SimpleNamespace(recipe=recipe), None, Schedule(200, 20, 10), 100, of(3.9), grace
+        )
         for number, level in enumerate(nats):
-            watch._keep(at(number * 30, level), 1.0, 3e-3)
-        return watch._has_lost(90)
+            watch._add(Evaluation(number * 30, number * 3.0, of(level)), None, 3e-3)
+        return watch.has_lost
 
     assert not lost(5.0, 3.8, 4.2, 4.6), "3.8 is lower than all of the best trial's"
     assert lost(5.0, 4.4, 4.4, 4.6)
     assert lost(5.0, 4.2, 4.2, 4.2), "worse than the other's lowest loss, if not than its last"
+    assert not lost(5.0, 4.4, 4.4, 4.6, grace=91)
 
 
 @pytest.mark.slow

@@ -94,6 +94,20 @@ def test_tasks_are_at_work_at_once_and_tell_what_they_do(tmp_path):
     assert not psutil.pid_exists(pids[other])
 
 
+def test_a_kept_process_does_the_tasks_of_later_rounds_too(tmp_path):
+    with side_by_side(tmp_path) as beside:
+        with beside.kept():
+            for number in range(2):
+                folder = tmp_path / str(number)
+                folder.mkdir()
+                beside.add(*meeting(folder, "first", "second"))
+                beside.finish()
+        pids = [{int(path.read_text()) for path in tmp_path.glob(f"{n}/*")} for n in range(2)]
+        assert pids[0] == pids[1]
+        (other,) = pids[0] - {os.getpid()}
+    assert not psutil.pid_exists(other)
+
+
 def test_with_one_place_all_is_done_here_when_asked_for(tmp_path):
     names = ("first", "second")
     with side_by_side(tmp_path, most=1) as beside:

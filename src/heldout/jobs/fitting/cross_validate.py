@@ -40,9 +40,7 @@ def train_by_folds(context: RunContext, parts: Parts) -> None:
     run, recipe, target = context.run, context.recipe, context.target
     if run.path("result.json").exists():
         return
-    first_train, first_heldout = parts.first_fold(recipe)
-    texts = Texts(first_train, first_heldout, first_train[: recipe.eval.max_train_rows])
-    rate = find_learning_rate(replace(context, texts=texts))
+    rate = find_learning_rate(context)
     found = cross_validate(context, parts.train, rate)
     if found.best_epoch == 0:
         model, tokenizer = load_prepared(target, recipe)

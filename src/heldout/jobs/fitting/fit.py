@@ -208,13 +208,14 @@ def _train_split(context: RunContext, clock: StatusClock, beside: SideBySide) ->
     """The main training, where there is a validation part, and its control beside or after it."""
     run, recipe = context.run, context.recipe
     is_trained = run.path("result.json").exists()
-    if is_trained:
-        rate = run.read_json("result.json")["learning_rate"]
-    else:
-        rate = find_learning_rate(context)
-        clock.tick()
-    if recipe.control.fixed_epochs and not run.path("fixed_epochs").is_dir():
-        beside.add(control_task(context, rate))
+    with beside.kept():
+        if is_trained:
+            rate = run.read_json("result.json")["learning_rate"]
+        else:
+            rate = find_learning_rate(context, beside)
+            clock.tick()
+        if recipe.control.fixed_epochs and not run.path("fixed_epochs").is_dir():
+            beside.add(control_task(context, rate))
     if not is_trained:
         train_main(context, rate)
         clock.tick()

@@ -16,6 +16,7 @@ from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Evaluation, Weights
 from heldout.core.run import Run
 from heldout.core.run_files import RateTrial
+from heldout.search.learning_rate import rate_name
 
 SEARCH = "checkpoints/search"
 
@@ -42,7 +43,7 @@ class Beginning:
 
     @classmethod
     def of(cls, run: Run, learning_rate: float) -> "Beginning":
-        return cls(run.path(f"{SEARCH}/{learning_rate:.6g}"))
+        return cls(run.path(f"{SEARCH}/{rate_name(learning_rate)}"))
 
     def start(self) -> None:
         """An empty folder; what a killed trial left is removed."""
@@ -106,6 +107,12 @@ class Beginning:
         """The Trainer's checkpoint at the end; None for a trial that was not the best so far."""
         states = self.folder.glob("checkpoint-*/trainer_state.json")
         return next((path.parent for path in states), None)
+
+    def let_go(self) -> None:
+        """Keep the losses alone, which trials of the same round are still compared with."""
+        shutil.rmtree(self.folder / "weights", ignore_errors=True)
+        for path in self.folder.glob("checkpoint-*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

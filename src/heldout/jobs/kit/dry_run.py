@@ -1,6 +1,6 @@
 """What a run would do, and whether it can: everything up to the first step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ from heldout.jobs.kit.ablate import check_ablation
 from heldout.jobs.kit.augmentations import augmentations_of, augmented_windows
 from heldout.jobs.kit.check_ranges import RATE, check_ranges
 from heldout.jobs.kit.fidelity import check_variants
-from heldout.jobs.kit.find_rate import usual_rate
+from heldout.jobs.kit.find_rate import rates_at_once, usual_rate
 from heldout.jobs.kit.metrics import load_metric
 from heldout.jobs.kit.parts import Parts
 from heldout.jobs.kit.places import ALONE, NOTHING, Needs, Places
 from heldout.jobs.kit.prepare import prepare, regularizers_of
-from heldout.jobs.kit.rate_trial import search_in_words
+from heldout.jobs.kit.rate_trial import search_in_words, trial_steps
 from heldout.jobs.kit.target import Target
 from heldout.lm.characters import token_size
 from heldout.lm.nll import context_length
@@ -149,8 +149,13 @@ def dry_run_of(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Dr
     checks += check_resources(model, windows, recipe, regularizers, folder, vocabulary)
     needs = Needs.of(model, windows, recipe, regularizers, schedule.max_steps)
     num_tasks = _trainings_at_once(parts, recipe)
-    places = Places.plan(recipe, num_tasks, needs)
-    if num_tasks > 1:
+    if is_searched and rates_at_once(recipe) > 1:
+        share = trial_steps(schedule, recipe) / schedule.max_steps
+        trial = replace(needs, seconds=share * needs.seconds)
+        places = Places.plan_with_search(recipe, num_tasks, needs, trial)
+    else:
+        places = Places.plan(recipe, num_tasks, needs)
+    if max(num_tasks, places.most) > 1:
         checks.append(PreflightCheck("side by side", "ok", places.words))
     cost = total_cost(regularizers, model)
     return DryRun.of(parts, schedule, model, parameters, cost, checks, places, needs)

@@ -43,11 +43,6 @@ class Parts:
         rows = [row for row in self.train if row.index in followed]
         return Texts(self.train, self.validation, rows)
 
-    def first_fold(self, recipe: Recipe) -> tuple[list[Row], list[Row]]:
-        """(training, held-out) rows of the first fold."""
-        fold = folds(self.train, recipe.eval.folds, recipe.data.seed)[0]
-        return fold.train, fold.held_out
-
 
 @dataclass(frozen=True)
 class Texts:
@@ -65,6 +60,14 @@ class Texts:
         the distance of the curves is.
         """
         return sample_rows(self.followed, max(FEWEST_BESIDE, len(self.validation)), 0)
+
+
+def searched_texts(texts: Texts, recipe: Recipe) -> Texts:
+    """On which a run searches its learning rate: of the first fold, where no rows are held out."""
+    if texts.validation:
+        return texts
+    fold = folds(texts.train, recipe.eval.folds, recipe.data.seed)[0]
+    return Texts(fold.train, fold.held_out, fold.train[: recipe.eval.max_train_rows])
 
 
 def read_parts(source: str, recipe: Recipe) -> Parts:

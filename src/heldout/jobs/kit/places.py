@@ -109,6 +109,27 @@ class Places:
         return cls(most, max(1, chosen))
 
     @classmethod
+    def plan_with_search(
+        cls,
+        recipe: Recipe,
+        num_tasks: int,
+        needs: Needs,
+        trial: Needs,
+        machine: Machine | None = None,
+    ) -> "Places":
+        """``plan``; where that gives one place, two for the trials of a learning rate.
+
+        Only where these are worth a process and no training gets fewer threads by that, or where
+        the recipe asks for it.
+        """
+        machine = machine or Machine.here()
+        places = cls.plan(recipe, num_tasks, needs, machine)
+        if places.most > 1:
+            return places
+        both = cls.plan(recipe, 2, trial, machine)
+        return both if recipe.train.side_by_side or both.threads == places.threads else places
+
+    @classmethod
     def of_environment(cls, known: dict[str, Any]) -> "Places":
         """As a run's ``environment.json`` has kept them; no more threads than cores."""
         threads = known.get("threads") or torch.get_num_threads()

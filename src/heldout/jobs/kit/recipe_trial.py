@@ -6,32 +6,25 @@ which a search that was killed takes it.
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from heldout.core.errors import TrainingDiverged
 from heldout.core.files import write_text
 from heldout.core.interrupt import StopRequest
-from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
-from heldout.core.regularizer import Decision, Evaluation, Stop
 from heldout.core.run import Run
 from heldout.core.search_space import Point
 from heldout.jobs.kit.beginning import SEARCH
 from heldout.jobs.kit.check_ranges import cost_of
-from heldout.jobs.kit.clean_losses import losses_of
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.side_by_side import Task
 from heldout.jobs.kit.training_setup import TrainingSetup
 from heldout.jobs.kit.trial import try_training
-from heldout.search.lost_trials import further_fall, has_lost
+from heldout.jobs.kit.trial_watch import TrialWatch
 from heldout.search.recipe_point import with_values
 from heldout.search.tried import Tried, by_group
-from heldout.training.arguments import warmup_steps
-from heldout.training.better_weights import better_weights
-from heldout.training.keeper import decision_of
 from heldout.training.loop import Schedule, train
 
 
@@ -107,7 +100,15 @@ def _watched(
     schedule: Schedule,
     best: Tried | None,
 ) -> Tried:
-    watch = _Watch(context, setup, schedule, None if best is None else best.losses)
+    recipe = context.recipe
+    watch = TrialWatch(
+        context,
+        setup,
+        schedule,
+        schedule.max_steps,
+        best.losses if best is not None and can_be_foretold(recipe) else None,
+        grace=recipe.search.grace_epochs * schedule.steps_per_epoch,
+    )
     training = setup.training(
         context,
         learning_rate=rate,
@@ -128,72 +129,13 @@ def _watched(
         except TrainingDiverged:
             return Tried(trial.point, None, evaluations=watch.num_looks)
     context.check_interrupt(outcome.interrupted)
-    lowest, num = watch.lowest, watch.num_looks
+    lowest, num = by_group(watch.lowest), watch.num_looks
     return Tried(trial.point, lowest, evaluations=num, stopped_early=watch.has_lost)
-
-
-@dataclass
-class _Watch:
-    """Measures a trial at the evaluations of its recipe, and knows when it has lost."""
-
-    context: RunContext
-    setup: TrainingSetup
-    schedule: Schedule
-    best: DocumentLosses | None  # of the best trial so far, by group
-    evaluations: list[Evaluation] = field(default_factory=list)
-    has_lost: bool = False
-
-    def begin(self) -> None:
-        """Measure the model as it came."""
-        self.evaluations.append(self._measured(0, 0.0))
-
-    @property
-    def num_looks(self) -> int:
-        """How often the validation rows were measured, averages of weights too."""
-        return sum(len(each.by_weights) for each in self.evaluations)
-
-    def evaluate(self, step: int, epoch: float, *_: float) -> tuple[Decision, dict[str, float]]:
-        self.evaluations.append(self._measured(step, epoch))
-        self.has_lost = step < self.schedule.max_steps and self._has_lost(step)
-        if self.has_lost:
-            return Stop("it can surely not become the best"), {}
-        return decision_of(self.setup.regularizers, self.evaluations), {}
-
-    @property
-    def lowest(self) -> DocumentLosses:
-        """The losses that a run would keep, by group."""
-        return by_group(_lowest(self.evaluations))
-
-    def _has_lost(self, step: int) -> bool:
-        recipe = self.context.recipe
-        grace = recipe.search.grace_epochs * self.schedule.steps_per_epoch
-        if self.best is None or step < grace or not can_be_foretold(recipe):
-            return False
-        more = further_fall(
-            step, self.schedule.max_steps, warmup_steps(recipe, self.schedule.max_steps)
-        )
-        if more is None:
-            return False
-        base = by_group(self.evaluations[0].validation)
-        return has_lost(base, self.lowest, self.best, more)
-
-    def _measured(self, step: int, epoch: float) -> Evaluation:
-        setup = self.setup
-        with better_weights(setup.model, setup.regularizers, self._losses, step, epoch) as found:
-            return found
-
-    def _losses(self) -> DocumentLosses:
-        rows, recipe = self.context.texts.validation, self.context.recipe
-        return losses_of(self.setup.model, self.setup.tokenizer, rows, recipe)
 
 
 def can_be_foretold(recipe: Recipe) -> bool:
     """Whether a loss half-way tells of the end: not while the rate has yet to fall."""
     return recipe.train.schedule == "constant"
-
-
-def _lowest(evaluations: Sequence[Evaluation]) -> DocumentLosses:
-    return min((each.validation for each in evaluations), key=lambda each: each.nats_per_token)
 
 
 def _path(run: Run, name: str) -> Any:

@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -66,6 +67,8 @@ class SideBySide:
         self._failure: Exception | None = None
         self._interrupted = False
         self._stopping = False
+        self._keeps = False
+        self._num_waiting = 0
         self._workers: dict[int, _Worker] = {}
         self._threads: list[threading.Thread] = []
 
@@ -78,6 +81,15 @@ class SideBySide:
     def peak_gb(self) -> float:
         """The most that the other processes have held, together at most."""
         return sum(self._peak_gb.values())
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """In the block other processes wait for further tasks instead of ending; see ``finish``."""
+        self._keeps = True
+        try:
+            yield
+        finally:
+            self._keeps = False
 
     def add(self, *tasks: Task) -> None:
         """Begin with these as places allow; without another process they wait for ``finish``."""
@@ -108,7 +120,7 @@ class SideBySide:
             except Interrupted:
                 if not self._has_failed:
                     raise
-        while any(thread.is_alive() for thread in self._threads):
+        while self._are_at_work:
             if self.asked or self._has_failed:
                 self._stop()
             for thread in self._threads:
@@ -144,11 +156,30 @@ class SideBySide:
     def _has_failed(self) -> bool:
         return self._failure is not None or self._interrupted
 
+    @property
+    def _are_at_work(self) -> bool:
+        """Whether another process has a task, or has yet to end."""
+        with self._lock:
+            return sum(thread.is_alive() for thread in self._threads) > self._num_waiting
+
     def _next(self) -> Task | None:
         with self._lock:
             if self._stopping or self._has_failed or not self._queue:
                 return None
             return self._queue.popleft()
+
+    def _next_or_wait(self) -> Task | None:
+        """For another process, which is ``kept`` without a task."""
+        is_waiting = False
+        while True:
+            with self._lock:
+                has_ended = self._stopping or self._has_failed
+                if has_ended or self._queue or not self._keeps:
+                    self._num_waiting -= is_waiting
+                    return None if has_ended or not self._queue else self._queue.popleft()
+                self._num_waiting += not is_waiting
+                is_waiting = True
+            time.sleep(_POLL_SECONDS)
 
     def _stop(self) -> None:
         """No further task, and those at work end after their current step."""
@@ -163,7 +194,7 @@ class SideBySide:
         """One other process, from its first task to its last."""
         worker: _Worker | None = None
         try:
-            while (task := self._next()) is not None:
+            while (task := self._next_or_wait()) is not None:
                 if worker is None:
                     worker = _Worker(self.places, number, self.logs)
                     self._workers[number] = worker
