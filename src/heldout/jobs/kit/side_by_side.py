@@ -90,6 +90,8 @@ class SideBySide:
             yield
         finally:
             self._keeps = False
+            while self._num_waiting:  # each notices soon, and takes a task or ends
+                time.sleep(_POLL_SECONDS / 4)
 
     def add(self, *tasks: Task) -> None:
         """Begin with these as places allow; without another process they wait for ``finish``."""
