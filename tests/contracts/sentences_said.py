@@ -208,14 +208,15 @@ class _Text(HTMLParser):
 
 
 def sentences_of_rules() -> dict[str, list[str]]:
-    """English to the tables of causes, kinds and remedies that say it."""
+    """English to the tables of causes, kinds, remedies and advice that say it."""
     found: dict[str, list[str]] = {}
-    for file in sorted((SOURCE / "diagnosis").glob("*.toml")):
+    tables = [*(SOURCE / "diagnosis").glob("*.toml"), *(SOURCE / "jobs").rglob("*.toml")]
+    for file in sorted(tables):
         for text in _texts(tomllib.loads(file.read_text(encoding="utf-8"))):
             if _TWO_WORDS.search(text):
                 first, *rest = re.split(r"\{[^{}]*\}", " ".join(text.split()))
                 text = first + "".join(f"{{{i}}}{more}" for i, more in enumerate(rest))
-                found.setdefault(text, []).append(f"diagnosis/{file.name}")
+                found.setdefault(text, []).append(str(file.relative_to(SOURCE)))
     return found
 
 

@@ -41,7 +41,14 @@ def source() -> str:
     """All code and tables in one line, strings that go over lines whole."""
     texts = (
         file.read_text(encoding="utf-8")
-        for pattern in ("*.py", "*.j2", "*.js", "diagnosis/*.toml", "recipes/*.toml")
+        for pattern in (
+            "*.py",
+            "*.j2",
+            "*.js",
+            "diagnosis/*.toml",
+            "jobs/*/*.toml",
+            "recipes/*.toml",
+        )
         for file in SOURCE.rglob(pattern)
     )
     return re.sub(r'"\s+f?"|\s+', lambda gap: "" if '"' in gap[0] else " ", " ".join(texts))

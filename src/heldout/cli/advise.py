@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
+from heldout.cli.console import Console, Table
 from heldout.core.language import say
-from heldout.core.results.advice import Advice
+from heldout.core.results.advice import Advice, RecipeAdvice
 
 
 def advise(
@@ -63,12 +65,18 @@ def advise(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Of the recipe.")
     ] = None,
+    goal: Annotated[
+        str,
+        typer.Option(
+            help="Of a fine-tuning: loss (default), memorization, forgetting, calibration."
+        ),
+    ] = "",
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write advice.json and report.html here.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Best size, epochs and settings for a budget, and what twice of each would bring."""
+    """The recipe to fine-tune with, and why; from scratch size and epochs for a budget."""
     from heldout.cli.progress import console_progress
     from heldout.jobs.planning.advise import advise as job
     from heldout.jobs.planning.fitted_law import OwnRuns
@@ -87,6 +95,7 @@ def advise(
         law=law,
         recipe=recipe or ("full" if from_scratch else "default"),
         settings=settings or [],
+        goal=goal,
     )
     with console_progress() as progress:
         result = job(question, out=out, progress=progress)
@@ -94,13 +103,13 @@ def advise(
 
 
 def show_advice(advice: Advice, as_json: bool) -> None:
-    """Plan, settings, doublings and what nobody knows."""
+    """Recipe, plan, settings, doublings and what nobody knows."""
     if as_json:
         print(json.dumps(advice.to_json(), allow_nan=False))
         return
-    from heldout.cli.console import Console, Table
-
     console = Console()
+    if advice.fine_tuning is not None:
+        _show_recipe(console, advice.fine_tuning)
     plan, law = advice.plan, advice.law
     if plan is not None and law is not None:
         bounds = "" if plan.low is None else f" (95 %: {plan.low:.3f} to {plan.high:.3f})"
@@ -111,13 +120,14 @@ def show_advice(advice: Advice, as_json: bool) -> None:
         )
         console.print(f"law  {law.name}: {law.source} ({say(law.basis)})", markup=False)
         console.print(f"because {law.reason}\n", markup=False)
-    table = Table(box=None, pad_edge=False)
-    for column in ("setting", "value", "from", "in words"):
-        table.add_column(column)
-    for row in advice.settings:
-        value = "not known" if row.value is None else f"{row.value:.3g}"
-        table.add_row(row.name, value, row.basis, row.sentence)
-    console.print(table)
+    if advice.settings:
+        table = Table(box=None, pad_edge=False)
+        for column in ("setting", "value", "from", "in words"):
+            table.add_column(column)
+        for row in advice.settings:
+            value = "not known" if row.value is None else f"{row.value:.3g}"
+            table.add_row(row.name, value, row.basis, row.sentence)
+        console.print(table)
     if advice.doublings:
         console.print()
         for each in advice.doublings:
@@ -136,3 +146,24 @@ def show_advice(advice: Advice, as_json: bool) -> None:
         console.print(f"- {note}", markup=False)
     if advice.report:
         console.print(f"report  {advice.report}", markup=False, soft_wrap=True)
+
+
+def _show_recipe(console: Console, advice: RecipeAdvice) -> None:
+    """The commands, what they follow from, and each choice with its reason."""
+    for command in advice.commands:
+        console.print(Text(command), soft_wrap=True)
+    console.print()
+    for fact in advice.facts:
+        if fact.words:
+            console.print(f"- {fact.words}", markup=False)
+    for choice in advice.choices:
+        console.print()
+        console.print(f"{choice.about}: {choice.says}", markup=False)
+        for setting in choice.tries:
+            console.print(Text(f"  --set {setting}"), soft_wrap=True)
+        console.print(f"  {choice.reason}", markup=False)
+        kind, names = choice.rests_on
+        console.print(Text(f"  {say(kind)}: {names}"))
+        console.print(f"  would change it: {choice.changes}", markup=False)
+    console.print()
+    console.print(advice.not_known, markup=False)

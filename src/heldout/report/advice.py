@@ -54,6 +54,8 @@ def render_advice(advice: Advice, picture: Picture | None) -> str:
 def _headline(advice: Advice) -> str:
     plan = advice.plan
     if plan is None:
+        if advice.fine_tuning is not None:
+            return f"Fine-tune with the recipe {advice.fine_tuning.recipe}"
         return advice.learning_curve.sentence if advice.learning_curve else "No law applies here"
     guess = "A guess: " if plan.guesses else ""
     text = (

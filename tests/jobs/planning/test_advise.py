@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from importlib import resources
 
 import numpy as np
@@ -9,7 +10,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from heldout.cli import main as cli
+from heldout.cli.advise import show_advice
 from heldout.core.errors import UserError
+from heldout.core.language import using
+from heldout.jobs.fitting.fit import dry_run
 from heldout.jobs.planning.advise import advise
 from heldout.jobs.planning.fitted_law import OwnRuns
 from heldout.jobs.planning.question import AskedData, AskedModel, Budget, Question
@@ -219,14 +223,89 @@ def test_far_from_the_tuned_optima_weight_decay_is_not_known():
     assert found.plan.guesses
 
 
-def test_a_pretrained_model_without_runs_is_told_what_is_not_known(tiny_model_dir):
+def test_a_pretrained_model_without_rows_or_runs_is_told_what_is_missing(tiny_model_dir):
     question = Question(AskedModel(str(tiny_model_dir)), AskedData(unique_tokens=1e6))
     found = advise(question)
     assert found.is_pretrained
-    assert (found.law, found.plan, found.doublings) == (None, None, ())
-    assert all(each.value is None for each in found.settings)
+    assert (found.law, found.plan, found.doublings, found.settings) == (None, None, (), ())
+    assert found.fine_tuning is None
+    (note,) = found.notes
+    assert "--runs" in note
+    assert "--data for a recipe" in note
     assert found.parameters > 10_000
     validate(json.loads(json.dumps(found.to_json())))
+
+
+@pytest.fixture(scope="module")
+def few_rows(topics_text, folder):
+    """90 paragraphs, and one of them three times more."""
+    texts = [" ".join(p.split()) for p in topics_text.split("\n\n") if len(p) > 100][:90]
+    path = folder / "few rows.jsonl"
+    path.write_text("\n".join(json.dumps({"body": text[:90]}) for text in [*texts, *texts[:1] * 3]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def for_rows(tiny_model_dir, few_rows, folder):
+    settings = ("data.columns.text=body", "data.max_length=48")
+    question = Question(
+        AskedModel(str(tiny_model_dir)), AskedData(str(few_rows)), settings=settings
+    )
+    return advise(question, out=folder / "for rows")
+
+
+def test_a_pretrained_model_with_rows_gets_a_recipe_by_what_was_measured(for_rows, few_rows):
+    found = for_rows.fine_tuning
+    facts = {fact.name: fact.value for fact in found.facts}
+    assert (facts["rows"], facts["kind"], facts["script"]) == (93, "text", "LATIN")
+    assert facts["duplicate_share"] == pytest.approx(3 / 93)
+    assert facts["parameters"] == for_rows.parameters
+    assert facts["scored_tokens"] == for_rows.unique_tokens
+    assert 5 < facts["base_nats"] < 7  # of a random model with 400 tokens
+    bits = facts["scored_tokens"] * facts["base_nats"] / math.log(2)
+    assert facts["bits"] == pytest.approx(bits)
+    assert facts["full_filled_share"] == pytest.approx(bits / (2.7 * facts["parameters"]))
+    assert facts["adapter_parameters"] < facts["parameters"]
+    assert found.recipe == "full"
+    check, fit = found.commands
+    assert check.startswith("heldout check '")
+    assert check.endswith("data.max_length=48")
+    assert "--data clean --recipe full --set data.max_length=48" in fit
+    assert "columns" not in fit, "the clean copy has columns of its own"
+    assert (for_rows.settings, for_rows.notes) == ((), ())
+    validate(json.loads(json.dumps(for_rows.to_json())))
+
+
+def test_the_page_of_a_recipe_has_its_reasons(for_rows, folder):
+    text = (folder / "for rows" / "report.html").read_text(encoding="utf-8")
+    assert "Fine-tune with the recipe full" in text
+    assert ">full_recipe, each_regularizer</span>" in text
+    assert for_rows.fine_tuning.not_known in text
+    assert 'id="settings-title"' not in text
+
+
+def test_a_recipe_in_words_and_in_chinese(for_rows, capsys):
+    show_advice(for_rows, as_json=False)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "heldout fit --model" in shown
+    assert "recipe: full: all weights" in shown
+    assert "record: full_recipe, each_regularizer" in shown
+    assert shown.count("Not known") == 1
+    with using("zh"):
+        show_advice(for_rows, as_json=False)
+    shown = capsys.readouterr().out
+    left = re.sub(r"heldout .*|--set \S+|--\S+|\S*/\S*|\w+_\w+|Lee et al.*", "", shown)
+    words = set(re.findall(r"[A-Za-z]{4,}", left))
+    assert words <= {"full", "token", "ample", "Latin", "LoRA", "capacity"}, sorted(words)
+
+
+def test_a_plan_tells_the_advice_in_one_line(tiny_model_dir, few_rows):
+    settings = ["data.columns.text=body", "data.max_length=48"]
+    plan = dry_run(str(tiny_model_dir), str(few_rows), settings=settings)
+    (line,) = (check for check in plan.checks if check.name == "advice")
+    assert line.message.startswith(
+        "first a clean copy; --recipe full; as here; record: full_recipe"
+    )
 
 
 def test_a_configuration_is_counted_and_data_too(tiny_model_dir, topics_text, tmp_path):
@@ -295,6 +374,8 @@ def test_readable_words(monkeypatch, capsys):
         (["--data", "x.jsonl", "--flops", "1e20"], "name the tokenizer with --model"),
         (["--unique-tokens", "1e9", "--measure", "--flops", "1"], "--measure trains on parts"),
         (["--unique-tokens", "1e9", "--flops", "1e20", "--epochs", ".5"], "must be 1 or more"),
+        (["-m", "m", "-d", "d", "--goal", "accuracy"], "--goal must be one of loss, memorization"),
+        (["--unique-tokens", "1e9", "--flops", "1", "--goal", "loss"], "--goal loss asks for a"),
     ],
 )
 def test_bad_questions_are_one_line(words, expected, monkeypatch, capsys):

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from heldout.core.results.learning_curve import LearningCurve
 
-SCHEMA = "heldout.advice/1"
+SCHEMA = "heldout.advice/2"
 Doubled = Literal["data", "parameters", "epochs"]
 Basis = Literal["own runs", "published, not yours", "arithmetic", "unknown"]
 
@@ -94,12 +94,74 @@ class LawUsed:
 
 
 @dataclass(frozen=True)
+class Fact:
+    """What was measured of a model or its data; None where that could not be.
+
+    ``words`` says it, and what belongs to it; empty where another fact says it too.
+    """
+
+    name: str
+    value: float | str | None
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class RecipeChoice:
+    """One thing to do in fine-tuning, why, and what would change it.
+
+    ``settings`` go with the recipe; ``tries`` are worth a trial, as they gained alone; ``cleans``:
+    a clean copy is made before. The reason rests on ``records`` of benchmarks/results, or a
+    ``source``.
+    """
+
+    about: str
+    says: str
+    recipe: str
+    settings: tuple[str, ...]
+    tries: tuple[str, ...]
+    cleans: bool
+    reason: str
+    records: tuple[str, ...]
+    source: str
+    changes: str
+
+    @property
+    def rests_on(self) -> tuple[str, str]:
+        """``record`` with their names, or ``source`` with what it is."""
+        return ("record", ", ".join(self.records)) if self.records else ("source", self.source)
+
+
+@dataclass(frozen=True)
+class RecipeAdvice:
+    """A recipe for fine-tuning with its settings, the facts it follows from, and its reasons.
+
+    ``not_known``: what no record tells, in one sentence. ``commands`` do what is advised.
+    """
+
+    goal: str
+    recipe: str
+    settings: tuple[str, ...]
+    facts: tuple[Fact, ...]
+    choices: tuple[RecipeChoice, ...]
+    not_known: str
+    commands: tuple[str, ...] = ()
+
+    def choice(self, about: str) -> RecipeChoice:
+        """The choice about that; KeyError where there is none."""
+        return {each.about: each for each in self.choices}[about]
+
+    @property
+    def cleans(self) -> bool:
+        return any(choice.cleans for choice in self.choices)
+
+
+@dataclass(frozen=True)
 class Advice:
     """Best training, settings, what twice of each would bring, and what nobody knows.
 
     ``plan`` is the best training of the size that was asked for, or of any size; ``best_size`` is
     that of any size. Both are None where no law applies. ``other`` is the plan by another
-    published law.
+    published law. ``fine_tuning`` is the recipe for a pretrained model on given data, else None.
     """
 
     is_pretrained: bool
@@ -117,6 +179,7 @@ class Advice:
     serving: Serving | None
     learning_curve: LearningCurve | None
     notes: tuple[str, ...]
+    fine_tuning: RecipeAdvice | None = None
     report: str | None = None
 
     def setting(self, name: str) -> AdvisedSetting:
@@ -124,6 +187,6 @@ class Advice:
         return {each.name: each for each in self.settings}[name]
 
     def to_json(self) -> dict[str, Any]:
-        """The object of ``heldout.advice/1``."""
+        """The object of ``heldout.advice/2``."""
         curve = self.learning_curve.to_json() if self.learning_curve else None
         return {"schema": SCHEMA, **asdict(self), "learning_curve": curve}

@@ -41,6 +41,9 @@ from heldout.jobs.kit.side_by_side import SideBySide
 from heldout.jobs.kit.stages import StatusClock, stages_of
 from heldout.jobs.kit.target import Target
 from heldout.jobs.kit.tune import tune
+from heldout.jobs.planning.advice_line import advice_line
+from heldout.jobs.planning.fine_tuning_facts import free_memory
+from heldout.lm.load import count_parameters
 from heldout.lm.quiet import quiet_libraries
 
 
@@ -128,7 +131,14 @@ def dry_run(
     folder = Path(out) if out else default_folder(model, data)
     Run.refuse_occupied(folder)
     with quiet_libraries():
-        return _plan(read_parts(data, chosen), recipe, chosen, target, folder)
+        parts = read_parts(data, chosen)
+        free = free_memory()
+        plan = _plan(parts, recipe, chosen, target, folder)
+        if not target.from_scratch and not isinstance(recipe, Recipe):
+            trusts = chosen.model.trust_remote_code
+            adapter = count_parameters(target.model, trust_remote_code=trusts) is None
+            plan.checks.append(advice_line(parts, plan.parameters, free, chosen, adapter=adapter))
+        return plan
 
 
 def _plan(

@@ -1,4 +1,5 @@
-"""What to buy next: parameters, tokens, epochs, weight decay, an ensemble, or more data.
+"""What to buy next: parameters, tokens, epochs, weight decay, an ensemble, or more data; and for a
+pretrained model with its rows a recipe to fine-tune it by.
 
 Own runs, where there are any, are fitted with the law that forecasts best; else published
 constants stand in, marked as such. Nothing is advised that the law behind it cannot know: beyond
@@ -6,18 +7,21 @@ four epochs it must be one whose loss can rise with repetition, and never farthe
 """
 
 import math
+import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from heldout.core.progress import Progress
-from heldout.core.results.advice import Advice, PredictedTraining
+from heldout.core.results.advice import Advice, Fact, PredictedTraining, RecipeAdvice
 from heldout.jobs.kit.page_folder import write_page_folder
-from heldout.jobs.planning.advised_settings import settings_by_law, settings_without_law
+from heldout.jobs.planning.advised_settings import settings_by_law
 from heldout.jobs.planning.counting import count
 from heldout.jobs.planning.known_law import KnownLaw, own_law, published_law
 from heldout.jobs.planning.question import Question
+from heldout.jobs.planning.recipe_rules import recipe_advice
 from heldout.jobs.planning.trade_offs import cheapest_serving, doublings
 from heldout.report import advice as page
 from heldout.scaling.isoloss import loss_grid
@@ -25,6 +29,9 @@ from heldout.scaling.optimum import Limits
 from heldout.scaling.table import NATS, NON_EMBEDDING, TOTAL
 
 NUM_RESAMPLES = 400
+CLEAN = "clean"  # folder of the copy without duplicates
+# What a clean copy, which is split and has columns of its own, is not read by.
+OF_READING = ("data.columns", "data.group", "data.time", "data.encoding", "data.learn_chosen")
 
 
 def advise(
@@ -34,7 +41,8 @@ def advise(
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Advice:
-    """Best size, training length and settings for a budget, as far as they can be known.
+    """Best size, training length and settings for a budget, as far as they can be known; for a
+    pretrained model and its data the recipe to take.
 
     Intervals are over ``num_resamples`` resamples of own runs. With ``out``, ``advice.json`` and
     ``report.html`` are written there, and a measured learning curve can be resumed. Costs what
@@ -66,6 +74,7 @@ def advise(
         serving=None,
         learning_curve=counted.learning_curve,
         notes=tuple(notes),
+        fine_tuning=_fine_tuning(counted.facts, question),
     )
     picture = None
     if known is None:
@@ -151,15 +160,32 @@ def _caveats(known: KnownLaw, plan: PredictedTraining, is_pretrained: bool) -> l
     return notes
 
 
+def _fine_tuning(facts: Sequence[Fact], question: Question) -> RecipeAdvice | None:
+    """The recipe that the facts ask for, and the commands that train by it; None without facts."""
+    if not facts:
+        return None
+    found = recipe_advice(facts, question.goal or "loss")
+    data, commands = question.data.path, []
+    given = list(question.settings)
+    if found.cleans:
+        commands.append(["check", data, "--write-clean", CLEAN, *_as_options(given)])
+        data, given = CLEAN, [each for each in given if not each.startswith(OF_READING)]
+    fit = ["fit", "--model", question.model.name, "--data", data, "--recipe", found.recipe]
+    commands.append([*fit, *_as_options([*given, *found.settings])])
+    return replace(found, commands=tuple(shlex.join(["heldout", *words]) for words in commands))
+
+
+def _as_options(settings: Sequence[str]) -> list[str]:
+    return [word for setting in settings for word in ("--set", setting)]
+
+
 def _without_law(result: Advice) -> Advice:
-    """What is left to say where no law applies."""
-    reason = (
-        "published laws are of training from scratch and say nothing about fine-tuning a "
-        "pretrained model"
+    """What is left to say of size and length where no law applies."""
+    note = (
+        "No law tells the loss beforehand: published ones are of training from scratch. Give the "
+        "results of earlier fine-tunings with --runs, and --data for a recipe."
     )
-    way = "Give the results of earlier fine-tunings with --runs, or measure with --measure"
-    notes = (f"No law applies: {reason}. {way}.",)
-    return replace(result, settings=settings_without_law(reason, way), notes=notes)
+    return result if result.fine_tuning else replace(result, notes=(note,))
 
 
 def _picture(

@@ -33,20 +33,6 @@ def settings_by_law(
     )
 
 
-def settings_without_law(reason: str, way: str) -> tuple[AdvisedSetting, ...]:
-    """Of a pretrained model where no law applies, for ``reason``; ``way`` is what would tell."""
-    length = "`heldout fit` finds the epoch to stop at on held-out text"
-    return (
-        _unknown("parameters", "parameters", f"{reason}. {way}"),
-        _unknown("tokens", "tokens seen", f"{reason}. {length}"),
-        _unknown("epochs", "epochs", f"{reason}. {length}"),
-        _unknown("overfits beyond", "epochs", f"{reason}. {way}"),
-        *_tuned_rules(math.nan, is_pretrained=True),
-        _unknown("ensemble size", "models", f"{reason}. {way}"),
-        _lora_rank(is_pretrained=True),
-    )
-
-
 def _unknown(name: str, unit: str, reason: str) -> AdvisedSetting:
     return AdvisedSetting(name, None, None, None, unit, "unknown", f"Not known: {reason}.")
 

@@ -1,11 +1,11 @@
-"""Parameters of the model and tokens of the data that a question is about."""
+"""Parameters of the model and tokens of the data that a question is about, and facts of both."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heldout.core.progress import Progress
-from heldout.core.recipe import Recipe, load_recipe
+from heldout.core.results.advice import Fact
 from heldout.core.results.learning_curve import LearningCurve
 from heldout.jobs.planning.question import Question
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Counted:
-    """None where it is open."""
+    """None where it is open; ``facts`` are of a pretrained model and its data."""
 
     parameters: float | None
     non_embedding: float | None
     unique_tokens: float | None
     learning_curve: LearningCurve | None = None
+    facts: tuple[Fact, ...] = ()
 
 
 def count(question: Question, folder: Path | None, progress: Progress) -> Counted:
@@ -31,29 +32,32 @@ def count(question: Question, folder: Path | None, progress: Progress) -> Counte
     if not question.model.name:
         return Counted(question.model.parameters, None, question.data.unique_tokens)
     # With torch, which a question in numbers does not need.
+    from heldout.jobs.kit.chosen_recipe import recipe_for
     from heldout.jobs.kit.learning_curve import learning_curve
     from heldout.jobs.kit.parts import read_parts
     from heldout.jobs.kit.target import Target
+    from heldout.jobs.planning.fine_tuning_facts import TokensRead, free_memory, measured_facts
     from heldout.lm.quiet import quiet_libraries
-    from heldout.lm.tokenize import tokenize_rows
 
-    recipe = question.recipe
-    if not isinstance(recipe, Recipe):
-        recipe = load_recipe(recipe, question.settings)
     target = Target.of(question.model.name, question.model.from_scratch)
     with quiet_libraries(), progress.stage("counting parameters and tokens"):
+        recipe = recipe_for(target, question.recipe, question.settings)
+        free = free_memory()
         loaded = target.load(recipe)
         total, non_embedding = _parameters(loaded)
         if not question.data.path:
             return Counted(total, non_embedding, question.data.unique_tokens)
         parts = read_parts(question.data.path, recipe)
-        rows = tokenize_rows(parts.train, loaded.tokenizer, recipe.data.max_length)
-        unique_tokens = float(sum(tokenized.num_tokens for _, tokenized in rows))
+        tokens = TokensRead.of(parts.train, loaded.tokenizer, recipe.data.max_length)
+    facts = []
+    if question.model.is_pretrained:
+        with quiet_libraries():
+            facts = measured_facts(parts, loaded, recipe, tokens, free, progress)
     curve = None
     if question.data.measure:
         kept = folder / "learning_curve" if folder else None
         curve = learning_curve(target, parts, recipe, folder=kept, progress=progress)
-    return Counted(total, non_embedding, unique_tokens, curve)
+    return Counted(total, non_embedding, float(tokens.scored), curve, tuple(facts))
 
 
 def _parameters(loaded: "LoadedModel") -> tuple[float, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.jobs.planning.fitted_law import OwnRuns
+from heldout.jobs.planning.recipe_rules import check_goal
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Question:
 
     ``runs`` are own runs, which ``law`` or the best forecaster is fitted to; without them ``law``
     names published constants. ``recipe`` and ``settings`` say how the data is split and, to
-    measure, trained on.
+    measure, trained on. ``goal`` is what a fine-tuning is for beside a low loss; see
+    recipe_advice.toml.
     """
 
     model: AskedModel = AskedModel()
@@ -81,12 +83,20 @@ class Question:
     law: str = ""
     recipe: str | Path | Recipe = "default"
     settings: Sequence[str] = ()
+    goal: str = ""
 
     def check(self) -> None:
         """UserError for what cannot be answered."""
         flops = self.budget.total_flops()
         self._check_numbers()
         self._check_sources()
+        if self.goal:
+            check_goal(self.goal)
+            if not (self.model.is_pretrained and self.data.path):
+                raise UserError(
+                    f"--goal {self.goal} asks for a recipe to fine-tune a pretrained model: give "
+                    "--model and --data, or leave it out."
+                )
         if flops is None and self.model.parameters is None and not self.model.name:
             raise UserError(
                 "Without a limit on compute no size is best: give --flops, or --hours with "
