@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from heldout.core.errors import UserError
+from heldout.core.files import remove
+from heldout.core.lock import alone_in
 from heldout.core.losses import DocumentLosses
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
@@ -20,6 +22,7 @@ def rows(*texts):
 
 
 def test_a_run_never_overwrites_another(run):
+    run.write_json("environment.json", {})
     with pytest.raises(UserError, match="holds another run"):
         Run.create(run.folder, Recipe())
 
@@ -29,6 +32,44 @@ def test_a_folder_with_files_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds files"):
         Run.create(tmp_path, Recipe())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt"]
+
+
+def beginnings():
+    """What a kill can leave of a run before environment.json, file by file."""
+    return {
+        "status alone": ["data", "checkpoints", "evaluations", "recipe.toml"],
+        "no recipe": ["recipe.toml"],
+        "folders and a recipe": [],
+    }
+
+
+@pytest.mark.parametrize("missing", beginnings().values(), ids=beginnings())
+def test_a_run_that_was_cut_short_can_be_started_anew(run, missing):
+    for name in missing:
+        remove(run.path(name))
+    run.path("checks.json.partial").write_text("[")
+    if run.path("data").exists():
+        run.write_rows("train", rows("old"))
+    other = Recipe().replace(train={"seed": 7})
+    with alone_in(run.folder):
+        again = Run.create(run.folder, other)
+    assert again.recipe == other
+    assert not again.path("data/train.jsonl").exists()
+    assert not again.path("checks.json.partial").exists()
+
+
+@pytest.mark.parametrize("name", ["environment.json", "notes.txt", "curve.json"])
+def test_what_is_more_than_a_beginning_stays(run, name):
+    run.path(name).write_text("{}")
+    with pytest.raises(UserError, match="holds another run"):
+        Run.create(run.folder, Recipe())
+    assert run.path(name).read_text() == "{}"
+
+
+def test_half_written_files_of_others_stay(tmp_path):
+    (tmp_path / "model.partial").write_text("mine")
+    Run.create(tmp_path, Recipe())
+    assert (tmp_path / "model.partial").read_text() == "mine"
 
 
 def test_opening_what_is_no_run(tmp_path, run):

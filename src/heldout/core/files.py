@@ -5,6 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LOCK = ".lock"  # in a folder that one process at a time writes to, see ``heldout.core.lock``
+
+
+def holds_files(folder: Path) -> bool:
+    """Whether there is more in a folder than its lock and what a kill left half written."""
+    return any(path.name != LOCK and ".partial" not in path.name for path in folder.iterdir())
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -15,11 +22,11 @@ def written_whole(path: Path) -> Iterator[Path]:
     one.
     """
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    _remove(partial)
+    remove(partial)
     try:
         yield partial
     except BaseException:
-        _remove(partial)
+        remove(partial)
         raise
     partial.replace(path)
 
@@ -31,7 +38,8 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """A file or a whole folder, where it is there."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

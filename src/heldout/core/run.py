@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from heldout.core.errors import UserError
+from heldout.core.files import LOCK, holds_files, remove
 from heldout.core.losses import DocumentLosses
 from heldout.core.recipe import Recipe, load_recipe
 from heldout.core.row import Row
 
 LAYOUT = "heldout.run/1"
+# What is there before environment.json, without which no run goes on.
+_BEGINNING = {LOCK, "status.json", "recipe.toml", "checks.json", "data.json"} | {
+    *("data", "checkpoints", "evaluations")
+}
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,13 @@ class Run:
 
     @classmethod
     def refuse_occupied(cls, folder: Path) -> None:
-        """Raise UserError if something lies where a new run would be written."""
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        """Raise UserError if something lies where a new run would be written.
+
+        The beginning of a run that was killed before its rows were written is nothing.
+        """
+        if not folder.exists():
+            return
+        if not folder.is_dir() or (holds_files(folder) and not cls.is_cut_short(folder)):
             what = "another run" if (folder / "status.json").exists() else "files"
             raise UserError(
                 f"Output folder {folder} holds {what}: give another --out, or --resume to go on. "
@@ -33,14 +43,31 @@ class Run:
             )
 
     @classmethod
+    def is_cut_short(cls, folder: Path) -> bool:
+        """Whether a run was killed there before all that a resume needs was written."""
+        if not (folder / "status.json").is_file() or (folder / "environment.json").exists():
+            return False
+        names = {path.name for path in folder.iterdir() if ".partial" not in path.name}
+        try:
+            return names <= _BEGINNING and cls.open(folder).status.get("state") == "started"
+        except UserError:
+            return False
+
+    @classmethod
     def create(cls, folder: Path, recipe: Recipe) -> "Run":
-        """Start a run in a new or empty folder."""
+        """Start a run in a new or empty folder, or where one was cut short."""
         cls.refuse_occupied(folder)
         run = cls(folder)
+        if cls.is_cut_short(folder):
+            for path in list(folder.iterdir()):
+                if path.name not in (LOCK, "status.json"):
+                    remove(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        # The status comes first: it says whose the rest is.
+        run.write_json("status.json", _status("started", started=_now()))
         for name in ("data", "checkpoints", "evaluations"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+            (folder / name).mkdir(exist_ok=True)
         run.write_text("recipe.toml", recipe.to_toml())
-        run.write_status("started", started=_now())
         return run
 
     @classmethod
@@ -75,10 +102,7 @@ class Run:
     def write_status(self, state: str, **details: Any) -> None:
         """``state``: started, training, interrupted, failed or complete."""
         old = self.read_json("status.json") if self.path("status.json").exists() else {}
-        self.write_json(
-            "status.json",
-            {**old, "layout": LAYOUT, "state": state, "updated": _now(), **details},
-        )
+        self.write_json("status.json", {**old, **_status(state, **details)})
 
     @property
     def status(self) -> dict[str, Any]:
@@ -160,6 +184,10 @@ class _Rows:
 
     def __iter__(self) -> Iterator[Row]:
         return self.run._rows(self.part)
+
+
+def _status(state: str, **details: Any) -> dict[str, Any]:
+    return {"layout": LAYOUT, "state": state, "updated": _now(), **details}
 
 
 def _now() -> str:

@@ -14,6 +14,7 @@ from heldout.cli import main as cli
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.progress import Progress
+from heldout.core.recipe import Recipe
 from heldout.core.run import Run
 from heldout.core.token_losses import TokenLosses
 from heldout.jobs.ensembles.distill import distill, share_kept
@@ -207,8 +208,7 @@ def test_a_finished_ensemble_is_only_measured_again(result, family, folder):
 @pytest.fixture(scope="module")
 def distilled(result, folder):
     killed = folder / "distilled"  # before its data was written
-    killed.mkdir()
-    (killed / "status.json").write_text('{"state": "started"}')
+    Run.create(killed, Recipe())
     return distill(folder, weight=0.8)
 
 

@@ -158,13 +158,41 @@ def killed_run(tiny_model_dir, data, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def killed_copy(killed_run, tmp_path_factory):
+    """As it was killed, before another test goes on with it."""
+    return shutil.copytree(killed_run, tmp_path_factory.mktemp("runs") / "copy")
+
+
 @pytest.mark.slow
-def test_kill_and_resume_give_the_same_history(result, killed_run):
+def test_kill_and_resume_give_the_same_history(result, killed_run, killed_copy):
     assert Run.open(killed_run).status["state"] == "training"
     resumed = resume(killed_run)
     assert comparable(resumed.run) == comparable(result.run)
     figures = [r.run.read_json("result.json")["figures"] for r in (resumed, result)]
     assert figures[0] == figures[1]
+
+
+@pytest.mark.slow
+def test_of_two_that_resume_at_once_one_goes_on(result, killed_copy):
+    command = [sys.executable, "-m", "heldout", "fit", "--resume", str(killed_copy)]
+    both = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    errors = {process.wait(): process.communicate()[1] for process in both}
+    assert sorted(errors) == [0, 2]
+    assert f"{killed_copy} is in use by another" in errors[2]
+    assert len(errors[2].splitlines()) == 1
+    run = Run.open(killed_copy)
+    assert comparable(run) == comparable(result.run)
+    assert len(run.test_openings) == 1
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ control: what is learned of these is the words, not their order.
 import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from heldout.core.errors import UserError
-from heldout.core.files import write_text
+from heldout.core.files import holds_files, write_text
 from heldout.core.interrupt import stop_on_interrupt
+from heldout.core.lock import alone_in
 from heldout.core.progress import Progress
 from heldout.core.recipe import DEFAULT, Recipe, same_settings
 from heldout.core.regularizer import overrides_hook
@@ -85,8 +86,7 @@ def compress(
         "strategy": strategy,
         "blocks": blocks,
     }
-    with quiet_libraries(), stop_on_interrupt() as asked, _folder(out) as place:
-        folder = Path(place)
+    with quiet_libraries(), stop_on_interrupt() as asked, _folder(out) as folder:
         coder = Coder(target, chosen, strategy, folder / "blocks", progress, asked)
         rows = [_as_text(row) for row in read.rows]
         if chosen.data.max_rows:
@@ -96,6 +96,7 @@ def compress(
             [_shuffled(row, chosen.data.seed) for row in real.rows], blocks, ends=real.ends
         )
         _claim(folder, about)
+        (folder / "blocks").mkdir(exist_ok=True)
         total = 2 * coder.planned(real) + coder.planned(shuffled)
         with progress.stage("coding", total):
             coded = coder.code(real, "as it is")
@@ -162,15 +163,19 @@ def _content_or_name(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else path
 
 
-def _folder(out: str | Path | None) -> AbstractContextManager[str]:
+@contextmanager
+def _folder(out: str | Path | None) -> Iterator[Path]:
     """The folder of the result, or one that is removed afterwards."""
-    return tempfile.TemporaryDirectory() if out is None else nullcontext(str(out))
+    if out is None:
+        with tempfile.TemporaryDirectory() as place:
+            yield Path(place)
+        return
+    with alone_in(Path(out)):
+        yield Path(out)
 
 
 def _claim(folder: Path, about: dict[str, Any]) -> None:
     """Start in an empty folder, or go on in one of the same arguments."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out {folder} is a file: give a folder.")
     known = folder / "settings.json"
     if known.exists():
         if not same_settings(json.loads(known.read_text(encoding="utf-8")), about):
@@ -179,7 +184,6 @@ def _claim(folder: Path, about: dict[str, Any]) -> None:
                 "folder. Nothing was written."
             )
         return
-    if folder.exists() and any(folder.iterdir()):
+    if holds_files(folder):
         raise UserError(f"--out {folder} holds other files: give another folder.")
-    (folder / "blocks").mkdir(parents=True)
     write_text(known, json.dumps(about, indent=2) + "\n")

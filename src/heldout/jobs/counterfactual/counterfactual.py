@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from heldout.core.errors import UserError
+from heldout.core.lock import alone_in
 from heldout.core.progress import Progress
 from heldout.core.results.counterfactual import Counterfactual
 from heldout.core.run import Run
@@ -74,39 +75,40 @@ def counterfactual(
             f"{target} was trained on {len(train)} rows: halves of fewer than {LEAST_ROWS} tell "
             "nothing."
         )
-    made_with = {"epochs": epochs, "learning_rate": found["learning_rate"]}
-    folder = run.path(FOLDER)
-    folder.mkdir(exist_ok=True)
-    if (folder / "made_with.json").exists():
-        before = run.read_json(f"{FOLDER}/made_with.json")
-        if before != made_with:
-            raise UserError(
-                f"--epochs: {folder} holds models of {before['epochs']:g} epochs, asked for "
-                f"{epochs:g}: give the same, or remove that folder."
-            )
-    else:
-        run.write_json(f"{FOLDER}/made_with.json", made_with)
-    models = HalfModels(
-        run,
-        Target(known["model"], known["from_scratch"]),
-        train,
-        heldout,
-        epochs,
-        found["learning_rate"],
-        progress or Progress(),
-        Places.kept_in(folder, lambda: _places(run, found, epochs, num_models)),
-    )
-    with quiet_libraries():
-        read_train, read_heldout = models.read(num_models)
-    result = replace(
-        counterfactual_of(read_train, read_heldout, seed=run.recipe.data.seed),
-        target=str(target),
-        num_models=num_models,
-        epochs=epochs,
-        learning_rate=found["learning_rate"],
-        seconds=time.monotonic() - start,
-    )
-    run.write_json(f"{FOLDER}/counterfactual.json", result.to_json())
+    with alone_in(run.folder):
+        made_with = {"epochs": epochs, "learning_rate": found["learning_rate"]}
+        folder = run.path(FOLDER)
+        folder.mkdir(exist_ok=True)
+        if (folder / "made_with.json").exists():
+            before = run.read_json(f"{FOLDER}/made_with.json")
+            if before != made_with:
+                raise UserError(
+                    f"--epochs: {folder} holds models of {before['epochs']:g} epochs, asked for "
+                    f"{epochs:g}: give the same, or remove that folder."
+                )
+        else:
+            run.write_json(f"{FOLDER}/made_with.json", made_with)
+        models = HalfModels(
+            run,
+            Target(known["model"], known["from_scratch"]),
+            train,
+            heldout,
+            epochs,
+            found["learning_rate"],
+            progress or Progress(),
+            Places.kept_in(folder, lambda: _places(run, found, epochs, num_models)),
+        )
+        with quiet_libraries():
+            read_train, read_heldout = models.read(num_models)
+        result = replace(
+            counterfactual_of(read_train, read_heldout, seed=run.recipe.data.seed),
+            target=str(target),
+            num_models=num_models,
+            epochs=epochs,
+            learning_rate=found["learning_rate"],
+            seconds=time.monotonic() - start,
+        )
+        run.write_json(f"{FOLDER}/counterfactual.json", result.to_json())
     return result
 
 

@@ -8,7 +8,6 @@ loss on the sealed test.
 # K members, N scored tokens, G groups
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from heldout.core.errors import Interrupted, UserError
+from heldout.core.lock import alone_in
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
@@ -52,16 +52,16 @@ def distill(
     folder, about = _read_ensemble(ensemble)
     recipe = _student_recipe(folder, about, weight, temperature, settings)
     place = Path(out) if out else folder / "distilled"
-    is_run = (place / "status.json").exists()
-    if out is None and is_run and not (place / "environment.json").exists():
-        shutil.rmtree(place)  # killed before its data was written
-    _train_student(about, place, recipe, progress)
-    student = Run.open(place)
-    runs = member_runs(folder, len(about["members"]))
-    _refuse_other_parts(student, runs[0])
-    read = [read_member(run, progress) for run in [*runs, student]]
-    result = _distill_result(folder, student, stacked_nats(read), read[0].group_index_N, settings)
-    student.write_json("distill.json", result.to_json())
+    with alone_in(place):
+        _train_student(about, place, recipe, progress)
+        student = Run.open(place)
+        runs = member_runs(folder, len(about["members"]))
+        _refuse_other_parts(student, runs[0])
+        read = [read_member(run, progress) for run in [*runs, student]]
+        result = _distill_result(
+            folder, student, stacked_nats(read), read[0].group_index_N, settings
+        )
+        student.write_json("distill.json", result.to_json())
     return result
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from heldout.core.errors import UserError
 from heldout.core.files import write_text
 from heldout.core.interrupt import stop_on_interrupt
+from heldout.core.lock import alone_in
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, same_settings
 from heldout.core.results.ensemble import EnsembleResult
@@ -66,32 +67,32 @@ def ensemble(
         "data": str(Path(data).resolve()) if Path(data).exists() else data,
         "recipe": chosen.to_toml(),
     }
-    if (folder / "made_with.json").exists():
-        kept = json.loads((folder / "made_with.json").read_text(encoding="utf-8"))
-        if not same_settings(kept, made_with):
-            raise UserError(
-                f"{folder} holds an ensemble of another model, data or recipe: give another --out."
-            )
-    else:
-        Run.refuse_occupied(folder)
-        with progress.stage("data and checks"):
-            plan = _plan(target, made_with["data"], chosen, folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        Places.kept_in(folder, lambda: Places.plan(chosen, members - 1, plan.needs))
-        text = json.dumps(made_with, ensure_ascii=False, indent=2) + "\n"
-        write_text(folder / "made_with.json", text)
-    _train_members(target, made_with["data"], chosen, folder, members, progress)
-    runs = member_runs(folder, members)
-    refuse_other_data(runs)
-    read = [read_member(run, progress) for run in runs]
-    result = ensemble_result(target, made_with["data"], folder, runs, read)
-    # The JSON comes last: it marks the folder as done.
-    write_page_folder(
-        folder,
-        "ensemble.json",
-        result.to_json(),
-        lambda path: page.write_ensemble(result, path),
-    )
+    with alone_in(folder):
+        if (folder / "made_with.json").exists():
+            kept = json.loads((folder / "made_with.json").read_text(encoding="utf-8"))
+            if not same_settings(kept, made_with):
+                raise UserError(
+                    f"{folder} holds an ensemble of another model, data or recipe: give another "
+                    "--out."
+                )
+        else:
+            with progress.stage("data and checks"):
+                plan = _plan(target, made_with["data"], chosen, folder)
+            text = json.dumps(made_with, ensure_ascii=False, indent=2) + "\n"
+            write_text(folder / "made_with.json", text)
+            Places.kept_in(folder, lambda: Places.plan(chosen, members - 1, plan.needs))
+        _train_members(target, made_with["data"], chosen, folder, members, progress)
+        runs = member_runs(folder, members)
+        refuse_other_data(runs)
+        read = [read_member(run, progress) for run in runs]
+        result = ensemble_result(target, made_with["data"], folder, runs, read)
+        # The JSON comes last: it marks the folder as done.
+        write_page_folder(
+            folder,
+            "ensemble.json",
+            result.to_json(),
+            lambda path: page.write_ensemble(result, path),
+        )
     return result
 
 

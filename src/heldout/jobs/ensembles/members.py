@@ -1,6 +1,5 @@
 """The members of an ensemble: ordinary runs of ``heldout fit``, and what they say of the test."""
 
-import shutil
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.interrupt import StopRequest
+from heldout.core.lock import alone_in
 from heldout.core.progress import Progress, advance_to
 from heldout.core.recipe import Recipe, recipe_from_table
 from heldout.core.run import Run
@@ -40,7 +40,6 @@ def train_member(
             if Run.open(place).status["state"] != "complete":
                 resume(place, progress=progress)
             return
-        shutil.rmtree(place, ignore_errors=True)  # killed before its data was written
         whole = recipe_from_table(tomllib.loads(recipe))
         fit(
             target["model"],
@@ -91,7 +90,9 @@ def member_runs(folder: Path, members: int) -> list[Run]:
 def read_member(run: Run, progress: Progress) -> TokenLosses:
     """The kept model's losses on the sealed test, token by token; kept in the run's folder."""
     path = run.path("evaluations/best-test-tokens.npz")
-    if not path.exists():
+    if path.exists():
+        return TokenLosses.load(path)
+    with alone_in(run.folder):
         recipe = run.recipe
         rows = run.open_test("losses of each token, for the ensemble", once=True)
         total = run.read_json("data.json")["rows"]["test"]
@@ -110,7 +111,7 @@ def read_member(run: Run, progress: Progress) -> TokenLosses:
                 progress=advance_to(progress),
             )
         found.save(path)
-    return TokenLosses.load(path)
+    return found
 
 
 def stacked_nats(read: Sequence[TokenLosses]) -> np.ndarray:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heldout.core.errors import UserError
+from heldout.core.lock import alone_in
 from heldout.core.progress import Progress
 from heldout.core.recipe import DEFAULT, Recipe
 from heldout.core.run import Run
@@ -88,18 +89,19 @@ def fit(
     with quiet_libraries(), progress.stage("data and checks"):
         parts = read_parts(data, chosen)
         plan = _plan(parts, recipe, chosen, target, folder)
-    run = start_run(
-        folder,
-        chosen,
-        parts,
-        plan.checks,
-        model=target.model,
-        from_scratch=target.from_scratch,
-        **plan.places.kept,
-    )
-    progress.note(f"each step: {plan.step_cost}")
-    note_warnings(plan.checks, progress)
-    return _run_stages(run, target, progress)
+    with alone_in(folder):
+        run = start_run(
+            folder,
+            chosen,
+            parts,
+            plan.checks,
+            model=target.model,
+            from_scratch=target.from_scratch,
+            **plan.places.kept,
+        )
+        progress.note(f"each step: {plan.step_cost}")
+        note_warnings(plan.checks, progress)
+        return _run_stages(run, target, progress)
 
 
 def resume(
@@ -113,7 +115,8 @@ def resume(
     if ends_search and not run.recipe.search.ranges:
         raise UserError(f"--end-search: {folder} has no search that goes on; leave it out.")
     target = Target(known["model"], known["from_scratch"])
-    return _run_stages(run, target, progress or Progress(), ends_search=ends_search)
+    with alone_in(run.folder):
+        return _run_stages(run, target, progress or Progress(), ends_search=ends_search)
 
 
 def dry_run(

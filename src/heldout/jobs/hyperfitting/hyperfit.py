@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from heldout.core.errors import Interrupted, UserError
+from heldout.core.lock import alone_in
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.run import Run
@@ -75,9 +76,10 @@ def hyperfit(
     with quiet_libraries(), progress.stage("data and checks"):
         parts = read_parts(data, chosen)
         plan = _dry_run_of(parts, chosen, target, existing_parent(folder))
-    run = start_run(folder, chosen, parts, plan.checks, job="hyperfit", model=target.model)
-    note_warnings(plan.checks, progress)
-    return _run_stages(run, target, progress)
+    with alone_in(folder):
+        run = start_run(folder, chosen, parts, plan.checks, job="hyperfit", model=target.model)
+        note_warnings(plan.checks, progress)
+        return _run_stages(run, target, progress)
 
 
 def resume_hyperfit(folder: str | Path, *, progress: Progress | None = None) -> HyperfitResult:
@@ -85,7 +87,8 @@ def resume_hyperfit(folder: str | Path, *, progress: Progress | None = None) -> 
     run, known = open_started(folder)
     if known.get("job") != "hyperfit":
         raise UserError(f"{folder} is a run of `heldout fit`: use `heldout fit --resume`.")
-    return _run_stages(run, Target(known["model"]), progress or Progress())
+    with alone_in(run.folder):
+        return _run_stages(run, Target(known["model"]), progress or Progress())
 
 
 def hyperfit_dry_run(

@@ -17,6 +17,7 @@ from pathlib import Path
 from heldout.core.discovery import build
 from heldout.core.errors import UserError
 from heldout.core.interrupt import stop_on_interrupt
+from heldout.core.lock import alone_in
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, same_settings
 from heldout.core.results.learning_curve import LearningCurve
@@ -69,6 +70,7 @@ def learning_curve(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "curve"
         stack.enter_context(quiet_libraries())
         request = stack.enter_context(stop_on_interrupt())
+        stack.enter_context(alone_in(Path(folder)))
         run = _open(Path(folder), target, parts, recipe)
 
         texts = Texts(parts.train, parts.validation, parts.train[:2])
@@ -163,7 +165,7 @@ def _open(folder: Path, target: Target, parts: Parts, recipe: Recipe) -> Run:
             json.dumps([row.to_json() for row in [*parts.train, *parts.validation]]).encode()
         ).hexdigest(),
     }
-    if not (folder / "status.json").is_file():
+    if not (folder / "status.json").is_file() or Run.is_cut_short(folder):
         run = Run.create(folder, recipe)
         write_parts(run, parts, recipe)
         run.write_json("curve.json", {"made_with": made_with, "points": []})

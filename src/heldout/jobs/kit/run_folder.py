@@ -59,7 +59,10 @@ def open_started(folder: str | Path) -> tuple[Run, dict[str, Any]]:
     """A run that ``start_run`` has begun, with its environment."""
     run = Run.open(Path(folder))
     if not run.path("environment.json").exists():
-        raise UserError(f"{folder} stopped before its data was written: start it anew.")
+        raise UserError(
+            f"{folder} stopped before its data was written: give the first command again, with "
+            f"--out {folder}."
+        )
     return run, run.read_json("environment.json")
 
 

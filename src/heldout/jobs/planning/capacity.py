@@ -7,11 +7,13 @@ is found is a lower bound. On real text, what a reference model predicts too is 
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from heldout.core.errors import UserError
 from heldout.core.interrupt import StopRequest, stop_on_interrupt
+from heldout.core.lock import alone_in
 from heldout.core.progress import Progress
 from heldout.core.results.capacity import CapacityResult, Filled, plateaus
 from heldout.jobs.kit.page_folder import write_page_folder
@@ -66,11 +68,13 @@ def capacity(
         "data": data,
         "reference": reference,
     }
-    models = FilledModels(Path(out) if out is not None else None)
+    folder = None if out is None else Path(out)
     how = FillTraining(steps, learning_rate, seed)
     filled: list[Filled] = []
     notes: list[str] = []
-    with quiet_libraries(), stop_on_interrupt() as asked:
+    alone = nullcontext() if folder is None else alone_in(folder)
+    with quiet_libraries(), stop_on_interrupt() as asked, alone:
+        models = FilledModels(folder)
         real = real_text(data, reference, seed, progress) if data else None
         total = steps * len(loads) * len(paths) * (2 if real else 1)
         with progress.stage("filling models", total):
@@ -92,9 +96,8 @@ def capacity(
             "Nothing was measured."
         )
     result = CapacityResult(filled, plateaus(filled), settings, notes)
-    if out is None:
+    if folder is None:
         return result
-    folder = Path(out)
     result = replace(result, report=str(folder / "report.html"))
     write_page_folder(
         folder,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from heldout.core.errors import Interrupted, UserError
+from heldout.core.errors import Interrupted
 from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
 from heldout.core.results.capacity import Filled
@@ -163,8 +163,6 @@ class FilledModels:
         self.found: dict[str, Filled] = {}
         if folder is None:
             return
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"--out {folder} is a file: give a folder.")
         assert self.path is not None
         if not self.path.exists():
             return
@@ -181,6 +179,5 @@ class FilledModels:
     def add(self, key: str, filled: Filled) -> None:
         self.found[key] = filled
         if self.path:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"key": key, "filled": filled.to_json()}) + "\n")
