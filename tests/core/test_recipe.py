@@ -123,6 +123,7 @@ def test_ranges_are_read_by_their_earlier_name_too():
         ("model.method=lorra", "model.method must be one of 'lora', 'full', got 'lorra'."),
         ("data.test_share=.9", "data.test_share must be at least 0 and under .8"),
         ("data.max_length=4", "8 tokens or more, got 4"),
+        ("data.key_facts=['(']", "data.key_facts must be regular expressions, got ('(',)."),
         ("train=3", "train is a section"),
         ("nonsense", "--set must be key=value"),
     ],

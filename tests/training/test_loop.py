@@ -1,5 +1,8 @@
+import itertools
+
 import pytest
 
+from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.training.loop import Schedule
 
@@ -21,3 +24,20 @@ def test_checkpoints_are_measured_at_equal_fractions_of_an_epoch(
     schedule = Schedule.of(num_windows, recipe, max_epochs=epochs)
     steps = [s for s in range(1, schedule.max_steps + 1) if schedule.evaluates_at(s)]
     assert steps == expected
+    assert schedule.num_evaluations == len(expected)
+
+
+def test_evaluations_are_counted_without_going_through_the_steps():
+    for steps, per_epoch, most in itertools.product(
+        (1, 3, 7, 11), (0.3, 0.7, 1, 2.5, 3, 9), (1, 40)
+    ):
+        schedule = Schedule(steps, most, min(per_epoch, steps))
+        counted = sum(map(schedule.evaluates_at, range(1, most + 1)))
+        assert schedule.num_evaluations == counted, schedule
+
+
+def test_more_steps_than_can_be_planned_are_refused():
+    recipe = Recipe().replace(train={"max_epochs": 1e12})
+    with pytest.raises(UserError, match=r"1e\+12 epochs of 10 steps are more than the 10,000,000"):
+        Schedule.of(80, recipe)
+    assert Schedule.of(80, recipe, max_epochs=1e6).max_steps == 10_000_000

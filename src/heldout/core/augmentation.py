@@ -15,13 +15,14 @@ processes and a resume change nothing.
 """
 
 import dataclasses
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from random import Random
 from typing import Any, ClassVar, Literal
+
+import regex
 
 from heldout.core.errors import UserError
 from heldout.core.parameters import CheckedParameters
@@ -43,6 +44,9 @@ class Supplies:
     base: Callable[[], tuple[Any, Any]]  # -> (model, tokenizer), loaded when it is asked for
 
 
+MOST_SECONDS = 5.0  # of the processor, for one pattern in one text
+
+
 @dataclass(frozen=True)
 class KeyFacts:
     """Text that no augmentation may change, as regular expressions."""
@@ -52,24 +56,32 @@ class KeyFacts:
     def __post_init__(self) -> None:
         for pattern in self.patterns:
             try:
-                re.compile(pattern)
-            except re.error as error:
+                regex.compile(pattern)
+            except regex.error as error:
                 raise UserError(
                     f"data.key_facts: {pattern!r} is not a regular expression: {error}."
                 ) from None
 
     @cached_property
-    def _compiled(self) -> list[re.Pattern]:
-        return [re.compile(pattern) for pattern in self.patterns]
+    def _compiled(self) -> list[regex.Pattern]:
+        return [regex.compile(pattern) for pattern in self.patterns]
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """(start, end) of the facts in ``text``, overlapping ones joined."""
-        found = sorted(
-            match.span()
-            for pattern in self._compiled
-            for match in pattern.finditer(text)
-            if match.group()
-        )
+        """(start, end) of the facts in ``text``, overlapping ones joined.
+
+        Raises UserError for a pattern that looks for them for longer than ``MOST_SECONDS``.
+        """
+        found: list[tuple[int, int]] = []
+        for pattern in self._compiled:
+            try:
+                matches = pattern.finditer(text, timeout=MOST_SECONDS)
+                found += (match.span() for match in matches if match.group())
+            except TimeoutError:
+                raise UserError(
+                    f"data.key_facts: {pattern.pattern!r} comes to no end on a text of "
+                    f"{len(text):,} characters: leave out repeats within repeats, such as (a+)+."
+                ) from None
+        found.sort()
         joined: list[tuple[int, int]] = []
         for start, end in found:
             if joined and start < joined[-1][1]:

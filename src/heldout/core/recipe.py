@@ -18,6 +18,7 @@ import tomli_w
 from heldout.core.discovery import entries_of, replaced_by
 from heldout.core.errors import UserError, did_you_mean
 from heldout.core.recipe_fields import (
+    PATTERNS,
     POSITIVE,
     RATE,
     RATES,
@@ -50,7 +51,8 @@ class DataSection:
     max_unpack_ratio: Annotated[int, at_least(1)] = 200  # size of a packed file, beyond 64 MiB
     # of the chat template, where the caller gives none, e.g. enable_thinking = false
     template_arguments: Annotated[dict[str, Any], TEMPLATE_ARGUMENTS] = field(default_factory=dict)
-    key_facts: tuple[str, ...] = ()  # regular expressions of text that no augmentation changes
+    # regular expressions of text that no augmentation changes
+    key_facts: Annotated[tuple[str, ...], PATTERNS] = ()
     # Jaccard similarity over pieces of eight letters
     near_duplicate_threshold: Annotated[float, UP_TO_ONE] = 0.45
     # tokens per training window; longer rows become several windows

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -32,6 +33,17 @@ SHARE = FieldRule(lambda value: 0 <= value < 0.8, "at least 0 and under .8")
 UP_TO_ONE = FieldRule(lambda value: 0 < value <= 1, "above 0 and at most 1")
 RATE = FieldRule(lambda value: value is None or 0 < value < 1, "above 0 and under 1")
 RATES = FieldRule(lambda values: all(0 < rate < 1 for rate in values), "rates between 0 and 1")
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError):
+        return False
+    return True
+
+
+PATTERNS = FieldRule(lambda texts: all(map(_is_pattern, texts)), "regular expressions")
 _OF_THE_RENDERING = (  # arguments of apply_chat_template itself
     *("messages", "conversations", "conversation", "tools", "chat_template", "tokenize"),
     *("add_generation_prompt", "continue_final_message", "return_assistant_tokens_mask"),

@@ -14,6 +14,7 @@ import transformers
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_utils import get_last_checkpoint
 
+from heldout.core.errors import UserError
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Continue, Decision, Regularizer, RollBack, Stop
@@ -25,6 +26,7 @@ from heldout.training.planned_decay import with_planned_decay
 from heldout.training.variants import AugmentedWindows
 from heldout.training.windows import WindowDataset
 
+MOST_STEPS = 10_000_000  # of one training
 UNREPORTED = "unreported"  # in a checkpoint whose training had no trackers
 _SUM = "training_loss_since"
 
@@ -46,6 +48,11 @@ class Schedule:
         micro_batches = math.ceil(num_windows / recipe.train.micro_batch_size)
         steps = math.ceil(micro_batches / recipe.accumulation_steps)
         epochs = recipe.train.max_epochs if max_epochs is None else max_epochs
+        if steps * epochs > MOST_STEPS:
+            raise UserError(
+                f"train.max_epochs: {epochs:g} epochs of {steps:,} steps are more than the "
+                f"{MOST_STEPS:,} steps that can be planned: lower it."
+            )
         return cls(steps, max(1, round(steps * epochs)), min(recipe.eval.per_epoch, steps))
 
     def evaluates_at(self, step: int) -> bool:
@@ -54,6 +61,15 @@ class Schedule:
             return True
         interval = self.steps_per_epoch / self.evaluations_per_epoch
         return step >= 1 and step == round(max(1, round(step / interval)) * interval)
+
+    @property
+    def num_evaluations(self) -> int:
+        """At most, without the one before training."""
+        interval = self.steps_per_epoch / self.evaluations_per_epoch
+        before_end = math.ceil(self.max_steps / interval) + 1
+        while before_end and round(before_end * interval) >= self.max_steps:
+            before_end -= 1
+        return before_end + 1
 
 
 @dataclass(frozen=True)

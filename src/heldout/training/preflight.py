@@ -110,12 +110,12 @@ def check_trackers(names: Sequence[str]) -> None:
 
 def check_evaluation(schedule: Schedule, num_validation_groups: int) -> list[PreflightCheck]:
     """An evaluation that will really happen, on something."""
-    count = len([s for s in range(1, schedule.max_steps + 1) if schedule.evaluates_at(s)])
     if num_validation_groups < 2:
         raise UserError(
             f"The validation part has {num_validation_groups} groups; at least 2 are needed to "
             "keep the best checkpoint."
         )
+    count = schedule.num_evaluations
     return [
         PreflightCheck(
             "evaluation",

@@ -551,6 +551,7 @@ def test_bad_input_writes_nothing(tiny_model_dir, data, tmp_path):
     fails("no LoRA layers", settings=["regularizers.dropout.adapter=.1"])
     fails("eval.metric must be", settings=["eval.metric=exact_mach"])
     fails("needs prompts with answers", settings=["eval.metric=exact_match"])
+    fails("eval.embedding_model=nope", settings=["eval.embedding_model=nope"])
     fails("unknown or not installed", settings=["train.report_to=notracker"])
     fails("must be under 512", settings=["eval.max_new_tokens=600"])
     fails("must be a finite number", settings=["regularizers.weight_decay.rate=nan"])

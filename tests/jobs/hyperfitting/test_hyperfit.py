@@ -2,6 +2,7 @@
 
 import json
 from importlib import resources
+from pathlib import Path
 from shutil import copytree
 
 import numpy as np
@@ -16,9 +17,10 @@ from heldout.core.errors import UserError
 from heldout.core.measurement import Measurement
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
+from heldout.core.run import Run
 from heldout.jobs.hyperfitting.hyperfit import hyperfit, hyperfit_dry_run, resume_hyperfit
 from heldout.jobs.hyperfitting.measure import TextFigures, block_edges, new_types, repeats
-from heldout.jobs.hyperfitting.train import Checkpoint, WindowSample, chosen_checkpoint
+from heldout.jobs.hyperfitting.train import Checkpoint, WindowSample, _keep, chosen_checkpoint
 from heldout.jobs.kit.parts import load_parts
 from heldout.jobs.report import write_report
 from heldout.lm.load import load_tokenizer
@@ -282,6 +284,23 @@ def test_the_last_checkpoints_are_chosen_by_their_text():
     assert chosen_checkpoint(nearest_repeats, recipe).step == 2
     all_repeat = [checkpoint(n, 0.1, r) for n, r in ((1, 0.5), (2, 0.3), (3, 0.4))]
     assert chosen_checkpoint(all_repeat, recipe).step == 2
+
+
+def test_a_kill_leaves_no_note_of_a_checkpoint_that_is_not_there(tmp_path, monkeypatch):
+    run = Run.create(tmp_path / "run", Recipe())
+    run.path("candidates/step-000003").mkdir(parents=True)
+
+    def kill(*places):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", kill)
+        with pytest.raises(Killed):
+            _keep(run, checkpoint(3, 0.2, 0.1))
+    assert not run.path("kept.json").exists()
+    _keep(run, checkpoint(3, 0.2, 0.1))
+    assert run.best.is_dir()
+    assert run.read_json("kept.json")["step"] == 3
 
 
 def test_blocks_of_positions_add_up_to_the_whole():

@@ -55,6 +55,13 @@ def trained(model_dir, kind, folder, *, stop_after=None, resume=False):
     return model, tokenizer
 
 
+def test_a_rank_that_no_layer_has_is_refused(tiny_model_dir):
+    model = load_model(str(tiny_model_dir), device="cpu")
+    recipe = Recipe().replace(model={"lora_rank": 100_000_000})
+    with pytest.raises(UserError, match=r"model\.lora_rank must be at most 32, .* got 100000000"):
+        prepare(model, recipe)
+
+
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_each_kind_begins_at_the_base_and_comes_back_as_it_was_saved(
     kind, tiny_model_dir, tmp_path

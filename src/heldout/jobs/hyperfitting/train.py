@@ -212,8 +212,8 @@ def chosen_checkpoint(history: Sequence[Checkpoint], recipe: Recipe) -> Checkpoi
 
 def _keep(run: Run, chosen: Checkpoint) -> None:
     candidate = run.path(f"{CANDIDATES}/step-{chosen.step:06d}")
-    run.write_json("kept.json", vars(chosen))
-    if candidate.is_dir():
+    if candidate.is_dir():  # else a kill came after it was moved
         shutil.rmtree(run.best, ignore_errors=True)
         candidate.rename(run.best)
+    run.write_json("kept.json", vars(chosen))
     shutil.rmtree(run.path(CANDIDATES), ignore_errors=True)

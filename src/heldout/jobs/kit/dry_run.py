@@ -25,6 +25,7 @@ from heldout.jobs.kit.prepare import prepare, regularizers_of
 from heldout.jobs.kit.rate_trial import search_in_words, trial_steps
 from heldout.jobs.kit.target import Target
 from heldout.lm.characters import token_size
+from heldout.lm.measuring.embeddings import Encoder
 from heldout.lm.nll import context_length
 from heldout.regularizers.distillation import Distillation
 from heldout.training.arguments import optimizer_arguments
@@ -94,6 +95,8 @@ def dry_run_of(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Dr
     Raises UserError for what cannot work. Nothing is written, and the model is let go again.
     """
     checks = _check_settings(parts, recipe)
+    if recipe.eval.embedding_model:
+        Encoder.load(recipe.eval.embedding_model)
     check_trackers(recipe.train.report_to)
     loaded = target.load(recipe)
     model, tokenizer = loaded.model, loaded.tokenizer

@@ -38,6 +38,9 @@ def check_variants(
 ) -> list[PreflightCheck]:
     """One line for each augmentation, of what can be said without a model."""
     checks = []
+    facts = KeyFacts(recipe.data.key_facts)
+    for row in rows:
+        facts.kept(row.text, row.text)
     for name, augmentation in zip(recipe.augment, augmentations, strict=True):
         title = f"augmentation {name.replace('_', ' ')}"
         if augmentation.added is not None:

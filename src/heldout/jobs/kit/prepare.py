@@ -46,6 +46,7 @@ def prepare(loaded: LoadedModel, recipe: Recipe, *, is_scratch: bool = False) ->
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise UserError("The adapter has no LoRA weights to go on with: use model.method=full.")
         return model
+    _refuse_wide(model, recipe.model.lora_rank)
     all_linear = recipe.model.lora_targets == "all-linear"
     config = LoraConfig(
         r=recipe.model.lora_rank,
@@ -62,6 +63,17 @@ def prepare(loaded: LoadedModel, recipe: Recipe, *, is_scratch: bool = False) ->
         return get_peft_model(model, config)
     except ValueError as error:
         raise UserError(f"model.lora_targets={recipe.model.lora_targets!r}: {error}") from None
+
+
+def _refuse_wide(model: Any, rank: int) -> None:
+    """UserError for a rank that no layer has: an adapter would be larger than what it adapts."""
+    layers = (each for each in model.modules() if isinstance(each, torch.nn.Linear))
+    widest = max((min(layer.weight.shape) for layer in layers), default=None)
+    if widest is not None and rank > widest:
+        raise UserError(
+            f"model.lora_rank must be at most {widest}, the rank of this model's widest layer, got "
+            f"{rank}: lower it, or train all weights with model.method=full."
+        )
 
 
 def _not_for_lora(model: Any) -> list[str] | None:
