@@ -1,6 +1,7 @@
 """What a user did that cannot work, told in one line."""
 
 import difflib
+import re
 from collections.abc import Sequence
 
 
@@ -11,7 +12,9 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str):
-        super().__init__(" ".join(str(message).split()))
+        words = " ".join(str(message).split())
+        # An error of others that is quoted at the end brings a full stop of its own.
+        super().__init__(re.sub(r"(?<=[\w)\"'`\]])\.\.(?=\s|$)", ".", words))
 
 
 class TrainingDiverged(UserError):
@@ -24,5 +27,5 @@ class Interrupted(Exception):
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """The end of an error about an unknown name: the nearest known one, or all of them."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f": did you mean {near[0]!r}?" if near else f". Known: {', '.join(known)}."

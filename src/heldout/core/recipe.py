@@ -275,6 +275,11 @@ def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Rec
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"Recipe {source} is not TOML: {error}.") from None
+    except (ValueError, RecursionError):
+        raise UserError(
+            f"Recipe {source} cannot be read: a number has too many digits, or it is nested too "
+            "deeply."
+        ) from None
     table = _renamed(table)
     own = {
         (name, parameter)
@@ -337,7 +342,7 @@ def _apply(table: dict[str, Any], setting: str, own: set[tuple[str, str]]) -> No
             raise UserError(f"--set {key.strip()}: {name!r} is a value, not a section.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = bare(text.strip())
     is_plugin = len(path) == 1 and path[0] in PLUGINS
     if is_plugin and value is False:

@@ -78,7 +78,7 @@ class Run:
             raise UserError(f"{folder} is not a run of heldout: status.json is missing.")
         try:
             layout = run.read_json("status.json").get("layout")
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             raise UserError(f"{folder}/status.json is damaged: start the run anew.") from None
         if layout != LAYOUT:
             raise UserError(f"{folder} has layout {layout!r}; this version reads {LAYOUT!r}.")
@@ -111,10 +111,14 @@ class Run:
     def write_text(self, name: str, text: str) -> None:
         path = self.path(name)
         partial = path.with_name(path.name + ".partial")
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
         partial.replace(path)
 
     def write_json(self, name: str, value: Any) -> None:

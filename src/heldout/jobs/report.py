@@ -31,8 +31,11 @@ def write_report(runs: Sequence[str | Path], *, out: str | Path | None = None) -
 
 
 def _job(run: Run) -> str:
-    known = run.path("environment.json")
-    return str(run.read_json("environment.json").get("job", "")) if known.exists() else ""
+    """Empty where it is not known, as in a run that was cut short or has a damaged file."""
+    try:
+        return str(run.read_json("environment.json")["job"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
 
 
 def _rewritten(run: Run, opened: Sequence[Run], out: str | Path | None) -> Path:

@@ -37,7 +37,10 @@ from heldout.core.verdict import Verdicts
 MODELS = ("base", "best", "last", "fixed_epochs")
 PARTS = ("train", "validation", "test", "out_of_fold")
 
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, UserError)
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError),
+    UserError,
+)
 T = TypeVar("T")
 
 
@@ -103,7 +106,7 @@ class RunSummary:
     @property
     def has_test(self) -> bool:
         """A cross-validated run has a sealed test part where the user gave one."""
-        return bool(self.data.get("rows", {}).get("test"))
+        return bool((self.data.get("rows") or {}).get("test"))
 
     @property
     def unseen(self) -> str:
@@ -148,12 +151,12 @@ def summarize(run: Run) -> RunSummary:
             return ()
 
     entries: list[Measurement | NotMeasured] = read("measurements.json", _measurements, [])
-    data: dict[str, Any] = read("data.json", dict, {})
+    data: dict[str, Any] = read("data.json", _data, {})
     return RunSummary(
         name=run.folder.resolve().name,
-        status=read("status.json", dict, {}),
+        status=read("status.json", _table, {}),
         recipe=_recipe(run, problems),
-        environment=read("environment.json", dict, {}),
+        environment=read("environment.json", _table, {}),
         data=data,
         checks=read("checks.json", _checks, ()),
         augmentation=read("augmentation.json", _augmentation, ()),
@@ -167,13 +170,29 @@ def summarize(run: Run) -> RunSummary:
         not_measured=tuple(entry for entry in entries if isinstance(entry, NotMeasured)),
         verdict=read("verdict.json", Verdicts.from_json, None),
         remedies=read("remedies.json", _remedies, ()),
-        result=read("result.json", dict, {}),
+        result=read("result.json", _table, {}),
         samples=read("samples.json", _samples, ()),
         openings=_openings(run, problems),
         documents=_documents(run, problems),
         changed_parts=_changed_parts(run, data),
         problems=tuple(problems),
     )
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"no object: {value!r:.40}")
+    return value
+
+
+def _data(value: Any) -> dict[str, Any]:
+    """With parts and lists of the kinds that a page goes through."""
+    table = _table(value)
+    kinds = {"rows": dict, "groups": dict, "sha256_parts": dict, "dropped": list}
+    for key, kind in kinds.items():
+        if not isinstance(table.get(key), kind | None):
+            raise TypeError(f"{key} is no {kind.__name__}")
+    return table
 
 
 def _remedies(entries: list[dict[str, Any]]) -> tuple[Remedy, ...]:
@@ -237,7 +256,7 @@ def _recipe(run: Run, problems: list[str]) -> Recipe | None:
 
 def _openings(run: Run, problems: list[str]) -> tuple[dict[str, str], ...]:
     try:
-        return tuple(run.test_openings)
+        return tuple(map(_table, run.test_openings))
     except _UNREADABLE:
         problems.append("data/test_openings.jsonl")
         return ()

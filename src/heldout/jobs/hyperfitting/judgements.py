@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from heldout.core.errors import UserError
+from heldout.core.files import write_text
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.run import Run
 from heldout.core.shares import share_estimate
@@ -75,12 +76,7 @@ def export_judgements(
                 )
     order = rng.permutation(len(lines))
     run.write_json(KEY, {"pairs": [list(pair) for pair in pairs], "questions": key})
-    partial = out.with_name(out.name + ".partial")
-    partial.write_text(
-        "".join(json.dumps(lines[place], ensure_ascii=False) + "\n" for place in order),
-        encoding="utf-8",
-    )
-    partial.replace(out)
+    write_text(out, "".join(json.dumps(lines[place], ensure_ascii=False) + "\n" for place in order))
     return len(lines)
 
 

@@ -63,7 +63,17 @@ def open_started(folder: str | Path) -> tuple[Run, dict[str, Any]]:
             f"{folder} stopped before its data was written: give the first command again, with "
             f"--out {folder}."
         )
-    return run, run.read_json("environment.json")
+    try:
+        known = run.read_json("environment.json")
+        is_known = isinstance(known["model"], str)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        is_known = False
+    if not is_known:
+        raise UserError(
+            f"{folder}/environment.json is damaged, which names the model: put back the file as it "
+            "was, or start anew with another --out."
+        )
+    return run, known
 
 
 def existing_parent(folder: Path) -> Path:
