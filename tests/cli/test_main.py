@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
-from heldout.cli.main import main
+from heldout.cli.main import _how_to_go_on, main
 from heldout.core.discovery import list_entries
+from heldout.core.errors import Interrupted
 
 
 def heldout(*arguments, **options):
@@ -85,6 +87,86 @@ def test_a_process_of_its_own_ends_with_2_and_one_line(tmp_path):
     assert shown.returncode == 2
     assert len(shown.stderr.strip().splitlines()) == 1
     assert shown.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "words"),
+    [
+        (KeyboardInterrupt, 1, "Stopped at once. Give the command again."),
+        (Interrupted, 1, "Stopped. Give the command again."),
+        (OSError(28, "No space left on device", "/x"), 2, "The disk is full at /x: free some sp"),
+    ],
+)
+def test_what_stops_a_command_is_told_in_one_line(stop, code, words, monkeypatch, capsys):
+    def stopped(*runs, out):
+        raise stop
+
+    monkeypatch.setattr("heldout.jobs.report.write_report", stopped)
+    monkeypatch.setattr(sys, "argv", ["heldout", "report", "run"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == code
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"heldout: {words}")
+    assert "resume" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fit", "-m", "m"], "`heldout fit --resume RUN`"),
+        (["hyperfit", "--resume", "r"], "`heldout hyperfit --resume RUN`"),
+        (["check", "data", "--learning-curve"], "Give the command again."),
+        (["plan", "advise", "--measure"], "With --out, "),
+        (["plan", "laws"], "Give the command again."),
+        ([], "Give the command again."),
+    ],
+)
+def test_only_what_goes_on_is_told_to_go_on(arguments, words):
+    assert words in _how_to_go_on(arguments)
+
+
+@pytest.mark.slow
+def test_a_check_that_is_terminated_leaves_nothing(tmp_path):
+    (tmp_path / "temp").mkdir()
+    data = tmp_path / "rows.jsonl"
+    with data.open("w") as file:
+        for number in range(60_000):
+            file.write(
+                json.dumps({"text": f"Row {number} of it is as long as {number**3}."}) + "\n"
+            )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "heldout", "check", str(data), "--write-clean", "clean"],
+        env={**os.environ, "TMPDIR": str(tmp_path / "temp")},
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not list((tmp_path / "temp").glob("heldout-check-*/texts")):
+        time.sleep(0.01)
+    process.terminate()
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert errors.splitlines()[-1] == "heldout: Stopped at once. Give the command again."
+    assert list((tmp_path / "temp").iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "temp"]
+
+
+def test_a_run_that_is_none_is_refused_before_torch_is_imported(tmp_path):
+    code = (
+        "import sys; from heldout.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as ended: assert ended.code == 2, ended\n"
+        "bad = {'torch', 'transformers'} & set(sys.modules); assert not bad, bad"
+    )
+    for command in ("fit", "hyperfit"):
+        shown = subprocess.run(
+            [sys.executable, "-c", code, command, "--resume", str(tmp_path / "nothere")],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "nothere is not a run" in shown.stderr
 
 
 @pytest.mark.slow

@@ -55,6 +55,8 @@ _NOT_SHOWN = {
     "warning",
     "write_cases",
 }
+# Functions: what a page lets browsers do, and errors that are raised elsewhere.
+_ERRORS_OF = ("_policy", "_refusal", "_how_to_go_on")
 # Fields of a class that name a paper or a formula; a font; queries.
 _NAMES = {"SOURCE", "READS", "COST", "FORMULA", "FONT", "source", "_SQL"}
 # The model card, which is in English; modules whose strings are errors or parts of them; rows,
@@ -103,8 +105,7 @@ def _strings(tree: ast.AST) -> Iterator[tuple[ast.expr, str]]:
             continue
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
-        # What a page lets browsers do; an error that is raised elsewhere.
-        if isinstance(node, ast.FunctionDef) and node.name in ("_policy", "_refusal"):
+        if isinstance(node, ast.FunctionDef) and node.name in _ERRORS_OF:
             continue
         if isinstance(node, ast.Assign | ast.AnnAssign) and _names(node) & _NAMES:
             continue

@@ -10,7 +10,8 @@ import time
 import pytest
 
 from heldout.core.errors import UserError
-from heldout.core.lock import alone_in
+from heldout.core.files import LOCK
+from heldout.core.lock import alone_in, scratch_folder
 
 HOLD = """
 import sys, time
@@ -78,3 +79,32 @@ def test_a_file_is_no_folder(tmp_path):
     with pytest.raises(UserError, match="is a file"), alone_in(tmp_path / "mine"):
         pass
     assert (tmp_path / "mine").read_text() == "keep"
+
+
+KILLED = """
+import os, signal
+from heldout.core.lock import scratch_folder
+with scratch_folder("heldout-test-") as folder:
+    (folder / "texts").write_text("a large index")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_kill_leaves_in_the_temporary_folder_goes_with_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    subprocess.run(
+        [sys.executable, "-c", KILLED], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False
+    )
+    (left,) = tmp_path.iterdir()
+    assert (left / "texts").exists()
+    (tmp_path / "heldout-test-of-others").mkdir()
+    with scratch_folder("heldout-test-"):
+        assert left.exists(), "it may have begun just now"
+    long_ago = time.time() - 3600
+    os.utime(left / LOCK, (long_ago, long_ago))
+    with scratch_folder("heldout-test-") as first:
+        os.utime(first / LOCK, (long_ago, long_ago))
+        assert not left.exists()
+        with scratch_folder("heldout-test-"):
+            assert first.exists(), "its command is at work"
+    assert [path.name for path in tmp_path.iterdir()] == ["heldout-test-of-others"]

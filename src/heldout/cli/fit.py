@@ -88,6 +88,10 @@ def fit(
     _refuse_mixed(new, resume, demo, dry_run)
     if end_search and resume is None:
         raise UserError("--end-search goes with --resume RUN, whose search it ends.")
+    if resume is not None:
+        from heldout.core.run import Run
+
+        Run.open(resume)  # before the libraries of a training are imported, which takes seconds
     from heldout.cli.progress import console_progress
     from heldout.cli.show import show_plan, show_result
     from heldout.jobs.fitting import fit as job

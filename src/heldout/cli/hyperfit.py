@@ -54,6 +54,10 @@ def hyperfit(
         raise UserError("hyperfit needs --model and --data, or --resume RUN.")
     if judgements is not None and resume is None:
         raise UserError("--judgements FILE needs --resume RUN, the run that they are about.")
+    if resume is not None:
+        from heldout.core.run import Run
+
+        Run.open(resume)  # before the libraries of a training are imported, which takes seconds
     from heldout.cli.progress import console_progress
     from heldout.jobs.hyperfitting import hyperfit as job
 

@@ -1,7 +1,11 @@
 """The command line: parse, call a job, print. Jobs are imported only when they run."""
 
 import errno
+import signal
 import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, NoReturn
 
 import typer
@@ -75,23 +79,23 @@ def options(
 
 def main() -> None:
     """Entry point: 0 done, 1 interrupted or a gate failed, 2 bad input in one clear line."""
+    arguments: list[str] = []
     try:
         chosen, arguments = _language(sys.argv[1:])
-        with using(chosen):
-            sys.exit(app(arguments, standalone_mode=False) or 0)
+        with using(chosen), _terminated_like_interrupted():
+            code = app(arguments, standalone_mode=False) or 0
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code)
     except UserError as error:
         _fail(str(error), 2)
     except Interrupted as stopped:
-        _fail(
-            str(stopped)
-            or "Stopped. What there is has been kept; go on with `heldout fit --resume RUN`.",
-            1,
-        )
+        _fail(str(stopped) or f"Stopped. {_how_to_go_on(arguments)}", 1)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("Stopped at once. If a run had begun, `--resume` goes on from its checkpoint.", 1)
+        _fail(f"Stopped at once. {_how_to_go_on(arguments)}", 1)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            _fail(f"The disk is full{_at(error)}: free some space, then `--resume` the run.", 2)
+            _fail(f"The disk is full{_at(error)}: free some space. {_how_to_go_on(arguments)}", 2)
         if error.filename and error.strerror:
             _fail(f"Cannot read or write{_at(error)}: {error.strerror}.", 2)
         raise
@@ -101,7 +105,7 @@ def main() -> None:
                 _fail(f"{error.format_message()} Try `heldout --help`.", 2)
             sys.exit(2)
         if "No space left on device" in str(error) or "File too large" in str(error):
-            _fail("The disk is full: free some space, then `--resume` the run.", 2)
+            _fail(f"The disk is full: free some space. {_how_to_go_on(arguments)}", 2)
         raise
 
 
@@ -119,6 +123,40 @@ def _language(arguments: list[str]) -> tuple[str, list[str]]:
         else:
             rest.append(word)
     return chosen, [*rest, *arguments[end:]]
+
+
+_INTERRUPTED = 130  # what typer makes of KeyboardInterrupt
+
+
+def _how_to_go_on(arguments: Sequence[str]) -> str:
+    """What there is of a command that was stopped; nothing of one that keeps no state."""
+    goes_on = {
+        "fit": "A run that had begun goes on with `heldout fit --resume RUN`.",
+        "hyperfit": "A run that had begun goes on with `heldout hyperfit --resume RUN`.",
+        **dict.fromkeys(
+            ("counterfactual", "distill"), "What was finished is kept: the same command goes on."
+        ),
+        **dict.fromkeys(
+            ("ensemble", "advise", "capacity", "compress"),
+            "With --out, what was finished is kept there: the same command goes on.",
+        ),
+    }
+    names = [word for word in arguments if not word.startswith("-")]
+    command = names[1] if names[:1] == ["plan"] and len(names) > 1 else "".join(names[:1])
+    return goes_on.get(command, "Give the command again.")
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does, so that no temporary folder stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def _at(error: OSError) -> str:

@@ -1,13 +1,16 @@
-"""One process at a time in a folder that a job writes to."""
+"""One process at a time in a folder that a job writes to, and temporary folders that go again."""
 
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from heldout.core.errors import UserError
-from heldout.core.files import LOCK, holds_files
+from heldout.core.files import LOCK
 
 
 @contextmanager
@@ -24,15 +27,40 @@ def alone_in(folder: Path) -> Iterator[None]:
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder.resolve() / LOCK
+    lock = FileLock(path, timeout=0, is_singleton=True)
     try:
-        with FileLock(path, timeout=0, is_singleton=True):
-            try:
-                yield
-            finally:
-                if is_new and not holds_files(folder):
-                    path.unlink()
-                    folder.rmdir()
+        lock.acquire()
     except Timeout:
         raise UserError(
             f"{folder} is in use by another heldout command: wait for its end, or stop it first."
         ) from None
+    try:
+        yield
+    finally:
+        if is_new and list(folder.iterdir()) == [folder / LOCK]:
+            path.unlink()
+            folder.rmdir()
+        lock.release()
+
+
+@contextmanager
+def scratch_folder(prefix: str) -> Iterator[Path]:
+    """A temporary folder for the block; those of its name that a kill has left are removed too."""
+    _remove_left(prefix)
+    with tempfile.TemporaryDirectory(prefix=prefix) as name:
+        folder = Path(name)
+        with FileLock(folder / LOCK, timeout=0):
+            yield folder
+
+
+_SETTLED_SECONDS = 60.0  # a lock file that is younger may be about to be locked
+
+
+def _remove_left(prefix: str) -> None:
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        lock = left / LOCK
+        with suppress(OSError, Timeout):
+            if left.is_symlink() or time.time() - lock.stat().st_mtime < _SETTLED_SECONDS:
+                continue
+            with FileLock(lock, timeout=0):
+                shutil.rmtree(left)

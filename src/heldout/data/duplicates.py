@@ -4,13 +4,12 @@ Exact and near duplicates, rows that share a long span or stand whole in another
 prompt, and rows with one long answer. See data/near.py, data/pairs.py and data/turns.py for each.
 """
 
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
+from heldout.core.lock import scratch_folder
 from heldout.core.row import Row
 from heldout.data.build_index import build_index
 from heldout.data.index import Index, IndexedRow
@@ -88,12 +87,10 @@ def index_of(
 
     by_turns: whether prompts and long answers join rows.
     """
-    with tempfile.TemporaryDirectory(prefix="heldout-rows-") as folder:
+    with scratch_folder("heldout-rows-") as folder:
         rows = (
             IndexedRow(part, row.index, "", row.group, row.text, turns_of(row) if by_turns else ())
             for part, each in enumerate(parts)
             for row in each
         )
-        yield build_index(
-            rows, Path(folder), threshold=threshold, engine=Here(), look_for_faults=False
-        )
+        yield build_index(rows, folder, threshold=threshold, engine=Here(), look_for_faults=False)

@@ -3,14 +3,13 @@
 Memory and disk as in data/build_index.py; the texts are held in a temporary folder.
 """
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from heldout.core.lock import scratch_folder
 from heldout.core.progress import Progress
 from heldout.core.row import Row
 from heldout.data.build_index import build_index
@@ -77,10 +76,8 @@ def find_overlap(
                 elif part == 0 and item.fault is not None and not faults:
                     faults.append((item.where, item.fault.message))
 
-    with tempfile.TemporaryDirectory(prefix="heldout-check-") as folder:
-        index = build_index(
-            rows(), Path(folder), threshold=threshold, engine=Here(), progress=progress
-        )
+    with scratch_folder("heldout-check-") as folder:
+        index = build_index(rows(), folder, threshold=threshold, engine=Here(), progress=progress)
         if not (index.part_R == 0).any():
             raise nothing_to_train_on(num_rows["train"], *faults[0])
         place_R, part_R = index.index_R, index.part_R

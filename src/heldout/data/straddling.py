@@ -4,13 +4,12 @@ What ten rows hold is boilerplate, but a part may hold nine of them. Whoever dea
 again, with the eyes of a check, and joins what is found.
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
+from heldout.core.lock import scratch_folder
 from heldout.core.progress import Progress
 from heldout.data.build_index import compare
 from heldout.data.index import Index
@@ -36,8 +35,8 @@ def straddling(
             continue
         rows = np.array([*train, *other], dtype=np.int64)
         part_R = np.repeat([0, 1], [len(train), len(other)])
-        with tempfile.TemporaryDirectory(prefix="heldout-parts-") as folder:
-            both = index.chosen(rows, part_R, Path(folder))
+        with scratch_folder("heldout-parts-") as folder:
+            both = index.chosen(rows, part_R, folder)
             text_of = partial(_text, index, rows)
             compare(both, text_of, threshold, Here(), Progress())
             for found in relations(both):

@@ -5,13 +5,13 @@ as a stream and indexed in a temporary folder; see data/build_index.py for what 
 memory and on disk.
 """
 
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from heldout.core.errors import UserError
+from heldout.core.lock import scratch_folder
 from heldout.core.progress import Progress
 from heldout.core.recipe import DataSection, Recipe, load_recipe
 from heldout.core.results.check import CheckResult
@@ -88,10 +88,8 @@ def _check(
     start = time.monotonic()
     sources = Sources.open(rows)
     engine = _engine(rows.engine)
-    with tempfile.TemporaryDirectory(prefix="heldout-check-") as folder:
-        found = look_through(
-            sources, rows, Path(folder), engine, progress, to_deal=_deals(rows, copy)
-        )
+    with scratch_folder("heldout-check-") as folder:
+        found = look_through(sources, rows, folder, engine, progress, to_deal=_deals(rows, copy))
         answers = ask_model(questions, sources, found.index, rows.recipe, progress)
         written = None
         if copy.folder is not None:

@@ -12,15 +12,14 @@ about 0. Rows whose loss is far off both before and after training are told besi
 
 import random
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.interrupt import stop_on_interrupt
+from heldout.core.lock import scratch_folder
 from heldout.core.measurement import Contrast, Measurement, NotMeasured
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
@@ -157,11 +156,11 @@ def cross_validated_losses(
     base_DF, out_of_fold_DF = np.zeros((2, len(rows), 1 + NUM_OTHERS))
     num_tokens_D = np.zeros(len(rows), dtype=np.int64)
     with (
-        tempfile.TemporaryDirectory(prefix="heldout-labels-") as folder,
+        scratch_folder("heldout-labels-") as folder,
         quiet_libraries(),
         stop_on_interrupt() as stop,
     ):
-        run = Run.create(Path(folder) / "run", recipe)
+        run = Run.create(folder / "run", recipe)
         parts = folds(list(rows), num_folds, recipe.data.seed)
         for number, fold in enumerate(parts):
             read = [
