@@ -11,6 +11,8 @@ import pytest
 from heldout.cli.main import _how_to_go_on, main
 from heldout.core.discovery import list_entries
 from heldout.core.errors import Interrupted
+from heldout.core.recipe import EvalSection, Recipe
+from heldout.core.run import Run
 
 
 def heldout(*arguments, **options):
@@ -167,6 +169,32 @@ def test_a_run_that_is_none_is_refused_before_torch_is_imported(tmp_path):
             check=True,
         )
         assert "nothere is not a run" in shown.stderr
+
+
+CODE = {
+    "eval.metric=mine.py:score": {"eval": {"metric": "mine.py:score"}},
+    "model.trust_remote_code=true": {"model": {"trust_remote_code": True}},
+}
+
+
+@pytest.mark.parametrize(("setting", "sections"), CODE.items(), ids=CODE)
+@pytest.mark.parametrize("command", ["fit", "hyperfit"])
+def test_a_run_runs_no_code_of_its_own_unasked(
+    command, setting, sections, tmp_path, monkeypatch, capsys
+):
+    Run.create(tmp_path / "run", Recipe().replace(**sections))
+    monkeypatch.setattr(sys, "argv", ["heldout", command, "--resume", str(tmp_path / "run")])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    shown = capsys.readouterr().err
+    assert f"recipe.toml has {setting}, which runs code" in shown
+    assert "--trust-code" in shown
+
+
+def test_code_of_teachers_is_named_too():
+    recipe = Recipe(regularizers={"distillation": {"trust_remote_code": True, "teachers": ["t"]}})
+    assert recipe.own_code == ["regularizers.distillation.trust_remote_code=true"]
+    assert Recipe(eval=EvalSection(metric="exact_match")).own_code == []
 
 
 @pytest.mark.slow

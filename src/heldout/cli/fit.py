@@ -74,6 +74,13 @@ def fit(
             "--end-search", help="With --resume: try no more settings, take the best so far."
         ),
     ] = False,
+    trust_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-code",
+            help="With --resume: run code that the run's recipe names, a metric or a model's own.",
+        ),
+    ] = False,
     demo: Annotated[
         bool, typer.Option("--demo", help="The embedded model on the embedded data.")
     ] = False,
@@ -88,10 +95,9 @@ def fit(
     _refuse_mixed(new, resume, demo, dry_run)
     if end_search and resume is None:
         raise UserError("--end-search goes with --resume RUN, whose search it ends.")
-    if resume is not None:
-        from heldout.core.run import Run
+    from heldout.cli.resumed import refuse_unfit_run
 
-        Run.open(resume)  # before the libraries of a training are imported, which takes seconds
+    refuse_unfit_run(resume, trust_code)
     from heldout.cli.progress import console_progress
     from heldout.cli.show import show_plan, show_result
     from heldout.jobs.fitting import fit as job
@@ -105,7 +111,9 @@ def fit(
 
             result = demo_job(out=out, settings=tuple(new.settings), progress=progress)
         elif resume is not None:
-            result = job.resume(resume, ends_search=end_search, progress=progress)
+            result = job.resume(
+                resume, ends_search=end_search, trust_code=trust_code, progress=progress
+            )
         else:
             result = job.fit(**asdict(new), progress=progress)
     show_result(result.run, result.verdict, as_json)

@@ -32,6 +32,10 @@ def hyperfit(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")
     ] = None,
+    trust_code: Annotated[
+        bool,
+        typer.Option("--trust-code", help="With --resume: run the model's own code."),
+    ] = False,
     judgements: Annotated[
         Path | None,
         typer.Option(
@@ -54,10 +58,9 @@ def hyperfit(
         raise UserError("hyperfit needs --model and --data, or --resume RUN.")
     if judgements is not None and resume is None:
         raise UserError("--judgements FILE needs --resume RUN, the run that they are about.")
-    if resume is not None:
-        from heldout.core.run import Run
+    from heldout.cli.resumed import refuse_unfit_run
 
-        Run.open(resume)  # before the libraries of a training are imported, which takes seconds
+    refuse_unfit_run(resume, trust_code)
     from heldout.cli.progress import console_progress
     from heldout.jobs.hyperfitting import hyperfit as job
 
@@ -73,7 +76,7 @@ def hyperfit(
         return
     with console_progress() as progress:
         if resume is not None:
-            result = job.resume_hyperfit(resume, progress=progress)
+            result = job.resume_hyperfit(resume, trust_code=trust_code, progress=progress)
         else:
             result = job.hyperfit(
                 model, data, out=out, recipe=recipe, settings=settings or (), progress=progress

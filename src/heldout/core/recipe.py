@@ -225,6 +225,19 @@ class Recipe:
     def accumulation_steps(self) -> int:
         return self.train.batch_size // self.train.micro_batch_size
 
+    @property
+    def own_code(self) -> list[str]:
+        """Settings that run code of a file or of a model's folder, as ``key=value``."""
+        found = [f"eval.metric={self.eval.metric}"] if ":" in self.eval.metric else []
+        if self.model.trust_remote_code:
+            found.append("model.trust_remote_code=true")
+        return found + [
+            f"{kind}.{name}.trust_remote_code=true"
+            for kind in PLUGINS
+            for name, parameters in getattr(self, kind).items()
+            if parameters.get("trust_remote_code")
+        ]
+
     def replace(self, **sections: dict[str, Any]) -> "Recipe":
         """A copy with fields of the named sections changed, checked like a fresh one."""
         changed = {

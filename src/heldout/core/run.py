@@ -84,6 +84,17 @@ class Run:
             raise UserError(f"{folder} has layout {layout!r}; this version reads {LAYOUT!r}.")
         return run
 
+    def refuse_own_code(self) -> None:
+        """Raise UserError for a recipe that runs code of its own, which a stranger may have sent.
+
+        Who resumes a run has not typed its settings.
+        """
+        if found := self.recipe.own_code:
+            raise UserError(
+                f"{self.folder}/recipe.toml has {' and '.join(found)}, which runs code that came "
+                "with it: give --trust-code if it is yours, or you have read it."
+            )
+
     def path(self, name: str) -> Path:
         return self.folder / name
 

@@ -146,7 +146,7 @@ def _train_student(about: dict[str, Any], place: Path, recipe: Recipe, progress:
                     "it was started with."
                 )
             if run.status["state"] != "complete":
-                resume(place, progress=progress)
+                resume(place, trust_code=True, progress=progress)
             return
         fit(
             about["model"],

@@ -36,9 +36,10 @@ def train_member(
     """
     place = Path(folder) / _name(number)
     try:
+        trusts = bool(recipe_from_table(tomllib.loads(recipe)).own_code)
         if (place / "environment.json").exists():
             if Run.open(place).status["state"] != "complete":
-                resume(place, progress=progress)
+                resume(place, trust_code=trusts, progress=progress)
             return
         whole = recipe_from_table(tomllib.loads(recipe))
         fit(

@@ -105,13 +105,19 @@ def fit(
 
 
 def resume(
-    folder: str | Path, *, ends_search: bool = False, progress: Progress | None = None
+    folder: str | Path,
+    *,
+    ends_search: bool = False,
+    trust_code: bool = False,
+    progress: Progress | None = None,
 ) -> FitResult:
     """Go on with a run that was interrupted or killed; a complete one is only judged again.
 
     ends_search: try no more of ``search.ranges``, and train the best settings so far.
+    trust_code: run code that the run's recipe names, a metric of a file or a model's own; else
+    UserError where it names any.
     """
-    run, known = open_started(folder)
+    run, known = open_started(folder, trust_code=trust_code)
     if ends_search and not run.recipe.search.ranges:
         raise UserError(f"--end-search: {folder} has no search that goes on; leave it out.")
     target = Target(known["model"], known["from_scratch"])

@@ -82,9 +82,14 @@ def hyperfit(
         return _run_stages(run, target, progress)
 
 
-def resume_hyperfit(folder: str | Path, *, progress: Progress | None = None) -> HyperfitResult:
-    """Go on with a run that was interrupted or killed; a complete one is only concluded again."""
-    run, known = open_started(folder)
+def resume_hyperfit(
+    folder: str | Path, *, trust_code: bool = False, progress: Progress | None = None
+) -> HyperfitResult:
+    """Go on with a run that was interrupted or killed; a complete one is only concluded again.
+
+    trust_code: run a model's own code where the run's recipe says so; else UserError there.
+    """
+    run, known = open_started(folder, trust_code=trust_code)
     if known.get("job") != "hyperfit":
         raise UserError(f"{folder} is a run of `heldout fit`: use `heldout fit --resume`.")
     with alone_in(run.folder):

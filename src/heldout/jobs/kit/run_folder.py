@@ -55,9 +55,14 @@ def note_warnings(checks: Sequence[PreflightCheck], progress: Progress) -> None:
             progress.note(f"{check.name}: {check.message}")
 
 
-def open_started(folder: str | Path) -> tuple[Run, dict[str, Any]]:
-    """A run that ``start_run`` has begun, with its environment."""
+def open_started(folder: str | Path, *, trust_code: bool) -> tuple[Run, dict[str, Any]]:
+    """A run that ``start_run`` has begun, with its environment.
+
+    Raises UserError where its recipe runs code of its own, unless ``trust_code``.
+    """
     run = Run.open(Path(folder))
+    if not trust_code:
+        run.refuse_own_code()
     if not run.path("environment.json").exists():
         raise UserError(
             f"{folder} stopped before its data was written: give the first command again, with "
