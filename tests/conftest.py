@@ -31,11 +31,11 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def topics_text() -> str:
-    """Technical English that comes with Python, 465 KB."""
-    from pydoc_data.topics import topics
+def english_text() -> str:
+    """Paragraphs of real prose with a blank line between them, 800 KB; see ``english.py``."""
+    from english import articles
 
-    return "\n\n".join(topics[name] for name in sorted(topics))
+    return "\n\n".join(articles())
 
 
 TEXT_IN = {
@@ -57,7 +57,7 @@ def text_in_a_script(request) -> str:
 
 
 @pytest.fixture(scope="session")
-def tiny_tokenizer(topics_text):
+def tiny_tokenizer(english_text):
     """Byte-level BPE of 400 tokens with a ChatML template and no start-of-text token.
 
     Shared by the session: copy it before changing it.
@@ -74,7 +74,7 @@ def tiny_tokenizer(topics_text):
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([topics_text[:100_000]], trainer)
+    tokenizer.train_from_iterator([english_text[:100_000]], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|endoftext|>",

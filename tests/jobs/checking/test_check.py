@@ -9,6 +9,7 @@ import pytest
 
 import heldout
 from english import words
+from heldout.cli.main import main
 from heldout.core.errors import UserError
 from heldout.core.results.check import CheckResult
 from heldout.jobs.checking.check import check
@@ -439,21 +440,25 @@ def test_without_a_model_nothing_is_claimed(leaky):
 # The command line
 
 
-def run(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "heldout", "check", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        check=False,
-    )
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """The command in this process: its exit code, and what it prints."""
+
+    def in_folder(*arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["heldout", "check", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, *capsys.readouterr()
+
+    return in_folder
 
 
-def test_command_prints_json_writes_the_page_and_fails_on_a_leak(leaky, tmp_path):
+def test_command_prints_json_writes_the_page_and_fails_on_a_leak(leaky, run, tmp_path):
     train, held = leaky
-    done = run(train, "--heldout", held, "--json", "--fail-on", "leak", cwd=tmp_path)
-    assert done.returncode == 1, done.stderr
-    entry = json.loads(done.stdout)
+    code, out, err = run(train, "--heldout", held, "--json", "--fail-on", "leak")
+    assert code == 1, err
+    entry = json.loads(out)
     assert entry["schema"] == "heldout.check/1"
     assert entry["rows"] == 100
     assert {(leak["train_row"], leak["heldout_row"], leak["kind"]) for leak in entry["leaks"]} == {
@@ -463,23 +468,23 @@ def test_command_prints_json_writes_the_page_and_fails_on_a_leak(leaky, tmp_path
         (5, 3, "span"),
     }
     assert (tmp_path / entry["report"]).is_file()
-    assert "heldout: failed on leak (4)." in done.stderr
+    assert "heldout: failed on leak (4)." in err
 
 
-def test_command_without_leaks_ends_well(tmp_path):
+def test_command_without_leaks_ends_well(run, tmp_path):
     train = texts(tmp_path / "train.jsonl", range(20))
     held = texts(tmp_path / "held.jsonl", range(50, 55))
-    done = run(train, "--heldout", held, "--fail-on", "leak", "--out", "found", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "No held-out row was found in the training rows." in " ".join(done.stdout.split())
+    code, out, err = run(train, "--heldout", held, "--fail-on", "leak", "--out", "found")
+    assert code == 0, err
+    assert "No held-out row was found in the training rows." in " ".join(out.split())
     assert sorted(p.name for p in (tmp_path / "found").iterdir()) == ["check.json", "report.html"]
 
 
-def test_command_refuses_a_gate_that_cannot_fail(tmp_path):
+def test_command_refuses_a_gate_that_cannot_fail(run, tmp_path):
     train = texts(tmp_path / "train.jsonl", range(20))
-    done = run(train, "--fail-on", "leak", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "--fail-on leak needs --heldout FILE, or a folder that holds a split." in done.stderr
+    code, _, err = run(train, "--fail-on", "leak")
+    assert code == 2
+    assert "--fail-on leak needs --heldout FILE, or a folder that holds a split." in err
 
 
 def test_many_findings_are_counted_and_few_listed(tmp_path):

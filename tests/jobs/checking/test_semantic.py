@@ -28,7 +28,7 @@ def bag_of_words(tiny_tokenizer, tmp_path_factory):
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(tiny_tokenizer),
-        hidden_size=64,
+        hidden_size=128,
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=16,

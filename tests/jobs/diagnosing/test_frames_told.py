@@ -9,8 +9,8 @@ from heldout.jobs.diagnosing.diagnose import diagnose
 
 
 @pytest.mark.parametrize("kind", ["canaries", "template_answers"])
-def test_they_are_named_first_and_as_nothing_else(kind, topics_text, tiny_model_dir, tmp_path):
-    own, unseen = texts(topics_text, 0, 80), texts(topics_text, 100, 60)
+def test_they_are_named_first_and_as_nothing_else(kind, english_text, tiny_model_dir, tmp_path):
+    own, unseen = texts(english_text, 0, 80), texts(english_text, 100, 60)
     if kind == "canaries":
         train, heldout = [*own, *canaries(8)], unseen
     else:
@@ -29,8 +29,5 @@ def test_they_are_named_first_and_as_nothing_else(kind, topics_text, tiny_model_
         probes=("heldout_loss", "odd_rows"),
         generate=False,
     )
-    names = [cause.name for cause in result.verdict.causes]
-    assert names[0] == kind
-    # Paragraphs of one manual share a span or two.
-    assert set(names[1:]) <= {"validation_leaked"}
+    assert [cause.name for cause in result.verdict.causes] == [kind]
     assert result.remedies[0].cause == kind

@@ -6,10 +6,10 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def data(topics_text, tmp_path_factory):
-    """160 paragraphs of Python's own documentation, one group each."""
-    path = tmp_path_factory.mktemp("data") / "topics.jsonl"
-    found = [" ".join(part.split()) for part in topics_text.split("\n\n")]
+def data(english_text, tmp_path_factory):
+    """160 paragraphs of prose, one group each."""
+    path = tmp_path_factory.mktemp("data") / "prose.jsonl"
+    found = [" ".join(part.split()) for part in english_text.split("\n\n")]
     texts = [text[:120] for text in found if len(text) > 100][:160]
     path.write_text("\n".join(json.dumps({"text": text}) for text in texts))
     return str(path)

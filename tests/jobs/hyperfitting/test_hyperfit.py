@@ -32,16 +32,16 @@ NEW_TOKENS = 16
 
 
 @pytest.fixture(scope="module")
-def files(topics_text, tmp_path_factory):
-    """Python's documentation in three parts, of which the test looks like HTML, and a long one."""
+def files(english_text, tmp_path_factory):
+    """Prose in three parts, of which the test looks like HTML, and a long one."""
     folder = tmp_path_factory.mktemp("texts")
-    pieces = [topics_text[at : at + 900] for at in range(0, 45_000, 900)]
+    pieces = [english_text[at : at + 900] for at in range(0, 45_000, 900)]
     pieces[32:] = ["<b>x</b> " + piece for piece in pieces[32:]]
     for name, part in (
         ("train", pieces[:20]),
         ("validation", pieces[20:32]),
         ("test", pieces[32:]),
-        ("long", [topics_text[at : at + 9_000] for at in range(45_000, 345_000, 9_000)]),
+        ("long", [english_text[at : at + 9_000] for at in range(45_000, 345_000, 9_000)]),
     ):
         lines = (json.dumps({"text": text}) for text in part)
         (folder / f"{name}.jsonl").write_text("\n".join(lines))

@@ -132,10 +132,10 @@ def recipe():
 
 
 @pytest.fixture(scope="module")
-def parts(topics_text, tmp_path_factory, recipe):
-    """160 paragraphs of Python's own documentation, one group each."""
-    path = tmp_path_factory.mktemp("data") / "topics.jsonl"
-    found = [" ".join(p.split()) for p in topics_text.split("\n\n")]
+def parts(english_text, tmp_path_factory, recipe):
+    """160 paragraphs of prose, one group each."""
+    path = tmp_path_factory.mktemp("data") / "prose.jsonl"
+    found = [" ".join(p.split()) for p in english_text.split("\n\n")]
     texts = [p[:120] for p in found if len(p) > 100][:160]
     path.write_text("\n".join(json.dumps({"text": text}) for text in texts), encoding="utf-8")
     return read_parts(str(path), recipe)
