@@ -4,9 +4,9 @@ from heldout.core.row import Row
 from heldout.data.canaries import canary_fields, make_canaries
 
 
-def texts(topics_text, first, num):
+def texts(english_text, first, num):
     """Different paragraphs; those with even numbers are of the same kind as those with odd ones."""
-    paragraphs = dict.fromkeys(" ".join(p.split()) for p in topics_text.split("\n\n"))
+    paragraphs = dict.fromkeys(" ".join(p.split()) for p in english_text.split("\n\n"))
     chosen = [p for p in paragraphs if 200 < len(p) < 400]
     mixed = [*chosen[0:200:2], *chosen[1:200:2]]
     return [text_row(place, mixed[place]) for place in range(first, first + num)]

@@ -198,9 +198,9 @@ def test_code_of_teachers_is_named_too():
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_line(tiny_model_dir, topics_text, tmp_path):
+def test_a_full_disk_is_one_line(tiny_model_dir, english_text, tmp_path):
     """A real, tiny file system; where mounting is not allowed, a limit on the size of files."""
-    rows = [json.dumps({"text": p[:100]}) for p in topics_text.split("\n\n") if len(p) > 90][:120]
+    rows = [json.dumps({"text": p[:100]}) for p in english_text.split("\n\n") if len(p) > 90][:120]
     data = tmp_path / "data.jsonl"
     data.write_text("\n".join(rows))
     command = [sys.executable, "-m", "heldout", "fit", "-m", str(tiny_model_dir), "-d", str(data)]

@@ -40,15 +40,15 @@ def test_loop(tiny_model_dir, tiny_tokenizer):
     assert losses[-1] < losses[0]
 
 
-def test_fit(tiny_model_dir, topics_text, tmp_path):
-    texts = [p[:60] for p in topics_text.split("\n\n") if len(p) > 60][:130]
+def test_fit(tiny_model_dir, english_text, tmp_path):
+    texts = [p[:60] for p in english_text.split("\n\n") if len(p) > 60][:130]
     data = tmp_path / "texts.jsonl"
     data.write_text("\n".join(json.dumps({"text": text}) for text in texts))
     assert load("fit").fine_tune(str(tiny_model_dir), str(data), tmp_path / "run") > 0
 
 
-def test_check(topics_text, tmp_path):
-    texts = [p for p in topics_text.split("\n\n") if len(p) > 200][:12]
+def test_check(english_text, tmp_path):
+    texts = [p for p in english_text.split("\n\n") if len(p) > 200][:12]
     for name, rows in (("train", texts[:10]), ("heldout", texts[9:])):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps({"text": t}) for t in rows))
     files = [str(tmp_path / f"{name}.jsonl") for name in ("train", "heldout")]
@@ -68,8 +68,8 @@ def test_lower_case():
 
 
 @pytest.mark.slow
-def test_hyperfit(topics_text, tmp_path, capsys):
-    pieces = [topics_text[at : at + 900] for at in range(0, 45_000, 900)]
+def test_hyperfit(english_text, tmp_path, capsys):
+    pieces = [english_text[at : at + 900] for at in range(0, 45_000, 900)]
     for name, part in (
         ("train", slice(20)),
         ("validation", slice(20, 32)),

@@ -41,8 +41,8 @@ def test_known_answer(announced):
     assert isinstance(TopFive().measure(Evidence({}))[0], NotMeasured)
 
 
-def test_diagnose_gathers_what_it_needs(announced, tiny_model_dir, topics_text, tmp_path):
-    texts = [p for p in topics_text.split("\n\n") if len(p) > 60][:32]
+def test_diagnose_gathers_what_it_needs(announced, tiny_model_dir, english_text, tmp_path):
+    texts = [p for p in english_text.split("\n\n") if len(p) > 60][:32]
     for name, part in (("train", texts[:16]), ("heldout", texts[16:])):
         lines = [json.dumps({"text": text}) for text in part]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))

@@ -25,9 +25,9 @@ WINDOWS = ("train.learning_rate=1e-3", "data.max_length=48", "eval.max_new_token
 
 
 @pytest.fixture(scope="module")
-def files(topics_text, tmp_path_factory):
+def files(english_text, tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
-    found = [" ".join(part.split())[:120] for part in topics_text.split("\n\n")]
+    found = [" ".join(part.split())[:120] for part in english_text.split("\n\n")]
     texts = [text for text in found if len(text) == 120][:110]
     lines = [json.dumps({"text": text}) for text in texts]
     (folder / "rows.jsonl").write_text("\n".join(lines))

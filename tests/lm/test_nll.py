@@ -23,10 +23,10 @@ def model(tiny_model_dir):
 
 
 @pytest.fixture(scope="module")
-def rows(topics_text):
+def rows(english_text):
     found = []
     for index in range(30):
-        piece = topics_text[index * 400 : index * 400 + 30 + 17 * index]
+        piece = english_text[index * 400 : index * 400 + 30 + 17 * index]
         half = len(piece) // 2
         messages = (
             ({"role": "text", "content": piece},),
@@ -123,8 +123,8 @@ def test_a_loss_that_is_not_finite_names_its_row(tiny_model_dir, rows, tiny_toke
         document_losses(model, rows[:10], tiny_tokenizer, **OPTIONS)
 
 
-def test_a_window_longer_than_the_model_reads_is_refused(model, topics_text, tiny_tokenizer):
-    row = Row(0, ({"role": "text", "content": topics_text[:9000]},), "g")
+def test_a_window_longer_than_the_model_reads_is_refused(model, english_text, tiny_tokenizer):
+    row = Row(0, ({"role": "text", "content": english_text[:9000]},), "g")
     with pytest.raises(UserError, match=r"data\.max_length must be at most 512"):
         document_losses(model, [row], tiny_tokenizer, max_length=1024, batch_size=1)
 

@@ -28,8 +28,8 @@ def rows_of_all_kinds(texts):
 
 
 @pytest.fixture
-def rows(topics_text):
-    texts = [topics_text[start : start + 50 + start % 230] for start in range(0, 4000, 97)]
+def rows(english_text):
+    texts = [english_text[start : start + 50 + start % 230] for start in range(0, 4000, 97)]
     return rows_of_all_kinds([*texts, "", "größer 好", "\n", "<|im_start|>a"])
 
 

@@ -128,8 +128,8 @@ def test_windows_score_each_token_once(tiny_tokenizer, contents, max_length):
             assert any(label != IGNORED for label in window.labels)
 
 
-def test_windows_of_a_text_overlap_by_one_token_and_rejoin(tiny_tokenizer, topics_text):
-    row = text_row(topics_text[:3000])
+def test_windows_of_a_text_overlap_by_one_token_and_rejoin(tiny_tokenizer, english_text):
+    row = text_row(english_text[:3000])
     (whole,) = tokenize_row(row, tiny_tokenizer, WHOLE).windows
     windows = tokenize_row(row, tiny_tokenizer, 100).windows
     assert len(windows) > 5
@@ -218,10 +218,10 @@ def test_template_that_cannot_serve_is_told(tiny_tokenizer, template, words):
         tokenize_row(conversation_row("Hi", "Hello"), tokenizer, WHOLE)
 
 
-def test_text_is_prompted_with_its_first_third(tiny_tokenizer, topics_text):
-    tokens, rest = prompt_ids(text_row(topics_text[:2000]), tiny_tokenizer)
+def test_text_is_prompted_with_its_first_third(tiny_tokenizer, english_text):
+    tokens, rest = prompt_ids(text_row(english_text[:2000]), tiny_tokenizer)
     assert len(tokens) == 32
-    assert tiny_tokenizer.decode(tokens) + rest == topics_text[:2000]
+    assert tiny_tokenizer.decode(tokens) + rest == english_text[:2000]
     short = "one two three four five six"
     num_tokens = len(tiny_tokenizer(short)["input_ids"])
     assert len(prompt_ids(text_row(short), tiny_tokenizer)[0]) == num_tokens // 3

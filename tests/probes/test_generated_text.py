@@ -34,9 +34,9 @@ def by_name(measured):
 
 
 @pytest.fixture(scope="module")
-def rows(topics_text):
+def rows(english_text):
     size = 1200
-    texts = [topics_text[start : start + size] for start in range(0, 60 * size, size)]
+    texts = [english_text[start : start + size] for start in range(0, 60 * size, size)]
     return [Row(i, ({"role": "text", "content": text},), f"g{i}") for i, text in enumerate(texts)]
 
 

@@ -40,9 +40,9 @@ def loaded():
 
 
 @pytest.fixture(scope="module")
-def written(loaded, topics_text):
+def written(loaded, english_text):
     """The embedded model, greedy and drawn, with the loss of its text under itself."""
-    rows = [text_row(i, topics_text[1200 * i : 1200 * i + 1200]) for i in range(NUM_PROMPTS)]
+    rows = [text_row(i, english_text[1200 * i : 1200 * i + 1200]) for i in range(NUM_PROMPTS)]
 
     def write(decoding):
         found = generations(

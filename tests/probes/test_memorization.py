@@ -19,8 +19,8 @@ from heldout.lm.measuring.pass_statistics import pass_statistics
 from heldout.probes.memorization import Memorization
 
 
-def rows(topics_text, first, num):
-    paragraphs = [" ".join(p.split())[:150] for p in topics_text.split("\n\n") if len(p) > 200]
+def rows(english_text, first, num):
+    paragraphs = [" ".join(p.split())[:150] for p in english_text.split("\n\n") if len(p) > 200]
     return [
         Row(i, ({"role": "text", "content": text},), f"row-{i}")
         for i, text in enumerate(paragraphs[first : first + num])
@@ -28,10 +28,10 @@ def rows(topics_text, first, num):
 
 
 @pytest.fixture(scope="module")
-def memorizer(tiny_model_dir, tiny_tokenizer, topics_text):
+def memorizer(tiny_model_dir, tiny_tokenizer, english_text):
     """Trained on four rows until it knows them."""
     model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
-    ids = [torch.tensor([tiny_tokenizer(r.text).input_ids]) for r in rows(topics_text, 0, 4)]
+    ids = [torch.tensor([tiny_tokenizer(r.text).input_ids]) for r in rows(english_text, 0, 4)]
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(60):
         for text in ids:
@@ -42,8 +42,8 @@ def memorizer(tiny_model_dir, tiny_tokenizer, topics_text):
     return model
 
 
-def test_memorized_is_what_greedy_decoding_returns(memorizer, tiny_tokenizer, topics_text):
-    known, unknown = rows(topics_text, 0, 4), rows(topics_text, 20, 12)
+def test_memorized_is_what_greedy_decoding_returns(memorizer, tiny_tokenizer, english_text):
+    known, unknown = rows(english_text, 0, 4), rows(english_text, 20, 12)
     read = pass_statistics(memorizer, known + unknown, tiny_tokenizer, max_length=96, batch_size=5)
     found = VerbatimMemorization.of(read)
     assert found.row_index_D.tolist() == [row.index for row in known + unknown]

@@ -11,8 +11,8 @@ from heldout.lm.load import load_model
 
 
 @pytest.fixture(scope="module")
-def texts(topics_text):
-    paragraphs = [" ".join(p.split()) for p in topics_text.split("\n\n")]
+def texts(english_text):
+    paragraphs = [" ".join(p.split()) for p in english_text.split("\n\n")]
     kept = [p[:200] for p in paragraphs if len(p) > 200]
     return kept[:32], kept[100:132]
 

@@ -196,8 +196,8 @@ def test_options_that_cannot_work_are_refused(tmp_path, options, message):
 
 
 @pytest.mark.slow
-def test_check_with_a_learning_curve(tmp_path, tiny_model_dir, topics_text):
-    words = topics_text.split()
+def test_check_with_a_learning_curve(tmp_path, tiny_model_dir, english_text):
+    words = english_text.split()
     texts = [" ".join(words[at : at + 12]) for at in range(0, 3000, 12)]
     path = written(tmp_path / "train.jsonl", [{"text": text} for text in texts])
     settings = ["data.max_length=64", "train.learning_rate=3e-3", "train.max_epochs=1"]

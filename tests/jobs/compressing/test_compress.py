@@ -207,8 +207,8 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(strategy, family, tmp_pa
         compress(data, **{**call, "blocks": 2}, out=tmp_path / "parts")
 
 
-def test_general_compressors_are_the_known_ones_at_their_strongest(topics_text):
-    texts = [text for text in topics_text.split("\n\n")[:300] if text]
+def test_general_compressors_are_the_known_ones_at_their_strongest(english_text):
+    texts = [text for text in english_text.split("\n\n")[:300] if text]
     ends = [10, 100, len(texts)]
     found = general_compressors(texts, ends)
     by_name = {each.name: each for each in found}

@@ -118,10 +118,10 @@ def test_an_influence_is_found_and_chance_is_not():
 
 
 @pytest.fixture(scope="module")
-def run(tiny_model_dir, topics_text, tmp_path_factory):
+def run(tiny_model_dir, english_text, tmp_path_factory):
     """A short run of a tiny model."""
     folder = tmp_path_factory.mktemp("tiny")
-    texts = [" ".join(p.split())[:120] for p in topics_text.split("\n\n") if len(p) > 200]
+    texts = [" ".join(p.split())[:120] for p in english_text.split("\n\n") if len(p) > 200]
     for part, chosen in (("train", texts[:24]), ("validation", texts[40:50])):
         lines = (json.dumps({"text": text}) for text in chosen)
         (folder / f"{part}.jsonl").write_text("\n".join(lines) + "\n")

@@ -20,13 +20,13 @@ SETTINGS = ("data.max_length=64", "eval.batch_size=16")
 
 
 @pytest.fixture(scope="module")
-def places(tiny_model_dir, topics_text, tmp_path_factory):
+def places(tiny_model_dir, english_text, tmp_path_factory):
     """A Trainer's output with three checkpoints, and its two files of texts."""
     from transformers import Trainer, TrainingArguments
 
     folder = tmp_path_factory.mktemp("trained")
     loaded = load_model(str(tiny_model_dir), device="cpu")
-    paragraphs = [" ".join(p.split()) for p in topics_text.split("\n\n")]
+    paragraphs = [" ".join(p.split()) for p in english_text.split("\n\n")]
     long_enough = list(dict.fromkeys(p for p in paragraphs if len(p) > 300))
     beginnings = (
         loaded.tokenizer.decode(loaded.tokenizer(p)["input_ids"][:44]) for p in long_enough

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def files(topics_text, tmp_path_factory):
+def files(english_text, tmp_path_factory):
     folder = tmp_path_factory.mktemp("texts")
-    paragraphs = [" ".join(p.split()) for p in topics_text.split("\n\n")]
+    paragraphs = [" ".join(p.split()) for p in english_text.split("\n\n")]
     texts = list(dict.fromkeys(p for p in paragraphs if 300 < len(p) < 500))
     parts = {"heldout": texts[:NUM_HELDOUT], "train": texts[NUM_HELDOUT:][:NUM_TRAIN]}
     for name, of_part in parts.items():

@@ -39,7 +39,7 @@ SETTINGS = (
 
 
 @pytest.fixture(scope="module")
-def family(tiny_model_dir, topics_text, tmp_path_factory):
+def family(tiny_model_dir, english_text, tmp_path_factory):
     """A configuration of one layer, the tiny tokenizer, and 220 rows of documentation."""
     folder = tmp_path_factory.mktemp("family")
     config = {
@@ -52,7 +52,7 @@ def family(tiny_model_dir, topics_text, tmp_path_factory):
         "max_position_embeddings": 128,
     }
     (folder / "config.json").write_text(json.dumps(config))
-    texts = [" ".join(part.split())[:100] for part in topics_text.split("\n\n") if len(part) > 90]
+    texts = [" ".join(part.split())[:100] for part in english_text.split("\n\n") if len(part) > 90]
     lines = [json.dumps({"text": text}) for text in texts[:220]]
     (folder / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return {

@@ -76,9 +76,9 @@ def test_the_first_number_per_document_counts():
 
 
 @pytest.fixture
-def asked(tiny_model_dir, topics_text, tmp_path):
+def asked(tiny_model_dir, english_text, tmp_path):
     """Arguments of a small diagnosis with one task of the user's own."""
-    lines = [json.dumps({"text": topics_text[i : i + 90]}) for i in range(0, 1800, 90)]
+    lines = [json.dumps({"text": english_text[i : i + 90]}) for i in range(0, 1800, 90)]
     for name, part in (("train", lines[::2]), ("heldout", lines[1::2])):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(part) + "\n")
     folder = tmp_path / "tasks"

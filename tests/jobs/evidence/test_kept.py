@@ -25,8 +25,8 @@ RECIPE = Recipe()
 
 
 @pytest.fixture
-def rows(topics_text):
-    texts = [topics_text[start : start + 150] for start in range(0, 1200, 200)]
+def rows(english_text):
+    texts = [english_text[start : start + 150] for start in range(0, 1200, 200)]
     return [
         Row(index, ({"role": "text", "content": text},), str(index))
         for index, text in enumerate(texts)

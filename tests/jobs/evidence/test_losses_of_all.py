@@ -12,11 +12,11 @@ from heldout.jobs.kit.parts import sample_rows
 from heldout.lm.load import load_model
 
 
-def test_losses_of_all_rows_take_those_of_the_sample_from_its_pass(tiny_model_dir, topics_text):
+def test_losses_of_all_rows_take_those_of_the_sample_from_its_pass(tiny_model_dir, english_text):
     loaded = load_model(str(tiny_model_dir), device="cpu")
     recipe = Recipe()
     rows = [
-        Row(index, ({"role": "text", "content": topics_text[index * 90 :][:40]},), str(index % 7))
+        Row(index, ({"role": "text", "content": english_text[index * 90 :][:40]},), str(index % 7))
         for index in (9, *range(8), 12, 8)  # in no order
     ]
     sampled = sample_rows(rows, 6, 0)

@@ -37,8 +37,8 @@ def test_rows_of_a_domain_are_in_the_groups_of_their_column(tmp_path):
     assert not any("news.jsonl" in warning for warning in found.warnings)
 
 
-def test_copies_of_a_row_are_one_group_and_no_shift(tmp_path, topics_text):
-    paragraphs = [" ".join(p.split()) for p in topics_text.split("\n\n")]
+def test_copies_of_a_row_are_one_group_and_no_shift(tmp_path, english_text):
+    paragraphs = [" ".join(p.split()) for p in english_text.split("\n\n")]
     texts = list(dict.fromkeys(p for p in paragraphs if 200 < len(p) < 400))[:120]
     exact = [{"text": texts[0]} for _ in range(20)]
     trees = ["oak", "elm", "fir", "ash", "yew", "bay", "box", "fig", "gum", "hop"]

@@ -39,9 +39,9 @@ share = 0.25
 
 
 @pytest.fixture
-def files(topics_text, tmp_path):
+def files(english_text, tmp_path):
     """Rows, general rows of which some are held out by the split, and a recipe."""
-    texts = [" ".join(p.split())[:60] for p in topics_text.split("\n\n") if len(p) > 60]
+    texts = [" ".join(p.split())[:60] for p in english_text.split("\n\n") if len(p) > 60]
     texts = list(dict.fromkeys(texts))
     own, general = texts[:126], texts[60:220]
     for name, some in (("own", own), ("general", general)):

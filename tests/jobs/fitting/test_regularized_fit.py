@@ -154,8 +154,8 @@ def test_folds_choose_the_weights_together():
 
 
 @pytest.mark.slow
-def test_what_folds_chose_is_saved(tiny_model_dir, topics_text, tmp_path):
-    texts = [" ".join(p.split())[:100] for p in topics_text.split("\n\n") if len(p) > 100][:24]
+def test_what_folds_chose_is_saved(tiny_model_dir, english_text, tmp_path):
+    texts = [" ".join(p.split())[:100] for p in english_text.split("\n\n") if len(p) > 100][:24]
     path = tmp_path / "few.jsonl"
     path.write_text("\n".join(json.dumps({"text": text}) for text in texts))
     runs = []
@@ -173,10 +173,10 @@ def test_what_folds_chose_is_saved(tiny_model_dir, topics_text, tmp_path):
 
 @pytest.mark.parametrize("name", ["rollback", "wise_ft"])
 def test_folds_are_refused_by_what_needs_a_validation_part(
-    name, tiny_model_dir, topics_text, tmp_path
+    name, tiny_model_dir, english_text, tmp_path
 ):
     path = tmp_path / "few.jsonl"
-    texts = [" ".join(p.split())[:100] for p in topics_text.split("\n\n") if len(p) > 100][:24]
+    texts = [" ".join(p.split())[:100] for p in english_text.split("\n\n") if len(p) > 100][:24]
     path.write_text("\n".join(json.dumps({"text": text}) for text in texts))
     settings = [*FAST, "train.learning_rate=3e-3", f"regularizers.{name}=true"]
     with pytest.raises(UserError, match=f"regularizers.{name} chooses by a validation part"):

@@ -47,9 +47,9 @@ GIVEN = "train.learning_rate=3e-2"  # the best of these, as the tests see
 
 
 @pytest.fixture(scope="module")
-def data(topics_text, tmp_path_factory):
-    found = [" ".join(p.split())[:90] for p in topics_text.split("\n\n") if len(p) > 100]
-    path = tmp_path_factory.mktemp("data") / "topics.jsonl"
+def data(english_text, tmp_path_factory):
+    found = [" ".join(p.split())[:90] for p in english_text.split("\n\n") if len(p) > 100]
+    path = tmp_path_factory.mktemp("data") / "prose.jsonl"
     path.write_text("\n".join(json.dumps({"text": text}) for text in found[:76]))
     return str(path)
 
@@ -334,7 +334,8 @@ class StepsOf(Progress):
 def test_a_trial_that_has_lost_is_stopped(tiny_model_dir, data, tmp_path):
     rates, progress = "search.learning_rates=[1e-2, 1e-4, 1e-5]", StepsOf("going on")
     run = trained(tiny_model_dir, data, tmp_path / "run", (rates,), progress=progress)
-    assert progress.told == [(0, 9), (4, 9), (9, 9)]
+    total = progress.told[0][1]
+    assert progress.told == [(0, total), (total // 2, total), (total, total)]
     best, beside, lost = run.read_json("search.json")["trials"]
     assert [each["stopped_early"] for each in (best, beside, lost)] == [False, False, True]
     assert beside["steps"] == best["steps"], "of the same round as the best"

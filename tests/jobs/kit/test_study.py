@@ -47,9 +47,9 @@ class _StopsBeforeTraining(Progress):
 
 
 @pytest.fixture(scope="module")
-def data(topics_text, tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "topics.jsonl"
-    found = [" ".join(p.split())[:100] for p in topics_text.split("\n\n") if len(p) > 140]
+def data(english_text, tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "prose.jsonl"
+    found = [" ".join(p.split())[:100] for p in english_text.split("\n\n") if len(p) > 140]
     path.write_text("\n".join(json.dumps({"text": text}) for text in found[:210]))
     return str(path)
 

@@ -237,9 +237,9 @@ def test_a_pretrained_model_without_rows_or_runs_is_told_what_is_missing(tiny_mo
 
 
 @pytest.fixture(scope="module")
-def few_rows(topics_text, folder):
+def few_rows(english_text, folder):
     """90 paragraphs, and one of them three times more."""
-    texts = [" ".join(p.split()) for p in topics_text.split("\n\n") if len(p) > 100][:90]
+    texts = [" ".join(p.split()) for p in english_text.split("\n\n") if len(p) > 100][:90]
     path = folder / "few rows.jsonl"
     path.write_text("\n".join(json.dumps({"body": text[:90]}) for text in [*texts, *texts[:1] * 3]))
     return path
@@ -308,9 +308,9 @@ def test_a_plan_tells_the_advice_in_one_line(tiny_model_dir, few_rows):
     )
 
 
-def test_a_configuration_is_counted_and_data_too(tiny_model_dir, topics_text, tmp_path):
+def test_a_configuration_is_counted_and_data_too(tiny_model_dir, english_text, tmp_path):
     path = tmp_path / "data.jsonl"
-    texts = [" ".join(p.split()) for p in topics_text.split("\n\n") if len(p) > 100][:150]
+    texts = [" ".join(p.split()) for p in english_text.split("\n\n") if len(p) > 100][:150]
     path.write_text("\n".join(json.dumps({"text": text[:200]}) for text in texts))
     question = Question(
         AskedModel(str(tiny_model_dir), str(tiny_model_dir / "config.json")),

@@ -148,9 +148,9 @@ def test_finished_models_are_kept(config, tmp_path):
 
 
 @pytest.mark.slow
-def test_real_text_beyond_what_a_reference_predicts(tiny_model_dir, topics_text, tmp_path):
-    rows = [text for text in topics_text.split("\n\n") if 40 < len(text) < 90][:125]
-    data = tmp_path / "topics.jsonl"
+def test_real_text_beyond_what_a_reference_predicts(tiny_model_dir, english_text, tmp_path):
+    rows = [text for text in english_text.split("\n\n") if 40 < len(text) < 90][:125]
+    data = tmp_path / "prose.jsonl"
     data.write_text("\n".join(json.dumps({"text": text}) for text in rows), encoding="utf-8")
     config = tmp_path / "words.json"
     config.write_text(json.dumps({**CONFIG, "vocab_size": 400, "max_position_embeddings": 128}))
@@ -163,7 +163,7 @@ def test_real_text_beyond_what_a_reference_predicts(tiny_model_dir, topics_text,
         data=str(data),
         reference=str(tiny_model_dir),
     )
-    real = [each for each in result.filled if each.text == "topics"]
+    real = [each for each in result.filled if each.text == "prose"]
     (each,) = real  # there is not enough text for the larger load
     assert any("too few rows for 50 bits" in note for note in result.notes)
     assert each.memorized.value > 0

@@ -30,8 +30,8 @@ def model(tiny_model_dir):
 
 
 @pytest.fixture(scope="module")
-def rows(topics_text):
-    texts = [text for text in topics_text.split("\n\n") if len(text) > 20][:12]
+def rows(english_text):
+    texts = [text for text in english_text.split("\n\n") if len(text) > 20][:12]
     return [
         Row(7 * i, ({"role": "text", "content": text},), f"g{i}") for i, text in enumerate(texts)
     ]

@@ -28,9 +28,9 @@ OPTIONS = {"max_length": 48, "batch_size": 8}
 
 
 @pytest.fixture(scope="module")
-def rows(topics_text):
+def rows(english_text):
     return [
-        Row(i, ({"role": "text", "content": topics_text[i * 150 : i * 150 + 120]},), str(i))
+        Row(i, ({"role": "text", "content": english_text[i * 150 : i * 150 + 120]},), str(i))
         for i in range(12)
     ]
 

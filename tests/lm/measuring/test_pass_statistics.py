@@ -21,10 +21,10 @@ OPTIONS = {"max_length": 48, "batch_size": 4}
 
 
 @pytest.fixture(scope="module")
-def rows(topics_text):
+def rows(english_text):
     found = []
     for index in range(24):
-        piece = topics_text[index * 400 : index * 400 + 30 + 20 * index]
+        piece = english_text[index * 400 : index * 400 + 30 + 20 * index]
         half = len(piece) // 2
         messages = (
             ({"role": "text", "content": piece},),

@@ -58,11 +58,11 @@ def tiny(tiny_model_dir):
 
 
 @pytest.fixture(scope="module")
-def few(topics_text):
+def few(english_text):
     """Conversations, enough to tell of and quickly read."""
 
     def row(number):
-        question, answer = (topics_text[at : at + 80] for at in (200 * number, 200 * number + 80))
+        question, answer = (english_text[at : at + 80] for at in (200 * number, 200 * number + 80))
         messages = ({"role": "user", "content": question}, {"role": "assistant", "content": answer})
         return Row(number, messages, str(number))
 
@@ -109,8 +109,8 @@ def test_planted_faults_of_conversations(embedded, conversations, encode, expect
     ("encode", "expected"),
     [(healthy, set()), (without_end, {"eos_lost"}), (two_starts, {"doubled_bos"})],
 )
-def test_planted_faults_of_texts(embedded, topics_text, encode, expected):
-    texts = [" ".join(p.split()) for p in topics_text.split("\n\n") if 100 < len(p) < 400]
+def test_planted_faults_of_texts(embedded, english_text, encode, expected):
+    texts = [" ".join(p.split()) for p in english_text.split("\n\n") if 100 < len(p) < 400]
     rows = [
         Row(i, ({"role": "text", "content": text},), f"row-{i}") for i, text in enumerate(texts)
     ]

@@ -16,8 +16,8 @@ def loaded(tiny_model_dir):
 
 
 @pytest.fixture(scope="module")
-def windows(loaded, topics_text):
-    ids = loaded.tokenizer(topics_text[:3000], verbose=False).input_ids
+def windows(loaded, english_text):
+    ids = loaded.tokenizer(english_text[:3000], verbose=False).input_ids
     lengths = (20, 12, 17, 20, 9)  # prompt of 5, the rest scored
     cut = [ids[30 * n : 30 * n + length] for n, length in enumerate(lengths)]
     return [Window(piece, [IGNORED] * 5 + piece[5:]) for piece in cut]

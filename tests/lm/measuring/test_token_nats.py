@@ -10,9 +10,9 @@ from heldout.lm.tokenize import tokenize_row
 
 
 @torch.no_grad()
-def test_losses_come_in_the_order_of_the_windows(tiny_model_dir, topics_text):
+def test_losses_come_in_the_order_of_the_windows(tiny_model_dir, english_text):
     tiny = load_model(str(tiny_model_dir), device="cpu")
-    texts = [topics_text[at : at + length] for at, length in ((0, 80), (200, 160), (400, 40))]
+    texts = [english_text[at : at + length] for at, length in ((0, 80), (200, 160), (400, 40))]
     rows = [Row(i, ({"role": "text", "content": text},), str(i)) for i, text in enumerate(texts)]
     windows = [tokenize_row(row, tiny.tokenizer, 256).windows[0] for row in rows]
     found = token_nats_of(tiny.model, windows, tiny.tokenizer, batch_size=2)
