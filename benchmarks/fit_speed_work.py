@@ -12,7 +12,8 @@ def work_of(run: Path) -> dict[str, Any]:
         found = _json(run / "check.json")
         repeats = {kind: set[int]() for kind in ("exact", "near", "span")}
         for pair in found["duplicates"]:
-            repeats.setdefault(pair["kind"], set()).add(pair["second"]["row"])
+            row = pair["second"]["row"] if "second" in pair else pair["row_b"]  # the old build's
+            repeats.setdefault(pair["kind"], set()).add(row)
         repeating = {f"{kind}_rows": sorted(each) for kind, each in repeats.items()}
         return {"counts": found["counts"], "rows": found["rows"], "repeating": repeating}
     if not (run / "result.json").exists():
