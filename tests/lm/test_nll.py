@@ -155,5 +155,6 @@ def test_memory_does_not_grow_with_the_number_of_rows(model, tiny_tokenizer):
         tracemalloc.stop()
         return peak
 
+    few = peak_bytes(600)  # more than are read ahead
     # 32 bytes of numbers and a short group are kept per row.
-    assert peak_bytes(1200) - peak_bytes(200) < 1000 * 400
+    assert peak_bytes(1600) - few < 1000 * 400
