@@ -220,7 +220,7 @@ def test_tokens_are_counted_once(sft, regularizer):
     assert counted(sft(regularizer, **options)) == counted(sft(**options)) > 0
 
 
-@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("lora", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_regularizers_work_under_its_defaults(sft, lora):
     """Gradient checkpointing and bf16 autocast are on by default."""
     options = {"optim": "adamw_torch", "packing": True, "lora": lora, "bf16": True}

@@ -254,6 +254,7 @@ def test_the_rate_is_searched_first_where_no_grid_has_it(tiny_model_dir, data, t
     assert any(note.startswith(("Certified", "No certificate")) for note in progress.notes)
 
 
+@pytest.mark.slow
 def test_a_large_model_from_scratch_starts_at_a_rate_of_pretraining(tiny_model_dir, tmp_path):
     config = json.loads((tiny_model_dir / "config.json").read_text())
     config |= {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 2}

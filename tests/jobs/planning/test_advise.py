@@ -154,6 +154,7 @@ def test_what_lies_outside_is_called_a_guess(repeated, advice):
     assert any("The plan is a guess" in note for note in far.notes)
 
 
+@pytest.mark.slow
 def test_beyond_four_epochs_only_a_law_that_can_rise(repeated):
     for law in ("chinchilla", "muennighoff", "practical"):
         found = ask(runs=repeated, law=law, parameters=1e8, unique_tokens=3e8, flops=3e20)
