@@ -79,7 +79,7 @@ class KeyFacts:
             except TimeoutError:
                 raise UserError(
                     f"data.key_facts: {pattern.pattern!r} comes to no end on a text of "
-                    f"{len(text):,} characters: leave out repeats within repeats, such as (a+)+."
+                    f"{len(text):,} characters: leave out repeats within repeats."
                 ) from None
         found.sort()
         joined: list[tuple[int, int]] = []

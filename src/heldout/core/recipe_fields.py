@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
-import re
 import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import regex
 
 from heldout.core.errors import UserError, did_you_mean
 from heldout.core.search_space import Range, read_ranges
@@ -37,8 +38,8 @@ RATES = FieldRule(lambda values: all(0 < rate < 1 for rate in values), "rates be
 
 def _is_pattern(text: str) -> bool:
     try:
-        re.compile(text)
-    except (re.error, RecursionError, OverflowError):
+        regex.compile(text)
+    except (regex.error, RecursionError, OverflowError):
         return False
     return True
 

@@ -17,6 +17,7 @@ from heldout.jobs.planning.recipe_rules import (
     read_recipe_rules,
     recipe_advice,
 )
+from heldout.search.learning_rate import SMALL_MODEL
 from heldout.training.compatible import check_together
 
 RECORDS = Path(__file__).resolve().parents[3] / "benchmarks" / "results"
@@ -132,3 +133,14 @@ def test_a_condition_has_one_bound():
     assert not Condition("rows", above=1).holds({"rows": None})
     with pytest.raises(UserError, match="--goal must be one of loss, memorization"):
         check_goal("accuracy")
+
+
+def test_the_bound_of_small_models_is_that_of_the_default_recipe():
+    bounds = [
+        condition.below
+        for rule in RULES
+        for condition in rule.when
+        if condition.fact == "parameters"
+    ]
+    assert bounds
+    assert set(bounds) == {SMALL_MODEL}
