@@ -24,6 +24,7 @@ Members that are done are not trained again. One thread, some 15 minutes.
 import argparse
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,8 +190,7 @@ def gain_over(singles: list[Measured], soup: DocumentLosses) -> RatioEstimate:
 
 
 def told(name: str, value: float, interval: Interval) -> dict[str, float]:
-    assert interval.low is not None, f"{name}: too few groups"
-    assert interval.high is not None, f"{name}: too few groups"
+    assert math.isfinite(interval.low), f"{name}: too few groups"
     return {name: value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
