@@ -191,6 +191,26 @@ def test_a_run_runs_no_code_of_its_own_unasked(
     assert "--trust-code" in shown
 
 
+@pytest.mark.parametrize(("setting", "sections"), CODE.items(), ids=CODE)
+@pytest.mark.parametrize("command", ["counterfactual", "distill"])
+def test_what_trains_like_a_run_runs_no_code_of_it_unasked(
+    command, setting, sections, tmp_path, monkeypatch, capsys
+):
+    run = Run.create(tmp_path / "member-0", Recipe().replace(**sections))
+    run.write_status("complete")
+    run.write_json("result.json", {"best_epoch": 1, "learning_rate": 1e-3})
+    about = {"schema": "heldout.ensemble/1", "model": "m", "data": "d", "from_scratch": ""}
+    about["members"] = [{"run": "member-0", "seed": 0}]
+    (tmp_path / "ensemble.json").write_text(json.dumps(about))
+    folder = {"counterfactual": run.folder, "distill": tmp_path}[command]
+    monkeypatch.setattr(sys, "argv", ["heldout", command, str(folder)])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    shown = capsys.readouterr().err
+    assert f"member-0/recipe.toml has {setting}, which runs code" in shown
+    assert "--trust-code" in shown
+
+
 def test_code_of_teachers_is_named_too():
     recipe = Recipe(regularizers={"distillation": {"trust_remote_code": True, "teachers": ["t"]}})
     assert recipe.own_code == ["regularizers.distillation.trust_remote_code=true"]

@@ -68,7 +68,7 @@ def started(folder, **about):
 def taught(folder):
     """An ensemble beside ``folder``, whose student would lie in it."""
     ensemble = folder.parent / "ensemble"
-    started(ensemble / "member-0")
+    Run.open(started(ensemble / "member-0")).write_status("complete")
     member = {"run": "member-0", "seed": 0}
     about = {"schema": SCHEMA, "model": "m", "data": "d", "from_scratch": "", "members": [member]}
     (ensemble / "ensemble.json").write_text(json.dumps(about))
@@ -91,7 +91,7 @@ JOBS = {
         out=folder,
         settings=(
             *(f"data.{part}={files / part}.jsonl" for part in ("validation", "test")),
-            *("data.max_length=48", "hyperfit.context_tokens=8", "hyperfit.new_tokens=8"),
+            *("data.max_length=48", "hyperfit.context_tokens=8", "hyperfit.new_tokens=16"),
         ),
     ),
     "resume_hyperfit": lambda folder, model, files: resume_hyperfit(

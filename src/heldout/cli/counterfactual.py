@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from heldout.cli.resumed import refuse_unfit_run
+
 SHOWN = 10
 
 
@@ -17,14 +19,21 @@ def counterfactual(
     epochs: Annotated[
         float | None, typer.Option(help="Of each model; default those of the run's best one.")
     ] = None,
+    trust_code: Annotated[
+        bool,
+        typer.Option("--trust-code", help="Run code that the run's recipe names, a model's own."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Which rows does it know only because it was trained on them? By retraining without them."""
+    refuse_unfit_run(run, trust_code)
     from heldout.cli.progress import console_progress
     from heldout.jobs.counterfactual.counterfactual import counterfactual as job
 
     with console_progress() as progress:
-        result = job(run, num_models=models, epochs=epochs, progress=progress)
+        result = job(
+            run, num_models=models, epochs=epochs, trust_code=trust_code, progress=progress
+        )
     if as_json:
         print(json.dumps(result.to_json(), allow_nan=False))
     else:

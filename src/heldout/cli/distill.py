@@ -23,6 +23,13 @@ def distill(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Changes of the ensemble's recipe."),
     ] = None,
+    trust_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-code",
+            help="Run code that the members' recipes name, a metric or a model's own.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.")
     ] = False,
@@ -37,6 +44,7 @@ def distill(
         "weight": weight,
         "temperature": temperature,
         "settings": settings or [],
+        "trust_code": trust_code,
     }
     if dry_run:
         from heldout.cli.show import show_plan

@@ -167,7 +167,8 @@ class HyperfitSection:
     # checkpoints at the end of training that generation chooses from
     keep_last: Annotated[int, at_least(1)] = 3
     context_tokens: Annotated[int, at_least(1)] = 32  # of a held-out text, to be continued
-    new_tokens: Annotated[int, at_least(8)] = 96  # of each continuation; none ends earlier
+    # of each continuation; none ends earlier, and each of four blocks needs a 4-gram
+    new_tokens: Annotated[int, at_least(16)] = 96
     num_contexts: Annotated[int, at_least(8)] = 100  # from the test part
     # from the validation part, to choose a checkpoint by
     num_validation_contexts: Annotated[int, at_least(8)] = 32

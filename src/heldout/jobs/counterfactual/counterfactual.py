@@ -36,12 +36,15 @@ def counterfactual(
     *,
     num_models: int = 16,
     epochs: float | None = None,
+    trust_code: bool = False,
     progress: Progress | None = None,
 ) -> Counterfactual:
     """Retrain the run ``target`` on halves of its rows, and tell what took each row to be learned.
 
     num_models: even; each trains on a random half of the rows. Intervals shrink with its root.
     epochs: of each model; by default those of the run's best checkpoint.
+    trust_code: run code that the run's recipe names, a model's own; else UserError where it names
+    any.
     Rows are drawn one by one, so that what a row shares with its duplicates or its own document
     counts as learned, not as memorized. Held-out rows are those of the run's validation part.
 
@@ -58,6 +61,8 @@ def counterfactual(
             f"known to half of them, and under {LEAST_MODELS // 2} pairs no interval means much."
         )
     run = Run.open(Path(target))
+    if not trust_code:
+        run.refuse_own_code()
     if not run.path("result.json").exists():
         raise UserError(f"{target} has not finished its training: `heldout fit --resume {target}`.")
     found, known = run.read_json("result.json"), run.read_json("environment.json")

@@ -36,6 +36,7 @@ def distill(
     weight: float = Distillation.weight,
     temperature: float = Distillation.temperature,
     settings: Sequence[str] = (),
+    trust_code: bool = False,
     progress: Progress | None = None,
 ) -> DistillResult:
     """Train one model on the ensemble's data, taught by its members, and measure what it keeps.
@@ -43,13 +44,14 @@ def distill(
     ensemble: the folder that ``heldout ensemble`` wrote. out: the student's run folder, by default
     ``distilled`` in it; the same call goes on there. weight, temperature: of ``Distillation``.
     settings: changes of the ensemble's recipe, such as ``train.max_epochs=40``. The seed is one
-    that no member had, the learning rate the members'. Costs one fit whose every step also runs
-    each member forward once; all members lie in memory.
+    that no member had, the learning rate the members'. trust_code: run code that the members'
+    recipes name, a metric of a file or a model's own; else UserError where they name any. Costs one
+    fit whose every step also runs each member forward once; all members lie in memory.
 
     Raises UserError for what cannot work, Interrupted on Ctrl-C.
     """
     progress = progress or Progress()
-    folder, about = _read_ensemble(ensemble)
+    folder, about = _read_ensemble(ensemble, trust_code)
     recipe = _student_recipe(folder, about, weight, temperature, settings)
     place = Path(out) if out else folder / "distilled"
     with alone_in(place):
@@ -72,9 +74,10 @@ def dry_run_distill(
     weight: float = Distillation.weight,
     temperature: float = Distillation.temperature,
     settings: Sequence[str] = (),
+    trust_code: bool = False,
 ) -> DryRun:
     """What the student's run would do; nothing is written."""
-    folder, about = _read_ensemble(ensemble)
+    folder, about = _read_ensemble(ensemble, trust_code)
     return dry_run(
         about["model"],
         about["data"],
@@ -84,7 +87,7 @@ def dry_run_distill(
     )
 
 
-def _read_ensemble(ensemble: str | Path) -> tuple[Path, dict[str, Any]]:
+def _read_ensemble(ensemble: str | Path, trust_code: bool) -> tuple[Path, dict[str, Any]]:
     folder = Path(ensemble)
     path = folder / "ensemble.json"
     try:
@@ -97,6 +100,9 @@ def _read_ensemble(ensemble: str | Path) -> tuple[Path, dict[str, Any]]:
             f"{ensemble} is no finished ensemble, which has an ensemble.json: give the folder that "
             "heldout ensemble wrote."
         )
+    if not trust_code:
+        for run in member_runs(folder, len(about["members"])):
+            run.refuse_own_code()
     return folder, about
 
 
@@ -112,7 +118,8 @@ def _student_recipe(
             )
     first = folder / "member-0"
     rate = Run.open(first).read_json("result.json")["learning_rate"]
-    teachers = [str((folder / member["run"] / "best").resolve()) for member in about["members"]]
+    runs = member_runs(folder, len(about["members"]))
+    teachers = [str(run.best.resolve()) for run in runs]
     seed = (max(member["seed"] for member in about["members"]) + 1) % 2**32
     trusts = Run.open(first).recipe.model.trust_remote_code
     recipe = load_recipe(
