@@ -2,14 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
 from heldout.cli.console import Console, Table
 from heldout.core.language import say
-from heldout.core.results.advice import Advice, RecipeAdvice
+
+if TYPE_CHECKING:
+    from heldout.core.results.advice import Advice, RecipeAdvice
 
 
 def advise(
@@ -102,7 +104,7 @@ def advise(
     show_advice(result, as_json)
 
 
-def show_advice(advice: Advice, as_json: bool) -> None:
+def show_advice(advice: "Advice", as_json: bool) -> None:
     """Recipe, plan, settings, doublings and what nobody knows."""
     if as_json:
         print(json.dumps(advice.to_json(), allow_nan=False))
@@ -148,7 +150,7 @@ def show_advice(advice: Advice, as_json: bool) -> None:
         console.print(f"report  {advice.report}", markup=False, soft_wrap=True)
 
 
-def _show_recipe(console: Console, advice: RecipeAdvice) -> None:
+def _show_recipe(console: Console, advice: "RecipeAdvice") -> None:
     """The commands, what they follow from, and each choice with its reason."""
     for command in advice.commands:
         console.print(Text(command), soft_wrap=True)

@@ -4,14 +4,16 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from heldout.cli.gates import GATES, failures, parse_gate, refuse_gates, write_junit
 from heldout.core.language import say
 from heldout.core.measurement import Measurement
-from heldout.core.results.check import CheckResult
+
+if TYPE_CHECKING:
+    from heldout.core.results.check import CheckResult
 
 ASKED_FOR = ("doubtful_answers", "learning_curve")  # by an option of their own
 
@@ -139,7 +141,7 @@ def _default_folder(data: str) -> Path:
     return Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-check-{name}"
 
 
-def _show(result: CheckResult, folder: Path) -> None:
+def _show(result: "CheckResult", folder: Path) -> None:
     from heldout.cli.console import Console, Table
 
     console = Console()

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heldout.core.results.ensemble import EnsembleResult
+if TYPE_CHECKING:
+    from heldout.core.results.ensemble import EnsembleResult
 
 
 def ensemble(
@@ -69,7 +70,7 @@ def ensemble(
         _show(result)
 
 
-def _show(result: EnsembleResult) -> None:
+def _show(result: "EnsembleResult") -> None:
     from heldout.cli.console import Console, Table
 
     console = Console()

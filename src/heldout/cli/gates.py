@@ -4,10 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heldout.cli.junit import Case, write_cases
 from heldout.core.errors import UserError
-from heldout.core.results.check import CheckResult
+
+if TYPE_CHECKING:
+    from heldout.core.results.check import CheckResult
 
 GATES = ("leak", "duplicate", "contamination", "personal", "problem")
 _FORM = re.compile(
@@ -51,7 +54,7 @@ def refuse_gates(gates: Sequence[Gate], has_heldout: bool, has_tests: bool) -> N
         raise UserError("--fail-on contamination needs --against FILE.")
 
 
-def found_by(gate: Gate, result: CheckResult) -> tuple[int, int]:
+def found_by(gate: Gate, result: "CheckResult") -> tuple[int, int]:
     """How much there is of what a gate asks for, and of how many rows."""
     counts = result.counts
     train = result.rows_by_part["train"]
@@ -70,25 +73,25 @@ def found_by(gate: Gate, result: CheckResult) -> tuple[int, int]:
     }[gate.name]
 
 
-def is_passed(gate: Gate, result: CheckResult) -> bool:
+def is_passed(gate: Gate, result: "CheckResult") -> bool:
     """Whether there is no more than the gate allows."""
     num, rows = found_by(gate, result)
     return (100 * num / max(1, rows) if gate.is_share else num) <= gate.most
 
 
-def failures(gates: Sequence[Gate], result: CheckResult) -> list[str]:
+def failures(gates: Sequence[Gate], result: "CheckResult") -> list[str]:
     """The gates that are not passed, with what was found."""
     return [
         f"{gate.words} ({_told(gate, result)})" for gate in gates if not is_passed(gate, result)
     ]
 
 
-def _told(gate: Gate, result: CheckResult) -> str:
+def _told(gate: Gate, result: "CheckResult") -> str:
     num, rows = found_by(gate, result)
     return f"{num:,} of {rows:,} rows: {num / max(1, rows):.2%}" if gate.is_share else f"{num:,}"
 
 
-def write_junit(gates: Sequence[Gate], result: CheckResult, path: Path) -> None:
+def write_junit(gates: Sequence[Gate], result: "CheckResult", path: Path) -> None:
     """A test case for each gate, and one for each kind of finding without a gate, which passes."""
     named = {gate.name for gate in gates}
     others = [

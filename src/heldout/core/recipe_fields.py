@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import regex
-
 from heldout.core.errors import UserError, did_you_mean
 from heldout.core.search_space import Range, read_ranges
 
@@ -37,6 +35,8 @@ RATES = FieldRule(lambda values: all(0 < rate < 1 for rate in values), "rates be
 
 
 def _is_pattern(text: str) -> bool:
+    import regex  # slow to import, and few recipes hold a pattern
+
     try:
         regex.compile(text)
     except (regex.error, RecursionError, OverflowError):

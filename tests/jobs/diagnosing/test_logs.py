@@ -256,11 +256,19 @@ def test_the_step_of_saved_weights_is_found_by_the_files(tmp_path):
     assert saved_step(tmp_path, checkpoints) is None
 
 
-def test_a_log_is_judged_without_importing_torch(tmp_path):
+def test_the_command_judges_a_log_without_importing_what_only_others_need(tmp_path):
     file = tmp_path / "trainer_state.json"
     file.write_text(json.dumps(state(FALLING)), encoding="utf-8")
     code = (
-        "import sys; from heldout.jobs.diagnosing.diagnose import diagnose; "
-        f"diagnose({str(file)!r}); sys.exit('torch' in sys.modules)"
+        "import sys; from heldout.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as ended: assert ended.code == 0, ended\n"
+        "from heldout.core.discovery import entries_of\n"
+        "others = [f'heldout.core.results.{name}' for name in ('advice', 'check', 'ensemble')]\n"
+        "bad = {'torch', 'transformers', 'datasets', 'plotly', 'regex', *others}\n"
+        "assert not bad & set(sys.modules), bad & set(sys.modules)\n"
+        "assert not entries_of.cache_info().misses, 'all probes are read'\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    command = [sys.executable, "-c", code, "diagnose", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -87,7 +87,8 @@ def diagnose(
         raise UserError(
             f"--include-path {include_path}: must be a folder of tasks, and goes with --tasks."
         )
-    named = _known_probes(probes)
+    if probes:
+        _known_probes(probes)
     more = {"goal": goal, **_checked(facts or {})}
     if (alone := log_alone(Path(target).expanduser())) is not None:
         _refuse_texts(str(target), sources)
@@ -101,7 +102,7 @@ def diagnose(
 
         found = find_target(str(target), base, logs, evaluation)
         files = (str(canaries), str(lexicon))
-        asked = Asked(named, generate, *files, tuple(tasks), str(include_path))
+        asked = Asked(_known_probes(probes), generate, *files, tuple(tasks), str(include_path))
         known = replace(found.facts, **more)
         result = diagnosis_with_texts(found, known, sources, chosen, asked, progress or Progress())
     used = {
