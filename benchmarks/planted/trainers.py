@@ -15,7 +15,7 @@ its base. Debian's rows always name their group: packages of one source share se
 Planted are six causes and seven impostors with five seeds each, 65 in all, by the plans of
 ``plants.py``; 61 healthy trainings stand beside them. Not planted are weak regularization, which is
 not claimed where a log does not tell the weight decay, forgetting, which needs other text, and
-answers that were swapped, which the rules cannot name.
+answers that were swapped, which needs prompts.
 
 A cause counts where a repair of it, rerun with the same trainer, lowers the held-out loss by .02
 nats/token or more; what is true is the repair that lowers it most, or cannot be told from it by a

@@ -19,6 +19,7 @@ Feature = Callable[[MeasuredByName, Facts], float | None]
 STANDARD_ERRORS = 2.0  # a rise is sure beyond so many
 FIRST_EPOCH = 1.25  # what is evaluated up to here tells of the first epoch
 LITTLE, MUCH = 0.12, 0.3  # of the base model's loss on the training rows, learned of them
+BY_CHANCE = 0.5  # of answers are likelier after their own prompt if it says nothing of them
 ONLY_STOPPING = {"early_stopping", "rollback"}  # choose a checkpoint, and change no step
 
 
@@ -269,6 +270,27 @@ def odd_surely(measured: MeasuredByName, facts: Facts) -> float | None:
     return _low(contrast)
 
 
+def swapped_share(measured: MeasuredByName, facts: Facts) -> float | None:
+    """Share of training answers that are not to their prompts, beyond that of held-out ones."""
+    return _swapped(measured, lambda contrast: contrast.difference)
+
+
+def swapped_surely(measured: MeasuredByName, facts: Facts) -> float | None:
+    """The lower end of the interval of ``swapped_share``."""
+    return _swapped(measured, lambda contrast: contrast.interval.high)
+
+
+def _swapped(measured: MeasuredByName, read: Callable[[Contrast], float]) -> float | None:
+    """Of true answers as many are likelier after their own prompt as of held-out ones, of swapped
+    ones half: the lack over what true answers have beyond half.
+    """
+    found = measured.get("likelier_after_own_base")
+    contrast = found.contrasts.get("heldout") if found else None
+    if found is None or contrast is None:
+        return None
+    return finite(-read(contrast) / (found.value - contrast.difference - BY_CHANCE))
+
+
 def num_distinct_rows(measured: MeasuredByName, facts: Facts) -> float | None:
     """Training rows that do not repeat an earlier one."""
     if facts.num_train_rows is None:
@@ -341,6 +363,8 @@ FEATURES: dict[str, Feature] = {
         leak_share,
         odd_share,
         odd_surely,
+        swapped_share,
+        swapped_surely,
         num_distinct_rows,
         parameters_per_token,
         shift,

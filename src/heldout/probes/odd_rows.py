@@ -2,7 +2,7 @@
 
 The held-out rows are the control: by definition one in twenty of them is odd. The base model has
 learned neither, so what it finds odd is garbled, wrong, or of another kind. Answers that were
-swapped among rows are not odd: for those, ``heldout check --cross-validate``.
+swapped among rows are not odd: for those, ``swapped_answers``.
 """
 
 # D documents

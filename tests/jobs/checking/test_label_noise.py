@@ -18,7 +18,6 @@ from heldout.jobs.checking.label_noise import (
     PromptLosses,
     find_doubtful,
     find_far_off,
-    foreign_prompts,
 )
 
 
@@ -118,35 +117,6 @@ def test_a_loss_far_off_before_and_after_is_told_one_of_the_two_is_not():
     found.out_of_fold_DF[9, 0] *= 8
     assert set(find_far_off(found)) == {5}
     assert "bits per token under the base model" in find_far_off(found)[5]
-
-
-# Prompts of other rows
-
-
-def test_other_prompts_are_of_other_groups_and_differ():
-    rows = [asked(n, f"question {n % 12}", f"answer {n}", f"g{n // 4}") for n in range(48)]
-    for row, variants in zip(rows, foreign_prompts(rows, seed=3), strict=True):
-        assert len(variants) == NUM_OTHERS
-        prompts = [each.messages[0]["content"] for each in variants]
-        assert len(set(prompts)) == NUM_OTHERS
-        assert row.messages[0]["content"] not in prompts
-        assert {each.messages[-1]["content"] for each in variants} == {row.messages[-1]["content"]}
-        assert row.group not in {each.group for each in variants}
-    assert foreign_prompts(rows, seed=3) == foreign_prompts(rows, seed=3)
-    assert foreign_prompts(rows, seed=4) != foreign_prompts(rows, seed=3)
-
-
-def test_rows_without_one_answer_or_with_one_prompt_for_all_have_none():
-    same = [asked(n, "Say something.", f"answer {n}") for n in range(40)]
-    assert foreign_prompts(same, 0) == [[]] * 40
-    texts = [Row(n, ({"role": "text", "content": f"text {n}"},), f"g{n}") for n in range(40)]
-    assert foreign_prompts(texts, 0) == [[]] * 40
-    turns = ("user", "assistant", "user", "assistant")
-    talks = [
-        Row(n, tuple({"role": role, "content": f"{role} {n}"} for role in turns), f"g{n}")
-        for n in range(40)
-    ]
-    assert foreign_prompts(talks, 0) == [[]] * 40
 
 
 # The whole

@@ -10,7 +10,6 @@ about 0. Rows whose loss is far off both before and after training are told besi
 
 # D rows, M other prompts, F 1 + M: the own prompt first
 
-import random
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from heldout.core.stats import (
     paired_difference,
     ratio_estimate,
 )
+from heldout.data.other_prompts import foreign_prompts
 from heldout.data.split import folds
 from heldout.data.surprise import robust_z
 from heldout.jobs.kit.condition import Condition
@@ -114,30 +114,6 @@ def brief_recipe(recipe: Recipe) -> Recipe:
     return replace(short, regularizers={}, augment={})
 
 
-def foreign_prompts(rows: Sequence[Row], seed: int) -> list[list[Row]]:
-    """Each row's answer after NUM_OTHERS prompts of other groups; empty where that cannot be.
-
-    The row needs a prompt and one answer, at the end. Which prompts follows from the seed.
-    """
-    found: list[list[Row]] = []
-    for row in rows:
-        answers = [m for m in row.messages if m["role"] in ("completion", "assistant")]
-        chosen: list[Row] = []
-        if row.kind != "text" and len(answers) == 1 and row.messages[-1] is answers[0]:
-            rng = random.Random(f"{seed} other prompts {row.index}")
-            known = [row.messages[:-1]]
-            for other in rng.choices(rows, k=20 * NUM_OTHERS):
-                prompt = other.messages[:-1]
-                if other.group != row.group and prompt not in known:
-                    known.append(prompt)
-                    messages = (*prompt, row.messages[-1])
-                    chosen.append(replace(row, messages=messages, group=other.group))
-                if len(chosen) == NUM_OTHERS:
-                    break
-        found.append(chosen if len(chosen) == NUM_OTHERS else [])
-    return found
-
-
 def cross_validated_losses(
     model: str,
     rows: Sequence[Row],
@@ -152,7 +128,7 @@ def cross_validated_losses(
     """
     target = Target.of(model, "")
     place = {row.index: position for position, row in enumerate(rows)}
-    foreign = foreign_prompts(rows, recipe.data.seed)
+    foreign = foreign_prompts(rows, NUM_OTHERS, recipe.data.seed)
     base_DF, out_of_fold_DF = np.zeros((2, len(rows), 1 + NUM_OTHERS))
     num_tokens_D = np.zeros(len(rows), dtype=np.int64)
     with (
