@@ -1,6 +1,7 @@
 """Does `heldout diagnose` name what was planted in runs of other people's trainers?
 
     python benchmarks/planted/trainers.py --minutes 10    # goes on where it was, as often as needed
+    python benchmarks/planted/trainers.py --minutes 10 --share 1/2    # beside --share 2/2
     python benchmarks/planted/trainers.py --record        # and write the record
     python benchmarks/planted/trainers.py --tiny          # one case of each kind, short; no record
 
@@ -260,6 +261,7 @@ def sources_hash() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=0.0)
+    parser.add_argument("--share", default="1/1", help="1/2 and 2/2 go side by side")
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--note", default="", help="put into the record, such as other load")
@@ -274,7 +276,8 @@ def main() -> None:
         return
     end = time.monotonic() + 60 * options.minutes
     done = finished()
-    for one in planned:
+    number, shares = map(int, options.share.split("/"))
+    for one in planned[number - 1 :: shares]:
         if one.key not in done and time.monotonic() < end:
             line = run_case(one)
             LINES.parent.mkdir(parents=True, exist_ok=True)
