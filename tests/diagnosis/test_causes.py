@@ -218,8 +218,14 @@ def with_recital(measurements, share, low):
 
 def test_a_small_leak_is_told_last_and_silences_nothing(planted):
     measurements, facts = planted[-1]
-    leaky = replace(facts, leak_share=1 / 90)
+    leaky = replace(facts, leak_share=5 / 90, num_heldout_rows=90)
     assert names(measurements, leaky) == [*names(measurements, facts), "validation_leaked"]
+
+
+def test_one_copy_among_many_held_out_rows_is_no_cause(planted):
+    measurements, facts = planted[-1]
+    leaky = replace(facts, leak_share=1 / 84, num_heldout_rows=84)
+    assert names(measurements, leaky) == names(measurements, facts)
 
 
 def test_no_impostor_explains_rows_that_are_recited(planted):

@@ -140,6 +140,8 @@ def test_confidence_says_whether_it_is_too_sure():
 def test_leaks_are_counted_and_unknown_where_nobody_looked():
     colors = [verdict_of("leakage", leak_share=share).color for share in (None, 0.0, 0.005, 0.2)]
     assert colors == ["unknown", "green", "yellow", "red"]
+    of_84 = [verdict_of("leakage", leak_share=n / 84, num_heldout_rows=84) for n in (1, 4)]
+    assert [verdict.color for verdict in of_84] == ["yellow", "red"]
 
 
 def test_a_model_past_its_best_is_no_green_fit():

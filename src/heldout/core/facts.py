@@ -57,6 +57,7 @@ class Facts:
         None  # of training rows that repeat an earlier one, near or exact
     )
     leak_share: float | None = None  # of held-out rows found in training
+    num_heldout_rows: int | None = None  # that were looked for there
     noise_share: float | None = None  # of training rows whose loss stands out as mislabeled
     update_norm: float | None = None  # norm of tuned minus base weights over norm of base
     goal: Literal["generalize", "recite", "style"] = "generalize"

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
+from heldout.core.distributions import exact_bounds
 from heldout.core.facts import Facts, HistoryPoint
 from heldout.core.finite import finite
 from heldout.core.measurement import Contrast, Measurement
@@ -254,6 +255,14 @@ def leak_share(measured: MeasuredByName, facts: Facts) -> float | None:
     return facts.leak_share
 
 
+def leak_surely(measured: MeasuredByName, facts: Facts) -> float | None:
+    """The lower end of the interval of ``leak_share``: one row of a hundred is a chance find."""
+    if facts.leak_share is None or facts.num_heldout_rows is None:
+        return facts.leak_share
+    found = facts.leak_share * facts.num_heldout_rows
+    return exact_bounds(found, facts.num_heldout_rows, 0.95)[0]
+
+
 def odd_share(measured: MeasuredByName, facts: Facts) -> float | None:
     """Share of training rows that stand out as wrong, beyond that of held-out rows."""
     if facts.noise_share is not None:
@@ -361,6 +370,7 @@ FEATURES: dict[str, Feature] = {
         update_norm,
         duplicate_share,
         leak_share,
+        leak_surely,
         odd_share,
         odd_surely,
         swapped_share,

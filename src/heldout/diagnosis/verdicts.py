@@ -7,7 +7,7 @@ from heldout.core.holm import holm
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
 from heldout.core.stats import LEAST_HELD_OUT
 from heldout.core.verdict import VERDICTS, Verdict, Verdicts
-from heldout.diagnosis.features import rise, rise_surely
+from heldout.diagnosis.features import leak_surely, rise, rise_surely
 from heldout.diagnosis.harms import SIGNIFICANCE, judged_harm
 from heldout.diagnosis.primary import Primary, deciding, why_unknown
 
@@ -96,11 +96,18 @@ def _leakage(facts: Facts, unknown: Verdict) -> Verdict:
         return unknown
     if share == 0:
         return Verdict("green", "No held-out row was found in the training data.")
+    surely = leak_surely({}, facts)
+    if surely is not None and surely >= LEAK_THAT_MATTERS:
+        sentence = (
+            f"{share:.1%} of the held-out rows lie in the training data too: the held-out figures "
+            "flatter the model."
+        )
+        return Verdict("red", sentence)
     sentence = (
-        f"{share:.1%} of the held-out rows lie in the training data too: the held-out figures "
-        "flatter the model."
+        f"{share:.1%} of the held-out rows lie in the training data too, so few that the held-out "
+        "figures hardly move."
     )
-    return Verdict("red" if share >= LEAK_THAT_MATTERS else "yellow", sentence)
+    return Verdict("yellow", sentence)
 
 
 def _as_wanted(

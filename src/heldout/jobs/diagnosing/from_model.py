@@ -123,6 +123,7 @@ def _completed(
         trained_parameters=known.trained_parameters or _trained_parameters(found, judged),
         duplicate_share=_first(known.duplicate_share, _without(planted, texts)),
         leak_share=_first(texts.leak_share, known.leak_share),
+        num_heldout_rows=texts.num_heldout_rows,
         checks=(*gathered.checks, _leak_check(texts)),
         update_norm=known.update_norm or gathered.update_norm,
         extra={**known.extra, **_shift(texts, evidence, planted), **_frames(texts, planted)},

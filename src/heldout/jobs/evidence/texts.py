@@ -31,6 +31,7 @@ class DiagnosedTexts:
     domains: dict[str, list[Row]] = field(default_factory=dict)
     duplicate_share: float | None = None
     leak_share: float | None = None
+    num_heldout_rows: int | None = None  # of which leak_share is a share
     copies: Mapping[int, int] = field(default_factory=dict)  # training row -> times it stands there
     warnings: tuple[str, ...] = ()
     prompts_meant: bool = False  # training was meant to score prompts, too
@@ -55,6 +56,7 @@ def texts_of_run(
     unseen: Iterable[Row]
     group = recipe.data.group or run.recipe.data.group
     leak_share, warnings = 0.0, []  # by the split, which keeps all that is related together
+    num_heldout: int | None = None
     if heldout:
         data = recipe.data
         found = read_rows(heldout, data.columns, group, data=data, part="heldout")
@@ -66,7 +68,8 @@ def texts_of_run(
         threshold = recipe.data.near_duplicate_threshold
         unseen = unrelated(found.rows, list(run.read_rows("train")), threshold)
         num_left_out = len(found.rows) - len(unseen)
-        leak_share = num_left_out / len(found.rows)
+        num_heldout = len(found.rows)
+        leak_share = num_left_out / num_heldout
         if num_left_out:
             warnings.append(_left_out(num_left_out))
     elif rows["test"]:
@@ -90,6 +93,7 @@ def texts_of_run(
         other,
         duplicate_share=about["duplicates"] / max(1, rows["train"]),
         leak_share=leak_share,
+        num_heldout_rows=num_heldout,
         warnings=(*warnings, *more),
         labels_known=True,
     )
@@ -166,6 +170,7 @@ def texts_of_files(
         other,
         duplicate_share=overlap.duplicate_share,
         leak_share=overlap.leaked_share,
+        num_heldout_rows=overlap.num_heldout_rows,
         copies=overlap.copies,
         warnings=(*warnings, *overlap.warnings, *more),
     )
