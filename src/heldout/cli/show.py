@@ -78,6 +78,8 @@ def show_plan(plan: "DryRun", as_json: bool) -> None:
         f"{plan.steps_per_epoch:,} an epoch, at most {plan.max_steps:,}; "
         f"evaluated {plan.evaluations_per_epoch:g} times an epoch",
     )
+    if plan.estimate is not None:
+        table.add_row("time", plan.estimate.words)
     table.add_row("each step", plan.step_cost)
     for check in plan.checks:
         mark = "" if check.status == "ok" else "WARNING: "

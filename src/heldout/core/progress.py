@@ -1,11 +1,22 @@
 """How a job tells what it is doing; the command line draws it, a library caller may ignore it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+
+from heldout.core.job_time import JobPart
 
 
 class Progress:
     """Silent by default; subclasses draw. ``total`` counts units of work of one stage."""
+
+    def job(self, parts: Sequence[JobPart], spent: float = 0.0) -> None:
+        """All parts of the job, in their order; what follows is told as a share of all of it.
+
+        ``spent``: seconds that it has taken before. Without parts the job is over.
+        """
+
+    def part(self, name: str) -> None:
+        """The part ``name`` of the job begins."""
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[None]:

@@ -44,8 +44,29 @@ def paragraphs(text, num):
     return [p[:120] for p in found if len(p) > 100][:num]
 
 
+class Heard(Progress):
+    """The parts of the job that a run tells of, and its notes."""
+
+    def __init__(self):
+        self.planned, self.parts, self.notes = [], [], []
+
+    def job(self, parts, spent=0.0):
+        self.planned.append([part.name for part in parts])
+
+    def part(self, name):
+        self.parts.append(name)
+
+    def note(self, text):
+        self.notes.append(text)
+
+
 @pytest.fixture(scope="module")
-def result(tiny_model_dir, data, tmp_path_factory):
+def heard():
+    return Heard()
+
+
+@pytest.fixture(scope="module")
+def result(tiny_model_dir, data, tmp_path_factory, heard):
     """One complete run with all that a run can have."""
     return fit(
         str(tiny_model_dir),
@@ -53,7 +74,20 @@ def result(tiny_model_dir, data, tmp_path_factory):
         out=tmp_path_factory.mktemp("runs") / "whole",
         recipe="full",
         settings=[*FAST, "control.fixed_epochs=2"],
+        progress=heard,
     )
+
+
+def test_the_run_tells_its_parts_and_what_each_took(result, heard):
+    whole = ["training", "control without regularization", "sealed test", "report"]
+    assert heard.notes[0].startswith("time: ")
+    assert heard.planned == [whole, []]
+    assert heard.parts == ["search", *whole]
+    planned = result.run.read_json("plan.json")["estimate"]["parts"]
+    assert [part["name"] for part in planned] == whole
+    status = result.run.status
+    assert set(whole) <= set(status["parts"])
+    assert sum(status["parts"].values()) == pytest.approx(status["seconds"], abs=2.0)
 
 
 def test_the_run_holds_what_it_promises(result):

@@ -1,6 +1,6 @@
 """Where held-out parts would be too small, folds tell the epoch to stop at, and the gain."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,12 +35,16 @@ class CrossValidation:
     rows: list[Row]  # in the order of ``out_of_fold``
 
 
-def train_by_folds(context: RunContext, parts: Parts) -> None:
-    """Train on all rows to the epoch that folds find best; ``result.json`` says it is done."""
+def train_by_folds(context: RunContext, parts: Parts, begin: Callable[[], None]) -> None:
+    """Train on all rows to the epoch that folds find best; ``result.json`` says it is done.
+
+    ``begin`` is called once the rate is found.
+    """
     run, recipe, target = context.run, context.recipe, context.target
     if run.path("result.json").exists():
         return
     rate = find_learning_rate(context)
+    begin()
     found = cross_validate(context, parts.train, rate)
     if found.best_epoch == 0:
         model, tokenizer = load_prepared(target, recipe)

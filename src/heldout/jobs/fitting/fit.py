@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heldout.core.errors import UserError
+from heldout.core.job_time import Estimate
 from heldout.core.lock import alone_in
 from heldout.core.progress import Progress
 from heldout.core.recipe import DEFAULT, Recipe
@@ -18,8 +19,10 @@ from heldout.core.run import Run
 from heldout.core.verdict import Verdicts
 from heldout.jobs.evidence.judge import judge_run, publish
 from heldout.jobs.evidence.measure import measure_on_test, write_samples
+from heldout.jobs.fitting.control import NAME as CONTROL
 from heldout.jobs.fitting.control import control_task
 from heldout.jobs.fitting.cross_validate import train_by_folds
+from heldout.jobs.fitting.estimate import REPORT, SEARCH, TEST, TRAINING, estimate_of
 from heldout.jobs.fitting.main_training import train_main
 from heldout.jobs.fitting.result_file import write_figures
 from heldout.jobs.kit.ablate import ablate
@@ -46,6 +49,8 @@ from heldout.jobs.planning.advice_line import advice_line
 from heldout.jobs.planning.fine_tuning_facts import free_memory
 from heldout.lm.load import count_parameters
 from heldout.lm.quiet import quiet_libraries
+
+PLAN = "heldout.run_plan/1"
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,9 @@ def fit(
             from_scratch=target.from_scratch,
             **plan.places.kept,
         )
+        assert plan.estimate is not None
+        run.write_json("plan.json", {"schema": PLAN, "estimate": plan.estimate.to_json()})
+        progress.note(f"time: {plan.estimate.words}")
         progress.note(f"each step: {plan.step_cost}")
         note_warnings(plan.checks, progress)
         return _run_stages(run, target, progress)
@@ -153,10 +161,10 @@ def dry_run(
 def _plan(
     parts: Parts, asked: str | Path | Recipe, chosen: Recipe, target: Target, folder: Path
 ) -> DryRun:
-    plan = dry_run_of(parts, chosen, target, existing_parent(folder))
+    plan, ready = dry_run_of(parts, chosen, target, existing_parent(folder))
     if asked == DEFAULT:
         plan.checks.insert(0, default_in_words(chosen))
-    return plan
+    return replace(plan, estimate=estimate_of(ready, parts, chosen))
 
 
 def _chosen(recipe: str | Path | Recipe, settings: Sequence[str], target: Target) -> Recipe:
@@ -188,14 +196,25 @@ def _run_stages(
     ):
         parts = load_parts(run)
         context = RunContext(run, target, run.recipe, parts.texts, progress, request, places)
+        if run.path("plan.json").exists():
+            estimate = Estimate.from_json(run.read_json("plan.json")["estimate"])
+            progress.job(estimate.parts, spent=clock.seconds)
+        _begin(context, clock, SEARCH)
         if parts.mode == "split" and not run.path("result.json").exists():
             tune(context, ends=ends_search)
             ablate(replace(context, recipe=run.recipe))
             context = replace(context, recipe=run.recipe)
         verdict = _stages(context, parts, clock)
     publish(run)
+    progress.job(())
     shutil.rmtree(run.path("checkpoints"), ignore_errors=True)
     return FitResult(run, verdict)
+
+
+def _begin(context: RunContext, clock: StatusClock, part: str) -> None:
+    """For the progress and for the status."""
+    context.progress.part(part)
+    clock.begin(part)
 
 
 def _stages(context: RunContext, parts: Parts, clock: StatusClock) -> Verdicts:
@@ -207,14 +226,16 @@ def _stages(context: RunContext, parts: Parts, clock: StatusClock) -> Verdicts:
         context.check_interrupt()
     with context.side_by_side() as beside:
         if parts.mode == "cross_validation":
-            train_by_folds(context, parts)
+            train_by_folds(context, parts, lambda: _begin(context, clock, TRAINING))
         else:
             _train_split(context, clock, beside)
         if parts.rows["test"] and not run.path("recitals.json").exists():
+            _begin(context, clock, TEST)
             _measure_on_test(context, beside)
         beside.finish()
         clock.others_gb = beside.peak_gb
     context.check_interrupt()
+    _begin(context, clock, REPORT)
     if not run.path("samples.json").exists():
         write_samples(run, target, recipe, progress)
     clock.tick()
@@ -232,14 +253,14 @@ def _train_split(context: RunContext, clock: StatusClock, beside: SideBySide) ->
             rate = run.read_json("result.json")["learning_rate"]
         else:
             rate = find_learning_rate(context, beside)
-            clock.tick()
         if recipe.control.fixed_epochs and not run.path("fixed_epochs").is_dir():
             beside.add(control_task(context, rate))
     if not is_trained:
+        clock.begin(TRAINING)
         train_main(context, rate)
-        clock.tick()
     beside.check()
-    if not beside.has_others:
+    if recipe.control.fixed_epochs and not beside.has_others:
+        _begin(context, clock, CONTROL)
         beside.finish()
     clock.tick()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from heldout.core.losses import DocumentLosses
 from heldout.core.regularizer import overrides_hook
+from heldout.jobs.fitting.estimate import TRAINING
 from heldout.jobs.fitting.result_file import write_result
 from heldout.jobs.kit.checkpoints import load_weights, save_model
 from heldout.jobs.kit.clean_losses import losses_of, measurer
@@ -22,6 +23,7 @@ def train_main(context: RunContext, learning_rate: float) -> None:
     run = context.run
     condition = Condition(context, learning_rate, context.recipe.train.max_epochs)
     begin_with_trial(condition)
+    context.progress.part(TRAINING)
     trained = condition.train("training", before_first_step=_base_check(context))
     trained.save(run.last)
     context.check_interrupt(trained.outcome.interrupted)

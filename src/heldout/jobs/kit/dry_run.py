@@ -1,5 +1,6 @@
 """What a run would do, and whether it can: everything up to the first step."""
 
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from heldout.core.discovery import build
 from heldout.core.errors import UserError
+from heldout.core.job_time import Estimate
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
 from heldout.core.row import Part
@@ -25,6 +27,7 @@ from heldout.jobs.kit.prepare import prepare, regularizers_of
 from heldout.jobs.kit.rate_trial import search_in_words, trial_steps
 from heldout.jobs.kit.target import Target
 from heldout.lm.characters import token_size
+from heldout.lm.load import LoadedModel
 from heldout.lm.measuring.embeddings import Encoder
 from heldout.lm.nll import context_length
 from heldout.regularizers.distillation import Distillation
@@ -59,6 +62,7 @@ class DryRun:
     checks: list[PreflightCheck]
     places: Places = ALONE
     needs: Needs = NOTHING  # of one training
+    estimate: Estimate | None = None
 
     @classmethod
     def of(
@@ -89,16 +93,30 @@ class DryRun:
         )
 
 
-def dry_run_of(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> DryRun:
+@dataclass(frozen=True)
+class Ready:
+    """What a dry run has loaded: the model to train as it is before the first step."""
+
+    loaded: LoadedModel
+    windows: WindowDataset
+    schedule: Schedule
+    places: Places
+    needs: Needs
+    load_seconds: float
+
+
+def dry_run_of(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> tuple[DryRun, Ready]:
     """Load the model, check it with the rows and settings, and count; ``folder`` must exist.
 
-    Raises UserError for what cannot work. Nothing is written, and the model is let go again.
+    Raises UserError for what cannot work. Nothing is written.
     """
     checks = _check_settings(parts, recipe)
     if recipe.eval.embedding_model:
         Encoder.load(recipe.eval.embedding_model)
     check_trackers(recipe.train.report_to)
+    began = time.monotonic()
     loaded = target.load(recipe)
+    load_seconds = time.monotonic() - began
     model, tokenizer = loaded.model, loaded.tokenizer
     limit = context_length(model)
     if limit is not None and recipe.eval.max_new_tokens >= limit:
@@ -161,7 +179,9 @@ def dry_run_of(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> Dr
     if max(num_tasks, places.most) > 1:
         checks.append(PreflightCheck("side by side", "ok", places.words))
     cost = total_cost(regularizers, model)
-    return DryRun.of(parts, schedule, model, parameters, cost, checks, places, needs)
+    plan = DryRun.of(parts, schedule, model, parameters, cost, checks, places, needs)
+    loaded = replace(loaded, model=model)
+    return plan, Ready(loaded, windows, schedule, places, needs, load_seconds)
 
 
 def _trainings_at_once(parts: Parts, recipe: Recipe) -> int:

@@ -24,6 +24,26 @@ class StatusClock:
         self.start = time.monotonic()
         self.earlier_seconds = run.status.get("seconds", 0.0)
         self.earlier_gb = run.status.get("peak_gb", 0.0)
+        self.parts: dict[str, float] = dict(run.status.get("parts", {}))
+        self.part = ""
+        self.part_began = self.start
+
+    @property
+    def seconds(self) -> float:
+        """That all sessions have taken so far."""
+        return self.earlier_seconds + time.monotonic() - self.start
+
+    def begin(self, part: str) -> None:
+        """What follows belongs to ``part``; the status tells the seconds of each."""
+        self._count()
+        self.part = part
+        self.tick()
+
+    def _count(self) -> None:
+        now = time.monotonic()
+        if self.part:
+            self.parts[self.part] = self.parts.get(self.part, 0.0) + now - self.part_began
+        self.part_began = now
 
     def tick(self) -> None:
         """Bring the figures up to date while the run goes on."""
@@ -31,7 +51,10 @@ class StatusClock:
 
     def write(self, state: str, **details: Any) -> None:
         """``state`` as ``Run.write_status`` takes it."""
-        figures = {"seconds": self.earlier_seconds + time.monotonic() - self.start}
+        self._count()
+        figures: dict[str, Any] = {"seconds": self.seconds}
+        if self.parts:
+            figures["parts"] = self.parts
         if self.with_memory:
             figures["peak_gb"] = max(self.earlier_gb, peak_gb() + self.others_gb)
         self.run.write_status(state, **figures, **details)
