@@ -171,6 +171,30 @@ def test_a_run_that_is_none_is_refused_before_torch_is_imported(tmp_path):
         assert "nothere is not a run" in shown.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("fit --resume RUN", "is a run of `heldout hyperfit`: use `heldout hyperfit --resume`"),
+        ("diagnose RUN --known epochs=many", "--known epochs must be a number, got 'many'"),
+        ("diagnose RUN --known history=3", "--known history must be"),
+        ("diagnose nowhere", "nowhere: no such run or folder here. Of a model without a run"),
+        ("diagnose RUN --junit gone/lights.xml", "--junit gone/lights.xml lies in a folder that"),
+        ("check rows.jsonl --junit .", "--junit . is a folder"),
+    ],
+)
+def test_it_is_told_before_any_work(command, words, tmp_path, monkeypatch, capsys):
+    run = Run.create(tmp_path / "run", Recipe())
+    run.write_json("environment.json", {"model": "m", "job": "hyperfit"})
+    (tmp_path / "rows.jsonl").write_text('{"text": "a row"}\n')
+    monkeypatch.chdir(tmp_path)
+    arguments = command.replace("RUN", str(run.folder)).split()
+    monkeypatch.setattr(sys, "argv", ["heldout", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert words in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "run"]
+
+
 CODE = {
     "eval.metric=mine.py:score": {"eval": {"metric": "mine.py:score"}},
     "model.trust_remote_code=true": {"model": {"trust_remote_code": True}},

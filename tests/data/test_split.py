@@ -133,8 +133,9 @@ def test_a_part_filled_by_large_groups_gets_small_ones_too():
 def test_too_few_groups():
     rows = rows_of([0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8])
     assert error_of(rows, DATA) == (
-        "There are 9 independent groups in 11 rows (duplicates and rows of one group count once): "
-        "a split needs at least 10. Add rows, or name files with data.validation and data.test."
+        "The data holds 9 independent groups in 11 rows (duplicates and rows of one group count "
+        "once): a split needs at least 10. Add rows, or name files with data.validation and "
+        "data.test."
     )
     assert split_rows(rows_of(range(10)), DATA).mode == "cross_validation"
 

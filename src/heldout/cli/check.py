@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from heldout.cli.gates import GATES, failures, parse_gate, refuse_gates, write_junit
+from heldout.cli.junit import refuse_unwritable
 from heldout.core.language import say
 from heldout.core.measurement import Measurement
 
@@ -97,6 +98,7 @@ def check(
 ) -> None:
     """Is this data fit to train on? Duplicates, leaks, faults, personal data, size."""
     gates = [parse_gate(text) for text in fail_on or ()]
+    refuse_unwritable(junit)
     settings = [*(settings or ()), *(["data.learn_chosen=true"] if learn_chosen else ())]
     from heldout.cli.progress import console_progress
     from heldout.jobs.checking.check import brings_heldout

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from heldout.cli.junit import Case, write_cases
+from heldout.cli.junit import Case, refuse_unwritable, write_cases
 from heldout.core.errors import UserError
 from heldout.core.language import say
 from heldout.core.results.diagnosis import Diagnosis
@@ -104,6 +104,7 @@ def diagnose(
 ) -> None:
     """Is this model overfitted, what does it recite, why, and what to change?"""
     gates = _known_gates(fail_on or [])
+    refuse_unwritable(junit)
     facts = {name: _value(text) for name, text in (_pair("--known", k) for k in known or ())}
     if watch:
         texts = {"--train": train, "--heldout": heldout, "--out": out, "--json": as_json}

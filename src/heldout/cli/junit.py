@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from heldout.core.errors import UserError
 from heldout.core.files import written_whole
 
 
@@ -18,6 +19,13 @@ class Case:
     message: str
     kind: str = ""  # type of a failure
     output: str = ""
+
+
+def refuse_unwritable(path: Path | None) -> None:
+    """UserError, before the work whose end it tells, for a file that cannot be written there."""
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        what = "is a folder" if path.is_dir() else "lies in a folder that is not there"
+        raise UserError(f"--junit {path} {what}: give the name of a file in one that is.")
 
 
 def write_cases(path: Path, suite: str, classname: str, cases: Sequence[Case]) -> None:

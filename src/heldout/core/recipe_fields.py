@@ -119,7 +119,7 @@ def convert(value: Any, hint: Any, name: str) -> Any:
         raise UserError(f"{name} must be a finite number, got {value!r}.")
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-        raise UserError(f"{name} must be {words[hint]}, got {value!r}.")
+        raise UserError(f"{name} must be {words.get(hint, hint.__name__)}, got {value!r}.")
     return value
 
 

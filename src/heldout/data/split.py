@@ -183,9 +183,14 @@ class _Pool:
         if "validation" in wanted and len(components) < LEAST_TO_SPLIT:
             num_rows = sum(len(component.positions) for component in components)
             told = "".join(f" {note}" for note in self.notes("refused"))
+            groups = (
+                "1 independent group"
+                if len(components) == 1
+                else (f"{len(components)} independent groups")
+            )
             raise UserError(
-                f"There are {len(components)} independent groups in {num_rows} rows (duplicates "
-                f"and rows of one group count once): a split needs at least {LEAST_TO_SPLIT}. Add "
+                f"The data holds {groups} in {num_rows} row{'s' * (num_rows != 1)} (duplicates and "
+                f"rows of one group count once): a split needs at least {LEAST_TO_SPLIT}. Add "
                 f"rows, or name files with data.validation and data.test.{told}"
             )
         if self.dates:

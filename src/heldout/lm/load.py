@@ -18,7 +18,7 @@ from heldout.core.errors import UserError
 from heldout.lm.adapter_weights import with_adapter
 from heldout.lm.fit_of_weights import one_line, refuse_misfits, wrapper_names
 from heldout.lm.gguf import converted_gguf
-from heldout.lm.memory import refuse_too_large
+from heldout.lm.memory import num_weights_in, refuse_too_large
 from heldout.lm.norms import with_norms
 from heldout.lm.source import (
     Source,
@@ -67,9 +67,12 @@ def load_model(
     place = source.name if source.path is None else str(_folder(source))
     config = _config(place, source, trust_remote_code)
     tokenizer = load_tokenizer(str(target), trust_remote_code=trust_remote_code)
+    # A configuration may ask for more than the files hold: it is built before they are compared.
+    num = _num_parameters(config, source, trust_remote_code)
     if source.path is not None:
         check_safetensors(Path(place))
-        refuse_too_large(Path(place), source.name, dtype, device)
+        num = max(num, num_weights_in(Path(place)))
+    refuse_too_large(num, source.name, dtype, device)
     try:
         both: Any = AutoModelForCausalLM.from_pretrained(
             place,
@@ -99,7 +102,10 @@ def count_parameters(target: str, *, trust_remote_code: bool = False) -> int | N
     if source.is_adapter:
         return None
     place = source.name if source.path is None else str(_folder(source))
-    config = _config(place, source, trust_remote_code)
+    return _num_parameters(_config(place, source, trust_remote_code), source, trust_remote_code)
+
+
+def _num_parameters(config: Any, source: Source, trust_remote_code: bool) -> int:
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
@@ -174,6 +180,11 @@ def from_scratch(
     try:
         built = with_norms(AutoConfig.for_model(model_type, **values), norm, norm_position)
         _check_causal(built, name)
+        _check_layers(built, name)
+        with torch.device("meta"):
+            empty = AutoModelForCausalLM.from_config(built)
+        num = sum(parameter.numel() for parameter in empty.parameters())
+        refuse_too_large(num, f"of {name}", dtype, device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = AutoModelForCausalLM.from_config(built, dtype=dtype)
@@ -245,13 +256,20 @@ def _config(place: str, source: Source, trust_remote_code: bool) -> Any:
     except Exception as error:  # each model checks its values in its own way
         raise _refusal(source, error) from error
     _check_causal(config, f"Model {source.name}")
+    _check_layers(config, f"Model {source.name}")
+    return config
+
+
+_MOST_LAYERS = 10_000  # a typing error: to build so many takes minutes, whatever their size
+
+
+def _check_layers(config: Any, name: str) -> None:
     num_layers = getattr(config.get_text_config(), "num_hidden_layers", 1)
-    if not isinstance(num_layers, int) or num_layers < 1:
+    if not isinstance(num_layers, int) or not 1 <= num_layers <= _MOST_LAYERS:
         raise UserError(
-            f"Model {source.name}: num_hidden_layers in config.json must be 1 or more, got "
+            f"{name}: num_hidden_layers in config.json must be between 1 and {_MOST_LAYERS}, got "
             f"{num_layers!r}."
         )
-    return config
 
 
 def _check_causal(config: Any, name: str) -> None:

@@ -9,13 +9,8 @@ from heldout.core.errors import UserError
 from heldout.lm.accelerator import free_bytes
 
 
-def refuse_too_large(
-    folder: Path, name: str, dtype: torch.dtype, device: str | torch.device
-) -> None:
-    """Raises UserError where the weights alone, in ``dtype``, exceed the free memory.
-
-    Reads the headers of the safetensors files only.
-    """
+def num_weights_in(folder: Path) -> int:
+    """Numbers in the safetensors files of a folder, by their headers."""
     num_weights = 0
     for file in folder.glob("*.safetensors"):
         with safe_open(file, "pt") as weights:
@@ -24,6 +19,13 @@ def refuse_too_large(
                 for extent in weights.get_slice(key).get_shape():
                     size *= extent
                 num_weights += size
+    return num_weights
+
+
+def refuse_too_large(
+    num_weights: int, name: str, dtype: torch.dtype, device: str | torch.device
+) -> None:
+    """Raises UserError where the weights alone, in ``dtype``, exceed the free memory."""
     needed, free = num_weights * dtype.itemsize, free_bytes(device)
     if free is not None and needed > free:
         raise UserError(

@@ -3,6 +3,7 @@
 import pytest
 
 from heldout.cli.main import main
+from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
 from heldout.core.run import Run
@@ -62,3 +63,9 @@ def test_it_is_opened_where_that_is_asked_for(unfinished):
 def test_a_test_that_was_measured_is_open(unfinished):
     unfinished.write_json("recitals.json", {})
     assert len(texts_of_run(unfinished, "", {}, Recipe(), 400).heldout) == 40
+
+
+def test_what_is_refused_leaves_it_closed(unfinished):
+    with pytest.raises(UserError, match=r"nowhere\.txt: no such file"):
+        texts_of_run(unfinished, "", {"other": "nowhere.txt"}, Recipe(), 400, open_test=True)
+    assert unfinished.test_openings == []

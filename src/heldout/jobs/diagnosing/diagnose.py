@@ -8,13 +8,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from heldout.core.discovery import entries_of
 from heldout.core.errors import UserError
 from heldout.core.facts import Facts
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
+from heldout.core.recipe_fields import convert
 from heldout.core.results.diagnosis import Diagnosis
 from heldout.core.run import Run
 from heldout.jobs.diagnosing.from_log import diagnosis_of_log
@@ -146,7 +147,13 @@ def _checked(facts: Mapping[str, Any]) -> dict[str, Any]:
             f"--known {sorted(unknown)[0]}: no such fact; there are "
             f"{', '.join(sorted(Facts.__dataclass_fields__))}."
         )
-    return dict(facts)
+    hints = get_type_hints(Facts)
+    return {
+        name: value
+        if isinstance(value, tuple)  # of a library, such as a history
+        else convert(value, hints[name], f"--known {name}")
+        for name, value in facts.items()
+    }
 
 
 def _known_probes(names: Sequence[str]) -> list[str]:

@@ -1,11 +1,12 @@
 """A diagnosis of a model on the texts that were given, or on those of its run."""
 
+from pathlib import Path
+
 from heldout.core.errors import UserError
 from heldout.core.facts import Facts
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.results.diagnosis import Diagnosis
-from heldout.core.run import Run
 from heldout.data.layout import holds_split
 from heldout.jobs.diagnosing.find_target import DiagnosedTarget
 from heldout.jobs.diagnosing.from_model import diagnosis_of_model
@@ -28,21 +29,22 @@ def diagnosis_with_texts(
     Raises UserError where training or unseen rows are neither given nor known.
     """
     with quiet_libraries():
-        texts = _texts(found.run, sources, recipe, progress)
+        texts = _texts(found, sources, recipe, progress)
         return diagnosis_of_model(found, known, texts, recipe, asked, progress)
 
 
 def _texts(
-    run: Run | None, sources: TextSources, recipe: Recipe, progress: Progress
+    found: DiagnosedTarget, sources: TextSources, recipe: Recipe, progress: Progress
 ) -> DiagnosedTexts:
     train, heldout = sources.train, sources.heldout
     domains, most = sources.domains, sources.most_rows
     if train and (heldout or holds_split(train, recipe.data)):
         return texts_of_files(train, heldout, domains, recipe, most, progress)
-    if run is not None and not train:
-        return texts_of_run(run, heldout, domains, recipe, most, sources.open_test)
+    if found.run is not None and not train:
+        return texts_of_run(found.run, heldout, domains, recipe, most, sources.open_test)
     missing = "--train" if heldout else "--heldout" if train else "--train and --heldout"
+    here = "" if Path(found.model).exists() else f"{found.model}: no such run or folder here. "
     raise UserError(
-        f"{missing}: give the rows that the model was trained on and rows that it has not seen; "
-        "without the latter nothing tells learning from reciting."
+        f"{here}Of a model without a run {missing} must be given, the rows that it was trained on "
+        "and rows that it has not seen; without the latter nothing tells learning from reciting."
     )

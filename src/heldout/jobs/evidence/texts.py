@@ -57,6 +57,7 @@ def texts_of_run(
     group = recipe.data.group or run.recipe.data.group
     leak_share, warnings = 0.0, []  # by the split, which keeps all that is related together
     num_heldout: int | None = None
+    other, more = _read_domains(domains, group, recipe.data, most)  # before the seal is broken
     if heldout:
         data = recipe.data
         found = read_rows(heldout, data.columns, group, data=data, part="heldout")
@@ -81,7 +82,6 @@ def texts_of_run(
             f"{run.folder} has no sealed test part (its data was too small to hold one out): give "
             "unseen rows with --heldout."
         )
-    other, more = _read_domains(domains, group, recipe.data, most)
     sampled = sample_rows(unseen, most, recipe.data.seed)
     if not sampled:
         raise UserError(f"--heldout {heldout}: all its rows stand in the training data.")

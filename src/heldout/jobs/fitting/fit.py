@@ -126,9 +126,13 @@ def resume(
     UserError where it names any.
     """
     run, known = open_started(folder, trust_code=trust_code)
+    if known.get("job") == "hyperfit":
+        raise UserError(
+            f"{folder} is a run of `heldout hyperfit`: use `heldout hyperfit --resume`."
+        )
     if ends_search and not run.recipe.search.ranges:
         raise UserError(f"--end-search: {folder} has no search that goes on; leave it out.")
-    target = Target(known["model"], known["from_scratch"])
+    target = Target(known["model"], str(known.get("from_scratch") or ""))
     with alone_in(run.folder):
         return _run_stages(run, target, progress or Progress(), ends_search=ends_search)
 
