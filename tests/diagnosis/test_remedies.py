@@ -83,6 +83,20 @@ def test_settings_in_yaml_are_lines_of_it(trainer):
             assert all(value is not None for value in found.values()), remedy.name
 
 
+def test_what_axolotl_0_19_0_and_llama_factory_0_9_5_refuse_is_not_written():
+    for remedy in all_remedies(KNOWN):
+        axolotl, factory = (
+            yaml.safe_load(runnable(remedy.settings[name]).replace("; ", "\n") or "{}")
+            for name in ("axolotl", "llama-factory")
+        )
+        for rows in [*axolotl.get("datasets", []), *axolotl.get("test_datasets", [])]:
+            assert "type" in rows, remedy.name  # without it the tokenization fails
+        if "early_stopping_patience" in axolotl:
+            assert axolotl["save_steps"] % axolotl["eval_steps"] == 0, remedy.name
+        # They must be as many as there are eval datasets, too.
+        assert "interleave_probs" not in factory, remedy.name
+
+
 def test_settings_carry_the_figures_of_the_run():
     first, *_ = remedies_for(find_causes([], KNOWN), KNOWN)
     assert first.name == "stop_at_the_best_epoch"

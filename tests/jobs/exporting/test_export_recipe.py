@@ -1,13 +1,18 @@
 import json
+import re
 import warnings
 
 import pytest
 import yaml
 
+import heldout
+from heldout.core.discovery import entries_of
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe, load_recipe, recipe_names
+from heldout.core.regularizer import overrides_hook
 from heldout.core.run import Run
 from heldout.jobs.exporting.export_recipe import TRAINERS, export_recipe
+from heldout.jobs.exporting.settings import AVERAGES, UNATTACHED
 from heldout.lm.source import find_source
 
 # Names of options in the trainers' own documentation of their configuration.
@@ -17,7 +22,7 @@ AXOLOTL = {
     *("gradient_accumulation_steps", "lr_scheduler", "learning_rate", "warmup_steps", "seed"),
     *("max_grad_norm", "adam_beta2", "weight_decay", "neftune_noise_alpha", "bf16", "adapter"),
     *("gradient_checkpointing", "lora_r", "lora_alpha", "lora_dropout", "lora_target_linear"),
-    *("lora_target_modules", "evals_per_epoch", "saves_per_epoch", "load_best_model_at_end"),
+    *("lora_target_modules", "eval_steps", "save_steps", "load_best_model_at_end"),
     "early_stopping_patience",
 }
 LLAMA_FACTORY = {
@@ -84,6 +89,36 @@ def test_every_recipe_for_every_trainer(name, trainer):
     else:
         keys = set(yaml.safe_load(text))
         assert keys <= (AXOLOTL if trainer == "axolotl" else LLAMA_FACTORY)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_what_axolotl_0_19_0_and_attach_refuse_is_not_written(name):
+    table = yaml.safe_load(export_recipe(name, "axolotl"))
+    assert "learning_rate" in table  # required
+    if "early_stopping_patience" in table:  # read before evals_per_epoch becomes eval_steps
+        assert table["save_steps"] % table["eval_steps"] == 0
+    for trainer in ("trl", "unsloth"):
+        code = [line for line in export_recipe(name, trainer).splitlines() if line[:1] != "#"]
+        attached = [line for line in code if line.startswith("heldout.attach")]
+        made = {entry.class_name: entry.name for entry in entries_of("regularizer")}
+        calls = re.findall(r"heldout\.(\w+)\(", " ".join(attached).replace("attach(", ""))
+        found = {made[call] for call in calls}
+        assert not found & set(UNATTACHED)
+        if found & set(AVERAGES):
+            assert "    load_best_model_at_end=True," not in code
+
+
+def test_what_attach_refuses_is_known():
+    def using(*hooks):
+        return {
+            entry.name
+            for entry in entries_of("regularizer")
+            for hook in hooks
+            if overrides_hook(object.__new__(getattr(heldout, entry.class_name)), hook)
+        }
+
+    assert set(UNATTACHED) | {"early_stopping"} == using("decide", "finish")
+    assert set(AVERAGES) == using("evaluation_weights")
 
 
 def test_values_of_axolotl(rich):

@@ -4,6 +4,7 @@ from typing import Any
 
 from heldout.jobs.exporting.settings import (
     RecipeToExport,
+    evaluation_arguments,
     exported_arguments,
     header,
     place_regularizers,
@@ -38,9 +39,9 @@ def snippet(source: RecipeToExport) -> str:
         "gradient_accumulation_steps": train["gradient_accumulation_steps"],
         "optimizer": train["optim"],
         "lr_scheduler": train["lr_scheduler_type"],
+        "learning_rate": train.get("learning_rate", "LEARNING_RATE"),  # required there
         **_kept(
             train,
-            "learning_rate",
             "warmup_steps",
             "max_grad_norm",
             "adam_beta2",
@@ -67,10 +68,11 @@ def snippet(source: RecipeToExport) -> str:
         if not linear:
             table["lora_target_modules"] = targets
     if "early_stopping_patience" in train:
-        every = max(1, round(recipe.eval.per_epoch))
+        # Its validation refuses patience beside evals_per_epoch, though that becomes eval_steps.
+        every = evaluation_arguments(source)["eval_steps"]
         table |= {
-            "evals_per_epoch": every,
-            "saves_per_epoch": every,
+            "eval_steps": every,
+            "save_steps": every,
             "load_best_model_at_end": True,
             "early_stopping_patience": train["early_stopping_patience"],
         }

@@ -11,6 +11,9 @@ from heldout.core.adapter_kinds import ADAPTERS
 from heldout.core.discovery import entries_of
 from heldout.core.recipe import Recipe
 
+# What ``heldout.attach`` refuses: they work on held-out losses, which heldout fit alone measures.
+UNATTACHED = ("rollback", "temperature", "wise_ft")
+AVERAGES = ("ema", "swa")  # refused beside load_best_model_at_end, which would not bring them back
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
 
@@ -130,7 +133,12 @@ def place_regularizers(
             continue
         values = ", ".join(f"{key}={value!r}" for key, value in rest.items())
         call = f"{classes.get(name, name)}({values})"
-        if attaches:
+        if attaches and name in UNATTACHED:
+            found.notes.append(
+                f"regularizers.{name} {call}: no counterpart, it works on held-out losses, which "
+                "heldout fit alone measures"
+            )
+        elif attaches:
             found.attached.append(f"heldout.{call}")
         else:
             found.notes.append(f"regularizers.{name} {call}: no counterpart")

@@ -3,6 +3,7 @@
 from typing import Any
 
 from heldout.jobs.exporting.settings import (
+    AVERAGES,
     RecipeToExport,
     TrainerSettings,
     evaluation_arguments,
@@ -17,6 +18,12 @@ def script_settings(source: RecipeToExport) -> TrainerSettings:
     place_regularizers(source, found, attaches=True)
     if found.train.pop("early_stopping_patience", None) is not None:
         found.train |= evaluation_arguments(source)
+        if averages := [name for name in AVERAGES if name in source.recipe.regularizers]:
+            found.train["load_best_model_at_end"] = False
+            found.notes.append(
+                f"load_best_model_at_end: it would bring back weights without {averages[0]}, so "
+                "the average at the end is kept, not the best"
+            )
     if source.recipe.train.precision != "auto":
         found.train["bf16"] = source.recipe.train.precision == "bfloat16"
     found.train["gradient_checkpointing"] = source.recipe.model.gradient_checkpointing
