@@ -15,9 +15,9 @@ installed. ``loss_difference_no_noise`` <= 1e-4 nats/token: both builds in float
 tokens times FLOPs over the measured rate of a product, as a share of the old build's seconds.
 
 ``--prepare`` puts the old build into ``.cache/fit_speed_gpu``, which travels with the tree. Needs
-torch, transformers, peft, plotly, psutil, regex, rich, scipy, tomli-w, typer, opencc and datasets;
-trl if wanted. Each measurement is a line of ``measured.jsonl`` there, written at once, and none is
-begun that would not end within ``--minutes``; a rerun goes on.
+torch, transformers, peft, psutil, regex, rich, scipy, tomli-w, typer, opencc and datasets; plotly
+for the old build; trl if wanted. Each measurement is a line of ``measured.jsonl`` there, written at
+once, and none is begun that would not end within ``--minutes``; a rerun goes on.
 """
 
 import argparse

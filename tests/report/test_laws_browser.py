@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_browser import BOXES, PLOTS, THEMES, WIDTHS, browser, overlap, requested, show
+from test_browser import BOXES, PLOTS, THEMES, WIDTHS, browser, overlap, requested, show, size_of
 
 from heldout.jobs.planning.laws import laws
 from heldout.scaling.lovelace import Lovelace
@@ -40,6 +40,7 @@ def address(tmp_path_factory):
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_page_is_whole(browser, address, width, theme):
+    assert size_of(address) <= 400_000
     show(browser, address, width, theme)
     scroll, inner = browser.execute_script(
         "return [document.documentElement.scrollWidth, window.innerWidth]"
@@ -60,6 +61,7 @@ def test_page_is_whole(browser, address, width, theme):
         assert plot["height"] > 90, plot
         assert abs(plot["width"] - plot["room"]) <= 1, plot
         assert plot["marks"] > 0, plot
+        assert plot["colors"] > 3, plot
     assert browser.execute_script("return document.documentElement.dataset.drawn") == theme
     assert [entry for entry in browser.get_log("browser") if entry["level"] != "DEBUG"] == []
     assert [a for a in requested(browser) if not a.startswith(("file:", "data:"))] == []

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from heldout.core.recipe import Recipe
 from heldout.core.run import Run
 from heldout.report.card import model_card
-from heldout.report.page import plotly_source, render_report, write_comparison, write_run_report
+from heldout.report.page import chart_library, render_report, write_comparison, write_run_report
 
 SECTIONS = [
     "causes",
@@ -59,7 +59,9 @@ def test_report_leads_with_the_verdict(run):
 def test_verdicts_are_told_by_word_and_icon_not_by_color_alone(run):
     page = render_report([run])
     for word in ("Good", "Caution", "Problem", "Not measured"):
-        assert re.search(rf'<span class="word"><svg[^>]*>.*?</svg>{word}</span>', page)
+        assert f'<span class="word">{word}</span>' in page
+    signs = re.findall(r"\.(green|yellow|red|unknown)\b[^}]*--sign: url\((.*?)\);", page)
+    assert len({sign for _, sign in signs}) == len({color for color, _ in signs}) == 4
 
 
 def test_tiles_say_gain_peak_saving_and_cost(run):
@@ -83,25 +85,25 @@ def test_tiles_say_gain_peak_saving_and_cost(run):
 def test_curves_carry_band_kept_marker_control_and_base_level(run):
     figure = charts(render_report([run]))["loss-curves"]
     history = run.history()
-    validation = [round(entry["validation_nll"], 5) for entry in history]
-    drawn = [trace["y"] for trace in figure["data"]]
-    assert validation in drawn
-    assert [round(entry["train_nll"], 5) for entry in history] in drawn
-    assert sum(trace.get("line", {}).get("dash") == "dash" for trace in figure["data"]) == 2
-    kept = figure["data"][-1]
-    assert (kept["x"], kept["y"]) == ([2.5], [min(e["validation_nll"] for e in history)])
-    levels = [s["y0"] for s in figure["layout"]["shapes"] if s.get("xref") == "paper"]
-    assert levels == [history[0]["validation_nll"]]
-    assert figure["layout"]["annotations"][0]["text"] == "kept"
+    drawn = [mark["ys"] for mark in figure["marks"]]
+    for name in ("validation_nll", "train_nll"):
+        assert pytest.approx([entry[name] for entry in history], rel=1e-5) in drawn
+    assert sum(mark.get("dash") == "dash" for mark in figure["marks"]) == 2
+    kept = figure["marks"][-1]
+    lowest = min(entry["validation_nll"] for entry in history)
+    assert (kept["xs"], kept["ys"]) == ([2.5], [pytest.approx(lowest, rel=1e-5)])
+    level, place = figure["rules"]
+    assert level["y"] == pytest.approx(history[0]["validation_nll"], rel=1e-5)
+    assert (place["x"], place["label"]) == (2.5, "kept")
 
 
 def test_document_figures_pair_training_rows_with_unseen_ones(run):
     figure = charts(render_report([run]))["documents-dots"]
-    dots = [trace for trace in figure["data"] if trace["mode"] == "markers"]
-    assert [len(trace["x"]) for trace in dots] == [200, 240]
+    dots = [mark for mark in figure["marks"] if "dash" not in mark]
+    assert [len(mark["xs"]) for mark in dots] == [200, 240]
     base = run.losses("base", "test")
     expected = base.nll_nats_D / base.num_tokens_D
-    assert np.allclose(dots[1]["x"], expected, atol=1e-5)
+    assert np.allclose(dots[1]["xs"], expected, atol=1e-5)
 
 
 def test_many_documents_are_thinned_but_counted_whole(run):
@@ -110,16 +112,14 @@ def test_many_documents_are_thinned_but_counted_whole(run):
     run.save_losses("base", "train", many["a"])
     run.save_losses("best", "train", many["b"])
     page = charts(render_report([run]))
-    assert len(page["documents-dots"]["data"][0]["x"]) == 600
-    shares = page["documents-change"]["data"][0]["y"]
+    assert len(page["documents-dots"]["marks"][1]["xs"]) == 400
+    shares = page["documents-change"]["marks"][0]["ys"]
     assert sum(shares[1:-1:2]) == pytest.approx(100, abs=1e-3)
 
 
 def test_forest_shows_every_paired_difference(run):
     figure = charts(render_report([run]))["unseen-differences"]
-    labels = [a["text"] for a in figure["layout"]["annotations"] if "<br>" in a["text"]]
-    names = [re.sub("</?b>", "", label).split("<br>")[0] for label in labels]
-    assert names == [
+    assert [label["text"] for label in figure["labels"]] == [
         "Fixed epochs − base model",
         "Last − base model",
         "Kept − base model",
@@ -184,10 +184,10 @@ def test_training_section_tells_search_checks_and_dropped_rows(run):
     text = page_text.visible(page)
     assert "9 rows are longer than data.max_length" in text
     assert "empty completion 3" in text
-    search = charts(page)["rate-search"]["data"]
-    assert search[0]["x"] == [1e-4, 3e-4, 1e-3]
-    assert search[1]["x"] == [3e-3]
-    assert search[2]["x"] == [3e-4]
+    search = charts(page)["rate-search"]["marks"]
+    assert search[0]["xs"] == [1e-4, 3e-4, 1e-3]
+    assert search[1]["xs"] == [3e-3]
+    assert search[2]["xs"] == [3e-4]
 
 
 def test_a_search_tells_what_was_stopped_and_what_the_training_began_with(run):
@@ -197,8 +197,8 @@ def test_a_search_tells_what_was_stopped_and_what_the_training_began_with(run):
         trial["seconds"] = 60.0
     run.write_json("search.json", {**found, "handed_on": 40})
     page = render_report([run])
-    drawn = charts(page)["rate-search"]["data"]
-    assert [each["x"] for each in drawn] == [[1e-4, 3e-4], [1e-3], [3e-3], [3e-4]]
+    drawn = charts(page)["rate-search"]["marks"]
+    assert [each["xs"] for each in drawn] == [[1e-4, 3e-4], [1e-3], [3e-3], [3e-4]]
     text = page_text.visible(page)
     assert "Its 40 steps are the first of the training that follows" in text
     # 40 and 40 steps, 20 of the stopped one, 12 of the diverged one, less the 40 handed on.
@@ -211,10 +211,10 @@ def test_training_section_shows_the_certificate_of_a_search_over_grids(run):
     text = page_text.visible(page)
     assert "Certified after 7 points: none of the 4 neighbors is surely better." in text
     assert "Weight decay rate 0.8 diverged." in text
-    drawn = charts(page)["grid-search"]["data"]
-    points = [trace for trace in drawn if trace["mode"] == "markers"]
-    assert [trace["x"] for trace in points] == [[0.031], [0.004], [0.02]]
-    assert "max epochs 2.5 in place of 5" in points[0]["hovertemplate"]
+    figure = charts(page)["grid-search"]
+    points = [mark for mark in figure["marks"] if "dash" not in mark]
+    assert [mark["xs"] for mark in points] == [[0.031], [0.004], [0.02]]
+    assert "max epochs 2.5 in place of 5" in figure["labels"][0]["text"]
     run.write_json("tuning.json", {"trials": [], "chosen": None})
     assert "grid-search" not in charts(render_report([run])), "the search is not at its end"
 
@@ -239,11 +239,11 @@ def test_training_section_shows_what_a_search_tried_and_how_often_it_looked(run)
     text = page_text.visible(page)
     assert sentence in text
     assert "The validation part chose among 21 evaluations of 4 trainings" in text
-    drawn = charts(page)["recipe-search"]["data"]
-    points = [trace for trace in drawn if trace["mode"] == "markers"]
-    assert [trace["x"] for trace in points] == [[0.004], [0.031]]
-    assert points[0]["hovertemplate"].startswith("learning rate 0.001 (2 seeds)")
-    assert points[1]["hovertemplate"].startswith("without ema")
+    figure = charts(page)["recipe-search"]
+    points = [mark for mark in figure["marks"] if "dash" not in mark]
+    assert [mark["xs"] for mark in points] == [[0.004], [0.031]]
+    assert figure["labels"][0]["text"].startswith("learning rate 0.001 (2 seeds)")
+    assert figure["labels"][1]["text"].startswith("without ema")
 
 
 def test_training_section_shows_what_each_part_of_the_recipe_is_worth(run):
@@ -263,9 +263,9 @@ def test_training_section_shows_what_each_part_of_the_recipe_is_worth(run):
     assert "weight decay +0.030 +0.010 to +0.050 pays" in text
     assert "r drop – diverged without" in text
     assert "early stopping – not tried" in text
-    drawn = charts(page)["ablation"]["data"]
-    points = [trace for trace in drawn if trace["mode"] == "markers"]
-    assert [trace["x"] for trace in points] == [[0.03], [-0.002]]
+    figure = charts(page)["ablation"]
+    points = [mark for mark in figure["marks"] if "dash" not in mark]
+    assert [mark["xs"] for mark in points] == [[0.03], [-0.002]]
 
 
 def test_all_measurements_and_what_was_not_measured(run):
@@ -282,7 +282,7 @@ def test_cross_validation_makes_no_sealed_test_claim(cross_validated):
     assert "Cross-validation over 5 folds" in text
     assert "Sealed test " not in text.replace("Sealed test How", "")
     assert "loss-curves" not in charts(page)
-    assert charts(page)["fold-curve"]["data"][-1]["x"] == [2.5]
+    assert charts(page)["fold-curve"]["marks"][-1]["xs"] == [2.5]
     assert "samples" not in sections(page)
 
 
@@ -372,9 +372,9 @@ def test_infinite_and_missing_losses_are_gaps_not_zeros(run):
     infinite = json.dumps({"step": 240, "epoch": 6.0, "validation_nll": float("inf")})
     run.write_text("history.jsonl", "\n".join([*entries, infinite]) + "\n")
     figure = charts(render_report([run]))["loss-curves"]
-    solid = [t for t in figure["data"] if t.get("line", {}).get("dash") == "solid"]
-    assert len(solid) == 1
-    assert max(solid[0]["x"]) == 5.0
+    own = [m for m in figure["marks"] if m.get("dash") == "solid" and "name" in m]
+    assert len(own) == 1
+    assert max(own[0]["xs"]) == 5.0
 
 
 def test_comparison_sets_runs_side_by_side(tmp_path):
@@ -387,9 +387,7 @@ def test_comparison_sets_runs_side_by_side(tmp_path):
     drawn = charts(page)
     assert set(drawn) == {"validation-curves", "gains", "against-first"}
     difference = second.losses("best", "test").minus(first.losses("best", "test"))
-    assert f"{difference.value:.3f}".replace("-", "−") in str(
-        drawn["against-first"]["layout"]["annotations"]
-    )
+    assert f"{difference.value:.3f}".replace("-", "−") in str(drawn["against-first"]["labels"])
 
 
 def test_comparison_warns_where_losses_cannot_be_compared(run, cross_validated, interrupted):
@@ -435,7 +433,7 @@ def test_page_fetches_nothing_and_runs_only_its_own_scripts(run):
     policy = next(a["content"] for _, a in reader.elements if "http-equiv" in a)
     assert "default-src 'none'" in policy
     sources = [source for attrs, source in reader.scripts if "type" not in attrs]
-    assert sources[0] == plotly_source()
+    assert sources[0] == chart_library()
     for source in sources:
         digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy
@@ -444,10 +442,12 @@ def test_page_fetches_nothing_and_runs_only_its_own_scripts(run):
 
 def test_figures_have_text_alternatives(run):
     reader = page_text.read(render_report([run]))
-    plots = [attrs for _, attrs in reader.elements if attrs.get("class") == "plot"]
+    plots = [attrs for tag, attrs in reader.elements if tag == "canvas"]
     assert len(plots) == 8
     assert all(attrs["role"] == "img" and len(attrs["aria-label"]) > 40 for attrs in plots)
     tags = [tag for tag, _ in reader.elements]
+    figure = next(place for place, tag in enumerate(tags) if tag == "figure")
+    assert tags[figure:].count("table") >= len(plots)
     for landmark in ("header", "main", "nav", "footer"):
         assert tags.count(landmark) == 1
     assert tags.count("h1") == 1

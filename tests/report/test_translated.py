@@ -41,10 +41,14 @@ def test_words_change_and_data_and_markup_do_not(english, said):
 
 @pytest.mark.usefixtures("small_table")
 def test_words_of_figures_change():
-    figure = {"layout": {"title": {"text": "epoch"}}, "data": [{"x": [1], "text": ["epoch", "a"]}]}
+    """Names of documents are data, and so are the names of colors and dashes."""
+    mark = {"name": "epoch", "hover": "epoch\n3 rows & more", "token": "epoch", "xs": [1]}
+    figure = {"x": {"ticks": [[1.0, "epoch"]]}, "marks": [{**mark, "details": {"who": ["epoch"]}}]}
     with using("zh"):
         said = translated_figure(figure)
-    assert said == {"layout": {"title": {"text": "轮"}}, "data": [{"x": [1], "text": ["轮", "a"]}]}
+    assert said["x"] == {"ticks": [[1.0, "轮"]]}
+    told = {"name": "轮", "hover": "轮\n3 行以上", "details": {"who": ["epoch"]}}
+    assert said["marks"] == [{**mark, **told}]
 
 
 def test_a_page_is_the_same_but_for_its_words(run):
@@ -54,9 +58,9 @@ def test_a_page_is_the_same_but_for_its_words(run):
     assert '<html lang="zh-CN">' in said
     tags = [tag for tag, _ in page_text.read(english).elements]
     assert [tag for tag, _ in page_text.read(said).elements] == tags
-    assert json.dumps(page_text.figures(said)).count('"x"') == json.dumps(
+    assert json.dumps(page_text.figures(said)).count('"xs"') == json.dumps(
         page_text.figures(english)
-    ).count('"x"')
+    ).count('"xs"')
     for attrs, source in page_text.read(english).scripts:
         if attrs.get("type") != "application/json":
             assert source in said

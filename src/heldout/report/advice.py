@@ -1,17 +1,25 @@
 """The page of an advice: the plan in the picture of the law, and what twice of each would bring."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import plotly.graph_objects as go
 
 from heldout.core.files import write_text
 from heldout.core.results.advice import Advice
 from heldout.core.results.learning_curve import LearningCurve
-from heldout.report import palette, words
-from heldout.report.chart import Chart, Key, blank, horizontal, line, log_axis, marker
-from heldout.report.isoloss import isoloss_lines
+from heldout.report import words
+from heldout.report.chart import (
+    Axis,
+    Chart,
+    Figure,
+    Key,
+    Mark,
+    Rule,
+    Zone,
+    bars,
+    log_axis,
+)
+from heldout.report.isoloss import isoloss_lines, isoloss_table
+from heldout.report.learning_curve import learning_table
 from heldout.report.page import render_page
 
 LOSS_WORDS = {"nats-per-token": "nats per token", "bits-per-byte": "bits per byte"}
@@ -70,114 +78,98 @@ def _headline(advice: Advice) -> str:
 def plan_chart(advice: Advice, picture: Picture) -> Chart:
     """Lines of equal loss with the plan, and the range of the runs shaded."""
     assert advice.plan is not None
-    height = 440
-    figure = blank(height)
-    (low_N, high_N), (low_D, high_D) = picture.N_range, picture.D_range
-    figure.add_shape(
-        type="rect",
-        x0=low_N,
-        x1=high_N,
-        y0=low_D,
-        y1=high_D,
-        fillcolor=palette.light("zone"),
-        line={"width": 0},
-        layer="below",
-    )
-    figure.add_trace(isoloss_lines(picture.N, picture.D, picture.loss, connectgaps=False))
-    horizontal(figure, picture.U, "base")
+    lines, labels = isoloss_lines(picture.N, picture.D, picture.loss)
     legend = [
         Key("Equal loss", "heldout"),
         Key("Range of the runs", "zone", "band"),
         Key("One epoch of your data", "base", "dot"),
     ]
-    marks = [("Plan", "kept", "diamond", advice.plan)]
+    plans = [("Plan", "kept", "diamond", advice.plan)]
     if advice.serving is not None:
-        marks.append(("Cheapest to train and serve", "run2", "cross", advice.serving.training))
-    for label, token, symbol, training in marks:
-        figure.add_trace(
-            go.Scatter(
-                x=[training.N],
-                y=[training.D],
-                mode="markers",
-                marker=marker(
-                    token, size=14, symbol="x" if symbol == "cross" else symbol, ring=True
-                ),
-                hovertemplate=f"{label}: %{{x:.3~e}} parameters, %{{y:.3~e}} tokens<extra></extra>",
+        plans.append(("Cheapest to train and serve", "run2", "cross", advice.serving.training))
+    marks = []
+    for label, token, symbol, training in plans:
+        marks.append(
+            Mark(
+                [training.N],
+                [training.D],
+                token,
+                name=label,
+                hover="%{x} parameters, %{y} tokens",
+                symbol=symbol,
+                size=14,
+                has_ring=True,
             )
         )
         legend.append(Key(label, token, symbol))
-    figure.update_xaxes(title_text="parameters (logarithmic)", **log_axis(picture.N))
-    figure.update_yaxes(title_text="tokens seen", **log_axis(picture.D))
     return Chart(
         "isoloss",
         "Equal loss, and the plan",
-        figure,
+        Figure(
+            log_axis("parameters (logarithmic)", picture.N),
+            log_axis("tokens seen", picture.D),
+            [*lines, *marks],
+            [Rule("base", y=picture.U)],
+            [Zone(picture.N_range, picture.D_range)],
+            labels,
+        ),
         f"Loss that the law predicts, {LOSS_WORDS[advice.loss_unit]}",
         f"Contour chart of the predicted loss over parameters and tokens, with the plan at "
         f"{words.short(advice.plan.N)} parameters and {words.short(advice.plan.D)} tokens.",
         "Only within the shaded range has the law been measured; elsewhere it guesses. No lines "
         "are drawn where it knows nothing: too many epochs.",
-        height,
+        isoloss_table(picture.N, picture.D, picture.loss),
+        440,
         tuple(legend),
     )
 
 
 def forecast_chart(found: LearningCurve) -> Chart:
     """Held-out loss over training data, with the forecasts."""
-    height = 380
-    figure = blank(height)
     xs = [point.num_tokens for point in found.points]
-    far = max(each.num_tokens for each in found.forecasts)
-    low = min(xs)
+    ahead = found.forecasts
+    far, low = max(each.num_tokens for each in ahead), min(xs)
     steps = [low * (far / low) ** (step / 60) for step in range(61)]
-    figure.add_trace(
-        go.Scatter(
-            x=steps,
-            y=[round(found.at(x), 5) for x in steps],
-            mode="lines",
-            line=line("heldout"),
-            hovertemplate="%{x:.3~s} tokens<br>%{y:.3f}<extra>curve</extra>",
-        )
-    )
-    figure.add_trace(_dots(xs, [point.nats_per_token for point in found.points]))
-    figure.add_trace(
-        go.Scatter(
-            x=[each.num_tokens for each in found.forecasts],
-            y=[each.nats_per_token for each in found.forecasts],
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [each.interval.high - each.nats_per_token for each in found.forecasts],
-                "arrayminus": [each.nats_per_token - each.interval.low for each in found.forecasts],
-                "color": palette.light("kept"),
+    hover = "%{x} tokens\n%{y}"
+    ends = [(each.interval.low, each.interval.high) for each in ahead]
+    marks = [
+        Mark(steps, [found.at(x) for x in steps], "heldout", "curve", hover, dash="solid"),
+        Mark(
+            xs,
+            [point.nats_per_token for point in found.points],
+            "train_dots",
+            name="measured",
+            hover=hover,
+            symbol="circle",
+            size=7,
+        ),
+        bars([each.num_tokens for each in ahead], ends, "kept"),
+        Mark(
+            [each.num_tokens for each in ahead],
+            [each.nats_per_token for each in ahead],
+            "kept",
+            name="forecast",
+            hover="%{x} tokens\n%{y} [%{low}, %{high}]",
+            details={
+                "low": [words.number(low) for low, _ in ends],
+                "high": [words.number(high) for _, high in ends],
             },
-            mode="markers",
-            marker=marker("kept", size=11, symbol="diamond"),
-            hovertemplate="%{x:.3~s} tokens<br>%{y:.3f}<extra>forecast</extra>",
-        )
-    )
-    figure.update_xaxes(title_text="training tokens (logarithmic)", **log_axis([*xs, far]))
+            symbol="diamond",
+            size=11,
+        ),
+    ]
     return Chart(
         "learning-curve",
         "Is more data worth it?",
-        figure,
+        Figure(log_axis("training tokens (logarithmic)", [*xs, far]), Axis(), marks),
         "Held-out loss in nats per token, each run at its own best epoch",
         f"Learning curve of {words.count(len(found.points), 'training')}. {found.sentence}",
         f"{found.sentence} Bars are 95 % intervals over held-out groups and seeds.",
-        height,
+        learning_table(found),
+        380,
         (
             Key("One training", "train_dots", "dots"),
             Key("Fitted curve", "heldout"),
             Key("Forecast", "kept", "diamond"),
         ),
-    )
-
-
-def _dots(xs: Sequence[float], ys: Sequence[float]) -> go.Scatter:
-    return go.Scatter(
-        x=list(xs),
-        y=[round(y, 5) for y in ys],
-        mode="markers",
-        marker=marker("train_dots", size=7),
-        hovertemplate="%{x:.3~s} tokens<br>%{y:.3f}<extra>measured</extra>",
     )

@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import plotly.graph_objects as go
-
 from heldout.core.files import write_text
-from heldout.core.finite import finite
 from heldout.core.results.capacity import CapacityResult, Filled
 from heldout.report import palette, words
-from heldout.report.chart import Chart, Key, blank, horizontal, line, marker, plain
+from heldout.report.chart import Axis, Chart, Figure, Key, Mark, Rule, Table, bars
 from heldout.report.page import render_page
 
 PUBLISHED = 3.6  # bits per parameter of GPT-style models after 1e6 steps, Morris et al. 2025
@@ -34,62 +31,28 @@ def render_capacity(result: CapacityResult) -> str:
 
 def filling(filled: Sequence[Filled]) -> Chart:
     """Bits memorized over bits of text, both per parameter."""
-    height = 400
-    figure = blank(height)
     most = max(each.load for each in filled)
     top = max(each.memorized.value for each in filled)
-    if filled[0].text == "random tokens" and top > 0.4 * PUBLISHED:
-        horizontal(figure, PUBLISHED, "base")
-        top = max(top, PUBLISHED)
-    reach = min(most, top * 1.15)
-    figure.add_trace(
-        go.Scatter(
-            x=[0, reach],
-            y=[0, reach],
-            mode="lines",
-            line=line("base", dash="dash"),
-            hoverinfo="skip",
-        )
-    )
     legend = [Key("All of it", "base", "dash")]
-    if top == PUBLISHED:
-        legend.append(Key("Published, 1,000,000 steps", "base", "dot"))
-    series = dict.fromkeys((each.config, each.text) for each in filled)
-    for index, (config, text) in enumerate(series):
+    rules = []
+    if filled[0].text == "random tokens" and top > 0.4 * PUBLISHED:
+        rules.append(Rule("base", y=PUBLISHED))
+        top = max(top, PUBLISHED)
+        if top == PUBLISHED:
+            legend.append(Key("Published, 1,000,000 steps", "base", "dot"))
+    reach = min(most, top * 1.15)
+    marks = [Mark([0, reach], [0, reach], "base", dash="dash")]
+    for index, (config, text) in enumerate(dict.fromkeys((f.config, f.text) for f in filled)):
         token, dash = palette.run_style(index)
-        own = sorted(
-            (each for each in filled if (each.config, each.text) == (config, text)),
-            key=lambda each: each.load,
-        )
-        bounds = [each.memorized.interval for each in own]
-        values = [each.memorized.value for each in own]
-        ends = list(zip(bounds, values, strict=True))
-        figure.add_trace(
-            go.Scatter(
-                x=[each.load for each in own],
-                y=values,
-                mode="lines+markers",
-                line=line(token, dash=dash),
-                marker=marker(token, size=8),
-                error_y={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [finite(b.high - v) for b, v in ends if b],
-                    "arrayminus": [finite(v - b.low) for b, v in ends if b],
-                    "color": palette.light(token),
-                    "thickness": 1.4,
-                },
-                hovertemplate="%{x:.2f} bits of text per parameter<br>%{y:.2f} memorized<extra>"
-                f"{plain(config)}</extra>",
-            )
-        )
+        own = [each for each in filled if (each.config, each.text) == (config, text)]
+        marks += _series(sorted(own, key=lambda each: each.load), token, dash)
         legend.append(Key(f"{config}, {text}", token, dash))
-    figure.update_xaxes(title_text="bits of text per parameter", range=[0, most * 1.05])
-    figure.update_yaxes(rangemode="tozero")
     return Chart(
         "filling",
         "How full the models are",
-        figure,
+        Figure(
+            Axis("bits of text per parameter", low=0, high=most * 1.05), Axis(low=0), marks, rules
+        ),
         "Bits memorized per parameter",
         "Line chart of bits memorized over bits of text, both per parameter: "
         + "; ".join(
@@ -99,6 +62,39 @@ def filling(filled: Sequence[Filled]) -> Chart:
         + ".",
         "While a curve follows the dashed line, all of the text is memorized. Where it levels off, "
         "the model is full. Longer training lifts the plateau: it is a lower bound.",
-        height,
+        Table(
+            ("Model", "Text", "Bits of text per parameter", "Memorized", "Interval"),
+            [
+                (
+                    each.config,
+                    each.text,
+                    words.number(each.load),
+                    words.number(each.memorized.value),
+                    words.interval(each.memorized.interval),
+                )
+                for each in filled
+            ],
+        ),
+        400,
         tuple(legend),
     )
+
+
+def _series(filled: Sequence[Filled], token: str, dash: str) -> list[Mark]:
+    """One model on one kind of text, with its intervals."""
+    loads = [each.load for each in filled]
+    bounds = [each.memorized.interval for each in filled]
+    ends = [(b.low, b.high) if b and not b.is_withheld else None for b in bounds]
+    return [
+        bars(loads, ends, token, 1.4),
+        Mark(
+            loads,
+            [each.memorized.value for each in filled],
+            token,
+            name=filled[0].config,
+            hover="%{x} bits of text per parameter\n%{y} memorized",
+            dash=dash,
+            symbol="circle",
+            size=8,
+        ),
+    ]

@@ -1,26 +1,128 @@
-"""A figure with all that stands around it on the page, and the layout that all figures share."""
+"""A figure as data, with all that stands around it on the page.
 
-import html
+`figures.js` draws a `Figure` with Chart.js; the table beside it has its numbers for those who see
+no picture. Text is data here too: it is drawn letter by letter, whatever it holds.
+"""
+
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-import plotly.graph_objects as go
+from heldout.report import words
 
-from heldout.report import palette
-
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-CLEAR = "rgba(0,0,0,0)"
+MAX_TABLE_ROWS = 30
+_FIGURES = re.compile(r"[-−+–\d.,e%\s]*")
+Numbers = Sequence[float | None]  # None where there is none: a line is broken there
 
 
 @dataclass(frozen=True)
 class Key:
-    """One entry of a legend; ``mark`` is a dash of palette.DASHES, or band, dots, diamond, tick."""
+    """An entry of a legend; ``mark`` is one of palette.DASHES, or band, dots, diamond, cross."""
 
     label: str
     token: str
     mark: str = "solid"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis; ends and ticks that are not given follow from the data and the room there is."""
+
+    title: str = ""
+    low: float | None = None
+    high: float | None = None
+    is_log: bool = False
+    ticks: Sequence[tuple[float, str]] | None = None
+    suffix: str = ""
+    has_grid: bool = True
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Points, the line through them where there is a dash, and the area below where it is filled.
+
+    ``hover`` is what the pointer shows under the name, line by line; in it ``%{x}``, ``%{y}`` and
+    the ``%{name}`` of each of the details stand for the values of the point.
+    """
+
+    xs: Numbers
+    ys: Numbers
+    token: str
+    name: str = ""
+    hover: str = ""
+    details: dict[str, Sequence[str]] = field(default_factory=dict)
+    dash: str = ""
+    width: float = 2.2
+    symbol: str = ""  # circle, square, diamond, cross
+    size: float = 6
+    has_ring: bool = False  # sets the symbol off from lines beneath it
+    fill: str = ""  # a token
+    lows: Numbers = ()  # where the area ends; at zero where there are none
+    is_stepped: bool = False
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A dotted line over the whole frame at one x or one y, its label above the frame."""
+
+    token: str
+    x: float | None = None
+    y: float | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A shaded part of the frame; an end that is not given is the frame's."""
+
+    x: tuple[float, float] | None = None
+    y: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Label:
+    """Words in the frame: at a point, or above the mark at ``y`` from the left edge on."""
+
+    y: float
+    text: str
+    x: float | None = None
+    value: str = ""  # a second line
+    is_strong: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """All that is drawn; what comes later lies above what comes before."""
+
+    x: Axis
+    y: Axis
+    marks: Sequence[Mark]
+    rules: Sequence[Rule] = ()
+    zones: Sequence[Zone] = ()
+    labels: Sequence[Label] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """What the page's script draws: no field that is as the class has it."""
+        return _said(self)
+
+
+@dataclass(frozen=True)
+class Table:
+    """The numbers of a figure; the first column names the rows."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+    @property
+    def are_numbers(self) -> list[bool]:
+        """Of each column whether all its cells are figures."""
+        return [
+            bool(self.rows) and all(_FIGURES.fullmatch(row[place]) for row in self.rows)
+            for place in range(len(self.columns))
+        ]
 
 
 @dataclass(frozen=True)
@@ -29,25 +131,32 @@ class Chart:
 
     name: str
     title: str
-    figure: go.Figure
+    figure: Figure
     unit: str
     alt: str
     reading: str
+    table: Table
     height: int = 360
     legend: tuple[Key, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """What the page's script draws."""
-        figure = self.figure.to_plotly_json()
-        return {"data": figure["data"], "layout": figure["layout"]}
 
-
-def plain(text: str) -> str:
-    """Untrusted text as plotly shows it letter by letter: plotly reads tags, and ``%{`` as a field.
-
-    Plotly turns the entities back into characters after it has looked for tags.
-    """
-    return html.escape(" ".join(text.split())).replace("%{", "%\u200b{")
+def _said(value: Any) -> Any:
+    if isinstance(value, float):
+        # More digits than the eye or the hover text can tell apart.
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _said(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_said(each) for each in value]
+    if not isinstance(value, Axis | Mark | Rule | Zone | Label | Figure):
+        return value
+    given = {each.name: getattr(value, each.name) for each in fields(value)}
+    defaults = {each.name: each.default for each in fields(value)}
+    return {
+        name: _said(each)
+        for name, each in given.items()
+        if each is not defaults[name] and not (isinstance(each, dict | tuple | list) and not each)
+    }
 
 
 def shorten(text: str, length: int) -> str:
@@ -58,132 +167,45 @@ def shorten(text: str, length: int) -> str:
     return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
 
 
-def blank(height: int) -> go.Figure:
-    """An empty figure in the page's type, without legend or title: the page has these as text."""
-    figure = go.Figure(layout=go.Layout(template=go.layout.Template()))
-    figure.update_layout(
-        height=height,
-        autosize=True,
-        showlegend=False,
-        dragmode=False,
-        hovermode="closest",
-        paper_bgcolor=CLEAR,
-        plot_bgcolor=CLEAR,
-        margin={"l": 12, "r": 14, "t": 22, "b": 12},
-        font={"family": FONT, "size": 12, "color": palette.light("muted")},
-        hoverlabel={
-            "bgcolor": palette.light("surface"),
-            "bordercolor": palette.light("line"),
-            "font": {"family": FONT, "size": 13, "color": palette.light("ink")},
-            "align": "left",
-        },
-    )
-    axis = {
-        "automargin": True,
-        "showline": False,
-        "zeroline": False,
-        "gridcolor": palette.light("faint"),
-        "gridwidth": 1,
-        "tickcolor": palette.light("line"),
-        "tickfont": {"color": palette.light("muted")},
-        "title": {"font": {"color": palette.light("muted")}, "standoff": 8},
-        "tickangle": 0,
-    }
-    figure.update_xaxes(**axis, showgrid=False, ticks="outside", ticklen=4)
-    figure.update_yaxes(**axis, showgrid=True, ticks="", nticks=6)
-    return figure
-
-
-def line(token: str, *, width: float = 2.2, dash: str = "solid") -> dict[str, Any]:
-    return {"color": palette.light(token), "width": width, "dash": dash}
-
-
-def marker(token: str, *, size: float = 6, symbol: str = "circle", ring: bool = False) -> dict:
-    """``ring`` sets the mark off from lines beneath it."""
-    outline = {"color": palette.light("surface"), "width": 2 if ring else 0}
-    return {"color": palette.light(token), "size": size, "symbol": symbol, "line": outline}
-
-
-def epoch_axis(figure: go.Figure, last_epoch: float) -> None:
-    """A faint line at each epoch while they can be told apart, a label at about six of them."""
-    step = max(1, math.ceil(last_epoch / 6))
-    for nice in (1, 2, 3, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000):
-        if nice >= step:
-            step = nice
-            break
-    figure.update_xaxes(
-        title_text="epoch",
-        tick0=0,
-        dtick=step if last_epoch > 1 else None,
-        showgrid=True,
-        minor={
-            "tick0": 0,
-            "dtick": 1 if last_epoch <= 30 else step,
-            "showgrid": True,
-            "gridcolor": palette.light("faint"),
-        },
-        range=[-last_epoch * 0.02, max(last_epoch, 1e-6) * 1.03],
-    )
-
-
-def band(
-    xs: Sequence[float], lows: Sequence[float | None], highs: Sequence[float | None], token: str
-) -> go.Scatter:
+def band(xs: Numbers, lows: Numbers, highs: Numbers, token: str) -> Mark:
     """A filled area between two lines."""
-    return go.Scatter(
-        x=[*xs, *reversed(xs)],
-        y=[*highs, *reversed(lows)],
-        fill="toself",
-        fillcolor=palette.light(token),
-        mode="lines",
-        line={"width": 0},
-        hoverinfo="skip",
+    return Mark(xs, highs, token, dash="solid", width=0, fill=token, lows=lows)
+
+
+def bars(
+    xs: Sequence[float], ends: Iterable[tuple[float, float] | None], token: str, width: float = 1.6
+) -> Mark:
+    """An upright line from one end to the other at each x."""
+    broken_xs: list[float | None] = []
+    broken_ys: list[float | None] = []
+    for x, each in zip(xs, ends, strict=True):
+        if each is not None:
+            broken_xs += [x, x, None]
+            broken_ys += [*each, None]
+    return Mark(broken_xs, broken_ys, token, dash="solid", width=width)
+
+
+def epoch_axis(last_epoch: float) -> Axis:
+    """A label at about six epochs."""
+    least = max(1, math.ceil(last_epoch / 6))
+    nice = (1, 2, 3, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000)
+    step = next((each for each in nice if each >= least), least)
+    return Axis(
+        "epoch",
+        low=-last_epoch * 0.02,
+        high=max(last_epoch, 1e-6) * 1.03,
+        ticks=counted(range(0, int(last_epoch) + 1, step)) if last_epoch > 1 else None,
     )
 
 
-def vertical(
-    figure: go.Figure, x: float, token: str, label: str, anchor: Literal["left", "center", "right"]
-) -> None:
-    """A dotted line over the whole height, named above the frame where no curve can be."""
-    figure.add_shape(
-        type="line",
-        x0=x,
-        x1=x,
-        y0=0,
-        y1=1,
-        yref="paper",
-        layer="below",
-        line=line(token, width=1.4, dash="dot"),
-    )
-    figure.add_annotation(
-        x=x,
-        y=1,
-        yref="paper",
-        yanchor="bottom",
-        xanchor=anchor,
-        text=label,
-        showarrow=False,
-        font={"color": palette.light(token), "size": 12},
-    )
+def counted(numbers: Iterable[int]) -> list[tuple[float, str]]:
+    """Ticks at whole numbers."""
+    return [(number, words.integer(number)) for number in numbers]
 
 
-def horizontal(figure: go.Figure, y: float, token: str) -> None:
-    figure.add_shape(
-        type="line",
-        x0=0,
-        x1=1,
-        xref="paper",
-        y0=y,
-        y1=y,
-        layer="below",
-        line=line(token, width=1.4, dash="dot"),
-    )
-
-
-def anchor(x: float, low: float, high: float) -> Literal["left", "center", "right"]:
-    """Which end of a label stands at ``x``, so that the label stays within the frame."""
-    place = (x - low) / (high - low)
-    return "left" if place < 0.3 else "right" if place > 0.7 else "center"
+def rows_axis(num_rows: int) -> Axis:
+    """The upright axis of a figure with one labelled row below another, at 0, -1, -2 ..."""
+    return Axis(low=0.72 - num_rows, high=0.78, ticks=[(0, "")], has_grid=False)
 
 
 def padded(low: float, high: float, share: float = 0.06) -> tuple[float, float]:
@@ -192,25 +214,7 @@ def padded(low: float, high: float, share: float = 0.06) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def add_label(figure: go.Figure, place: float, text: str) -> None:
-    """Words above the mark at ``place`` and not beside it: on a phone the axis keeps the width."""
-    figure.add_annotation(
-        text=text,
-        x=0,
-        xref="paper",
-        xanchor="left",
-        align="left",
-        y=place,
-        yanchor="bottom",
-        yshift=7,
-        showarrow=False,
-        font={"color": palette.light("ink"), "size": 12},
-        bgcolor=palette.light("surface"),
-        borderpad=1,
-    )
-
-
-def log_axis(values: Sequence[float]) -> dict[str, Any]:
+def log_axis(title: str, values: Sequence[float]) -> Axis:
     """A logarithmic axis with a label at few powers of ten."""
     low, high = math.log10(min(values)), math.log10(max(values))
     margin = max(0.04 * (high - low), 0.02)
@@ -224,18 +228,43 @@ def log_axis(values: Sequence[float]) -> dict[str, Any]:
     else:
         every = math.ceil(span / 5)
         ticks = [10.0**power for power in range(math.floor(low), math.ceil(high) + 1, every)]
-    ticks = [tick for tick in ticks if low - margin <= math.log10(tick) <= high + margin]
-    return {
-        "type": "log",
-        "range": [low - margin, high + margin],
-        "showgrid": True,
-        "tickvals": ticks,
-        "ticktext": [_tick(tick) for tick in ticks],
-    }
+    return Axis(
+        title,
+        low=10 ** (low - margin),
+        high=10 ** (high + margin),
+        is_log=True,
+        ticks=[
+            (tick, words.compact(tick))
+            for tick in ticks
+            if low - margin <= math.log10(tick) <= high + margin
+        ],
+    )
 
 
-def _tick(value: float) -> str:
-    if 1e-3 < value < 1e5:
-        return f"{value:,.4g}"
-    mantissa, power = f"{value:.1e}".split("e")
-    return f"{mantissa.removesuffix('.0')}e{int(power)}"
+def thinned(rows: Sequence[Any], most: int = MAX_TABLE_ROWS) -> list[Any]:
+    """At most that many of the rows, evenly spaced, the first and the last among them."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[round(place * (len(rows) - 1) / (most - 1))] for place in range(most)]
+
+
+def table_of(axis: str, marks: Sequence[Mark]) -> Table:
+    """The named marks side by side, one row for each x; what has no value there is left blank."""
+    named = [mark for mark in marks if mark.name]
+    columns = [
+        {x: y for x, y in zip(mark.xs, mark.ys, strict=True) if x is not None and y is not None}
+        for mark in named
+    ]
+    places = sorted({x for column in columns for x in column})
+    rows = [
+        (words.compact(x), *(words.compact(column.get(x)) for column in columns))
+        for x in thinned(places)
+    ]
+    return Table((axis, *(mark.name for mark in named)), rows, some_of(rows, places))
+
+
+def some_of(rows: Sequence[Any], everything: Sequence[Any]) -> str:
+    """What is said under a table that was thinned."""
+    if len(rows) == len(everything):
+        return ""
+    return f"{words.integer(len(rows))} of {words.integer(len(everything))} rows, evenly spaced."

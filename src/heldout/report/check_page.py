@@ -2,16 +2,15 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import plotly.graph_objects as go
 
 from heldout.core.files import write_text
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.results.check import CheckResult, Excerpt, Lengths, Pair
-from heldout.report import palette, words
-from heldout.report.chart import Chart, Key, blank, line, marker
+from heldout.report import words
+from heldout.report.chart import Axis, Chart, Figure, Key, Mark, Table, log_axis
 from heldout.report.label_noise import label_noise_chart
 from heldout.report.learning_curve import curve_chart
 from heldout.report.page import Section, render_page
@@ -218,72 +217,84 @@ def _first(pairs: list[Pair]) -> list[Pair]:
 
 def leak_map(result: CheckResult) -> Chart:
     """Where in the training rows and where in the held-out rows the leaks are."""
-    height = 400
-    figure = blank(height)
-    legend = []
+    marks, legend = [], []
     for kind, places in result.leak_map.items():
         token, symbol = _LOOKS[kind]
-        figure.add_trace(
-            go.Scatter(
-                x=[100 * place[0] for place in places],
-                y=[100 * place[1] for place in places],
-                mode="markers",
-                marker=marker(token, size=8, symbol=symbol),
-                hovertemplate="%{x:.1f} % into training, %{y:.1f} % into held-out"
-                f"<extra>{KINDS[kind].lower()}</extra>",
+        marks.append(
+            Mark(
+                [100 * place[0] for place in places],
+                [100 * place[1] for place in places],
+                token,
+                name=KINDS[kind],
+                hover="%{x} % into training, %{y} % into held-out",
+                symbol=symbol,
+                size=8,
             )
         )
         mark = "diamond" if symbol == "diamond" else "dots"
         legend.append(Key(f"{KINDS[kind]} ({words.integer(len(places))})", token, mark))
-    figure.update_xaxes(title_text="place in the training rows, %", range=[-2, 102], showgrid=True)
-    figure.update_yaxes(title_text="place in the held-out rows, %", range=[-2, 102])
     total = sum(len(places) for places in result.leak_map.values())
     return Chart(
         "leak-map",
         "Leak map",
-        figure,
+        Figure(
+            Axis("place in the training rows, %", low=-2, high=102),
+            Axis("place in the held-out rows, %", low=-2, high=102),
+            marks,
+        ),
         "Each mark is a training row and a held-out row that say the same",
         f"Map of {words.count(total, 'leak')} by their places in the training and held-out rows.",
         "A diagonal line is a file that stands in both, a horizontal one a held-out row that "
         "training repeats, a cloud a random split of data with duplicates.",
-        height,
+        _leak_table(result.leak_map),
+        400,
         tuple(legend),
     )
 
 
+def _leak_table(leak_map: Mapping[str, Sequence[Sequence[float]]]) -> Table:
+    """How many leaks lie in which fifth of the training rows."""
+    fifths = [f"{start} to {start + 20}\u00a0%" for start in range(0, 100, 20)]
+    rows = []
+    for kind, places in leak_map.items():
+        found = Counter(min(int(5 * place[0]), 4) for place in places)
+        counts = (words.integer(found[fifth]) for fifth in range(5))
+        rows.append((KINDS[kind], *counts, words.integer(len(places))))
+    return Table(("Place in the training rows", *fifths, "all"), rows)
+
+
 def length_chart(lengths: Lengths) -> Chart:
     """How many rows are how long."""
-    height = 280
-    figure = blank(height)
-    xs, ys = [], []
-    for low, high, num in lengths.histogram:
-        xs += [max(low, 1), high]
-        ys += [num, num]
-    figure.add_trace(
-        go.Scatter(
-            x=xs,
-            y=ys,
-            mode="lines",
-            line=line("train", width=1.6),
-            fill="tozeroy",
-            fillcolor=palette.light("train_band"),
-            hovertemplate="%{x:.0f}: %{y} rows<extra></extra>",
-        )
-    )
-    figure.update_xaxes(
-        type="log", title_text=f"{lengths.unit} (logarithmic)", showgrid=True, dtick=1
-    )
-    figure.update_yaxes(rangemode="tozero")
+    bins = [(max(low, 1), high, num) for low, high, num in lengths.histogram]
+    ends = [end for low, high, _ in bins for end in (low, high)]
     middle, high = lengths.quantiles["0.5"], lengths.quantiles["0.95"]
     return Chart(
         f"lengths-{lengths.unit}",
         f"Length of the training rows in {lengths.unit}",
-        figure,
+        Figure(
+            log_axis(f"{lengths.unit} (logarithmic)", ends),
+            Axis(low=0),
+            [
+                Mark(
+                    ends,
+                    [num for *_, num in bins for _ in range(2)],
+                    "train",
+                    hover="%{x}: %{y} rows",
+                    dash="solid",
+                    width=1.6,
+                    fill="train_band",
+                )
+            ],
+        ),
         "Rows",
         f"Histogram of row lengths in {lengths.unit}; the median is {middle:,.0f}.",
         f"Half of the rows have {middle:,.0f} {lengths.unit} or fewer, 95 of 100 have {high:,.0f} "
         "or fewer. A spike at the right end means that rows were cut off.",
-        height,
+        Table(
+            ("from", "to", "Rows"),
+            [(f"{low:,.0f}", f"{high:,.0f}", words.integer(num)) for low, high, num in bins if num],
+        ),
+        280,
     )
 
 

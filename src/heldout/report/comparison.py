@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from heldout.core.measurement import Interval
 from heldout.core.run import Run
 from heldout.report import palette, sections, tiles, words
-from heldout.report.chart import Chart, Key, blank, epoch_axis, plain, shorten
-from heldout.report.figures import LOSS, ForestRow, forest, kept_mark, validation_curve
+from heldout.report.chart import Axis, Chart, Figure, Key, Mark, Table, epoch_axis, shorten, thinned
+from heldout.report.figures import AT_EPOCH, LOSS, kept_mark
+from heldout.report.forest import ForestRow, forest
 from heldout.report.sections import VerdictCard
 from heldout.report.summary import RunSummary
 
@@ -24,6 +25,7 @@ class ComparedRun:
     cells: tuple[str, ...]
 
 
+MAX_POINTS = 600  # of all curves together
 COLUMNS = ("Model", "Data", "Kept at", "Loss, kept", "Against base", "95 % interval", "Took")
 
 
@@ -102,36 +104,62 @@ def _curves(compared: Sequence[ComparedRun]) -> Chart | None:
     ]
     if not drawn:
         return None
-    height = 400
-    figure = blank(height)
-    for run in drawn:
-        label = plain(shorten(run.name, 40))
-        figure.add_trace(validation_curve(run.summary.history, label, run.key.token, run.key.mark))
-    for run in drawn:
-        kept = run.summary.kept
-        if kept is not None and kept.validation_nll is not None:
-            figure.add_trace(
-                kept_mark(kept.epoch, kept.validation_nll, kept.step, token=run.key.token)
-            )
-    epoch_axis(figure, max(e.epoch for run in drawn for e in run.summary.history))
-    figure.update_yaxes(tickformat=".2f")
-    lows = "; ".join(
-        f"{run.name}: {words.number(run.summary.kept.validation_nll)} at epoch "
-        f"{words.epoch(run.summary.kept.epoch)}"
+    curves = [_validation(run, max(12, MAX_POINTS // len(drawn))) for run in drawn]
+    ends = [
+        kept_mark(kept.epoch, kept.validation_nll, kept.step, token=run.key.token)
         for run in drawn
-        if run.summary.kept is not None
-    )
+        if (kept := run.summary.kept) is not None and kept.validation_nll is not None
+    ]
+    last_epoch = max(e.epoch for run in drawn for e in run.summary.history)
+    kept = [(e.validation_nll, run.name) for run in drawn if (e := run.summary.kept)]
+    lowest, name = min(((nll, name) for nll, name in kept if nll is not None), default=(None, "–"))
     return Chart(
         "validation-curves",
         "Validation loss of each run",
-        figure,
+        Figure(epoch_axis(last_epoch), Axis(), [*curves, *ends]),
         LOSS,
-        f"Line chart of the validation loss of {words.count(len(drawn), 'run')}. Lowest: {lows}.",
+        f"Line chart of the validation loss of {words.count(len(drawn), 'run')}. "
+        f"Lowest: {name} with {words.number(lowest)}.",
         "The diamond marks the checkpoint that was kept. A curve that turns up after it shows "
         "overfitting.",
-        height,
+        _curves_table(drawn),
+        400,
         tuple(run.key for run in drawn),
     )
+
+
+def _validation(run: ComparedRun, most: int) -> Mark:
+    """A run's validation loss, of at most that many points."""
+    measured = [e for e in run.summary.history if e.validation_nll is not None]
+    kept = thinned(measured, most)
+    return Mark(
+        [e.epoch for e in kept],
+        [e.validation_nll for e in kept],
+        run.key.token,
+        name=shorten(run.name, 40),
+        hover=AT_EPOCH,
+        dash=run.key.mark,
+        symbol="circle",
+        size=5,
+    )
+
+
+def _curves_table(drawn: Sequence[ComparedRun]) -> Table:
+    """Where each curve begins, is kept, and ends."""
+    rows = []
+    for run in drawn:
+        seen = [e for e in run.summary.history if e.validation_nll is not None]
+        shown = (seen[0], run.summary.kept, seen[-1])
+        rows.append(
+            (
+                run.name,
+                *(
+                    f"{words.number(e.validation_nll)} (epoch {words.epoch(e.epoch)})" if e else ""
+                    for e in shown
+                ),
+            )
+        )
+    return Table(("Run", "First", "Kept", "Last"), rows)
 
 
 def _gains(compared: Sequence[ComparedRun]) -> Chart | None:

@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import plotly.graph_objects as go
-
 from heldout.core.files import write_text
 from heldout.core.measurement import Measurement
 from heldout.core.results.compression import Block, CompressResult
 from heldout.report import words
-from heldout.report.chart import Chart, Key, band, blank, line, marker
+from heldout.report.chart import Axis, Chart, Figure, Key, Mark, Table, band
 from heldout.report.page import render_page
 
 STARTS = {"base": "Base model, untrained", "uniform": "Uniform code"}
@@ -49,24 +47,14 @@ def render_compress(result: CompressResult) -> str:
 
 def learning(result: CompressResult) -> Chart:
     """Bits per byte of each block over the tokens that its model had been trained on."""
-    height = 400
-    figure = blank(height)
     blocks = result.blocks
+    before = _before(blocks)
     xs = list(range(len(blocks)))
     sure = [
         (x, each.interval)
         for x, each in zip(xs, blocks, strict=True)
         if each.interval and not each.interval.is_withheld
     ]
-    if len(sure) > 1:
-        figure.add_trace(
-            band(
-                [x for x, _ in sure],
-                [bounds.low for _, bounds in sure],
-                [bounds.high for _, bounds in sure],
-                "heldout_band",
-            )
-        )
     series = [
         (STARTS[result.start_code], "base", "dot", [_start(each) for each in blocks]),
         *(
@@ -85,31 +73,39 @@ def learning(result: CompressResult) -> Chart:
         ),
         ("Prequential code", "heldout", "solid", [each.bits_per_byte for each in blocks]),
     ]
-    for name, token, dash, ys in series:
-        figure.add_trace(
-            go.Scatter(
-                x=xs,
-                y=[round(y, 4) for y in ys],
-                mode="lines+markers",
-                line=line(token, dash=dash),
-                marker=marker(token, size=7),
-                hovertemplate=f"%{{y:.3f}} bits per byte<extra>{name}</extra>",
-            )
+    marks = [
+        Mark(
+            xs,
+            ys,
+            token,
+            name=name,
+            hover="%{y} bits per byte",
+            dash=dash,
+            symbol="circle",
+            size=7,
         )
-    figure.update_xaxes(
-        title_text="tokens seen before the block",
-        tickvals=xs,
-        ticktext=[words.thousands(seen) for seen in _before(blocks)],
-        range=[-0.2, len(blocks) - 0.8],
-    )
-    figure.update_yaxes(rangemode="tozero")
+        for name, token, dash, ys in series
+    ]
+    if len(sure) > 1:
+        places = [x for x, _ in sure]
+        lows, highs = [b.low for _, b in sure], [b.high for _, b in sure]
+        marks.insert(0, band(places, lows, highs, "heldout_band"))
     legend = [Key(name, token, dash) for name, token, dash, _ in reversed(series)]
     if len(sure) > 1:
         legend.insert(1, Key("95 % interval", "heldout_band", "band"))
     return Chart(
         "learning",
         "Bits per byte, block by block",
-        figure,
+        Figure(
+            Axis(
+                "tokens seen before the block",
+                low=-0.2,
+                high=len(blocks) - 0.8,
+                ticks=list(zip(xs, map(words.thousands, before), strict=True)),
+            ),
+            Axis(low=0),
+            marks,
+        ),
         "Code length of unseen documents, in bits per byte",
         "Line chart of bits per byte over the tokens seen before: "
         + ", ".join(words.number(each.bits_per_byte, 2) for each in blocks)
@@ -117,7 +113,14 @@ def learning(result: CompressResult) -> Chart:
         "Every block is coded before the model is trained on it, so a fall is structure that the "
         "documents share, not rote. Where the line still falls at the right, more data of this "
         "kind would help. The words in random order are the control.",
-        height,
+        Table(
+            ("Tokens seen before", *(name for name, *_ in reversed(series))),
+            [
+                (words.integer(seen), *(words.number(ys[x]) for *_, ys in reversed(series)))
+                for x, seen in zip(xs, before, strict=True)
+            ],
+        ),
+        400,
         tuple(legend),
     )
 

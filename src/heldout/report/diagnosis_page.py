@@ -1,17 +1,16 @@
 """What ``heldout diagnose`` found as one HTML page: verdict, causes, remedies, evidence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import plotly.graph_objects as go
 
 from heldout.core.files import write_text
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.results.diagnosis import Diagnosis, SideBySide
 from heldout.core.run_files import HistoryEntry
 from heldout.report import sections, words
-from heldout.report.chart import Chart, Key, blank, line, marker
-from heldout.report.figures import ForestRow, forest, loss_curves
+from heldout.report.chart import Axis, Chart, Figure, Key, Mark, Table
+from heldout.report.figures import loss_curves
+from heldout.report.forest import ForestRow, forest
 from heldout.report.page import Section, render_page
 from heldout.report.tiles import Tile
 
@@ -219,38 +218,46 @@ def reliability_charts(result: Diagnosis) -> list[Chart]:
     drawn = {name: result.reliability[name] for name in names if result.reliability.get(name)}
     if not drawn:
         return []
-    figure = blank(360)
-    figure.add_trace(
-        go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=line("line", width=1.4), hoverinfo="skip")
-    )
+    marks = [Mark([0, 100], [0, 100], "line", dash="solid", width=1.4)]
     for name, points in drawn.items():
         label, token, dash = names[name]
-        figure.add_trace(
-            go.Scatter(
-                x=[point[0] for point in points],
-                y=[point[1] for point in points],
-                mode="lines+markers",
+        marks.append(
+            Mark(
+                [100 * point[0] for point in points],
+                [100 * point[1] for point in points],
+                token,
                 name=label,
-                line=line(token, dash=dash),
-                marker=marker(token, size=7),
-                customdata=[point[2] for point in points],
-                hovertemplate=f"{label}: sure %{{x:.0%}}, right %{{y:.0%}}, "
-                "%{customdata:,} tokens<extra></extra>",
+                hover="sure %{x} %, right %{y} %, %{tokens} tokens",
+                details={"tokens": [words.integer(int(point[2])) for point in points]},
+                dash=dash,
+                symbol="circle",
+                size=7,
             )
         )
-    percent = {"tickformat": ".0%", "range": [0, 1]}
-    figure.update_xaxes(title_text="how sure the model is of its likeliest token", **percent)
-    figure.update_yaxes(**percent)
+    percent = Axis("how sure the model is of its likeliest token", low=0, high=100, suffix=" %")
     worst = max(abs(right - sure) for sure, right, _ in drawn.get("best", drawn[min(drawn)]))
     return [
         Chart(
             "reliability",
             "Does it know what it knows?",
-            figure,
+            Figure(percent, replace(percent, title=""), marks),
             "Share of held-out tokens where the likeliest token was right",
             f"Reliability diagram; the largest distance to the diagonal is {worst:.0%}.",
             "On the diagonal, the model is right as often as it is sure. Under it, it is too sure "
             "of itself, which training by rote makes it.",
+            Table(
+                ("", "Sure", "Right", "Tokens"),
+                [
+                    (
+                        names[name][0],
+                        words.percent(sure),
+                        words.percent(right),
+                        words.integer(int(tokens)),
+                    )
+                    for name, points in drawn.items()
+                    for sure, right, tokens in points
+                ],
+            ),
             legend=tuple(Key(names[name][0], names[name][1], names[name][2]) for name in drawn),
         )
     ]
@@ -259,7 +266,8 @@ def reliability_charts(result: Diagnosis) -> list[Chart]:
 def _lengths(measured: dict[str, Measurement]) -> str:
     """What counts as recited and as extracted, of those that were measured."""
     names = (("recital_best", "Recited"), ("extraction_best", "Extracted"))
-    return "".join(f" {name}: {measured[key].note}." for key, name in names if key in measured)
+    told = ((name, measured[key].note) for key, name in names if key in measured)
+    return "".join(f" {name}: {note}." for name, note in told if note)
 
 
 def marked_text(text: str, copied: tuple[int, int] | None) -> MarkedText:

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import plotly.graph_objects as go
-
 from heldout.core.files import write_text
 from heldout.core.measurement import Measurement
 from heldout.core.results.ensemble import EnsembleResult
 from heldout.report import words
-from heldout.report.chart import Chart, Key, band, blank, horizontal, line, marker
+from heldout.report.chart import Axis, Chart, Figure, Key, Mark, Rule, Table, band, counted
 from heldout.report.page import render_page
 
 NAMES = {
@@ -39,62 +37,73 @@ def render_ensemble(result: EnsembleResult) -> str:
 
 def members_curve(result: EnsembleResult) -> Chart:
     """Test loss over the number of members, with the fitted law and its limit."""
-    height = 400
-    figure = blank(height)
     sizes, curve = result.sizes, result.curve
     legend = [Key("Mean over the ensembles of that size", "heldout_dots", "dots")]
     most = len(sizes)
+    marks, rules = [], []
     if curve and result.limit is not None:
         xs = [each.size for each in curve]
         most = int(max(xs))
-        figure.add_trace(
-            band(
-                xs,
-                [each.interval.low for each in curve],
-                [each.interval.high for each in curve],
-                "heldout_band",
-            )
-        )
+        lows = [each.interval.low for each in curve]
+        highs = [each.interval.high for each in curve]
+        marks.append(band(xs, lows, highs, "heldout_band"))
         for part, dash in ((curve[: len(sizes)], "solid"), (curve[len(sizes) - 1 :], "dash")):
-            figure.add_trace(
-                go.Scatter(
-                    x=[each.size for each in part],
-                    y=[round(each.value, 5) for each in part],
-                    mode="lines",
-                    line=line("heldout", dash=dash),
-                    hoverinfo="skip",
-                )
-            )
-        horizontal(figure, result.limit.limit.value, "kept")
+            values = [each.value for each in part]
+            marks.append(Mark([each.size for each in part], values, "heldout", dash=dash))
+        rules.append(Rule("kept", y=result.limit.limit.value))
         legend += [
             Key("The law through them", "heldout"),
             Key("beyond what was measured", "heldout", "dash"),
             Key(f"Its {words.level(curve[0].interval)} interval", "heldout_band", "band"),
             Key("Members without end", "kept", "dot"),
         ]
-    figure.add_trace(
-        go.Scatter(
-            x=[each.size for each in sizes],
-            y=[round(each.nats_per_token, 5) for each in sizes],
-            customdata=[(each.num_ensembles, words.interval(each.interval)) for each in sizes],
-            mode="markers",
-            marker=marker("heldout_dots", size=9),
-            hovertemplate="%{x} members (%{customdata[0]} ensembles): %{y:.4f} "
-            "(%{customdata[1]})<extra></extra>",
+    marks.append(
+        Mark(
+            [each.size for each in sizes],
+            [each.nats_per_token for each in sizes],
+            "heldout_dots",
+            hover="%{x} members (%{ensembles} ensembles)\n%{y} (%{interval})",
+            details={
+                "ensembles": [words.integer(each.num_ensembles) for each in sizes],
+                "interval": [words.interval(each.interval) for each in sizes],
+            },
+            symbol="circle",
+            size=9,
         )
     )
-    figure.update_xaxes(title_text="members", dtick=max(1, most // 10), range=[0.5, most + 0.5])
     told = "; ".join(f"{each.size}: {words.number(each.nats_per_token)}" for each in sizes)
     return Chart(
         "members",
         "Test loss over the number of members",
-        figure,
+        Figure(
+            Axis(
+                "members",
+                low=0.5,
+                high=most + 0.5,
+                ticks=counted(range(1, most + 1, max(1, most // 10))),
+            ),
+            Axis(),
+            marks,
+            rules,
+        ),
         "Nats per token on the sealed test, lower is better",
         f"Test loss by number of members: {told}.",
         "Each mark is the mean over the ensembles of that many members. The band resamples members "
         "and documents; the dashed part lies outside all that was measured."
         if curve
         else "Each mark is the mean over the ensembles of that many members.",
-        height,
+        Table(
+            ("Members", "Ensembles", "Test loss", "Interval"),
+            [
+                (
+                    str(each.size),
+                    words.integer(each.num_ensembles),
+                    words.number(each.nats_per_token, 4),
+                    words.interval(each.interval),
+                )
+                for each in sizes
+            ],
+        ),
+        400,
         tuple(legend),
     )

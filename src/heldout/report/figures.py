@@ -4,249 +4,150 @@ Every number is computed before it comes here; nothing but drawing is done.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
-from heldout.core.measurement import TOO_FEW, Interval
 from heldout.core.run_files import FoldCurve, HistoryEntry, RateSearch
-from heldout.report import palette, words
+from heldout.report import words
 from heldout.report.chart import (
+    Axis,
     Chart,
+    Figure,
     Key,
-    add_label,
-    anchor,
+    Mark,
+    Rule,
+    Table,
     band,
-    blank,
     epoch_axis,
-    horizontal,
-    line,
-    marker,
     padded,
-    plain,
-    vertical,
+    table_of,
+    thinned,
 )
 
+MAX_POINTS = 200  # of a curve: more make the page heavy and are not seen
+AT_EPOCH = "epoch %{x}\n%{y}"
 LOSS = "Loss in nats per token; lower is better"
-
-
-@dataclass(frozen=True)
-class ForestRow:
-    """An estimate with its interval; the one that matters most is ``strong``."""
-
-    label: str
-    value: float
-    interval: Interval | None
-    strong: bool = False
-    token: str = "ink"
 
 
 def loss_curves(
     history: Sequence[HistoryEntry], control: Sequence[HistoryEntry], kept: HistoryEntry | None
 ) -> Chart:
     """Training and validation loss over epochs on one axis, with the checkpoint that was kept."""
-    height = 400
-    figure = blank(height)
-    legend = []
-    banded = [e for e in history if e.validation_low is not None and e.validation_high is not None]
-    if len(banded) > 1:
-        lows = [e.validation_low for e in banded]
-        highs = [e.validation_high for e in banded]
-        figure.add_trace(band([e.epoch for e in banded], lows, highs, "heldout_band"))
     start = history[0]
     base = start.validation_nll if start.step == 0 else None
+    area = _validation_band(history)
+    own = _curves(history, "", "solid")
+    others = _curves(control, "no regularization", "dash")
+    legend = [Key(curve.name, curve.token) for curve in own]
+    legend += [_band_key()] if area else []
+    legend += [Key(curve.name, curve.token, curve.dash) for curve in others]
+    rules, ends = [], []
     if base is not None:
-        horizontal(figure, base, "base")
-    for entries, condition, dash in (
-        (control, "no regularization", "dash"),
-        (history, "", "solid"),
-    ):
-        for label, token, values in (
-            ("Training rows", "train", [e.train_nll for e in entries]),
-            ("Validation", "heldout", [e.validation_nll for e in entries]),
-        ):
-            if any(value is not None for value in values):
-                name = f"{label}, {condition}" if condition else label
-                figure.add_trace(_curve(name, token, dash, entries, values))
-                legend.append(Key(name, token, dash))
-    legend = [key for key in legend if key.mark == "solid"] + [
-        key for key in legend if key.mark != "solid"
-    ]
-    if len(banded) > 1:
-        legend.insert(len([k for k in legend if k.mark == "solid"]), _band_key())
-    if base is not None:
+        rules.append(Rule("base", y=base))
         legend.append(Key("Base model's validation loss", "base", "dot"))
     if kept is not None and kept.validation_nll is not None:
-        vertical(figure, kept.epoch, "kept", "kept", "center")
-        figure.add_trace(kept_mark(kept.epoch, kept.validation_nll, kept.step))
+        rules.append(Rule("kept", x=kept.epoch, label="kept"))
+        ends.append(kept_mark(kept.epoch, kept.validation_nll, kept.step))
         legend.append(Key("Kept checkpoint", "kept", "diamond"))
-    epoch_axis(figure, max(e.epoch for e in (*history, *control)))
-    figure.update_yaxes(tickformat=".2f")
     return Chart(
         "loss-curves",
         "Training and validation loss",
-        figure,
+        Figure(
+            epoch_axis(max(e.epoch for e in (*history, *control))),
+            Axis(),
+            [*area, *others, *own, *ends],
+            rules,
+        ),
         LOSS,
         _curves_in_words(history, kept),
         "Where validation turns up while training keeps falling, the model learns its training "
         "rows by heart. Both losses are measured without dropout, penalties or smoothing.",
-        height,
+        table_of("epoch", [*own, *others]),
+        400,
         tuple(legend),
-    )
-
-
-def forest(
-    name: str,
-    title: str,
-    unit: str,
-    reading: str,
-    rows: Sequence[ForestRow],
-    *,
-    null: str = "",
-    min_effect: float = 0.0,
-) -> Chart:
-    """Estimates with intervals below one another; ``null`` names zero and the zone around it."""
-    is_signed = bool(null)
-    ends = [end for row in rows for end in _ends(row)]
-    ends += [-min_effect, min_effect] if null else []
-    low, high = padded(min(ends), max(ends), 0.08)
-    height = 52 + 62 * len(rows)
-    figure = blank(height)
-    if null:
-        vertical(figure, 0, "base", null, anchor(0, low, high))
-        if min_effect:
-            figure.add_shape(
-                type="rect",
-                x0=-min_effect,
-                x1=min_effect,
-                y0=0,
-                y1=1,
-                yref="paper",
-                layer="below",
-                line={"width": 0},
-                fillcolor=palette.light("zone"),
-            )
-    for place, row in enumerate(rows):
-        bounds = row.interval
-        value = words.signed(row.value) if is_signed else words.number(row.value)
-        limits = words.interval(bounds, sign=is_signed).replace(" to ", ", ")
-        limits = f" [{limits}]" if limits else ""
-        if bounds is not None and bounds.is_withheld:
-            limits, bounds = f" ({TOO_FEW})", None
-        label = plain(row.label)
-        add_label(figure, place, f"{f'<b>{label}</b>' if row.strong else label}<br>{value}{limits}")
-        if bounds is not None:
-            figure.add_trace(
-                go.Scatter(
-                    x=[bounds.low, bounds.high],
-                    y=[place, place],
-                    mode="lines",
-                    line=line(row.token, width=3.2 if row.strong else 2),
-                    hoverinfo="skip",
-                )
-            )
-        figure.add_trace(
-            go.Scatter(
-                x=[row.value],
-                y=[place],
-                mode="markers",
-                marker=marker(row.token, size=13 if row.strong else 10, symbol="square"),
-                hovertemplate=f"{label}: {value}{limits}<extra></extra>",
-            )
-        )
-    figure.update_xaxes(nticks=5, showgrid=True, tickformat="~g", range=[low, high])
-    figure.update_yaxes(range=[len(rows) - 0.72, -0.78], showticklabels=False, showgrid=False)
-    return Chart(
-        name,
-        title,
-        figure,
-        unit,
-        f"{title}. " + "; ".join(_row_in_words(row, is_signed) for row in rows) + ".",
-        reading,
-        height,
-        (Key("Too small to matter", "zone", "band"),) if null and min_effect else (),
     )
 
 
 def rate_search(search: RateSearch) -> Chart:
     """Validation loss after a short run at each learning rate."""
-    height = 300
-    figure = blank(height)
     ended = [t for t in search.trials if not t.diverged]
     good = [(t.learning_rate, t.validation_nll) for t in ended if not t.stopped_early]
     lost = [(t.learning_rate, t.validation_nll) for t in ended if t.stopped_early]
     values = [nll for _, nll in good + lost if nll is not None]
     low, high = padded(min(values), max(values)) if values else (0.0, 1.0)
-    legend = []
+    diverged = [t.learning_rate for t in search.trials if t.diverged]
+    chosen = dict(good).get(search.chosen) if search.chosen is not None else None
+    marks, legend = [], []
     if good:
-        figure.add_trace(
-            go.Scatter(
-                x=[rate for rate, _ in good],
-                y=[nll for _, nll in good],
-                mode="lines+markers",
-                line=line("heldout"),
-                marker=marker("heldout", size=8),
-                hovertemplate="learning rate %{x}<br>validation %{y:.3f}<extra></extra>",
+        marks.append(
+            Mark(
+                [rate for rate, _ in good],
+                [nll for _, nll in good],
+                "heldout",
+                hover="learning rate %{x}\nvalidation %{y}",
+                dash="solid",
+                symbol="circle",
+                size=8,
             )
         )
         legend.append(Key("Validation loss", "heldout"))
-    if lost:
-        figure.add_trace(
-            go.Scatter(
-                x=[rate for rate, _ in lost],
-                y=[nll for _, nll in lost],
-                mode="markers",
-                marker=marker("base", size=11, symbol="x"),
-                hovertemplate="learning rate %{x}<br>stopped at %{y:.3f}<extra></extra>",
+    for told, token, label, points in (
+        ("stopped at %{y}", "base", "Stopped early", lost),
+        ("diverged", "red", "Diverged", [(rate, high) for rate in diverged]),
+    ):
+        if points:
+            marks.append(
+                Mark(
+                    [rate for rate, _ in points],
+                    [nll for _, nll in points],
+                    token,
+                    hover=f"learning rate %{{x}}\n{told}",
+                    symbol="cross",
+                    size=11,
+                )
             )
-        )
-        legend.append(Key("Stopped early", "base", "cross"))
-    diverged = [t.learning_rate for t in search.trials if t.diverged]
-    if diverged:
-        figure.add_trace(
-            go.Scatter(
-                x=diverged,
-                y=[high] * len(diverged),
-                mode="markers",
-                marker=marker("red", size=11, symbol="x"),
-                hovertemplate="learning rate %{x}: diverged<extra></extra>",
-                cliponaxis=False,
-            )
-        )
-        legend.append(Key("Diverged", "red", "cross"))
-    chosen = dict(good).get(search.chosen) if search.chosen is not None else None
+            legend.append(Key(label, token, "cross"))
     if search.chosen is not None and chosen is not None:
-        figure.add_trace(
-            go.Scatter(
-                x=[search.chosen],
-                y=[chosen],
-                mode="markers",
-                marker=marker("kept", size=15, symbol="diamond", ring=True),
-                hoverinfo="skip",
-            )
+        marks.append(
+            Mark([search.chosen], [chosen], "kept", symbol="diamond", size=15, has_ring=True)
         )
         legend.append(Key("Chosen", "kept", "diamond"))
     rates = [t.learning_rate for t in search.trials]
-    figure.update_xaxes(
-        title_text="learning rate (logarithmic)",
-        type="log",
-        tickvals=rates,
-        ticktext=[words.short(rate) for rate in rates],
-        showgrid=True,
-    )
-    figure.update_yaxes(range=[low, high + (high - low) * 0.08], tickformat=".2f")
     best = f"{words.short(search.chosen)} was chosen" if search.chosen else "None was chosen"
     return Chart(
         "rate-search",
         "Learning-rate search",
-        figure,
+        Figure(
+            Axis(
+                "learning rate (logarithmic)",
+                is_log=True,
+                low=min(rates) / 1.15,
+                high=max(rates) * 1.15,
+                ticks=[(rate, words.short(rate)) for rate in sorted(set(rates))],
+            ),
+            Axis(low=low, high=high + (high - low) * 0.08),
+            marks,
+        ),
         LOSS,
         f"{words.count(len(rates), 'learning rate')} tried, from {words.short(rates[0])} to "
         f"{words.short(rates[-1])}. {best}.",
         " ".join(_search_in_words(search)),
-        height,
+        _rate_table(search),
+        300,
         tuple(legend),
     )
+
+
+def _rate_table(search: RateSearch) -> Table:
+    rows = []
+    for trial in search.trials:
+        if trial.diverged:
+            outcome = "Diverged"
+        elif trial.stopped_early:
+            outcome = "Stopped early"
+        else:
+            outcome = "Chosen" if trial.learning_rate == search.chosen else ""
+        loss = "" if trial.diverged else words.number(trial.validation_nll)
+        rows.append((words.short(trial.learning_rate), loss, outcome))
+    return Table(("Learning rate", "Validation loss", ""), rows)
 
 
 def _search_in_words(search: RateSearch) -> list[str]:
@@ -268,45 +169,52 @@ def _search_in_words(search: RateSearch) -> list[str]:
 
 def fold_curve(validation: FoldCurve) -> Chart:
     """Out-of-fold loss over epochs, each document judged by a model that never saw it."""
-    height = 360
-    figure = blank(height)
     curve = validation.curve
     legend = [Key("Out-of-fold loss", "heldout")]
-    banded = [point for point in curve if point.low is not None and point.high is not None]
-    if len(banded) > 1:
-        lows, highs = [p.low for p in banded], [p.high for p in banded]
-        figure.add_trace(band([p.epoch for p in banded], lows, highs, "heldout_band"))
-        legend.append(_band_key())
-    figure.add_trace(
-        go.Scatter(
-            x=[p.epoch for p in curve],
-            y=[p.validation_nll for p in curve],
-            mode="lines+markers",
-            line=line("heldout"),
-            marker=marker("heldout", size=5),
-            hovertemplate="epoch %{x:.3~g}<br>out-of-fold %{y:.3f}<extra></extra>",
-        )
+    area = _area([(p.epoch, p.low, p.high) for p in curve])
+    legend += [_band_key()] if area else []
+    losses = Mark(
+        [p.epoch for p in curve],
+        [p.validation_nll for p in curve],
+        "heldout",
+        name="Out-of-fold loss",
+        hover=AT_EPOCH,
+        dash="solid",
+        symbol="circle",
+        size=5,
     )
     best = next((p for p in curve if p.epoch == validation.best_epoch), None)
-    where = ""
+    rules, ends, where = [], [], ""
     if best is not None:
-        vertical(figure, best.epoch, "kept", "chosen", "center")
-        figure.add_trace(kept_mark(best.epoch, best.validation_nll, None))
+        rules.append(Rule("kept", x=best.epoch, label="chosen"))
+        ends.append(kept_mark(best.epoch, best.validation_nll, None))
         legend.append(Key("Chosen number of epochs", "kept", "diamond"))
         where = f" Lowest at epoch {words.epoch(best.epoch)}: {words.number(best.validation_nll)}."
-    epoch_axis(figure, max(p.epoch for p in curve))
-    figure.update_yaxes(tickformat=".2f")
     return Chart(
         "fold-curve",
         f"Cross-validation over {validation.folds} folds",
-        figure,
+        Figure(epoch_axis(max(p.epoch for p in curve)), Axis(), [*area, losses, *ends], rules),
         LOSS,
         f"Line chart of the out-of-fold loss over epochs.{where}",
         "Each document is judged by a model that was trained without it. The epoch where this "
         "curve is lowest was used for the final training on all documents.",
-        height,
+        table_of("epoch", [losses]),
+        360,
         tuple(legend),
     )
+
+
+def _curves(entries: Sequence[HistoryEntry], condition: str, dash: str) -> list[Mark]:
+    """Training and validation loss, as far as they were measured."""
+    found = []
+    for label, token, values in (
+        ("Training rows", "train", [e.train_nll for e in entries]),
+        ("Validation", "heldout", [e.validation_nll for e in entries]),
+    ):
+        if any(value is not None for value in values):
+            name = f"{label}, {condition}" if condition else label
+            found.append(_curve(name, token, dash, entries, values))
+    return found
 
 
 def _curve(
@@ -315,50 +223,61 @@ def _curve(
     dash: str,
     entries: Sequence[HistoryEntry],
     values: Sequence[float | None],
-    width: float | None = None,
-) -> go.Scatter:
-    kept = [(e, value) for e, value in zip(entries, values, strict=True) if value is not None]
+) -> Mark:
+    pairs = zip(entries, values, strict=True)
+    kept = thinned([(e, value) for e, value in pairs if value is not None], MAX_POINTS)
     is_main = dash == "solid"
-    return go.Scatter(
-        x=[round(e.epoch, 4) for e, _ in kept],
-        y=[round(value, 5) for _, value in kept],
-        mode="lines+markers" if len(kept) < 60 else "lines",
-        line=line(token, width=width or (2.4 if is_main else 1.6), dash=dash),
-        marker=marker(token, size=5 if is_main else 4),
-        customdata=[[e.step, _band_words(e) if token != "train" else ""] for e, _ in kept],
-        hovertemplate="step %{customdata[0]}, epoch %{x:.3~g}<br>%{y:.3f}%{customdata[1]}"
-        f"<extra>{name}</extra>",
+    return Mark(
+        [e.epoch for e, _ in kept],
+        [value for _, value in kept],
+        token,
+        name=name,
+        hover="step %{step}, epoch %{x}\n%{y}%{interval}",
+        details={
+            "step": [words.integer(e.step) for e, _ in kept],
+            "interval": ["" if token == "train" else _interval(e) for e, _ in kept],
+        },
+        dash=dash,
+        width=2.4 if is_main else 1.6,
+        symbol="circle" if len(kept) < 60 else "",
+        size=5 if is_main else 4,
     )
 
 
-def validation_curve(
-    history: Sequence[HistoryEntry], name: str, token: str, dash: str
-) -> go.Scatter:
-    """A run's validation loss, to be laid over those of other runs; ``name`` must be plain."""
-    return _curve(name, token, dash, history, [e.validation_nll for e in history], width=2.2)
-
-
-def kept_mark(epoch: float, nll: float, step: int | None, token: str = "kept") -> go.Scatter:
+def kept_mark(epoch: float, nll: float, step: int | None, token: str = "kept") -> Mark:
     """A diamond where the kept checkpoint was measured."""
     where = f"step {step}, " if step is not None else ""
-    return go.Scatter(
-        x=[epoch],
-        y=[nll],
-        mode="markers",
-        marker=marker(token, size=15, symbol="diamond", ring=True),
-        cliponaxis=False,
-        hovertemplate=f"{where}epoch {words.epoch(epoch)}<br>{nll:.3f}<extra>kept</extra>",
+    return Mark(
+        [epoch],
+        [nll],
+        token,
+        name="kept",
+        hover=f"{where}epoch {words.epoch(epoch)}\n%{{y}}",
+        symbol="diamond",
+        size=15,
+        has_ring=True,
     )
+
+
+def _validation_band(history: Sequence[HistoryEntry]) -> list[Mark]:
+    return _area([(e.epoch, e.validation_low, e.validation_high) for e in history])
+
+
+def _area(points: Sequence[tuple[float, float | None, float | None]]) -> list[Mark]:
+    """The band of the points that have an interval, where two or more do."""
+    known = [point for point in points if None not in point]
+    xs, lows, highs = ([point[side] for point in known] for side in range(3))
+    return [band(xs, lows, highs, "heldout_band")] if len(known) > 1 else []
+
+
+def _interval(entry: HistoryEntry) -> str:
+    if entry.validation_low is None or entry.validation_high is None:
+        return ""
+    return f" [{entry.validation_low:.3f}, {entry.validation_high:.3f}]"
 
 
 def _band_key() -> Key:
     return Key("Its 95 % interval", "heldout_band", "band")
-
-
-def _band_words(entry: HistoryEntry) -> str:
-    if entry.validation_low is None or entry.validation_high is None:
-        return ""
-    return f" ({entry.validation_low:.3f} to {entry.validation_high:.3f})"
 
 
 def _curves_in_words(history: Sequence[HistoryEntry], kept: HistoryEntry | None) -> str:
@@ -374,15 +293,3 @@ def _curves_in_words(history: Sequence[HistoryEntry], kept: HistoryEntry | None)
         f"{text} Validation starts at {start}, is lowest at epoch {words.epoch(kept.epoch)} with "
         f"{lowest}, and ends at {end}."
     )
-
-
-def _ends(row: ForestRow) -> tuple[float, ...]:
-    if row.interval is None or row.interval.is_withheld:
-        return (row.value,)
-    return (row.interval.low, row.value, row.interval.high)
-
-
-def _row_in_words(row: ForestRow, is_signed: bool) -> str:
-    show = words.signed if is_signed else words.number
-    bounds = f" ({words.interval(row.interval, sign=is_signed)})" if row.interval else ""
-    return f"{row.label}: {show(row.value)}{bounds}"

@@ -8,23 +8,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import plotly.graph_objects as go
-
 from heldout.core.files import write_text
 from heldout.core.measurement import TOO_FEW, Interval, Measurement, NotMeasured
 from heldout.report import words
-from heldout.report.chart import (
-    Chart,
-    Key,
-    blank,
-    epoch_axis,
-    horizontal,
-    line,
-    marker,
-    plain,
-    vertical,
-)
-from heldout.report.figures import LOSS, ForestRow, forest
+from heldout.report.chart import Axis, Chart, Figure, Key, Mark, Rule, epoch_axis, table_of
+from heldout.report.figures import AT_EPOCH, LOSS
+from heldout.report.forest import ForestRow, forest
 from heldout.report.page import render_page
 
 OURS, BASE = "hyperfitted_greedy", "base_greedy"
@@ -152,26 +141,27 @@ def render_hyperfit(shown: HyperfitPage) -> str:
 
 def losses(shown: HyperfitPage) -> Chart:
     """Training and validation loss over epochs."""
-    figure = blank(340)
-    for token, label, value in (
-        ("train", "training", lambda point: point.train_nll),
-        ("heldout", "validation", lambda point: point.validation_nll),
-    ):
-        figure.add_trace(_over_epochs(shown, token, label, value))
-    horizontal(figure, shown.target_loss, "train")
-    _mark_epochs(figure, shown)
-    figure.update_yaxes(rangemode="tozero", tickformat=".1f")
+    marks = [
+        _over_epochs(shown, "train", "training", lambda point: point.train_nll),
+        _over_epochs(shown, "heldout", "validation", lambda point: point.validation_nll),
+    ]
     first, last = shown.checkpoints[0], shown.checkpoints[-1]
     return Chart(
         "losses",
         "Loss on the sample and on other text",
-        figure,
+        Figure(
+            epoch_axis(last.epoch),
+            Axis(low=0),
+            marks,
+            [Rule("train", y=shown.target_loss), *_compared_epochs(shown)],
+        ),
         LOSS,
         f"Line chart over epochs. Training loss falls from {first.train_nll:.2f} to "
         f"{last.train_nll:.2f}; validation loss goes from {first.validation_nll:.2f} to "
         f"{last.validation_nll:.2f}.",
         "Training ends where the training loss meets the dotted target. Validation loss rises "
         "meanwhile: by that measure the model gets worse.",
+        table_of("epoch", marks),
         340,
         (
             Key("The sample", "train"),
@@ -183,23 +173,20 @@ def losses(shown: HyperfitPage) -> Chart:
 
 def text_over_epochs(shown: HyperfitPage) -> Chart:
     """Diversity and repetition of greedy text over epochs."""
-    figure = blank(340)
-    for token, dash, label, value in (
-        ("heldout", "solid", "TTR", lambda point: point.ttr),
-        ("base", "dash", "repeated 4-grams", lambda point: point.repetition),
-    ):
-        figure.add_trace(_over_epochs(shown, token, label, value, dash))
-    _mark_epochs(figure, shown)
-    figure.update_yaxes(range=[0, 1], tickformat=".1f")
+    marks = [
+        _over_epochs(shown, "heldout", "TTR", lambda point: point.ttr),
+        _over_epochs(shown, "base", "repeated 4-grams", lambda point: point.repetition, "dash"),
+    ]
     first, last = shown.checkpoints[0], shown.checkpoints[-1]
     return Chart(
         "text",
         "Greedy text on the way",
-        figure,
+        Figure(epoch_axis(last.epoch), Axis(low=0, high=1), marks, _compared_epochs(shown)),
         "Shares of tokens and of 4-grams, on validation contexts",
         f"Line chart over epochs. TTR goes from {first.ttr:.2f} to {last.ttr:.2f}, the share of "
         f"repeated 4-grams from {first.repetition:.2f} to {last.repetition:.2f}.",
         "Distinct tokens rise and repeats fall while the validation loss beside it gets worse.",
+        table_of("epoch", marks),
         340,
         (Key("Distinct tokens (TTR)", "heldout"), Key("Repeated 4-grams", "base", "dash")),
     )
@@ -230,24 +217,21 @@ def repetition_of_conditions(shown: HyperfitPage) -> Chart:
 
 def entropies(shown: HyperfitPage) -> Chart:
     """How sharp predictions are: the distribution of entropies over the human text's tokens."""
-    figure = blank(340)
-    edges = shown.entropy_edges
-    middles = [(low + high) / 2 for low, high in pairwise(edges)]
-    legend = []
+    middles = [(low + high) / 2 for low, high in pairwise(shown.entropy_edges)]
+    marks = []
     for name, (label, token, dash) in MODELS.items():
         shares = shown.entropy_shares["best" if name == "hyperfitted" else name]
-        figure.add_trace(
-            go.Scatter(
-                x=middles,
-                y=[round(share, 5) for share in shares],
-                mode="lines",
-                line={**line(token, dash=dash), "shape": "hvh"},
-                hovertemplate=f"{label}: %{{y:.1%}} of tokens at %{{x:.2f}} nats<extra></extra>",
+        marks.append(
+            Mark(
+                middles,
+                [100 * share for share in shares],
+                token,
+                name=label,
+                hover="%{y} % of tokens at %{x} nats",
+                dash=dash,
+                is_stepped=True,
             )
         )
-        legend.append(Key(label, token, dash))
-    figure.update_xaxes(title_text="entropy of the next-token prediction, nats", showgrid=True)
-    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
     means = ", ".join(
         f"{label} {shown.numbers[f'entropy_{name}'].value:.2f}"
         for name, (label, *_) in MODELS.items()
@@ -255,48 +239,55 @@ def entropies(shown: HyperfitPage) -> Chart:
     return Chart(
         "entropies",
         "How sharp the predictions are",
-        figure,
+        Figure(Axis("entropy of the next-token prediction, nats"), Axis(low=0, suffix=" %"), marks),
         "Share of the human text's tokens",
         f"Histograms of the entropy of next-token predictions. Means in nats: {means}.",
         "The farther left, the surer the model is of its next token, rightly or not.",
+        table_of("entropy, nats", marks),
         340,
-        tuple(legend),
+        tuple(Key(label, token, dash) for label, token, dash in MODELS.values()),
     )
 
 
 def by_position(shown: HyperfitPage, name: str, title: str, unit: str) -> Chart:
     """A figure of each main condition over the blocks of the continuation."""
-    figure = blank(320)
-    legend = []
+    marks, legend = [], []
     ends: list[float] = [0.0]
     for subject, (token, dash) in STYLES.items():
         points = [p for p in shown.positions if p.figure == name and p.subject == subject]
         if not points or subject == "hyperfitted_blocker":
             continue
         label = shown.titles[subject]
-        figure.add_trace(
-            go.Scatter(
-                x=[(point.start + point.end) / 2 for point in points],
-                y=[round(point.value, 5) for point in points],
-                mode="lines+markers",
-                line=line(token, dash=dash),
-                marker=marker(token, size=6),
-                customdata=[[f"{p.start + 1} to {p.end}", _between(p.low, p.high)] for p in points],
-                hovertemplate=f"{plain(label)}, tokens %{{customdata[0]}}<br>%{{y:.3f}} "
-                "(%{customdata[1]})<extra></extra>",
+        marks.append(
+            Mark(
+                [(point.start + point.end) / 2 for point in points],
+                [point.value for point in points],
+                token,
+                name=label,
+                hover="tokens %{first} to %{last}\n%{y} (%{interval})",
+                details={
+                    "first": [words.integer(p.start + 1) for p in points],
+                    "last": [words.integer(p.end) for p in points],
+                    "interval": [_between(p.low, p.high) for p in points],
+                },
+                dash=dash,
+                symbol="circle",
             )
         )
         ends += [point.value for point in points]
         legend.append(Key(label, token, dash))
-    figure.update_xaxes(title_text="token of the continuation", range=[0, shown.new_tokens])
-    figure.update_yaxes(range=[0, max(ends) * 1.08 + 0.01], tickformat=".2f")
     return Chart(
         name.replace("_", "-"),
         title,
-        figure,
+        Figure(
+            Axis("token of the continuation", low=0, high=shown.new_tokens),
+            Axis(low=0, high=max(ends) * 1.08 + 0.01),
+            marks,
+        ),
         unit[:1].upper() + unit[1:],
         f"Line chart of {len(legend)} arms over the continuation: {unit}.",
         "Text that falls into a loop shows at its end first.",
+        table_of("token of the continuation", marks),
         320,
         tuple(legend),
     )
@@ -317,25 +308,27 @@ def _over_epochs(
     label: str,
     value: Callable[[CheckpointPoint], float],
     dash: str = "solid",
-) -> go.Scatter:
-    return go.Scatter(
-        x=[round(point.epoch, 4) for point in shown.checkpoints],
-        y=[round(value(point), 5) for point in shown.checkpoints],
-        mode="lines+markers",
-        line=line(token, dash=dash),
-        marker=marker(token, size=5),
-        hovertemplate=f"{label}, epoch %{{x:.3~g}}: %{{y:.3f}}<extra></extra>",
+) -> Mark:
+    return Mark(
+        [point.epoch for point in shown.checkpoints],
+        [value(point) for point in shown.checkpoints],
+        token,
+        name=label,
+        hover=AT_EPOCH,
+        dash=dash,
+        symbol="circle",
+        size=5,
     )
 
 
-def _mark_epochs(figure: go.Figure, shown: HyperfitPage) -> None:
+def _compared_epochs(shown: HyperfitPage) -> list[Rule]:
     """Where the two checkpoints lie that are compared."""
-    epoch_axis(figure, shown.checkpoints[-1].epoch)
     early = [point for point in shown.checkpoints if point.is_lowest][-1]
     kept = next(point for point in shown.checkpoints if point.step == shown.kept_step)
+    rules = [Rule("kept", x=kept.epoch, label="kept")]
     if early.epoch != kept.epoch:
-        vertical(figure, early.epoch, "base", "early-stopped", "center")
-    vertical(figure, kept.epoch, "kept", "kept", "right")
+        rules.insert(0, Rule("base", x=early.epoch, label="early-stopped"))
+    return rules
 
 
 def _cell(shown: HyperfitPage, name: str, digits: int) -> tuple[str, str]:

@@ -8,22 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import plotly.graph_objects as go
-
 from heldout.core.files import write_text
 from heldout.report import palette, words
 from heldout.report.chart import (
+    Axis,
     Chart,
+    Figure,
     Key,
-    add_label,
-    blank,
-    horizontal,
-    line,
+    Label,
+    Mark,
+    Rule,
+    Table,
     log_axis,
-    marker,
-    plain,
+    rows_axis,
+    table_of,
+    thinned,
 )
-from heldout.report.isoloss import isoloss_lines
+from heldout.report.isoloss import isoloss_lines, isoloss_table
 from heldout.report.page import render_page
 
 
@@ -127,90 +128,86 @@ def render_laws(shown: LawsPage) -> str:
 
 def fitted(shown: LawsPage) -> Chart:
     """Observed against predicted loss."""
-    height = 380
-    figure = blank(height)
     points = shown.points
     low = min(*points.loss, *points.predicted) * 0.97
     high = max(*points.loss, *points.predicted) * 1.03
-    figure.add_trace(
-        go.Scatter(
-            x=[low, high],
-            y=[low, high],
-            mode="lines",
-            line=line("base", dash="dot"),
-            hoverinfo="skip",
-        )
-    )
-    figure.add_trace(_runs(points, points.predicted, points.loss))
-    figure.update_xaxes(title_text="predicted loss", showgrid=True)
-    figure.update_yaxes(title_text="observed")
     return Chart(
         "fit",
         "Fit against observed",
-        figure,
+        Figure(
+            Axis("predicted loss", low=low, high=high),
+            Axis("observed", low=low, high=high),
+            [
+                Mark([low, high], [low, high], "base", dash="dot"),
+                _runs(points, points.predicted, points.loss, "%{x} predicted, %{y} observed"),
+            ],
+        ),
         f"Held-out loss in {shown.loss_unit}",
         f"Scatter chart of {words.count(shown.num_runs, 'run')}: observed against predicted loss. "
         f"Typical error {words.number(100 * shown.rms, 1)} %.",
         "Runs on the dotted line are predicted exactly. These runs were fitted: the forecasts "
         "below are the harder test.",
-        height,
+        _runs_table(points, ("Predicted", points.predicted), ("Observed", points.loss)),
+        380,
         (Key("One run", "train_dots", "dots"), Key("Exact", "base", "dot")),
     )
 
 
 def residuals(shown: LawsPage) -> Chart:
     """Percent by which the observed loss lies over the predicted, over compute."""
-    height = 380
-    figure = blank(height)
     points = shown.points
     flops = [6 * n * d for n, d in zip(points.N, points.D, strict=True)]
     percent = [
         100 * math.log(seen / said)
         for seen, said in zip(points.loss, points.predicted, strict=True)
     ]
-    horizontal(figure, 0, "base")
-    figure.add_trace(_runs(points, flops, percent, "%{x:.2~e} FLOPs<br>%{y:+.2f} %"))
-    figure.update_xaxes(title_text="training compute in FLOPs", **log_axis(flops))
-    figure.update_yaxes(ticksuffix=" %")
     return Chart(
         "residuals",
         "Residuals",
-        figure,
+        Figure(
+            log_axis("training compute in FLOPs", flops),
+            Axis(suffix=" %"),
+            [_runs(points, flops, percent, "%{x} FLOPs\n%{y} %")],
+            [Rule("base", y=0)],
+        ),
         "Observed over predicted loss, in percent",
         f"Scatter chart of residuals over compute, from {min(percent):.1f} to {max(percent):.1f} "
         "percent.",
         "A trend or a bend here is structure that the law misses, and it grows beyond the runs.",
-        height,
+        _runs_table(points, ("FLOPs", flops), ("Residual, %", percent)),
+        380,
         (Key("One run", "train_dots", "dots"),),
     )
 
 
 def isoflop(shown: LawsPage) -> Chart:
     """Loss over model size at fixed compute."""
-    figure, legend = _curves(shown.isoflop, 400, "%{x:.2~e} parameters<br>loss %{y:.3f}")
+    marks, legend = _curves(shown.isoflop, "%{x} parameters\nloss %{y}")
+    best = []
     for index, curve in enumerate(shown.isoflop):
         at = min(range(len(curve.losses)), key=curve.losses.__getitem__)
         if 0 < at < len(curve.losses) - 1:
-            figure.add_trace(
-                go.Scatter(
-                    x=[curve.xs[at]],
-                    y=[curve.losses[at]],
-                    mode="markers",
-                    marker=marker(palette.run_style(index)[0], size=11, symbol="diamond"),
-                    hovertemplate="best: %{x:.2~e} parameters<extra></extra>",
+            best.append(
+                Mark(
+                    [curve.xs[at]],
+                    [curve.losses[at]],
+                    palette.run_style(index)[0],
+                    hover="best: %{x} parameters",
+                    symbol="diamond",
+                    size=11,
                 )
             )
     xs = [x for curve in shown.isoflop for x in curve.xs] or [1.0, 10.0]
-    figure.update_xaxes(title_text="parameters (logarithmic)", **log_axis(xs))
     return Chart(
         "isoflop",
         "IsoFLOP curves",
-        figure,
+        Figure(log_axis("parameters (logarithmic)", xs), Axis(), [*marks, *best]),
         f"Predicted loss in {shown.loss_unit}, every token new, at fixed compute C = 6 N D",
         "Line chart of the predicted loss over model size at "
         f"{words.count(len(shown.isoflop), 'compute budget')}.",
         "The diamond marks the best model for that compute. Where a curve is flat, a model half "
         "or twice the size costs next to nothing.",
+        table_of("parameters", marks),
         400,
         tuple([*legend, Key("Best size", "ink", "diamond")] if legend else legend),
     )
@@ -218,40 +215,42 @@ def isoflop(shown: LawsPage) -> Chart:
 
 def isoloss(shown: LawsPage) -> Chart:
     """Lines of equal loss over model size and tokens."""
-    height = 400
-    figure = blank(height)
     grid = shown.isoloss
-    figure.add_trace(isoloss_lines(grid.N, grid.D, grid.loss))
-    figure.add_trace(_runs(shown.points, shown.points.N, shown.points.D))
-    figure.update_xaxes(title_text="parameters (logarithmic)", **log_axis(grid.N))
-    figure.update_yaxes(title_text="tokens", **log_axis(grid.D))
+    lines, labels = isoloss_lines(grid.N, grid.D, grid.loss)
+    runs = _runs(shown.points, shown.points.N, shown.points.D, "")
     return Chart(
         "isoloss",
         "IsoLoss lines",
-        figure,
+        Figure(
+            log_axis("parameters (logarithmic)", grid.N),
+            log_axis("tokens", grid.D),
+            [*lines, runs],
+            labels=labels,
+        ),
         f"Predicted loss in {shown.loss_unit}, every token new",
         "Contour chart of the predicted loss over parameters and tokens, with the runs as points.",
         "Along a line, parameters are traded for tokens at equal loss. Far from all points the "
         "lines are a guess.",
-        height,
+        isoloss_table(grid.N, grid.D, grid.loss),
+        400,
         (Key("Equal loss", "heldout"), Key("One run", "train_dots", "dots")),
     )
 
 
 def epochs(shown: LawsPage) -> Chart:
     """Loss over epochs of few unique tokens."""
-    figure, legend = _curves(shown.repetition, 380, "%{x:.3~g} epochs<br>loss %{y:.3f}")
+    marks, legend = _curves(shown.repetition, "%{x} epochs\nloss %{y}")
     xs = [x for curve in shown.repetition for x in curve.xs]
-    figure.update_xaxes(title_text="epochs (logarithmic)", **log_axis(xs))
     return Chart(
         "epochs",
         "Repeating the same tokens",
-        figure,
+        Figure(log_axis("epochs (logarithmic)", xs), Axis(), marks),
         f"Predicted loss in {shown.loss_unit}",
         "Line chart of the predicted loss over epochs for "
         f"{words.count(len(shown.repetition), 'model size')}.",
         "Where a curve is lowest, more epochs stop helping. A law that cannot show overfitting "
         "never turns up.",
+        table_of("epochs", marks),
         380,
         tuple(legend),
     )
@@ -260,53 +259,51 @@ def epochs(shown: LawsPage) -> Chart:
 def intervals(shown: LawsPage) -> Chart:
     """Each parameter's interval as a multiple of its estimate."""
     rows = [row for row in shown.parameters if row.value > 0]
-    height = 52 + 58 * len(rows)
-    figure = blank(height)
     reach = 1.0
     for row in rows:
         for end in (row.low, row.high):
             if end:
                 reach = max(reach, abs(math.log10(end / row.value)))
     reach = min(max(reach * 1.1, 0.1), 4.0)
+    marks, labels = [], []
     for place, row in enumerate(rows):
         ends = [
             (math.copysign(reach, side) if not end else _clip(math.log10(end / row.value), reach))
             for end, side in ((row.low, -1.0), (row.high, 1.0))
         ]
         is_open = row.low is None or row.high is None
-        add_label(
-            figure, place, f"<b>{plain(row.name)}</b> {words.short(row.value)} [{range_words(row)}]"
+        token = "heldout" if is_open else "train"
+        value = words.short(row.value)
+        labels.append(
+            Label(-place, row.name, value=f"{value} [{range_words(row)}]", is_strong=True)
         )
-        figure.add_trace(
-            go.Scatter(
-                x=[10**end for end in ends],
-                y=[place, place],
-                mode="lines",
-                line=line(
-                    "heldout" if is_open else "train", width=3, dash="dot" if is_open else "solid"
-                ),
-                hoverinfo="skip",
-            )
-        )
-        figure.add_trace(
-            go.Scatter(
-                x=[1],
-                y=[place],
-                mode="markers",
-                marker=marker("heldout" if is_open else "train", size=10, symbol="square"),
-                hovertemplate=f"{plain(row.name)}: {words.short(row.value)}<extra></extra>",
-            )
-        )
-    figure.update_xaxes(title_text="multiple of the estimate", **log_axis([10**-reach, 10**reach]))
-    figure.update_yaxes(range=[len(rows) - 0.6, -0.8], showticklabels=False, showgrid=False)
+        marks += [
+            Mark(
+                [10**end for end in ends],
+                [-place, -place],
+                token,
+                dash="dot" if is_open else "solid",
+                width=3,
+            ),
+            Mark([1], [-place], token, symbol="square", size=10),
+        ]
     return Chart(
         "intervals",
         "What the runs say of each parameter",
-        figure,
+        Figure(
+            log_axis("multiple of the estimate", [10**-reach, 10**reach]),
+            rows_axis(len(rows)),
+            marks,
+            labels=labels,
+        ),
         f"95 % intervals ({shown.interval_method}) as multiples of the estimate",
         "Intervals: " + "; ".join(f"{row.name} {range_words(row)}" for row in rows) + ".",
         "Short is well known. A dotted line is a parameter that these runs leave without a bound.",
-        height,
+        Table(
+            ("", "Value", "Interval"),
+            [(row.name, words.short(row.value), range_words(row)) for row in rows],
+        ),
+        52 + 62 * len(rows),
         (Key("Bounded", "train"), Key("No bound", "heldout", "dot")),
     )
 
@@ -323,39 +320,35 @@ def _clip(value: float, reach: float) -> float:
     return max(-reach, min(reach, value))
 
 
-def _runs(
-    points: Points,
-    xs: Sequence[float],
-    ys: Sequence[float],
-    hover: str = "%{x:.3~g}, %{y:.3~g}",
-) -> go.Scatter:
-    return go.Scatter(
-        x=list(xs),
-        y=list(ys),
-        mode="markers",
-        marker=marker("train_dots", size=6),
-        customdata=[
-            [f"{n:.3g}", f"{d:.3g}", f"{e:.3g}"]
-            for n, d, e in zip(points.N, points.D, points.epochs, strict=True)
-        ],
-        hovertemplate=hover
-        + "<br>%{customdata[0]} parameters, %{customdata[1]} tokens, %{customdata[2]} epochs"
-        "<extra></extra>",
+def _runs(points: Points, xs: Sequence[float], ys: Sequence[float], hover: str) -> Mark:
+    what = "%{N} parameters, %{D} tokens, %{epochs} epochs"
+    return Mark(
+        xs,
+        ys,
+        "train_dots",
+        hover=f"{hover}\n{what}" if hover else what,
+        details={
+            "N": [words.compact(n) for n in points.N],
+            "D": [words.compact(d) for d in points.D],
+            "epochs": [words.compact(each) for each in points.epochs],
+        },
+        symbol="circle",
+        size=6,
     )
 
 
-def _curves(curves: Sequence[Curve], height: int, hover: str) -> tuple[go.Figure, list[Key]]:
-    figure, legend = blank(height), []
+def _runs_table(points: Points, *columns: tuple[str, Sequence[float]]) -> Table:
+    rows = zip(points.N, points.D, points.epochs, *(values for _, values in columns), strict=True)
+    return Table(
+        ("Parameters", "Tokens", "Epochs", *(name for name, _ in columns)),
+        [tuple(map(words.compact, row)) for row in thinned(sorted(rows))],
+    )
+
+
+def _curves(curves: Sequence[Curve], hover: str) -> tuple[list[Mark], list[Key]]:
+    marks, legend = [], []
     for index, curve in enumerate(curves):
         token, dash = palette.run_style(index)
-        figure.add_trace(
-            go.Scatter(
-                x=curve.xs,
-                y=[round(value, 5) for value in curve.losses],
-                mode="lines",
-                line=line(token, dash=dash),
-                hovertemplate=hover + f"<extra>{plain(curve.label)}</extra>",
-            )
-        )
+        marks.append(Mark(curve.xs, curve.losses, token, curve.label, hover, dash=dash))
         legend.append(Key(curve.label, token, dash))
-    return figure, legend
+    return marks, legend

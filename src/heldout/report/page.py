@@ -93,7 +93,6 @@ def _render_single(summary: RunSummary) -> str:
         settings=how_trained.settings(summary.recipe),
         training=training,
         augmentation=sections.augmentation_rows(summary),
-        ablation=single.ablation_rows(summary),
         environment=how_trained.environment_rows(summary),
         measured=measured,
         not_measured=summary.not_measured,
@@ -117,9 +116,7 @@ def _render_comparison(runs: Sequence[Run], summaries: Sequence[RunSummary]) -> 
 
 def render_page(template: str, charts: Sequence[Chart], **values: Any) -> str:
     """A template filled in, with its figures and the scripts that draw them inside."""
-    scripts = [_asset("report.js")]
-    if charts:
-        scripts.insert(0, plotly_source())
+    scripts = [chart_library(), _template("figures.js")] if charts else []
     page = (
         _environment()
         .get_template(template)
@@ -127,12 +124,7 @@ def render_page(template: str, charts: Sequence[Chart], **values: Any) -> str:
             charts=charts,
             scripts=[Markup(script) for script in scripts],
             policy=_policy(scripts),
-            figures=inert_json(
-                {
-                    "dark": palette.light_to_dark(),
-                    "charts": {chart.name: translated_figure(chart.to_json()) for chart in charts},
-                }
-            ),
+            figures=inert_json(_drawn(charts)) if charts else "",
             light_variables=Markup(palette.css_variables(0)),
             dark_variables=Markup(palette.css_variables(1)),
             **values,
@@ -149,11 +141,19 @@ def inert_json(value: Any) -> Markup:
     return Markup(text)
 
 
+def _drawn(charts: Sequence[Chart]) -> dict[str, Any]:
+    """What the page's script draws, and the colors to draw it in."""
+    return {
+        "themes": {"light": palette.colors(0), "dark": palette.colors(1)},
+        "charts": {chart.name: translated_figure(chart.figure.to_json()) for chart in charts},
+    }
+
+
 @cache
-def plotly_source() -> str:
-    """plotly.js as the installed plotly package ships it."""
-    path = resources.files("plotly") / "package_data" / "plotly.min.js"
-    source = path.read_text(encoding="utf-8")
+def chart_library() -> str:
+    """Chart.js, as it stands in a page: without the address of a file that only it needs."""
+    path = resources.files("heldout.assets") / "chart_js" / "chart.umd.min.js"
+    source = path.read_text(encoding="utf-8").partition("\n//# sourceMappingURL")[0]
     assert "</script" not in source, "cannot be inlined as it stands"
     assert "\r" not in source, "its hash would differ: browsers read a line end as one character"
     return source
@@ -161,10 +161,10 @@ def plotly_source() -> str:
 
 def _policy(scripts: Sequence[str]) -> str:
     """Only the page's own scripts run, and nothing is fetched, whatever else a page may hold."""
-    hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
+    hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts) or "'none'"
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+        "img-src data:; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -173,7 +173,7 @@ def _sha256(text: str) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def _template(name: str) -> str:
     path = resources.files("heldout.report") / "templates" / name
     return path.read_text(encoding="utf-8")
 

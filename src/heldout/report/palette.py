@@ -1,8 +1,7 @@
 """The colors of the page and of its figures, in one place, for light and for dark.
 
-Figures are drawn in the light colors; the page's script swaps each for its dark partner, so every
-light color that a figure uses must be a key of exactly one pair. Hues are told apart by readers
-with red-green blindness too, and no meaning rests on a color alone.
+Figures name tokens; the page's script draws them in the colors of the reader's theme. Hues are told
+apart by readers with red-green blindness too, and no meaning rests on a color alone.
 """
 
 # token: (light, dark)
@@ -19,7 +18,7 @@ PAIRS: dict[str, tuple[str, str]] = {
     "train_band": ("rgba(37,99,168,0.14)", "rgba(119,176,238,0.18)"),
     "heldout_dots": ("rgba(180,73,10,0.60)", "rgba(242,152,90,0.65)"),
     "train_dots": ("rgba(37,99,168,0.45)", "rgba(119,176,238,0.50)"),
-    "base": ("#6d7681", "#98a2ad"),
+    "base": ("#66707b", "#98a2ad"),
     "kept": ("#0b7261", "#4cc9b0"),
     "zone": ("rgba(109,118,129,0.13)", "rgba(152,162,173,0.16)"),
     "green": ("#16703f", "#5fcb8d"),
@@ -42,14 +41,9 @@ NUM_RUN_COLORS = 6
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 
-def light(token: str) -> str:
-    """The color that figures are drawn in."""
-    return PAIRS[token][0]
-
-
-def light_to_dark() -> dict[str, str]:
-    """What the page's script replaces where the reader prefers dark."""
-    return dict(PAIRS.values())
+def colors(theme: int) -> dict[str, str]:
+    """Token to color; ``theme`` 0 is light, 1 dark."""
+    return {token: pair[theme] for token, pair in PAIRS.items()}
 
 
 def run_style(index: int) -> tuple[str, str]:
@@ -59,4 +53,5 @@ def run_style(index: int) -> tuple[str, str]:
 
 def css_variables(theme: int) -> str:
     """Custom properties for ``:root``; ``theme`` 0 is light, 1 dark."""
-    return " ".join(f"--{token.replace('_', '-')}: {pair[theme]};" for token, pair in PAIRS.items())
+    named = colors(theme).items()
+    return " ".join(f"--{token.replace('_', '-')}: {color};" for token, color in named)

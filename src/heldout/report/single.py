@@ -1,13 +1,17 @@
 """The figures of one run's report: which of them there are, and from which measurements."""
 
+from dataclasses import replace
+
 from heldout.core.measurement import Contrast
 from heldout.core.search_space import USED, Point, in_words
 from heldout.report import words
-from heldout.report.chart import Chart
+from heldout.report.chart import Chart, Table, some_of, thinned
 from heldout.report.document_figures import BeforeAfter, before_after_dots, change_histogram
-from heldout.report.figures import ForestRow, fold_curve, forest, loss_curves, rate_search
+from heldout.report.figures import fold_curve, loss_curves, rate_search
+from heldout.report.forest import ForestRow, forest
 from heldout.report.summary import Ablation, RunSummary, Tuning
 
+MAX_EVALUATIONS = 100  # in the table beside the curves
 MOST_COMPARED = 8  # points that the chart of a search shows
 SHORT = {"base": "Base", "best": "Kept (best)", "last": "Last", "fixed_epochs": "Fixed epochs"}
 
@@ -24,8 +28,38 @@ def curve_charts(summary: RunSummary) -> list[Chart]:
         if value is not None
     ]
     if len(losses) > 1 and summary.history:
-        charts.append(loss_curves(summary.history, summary.control_history, summary.kept))
+        curves = loss_curves(summary.history, summary.control_history, summary.kept)
+        charts.append(replace(curves, table=evaluations(summary)))
     return charts
+
+
+def evaluations(summary: RunSummary) -> Table:
+    """All evaluations, with the weights that were measured where an average was kept too."""
+    history = summary.history
+    shown = thinned(history, MAX_EVALUATIONS)
+    if summary.kept is not None and summary.kept not in shown:
+        shown = sorted([*shown, summary.kept], key=lambda entry: entry.step)
+    columns = ["Step", "Epoch", "Training rows", "Validation", "95 % interval"]
+    columns += ["Weights", "Not kept"] if summary.has_averages else []
+    rows = []
+    for entry in shown:
+        has_band = entry.validation_low is not None and entry.validation_high is not None
+        cells = [
+            words.integer(entry.step),
+            words.epoch(entry.epoch),
+            words.number(entry.train_nll),
+            words.number(entry.validation_nll),
+            f"{words.number(entry.validation_low)} to {words.number(entry.validation_high)}"
+            if has_band
+            else "",
+        ]
+        if summary.has_averages:
+            cells.append("averaged" if entry.weights == "average" else "raw")
+            cells.append("" if entry.other_nll is None else words.number(entry.other_nll))
+        is_kept = entry == summary.kept
+        cells.append("kept" if is_kept else "base model" if entry.step == 0 else "")
+        rows.append(cells)
+    return Table([*columns, ""], rows, some_of(rows, history))
 
 
 def document_charts(summary: RunSummary) -> list[Chart]:
@@ -123,7 +157,7 @@ def _ablation(ablation: Ablation) -> Chart:
         for each in ablation.parts
         if each.difference is not None
     ]
-    return forest(
+    chart = forest(
         "ablation",
         "Each part of the recipe left out",
         "nats/token more on the validation part without it; right of the line, the part helps",
@@ -131,20 +165,19 @@ def _ablation(ablation: Ablation) -> Chart:
         rows,
         null="as good",
     )
+    return replace(chart, table=_ablation_table(ablation))
 
 
-def ablation_rows(summary: RunSummary) -> list[tuple[str, str, str, str]]:
-    """Part, what it costs to leave it out, the interval and the verdict, for a table."""
-    if summary.ablation is None:
-        return []
+def _ablation_table(ablation: Ablation) -> Table:
+    """Each part, what it costs to leave it out, the interval and the verdict."""
     rows = []
-    for each in summary.ablation.parts:
+    for each in ablation.parts:
         more = "–" if each.difference is None else words.signed(each.difference)
         bounds = words.interval(each.interval, sign=True) if each.interval else ""
         rows.append((_part_name(each.part), more, bounds, each.verdict))
-    for key in summary.ablation.not_tried:
+    for key in ablation.not_tried:
         rows.append((_part_name(key), "–", "", "not tried: it ends training, or acts after it"))
-    return rows
+    return Table(("Left out", "Nats/token more", "95 % interval", "Verdict"), rows)
 
 
 def _part_name(key: str) -> str:

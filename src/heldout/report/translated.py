@@ -4,7 +4,6 @@ Text between tags and the attributes that are read out pass `heldout.core.langua
 in an element with ``translate="no"`` or ``dir="auto"`` is data and stays as it is.
 """
 
-import re
 from collections.abc import Mapping
 from html.parser import HTMLParser
 from typing import Any
@@ -14,7 +13,7 @@ from markupsafe import escape
 from heldout.core.language import language, say
 
 LANGUAGE_TAGS = {"en": "en", "zh": "zh-CN"}
-_LINES = re.compile(r"(<br>|</?extra>|</?b>)")
+_WORDS_OF_FIGURES = ("title", "ticks", "suffix", "name", "hover", "label", "text", "value")
 _READ_OUT = ("aria-label", "alt", "title", "placeholder")
 # Elements without an end; those of a drawing end in "/>" and are told by that.
 _VOID = frozenset(("br", "col", "hr", "img", "input", "link", "meta", "wbr"))
@@ -33,27 +32,15 @@ def translated_page(page: str) -> str:
     return "".join(translator.done)
 
 
-def translated_figure(value: Any) -> Any:
-    """A figure as plotly reads it, its words in the language in use."""
+def translated_figure(value: Any, name: str = "") -> Any:
+    """A figure as the page's script reads it, its words in the language in use."""
     if isinstance(value, Mapping):
-        return {key: _translated_value(key, each) for key, each in value.items()}
+        return {key: translated_figure(each, key) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [translated_figure(each) for each in value]
+        return [translated_figure(each, name) for each in value]
+    if isinstance(value, str) and name in _WORDS_OF_FIGURES:
+        return "\n".join(map(say, value.split("\n")))
     return value
-
-
-def _translated_value(key: str, value: Any) -> Any:
-    if key in ("text", "hovertext", "hovertemplate", "ticktext", "name"):
-        if isinstance(value, str):
-            return _translated_lines(value)
-        if isinstance(value, list | tuple):
-            return [_translated_lines(each) if isinstance(each, str) else each for each in value]
-    return translated_figure(value)
-
-
-def _translated_lines(text: str) -> str:
-    """Plotly's own tags stay: they part what is said into lines."""
-    return "".join(say(part) for part in _LINES.split(text))
 
 
 class _Translator(HTMLParser):

@@ -73,6 +73,19 @@ def short(value: float) -> str:
     return f"{value:.3g}".replace("-", "−")
 
 
+def compact(value: float | None) -> str:
+    """Four significant digits as axes and their tables have them: 0.0123, 12,500, 2.5e8."""
+    if value is None:
+        return ""
+    size = abs(value)
+    if size and not 1e-3 <= size < 1e6:
+        mantissa, power = f"{value:.2e}".split("e")
+        text = f"{mantissa.rstrip('0').rstrip('.')}e{int(power)}"
+    else:
+        text = f"{value:,.0f}" if size >= 1000 else f"{value:.4g}"
+    return text.replace("-", "−")
+
+
 def interval(bounds: Interval | None, *, sign: bool = False) -> str:
     """``1.210 to 1.340``; empty where there is none, and said where it is withheld."""
     if bounds is None:

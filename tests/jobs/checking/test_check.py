@@ -498,6 +498,6 @@ def test_a_check_without_a_model_imports_no_torch(tmp_path):
     data = texts(tmp_path / "rows.jsonl", range(3))
     code = (
         "import sys; from heldout.jobs.checking.check import check; check(sys.argv[1]);"
-        "bad = {'torch', 'transformers', 'plotly'} & set(sys.modules); assert not bad, bad"
+        "bad = {'torch', 'transformers', 'contourpy'} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code, str(data)], check=True)

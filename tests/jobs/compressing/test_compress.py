@@ -145,6 +145,7 @@ def test_the_code_names_its_checkpoint(independent):
 def test_folder_holds_the_page_and_the_numbers(independent):
     _, result = independent
     text = Path(result.report).read_text(encoding="utf-8")
+    assert len(text.encode()) <= 400_000
     assert 'id="learning"' in text
     assert result.headline in text
 

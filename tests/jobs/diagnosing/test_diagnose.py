@@ -126,6 +126,7 @@ def test_json_holds_everything_and_fits_its_schema(memorized, places):
 
 def test_the_page_shows_and_escapes_what_is_recited(memorized, places):
     page = (places / "diagnosis" / "report.html").read_text(encoding="utf-8")
+    assert len(page.encode()) <= 400_000
     assert "Learned by heart" in page
     assert "reliability" in page
     marked = re.findall(r"<mark>([^<]+)</mark>", page)

@@ -186,6 +186,7 @@ def test_folder_holds_the_page_and_the_numbers(result, folder):
     schema("ensemble").validate(entry)
     assert entry == json.loads(json.dumps(result.to_json()))
     text = (folder / "report.html").read_text(encoding="utf-8")
+    assert len(text.encode()) <= 400_000
     assert 'id="members-title"' in text
     assert result.headline in text
 

@@ -158,6 +158,7 @@ def test_contexts_are_held_out_and_the_test_part_is_opened_once(result):
 
 def test_the_page_shows_texts_as_text(result):
     page = result.report.read_text(encoding="utf-8")
+    assert len(page.encode()) <= 400_000
     assert "<b>x" not in page
     assert "&lt;b&gt;x" in page
     for name in ("losses", "text", "ttr", "repetition", "entropies", "new-types", "repeats"):

@@ -99,11 +99,11 @@ def test_writing_a_page_again_hides_no_older_change(tmp_path):
     assert verify(run).changed == ("recipe.toml",)
 
 
-def test_verifying_imports_neither_torch_nor_plotly(run):
+def test_verifying_imports_neither_torch_nor_a_page(run):
     code = (
         "import sys; from heldout.cli.main import main\n"
         f"sys.argv = ['heldout', 'report', '--verify', {str(run.folder)!r}]\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "sys.exit(bool({'torch', 'plotly'} & set(sys.modules)))"
+        "sys.exit(bool({'torch', 'jinja2'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

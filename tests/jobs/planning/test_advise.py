@@ -346,6 +346,7 @@ def test_json_on_the_command_line(repeated, monkeypatch, capsys, tmp_path):
     validate(entry)
     assert entry == json.loads((out / "advice.json").read_text(encoding="utf-8"))
     text = (out / "report.html").read_text(encoding="utf-8")
+    assert len(text.encode()) <= 400_000
     assert 'id="isoloss"' in text
     assert "What twice of it would bring" in text
     assert "<b>repeated" not in text

@@ -191,6 +191,7 @@ def test_command_line_and_page(config, filled, monkeypatch, capsys):
     Draft202012Validator(json.loads(schema.read_text(encoding="utf-8"))).validate(entry)
     assert entry == json.loads((folder / "capacity.json").read_text(encoding="utf-8"))
     page = (folder / "report.html").read_text(encoding="utf-8")
+    assert len(page.encode()) <= 400_000
     assert 'id="filling"' in page
     assert "lower bound" in page
     code, out, _ = run(monkeypatch, capsys, *words)

@@ -94,6 +94,7 @@ def test_folder_holds_the_page_and_the_numbers(repeated, tmp_path):
     assert entry["law"] == result.fit.law.name == "lovelace"
     assert {each["law"] for each in entry["laws"]} >= {"chinchilla", "hybrid", "practical"}
     text = result.report.read_text(encoding="utf-8")
+    assert len(text.encode()) <= 400_000
     for name in ("fit", "residuals", "isoflop", "isoloss", "epochs", "intervals"):
         assert f'id="{name}"' in text
     assert "<b>repeated" not in text

@@ -122,7 +122,7 @@ def diagnose(
 
 def write_diagnosis(result: Diagnosis, folder: Path) -> None:
     """report.html and diagnosis.json in a new folder, whole or not at all."""
-    from heldout.report.diagnosis_page import write_diagnosis_page  # plotly is slow to import
+    from heldout.report.diagnosis_page import write_diagnosis_page  # only a folder has a page
 
     write_page_folder(
         folder,
