@@ -4,7 +4,12 @@ import pytest
 
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
-from heldout.training.loop import Schedule
+from heldout.core.regularizer import Continue
+from heldout.core.row import Row
+from heldout.jobs.kit.prepare import load_prepared
+from heldout.jobs.kit.target import Target
+from heldout.training.loop import Schedule, Training, train
+from heldout.training.windows import WindowDataset
 
 
 @pytest.mark.parametrize(
@@ -41,3 +46,29 @@ def test_more_steps_than_can_be_planned_are_refused():
     with pytest.raises(UserError, match=r"1e\+12 epochs of 10 steps are more than the 10,000,000"):
         Schedule.of(80, recipe)
     assert Schedule.of(80, recipe, max_epochs=1e6).max_steps == 10_000_000
+
+
+def test_a_training_whose_time_is_up_is_measured_and_ends(tiny_model_dir, tmp_path):
+    recipe = Recipe().replace(model={"method": "full"})
+    model, tokenizer = load_prepared(Target.of(str(tiny_model_dir), ""), recipe)
+    rows = [
+        Row(index=i, group=str(i), messages=({"role": "text", "content": f"Rain {i} falls."},))
+        for i in range(40)
+    ]
+    windows = WindowDataset(rows, tokenizer, 32)
+    measured = []
+
+    def measure(step, epoch, loss, rate):
+        measured.append(step)
+        return Continue(), {}
+
+    looks = itertools.count(1)
+    outcome = train(
+        Training(model, windows, recipe, [], 1e-3, Schedule(10, 40, 0.5), tmp_path),
+        on_evaluate=measure,
+        is_time_up=lambda: next(looks) == 3,
+        checkpoints=False,
+    )
+    assert measured == [3]
+    assert (outcome.step, outcome.interrupted) == (3, False)
+    assert outcome.reason == "the minutes for it were used up"

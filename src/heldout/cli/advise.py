@@ -29,9 +29,12 @@ def advise(
         float | None, typer.Option(help="Tokens of training data, each counted once.")
     ] = None,
     flops: Annotated[float | None, typer.Option(help="Training compute, C = 6 N D.")] = None,
-    hours: Annotated[float | None, typer.Option(help="Time to train.")] = None,
+    hours: Annotated[
+        float | None, typer.Option(help="Time to train, or for all of a fine-tuning.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="The same in minutes.")] = None,
     flops_per_second: Annotated[
-        float | None, typer.Option(help="Sustained rate of the hardware, with --hours.")
+        float | None, typer.Option(help="Sustained rate of the hardware; from scratch, with time.")
     ] = None,
     epochs: Annotated[
         float | None, typer.Option(help="Ask about so many; default: the best number.")
@@ -90,7 +93,7 @@ def advise(
     question = Question(
         AskedModel(model, from_scratch, parameters),
         AskedData(data, unique_tokens, measure),
-        Budget(flops, hours, flops_per_second),
+        Budget(flops, hours, flops_per_second, minutes),
         epochs=epochs,
         serve_tokens=serve_tokens,
         runs=own_runs,

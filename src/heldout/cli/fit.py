@@ -55,6 +55,12 @@ def fit(
             "--set", metavar="KEY=VALUE", help="Any field of the recipe; may be repeated."
         ),
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N", help="Plan all of it within so many: as --set train.max_minutes=N."
+        ),
+    ] = None,
     learn_chosen: Annotated[
         bool,
         typer.Option("--learn-chosen", help="Of preference data, the good answers alone."),
@@ -91,6 +97,10 @@ def fit(
 ) -> None:
     """Fine-tune a model, keep the best checkpoint, and write the report that proves it."""
     settings = [*(settings or ()), *(["data.learn_chosen=true"] if learn_chosen else ())]
+    if minutes is not None:
+        if not minutes > 0:
+            raise UserError(f"--minutes must be above 0, got {minutes:g}.")
+        settings.append(f"train.max_minutes={minutes}")
     new = NewRun(model, data, out, recipe, settings, from_scratch)
     _refuse_mixed(new, resume, demo, dry_run)
     if end_search and resume is None:
@@ -140,6 +150,6 @@ def _refuse_mixed(new: NewRun, resume: Path | None, demo: bool, dry_run: bool) -
         )
     if resume is not None and (new.model or new.data or new.settings):
         raise UserError(
-            "--resume goes on with the settings in the run folder: leave out --model, --data and "
-            "--set, or start a new run."
+            "--resume goes on with the settings in the run folder: leave out --model, --data, "
+            "--minutes and --set, or start a new run."
         )

@@ -44,6 +44,9 @@ def show_result(run: Run, verdict: Verdicts, as_json: bool) -> None:
     console.print(verdict.headline, markup=False)
     console.print()
     verdict_lines(console, verdict)
+    for check in run.read_json("checks.json"):
+        if check["name"] == "time limit":
+            console.print(f"\n{check['message']}", markup=False)
     console.print()
     console.print(f"best checkpoint  {run.best}", markup=False, soft_wrap=True)
     console.print(f"report           {run.path('report.html')}", markup=False, soft_wrap=True)

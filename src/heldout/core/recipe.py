@@ -43,8 +43,9 @@ class DataSection:
     time: str = ""  # column of dates: train before validation before test; empty: at random
     validation: str = ""  # file with the validation rows; empty: split them off
     test: str = ""  # file with the sealed test rows; empty: split them off
+    # of rows, to choose by, where no file is given
     validation_share: Annotated[float, SHARE] = 0.15
-    test_share: Annotated[float, SHARE] = 0.15
+    test_share: Annotated[float, SHARE] = 0.15  # of rows, for the sealed test; likewise
     encoding: str = ""  # of text files, such as gb18030; empty: recognized
     learn_chosen: bool = False  # of preference data (DPO, ORPO, KTO), the good answers alone
     max_row_mib: Annotated[int, at_least(1)] = 64  # of a row or line
@@ -57,25 +58,25 @@ class DataSection:
     near_duplicate_threshold: Annotated[float, UP_TO_ONE] = 0.45
     # tokens per training window; longer rows become several windows
     max_length: Annotated[int, at_least(8, "tokens")] = 512
-    max_rows: Annotated[int, at_least(0, "(all)")] = 0  # 0: all
-    seed: Annotated[int, at_least(0)] = 0
+    max_rows: Annotated[int, at_least(0, "(all)")] = 0  # of the data, that are read; 0: all
+    seed: Annotated[int, at_least(0)] = 0  # of the split and of every sample of rows
 
 
 @dataclass(frozen=True)
 class ModelSection:
     """What is trained."""
 
-    method: Literal["lora", "full"] = "lora"
-    adapter: Literal["lora", "dora", "rslora", "pissa", "olora"] = "lora"  # its kind
-    lora_rank: Annotated[int, at_least(1)] = 8
-    lora_alpha: Annotated[int, at_least(1)] = 16
-    lora_targets: str = "all-linear"
-    tie_weights: bool | None = None  # None: as the model has it
-    # For models from scratch: norm and its place; empty: as configured. See heldout.lm.norms.
-    norm: Literal["", "rms", "layer"] = ""
+    method: Literal["lora", "full"] = "lora"  # an adapter on frozen weights, or all weights
+    adapter: Literal["lora", "dora", "rslora", "pissa", "olora"] = "lora"  # kind of adapter
+    lora_rank: Annotated[int, at_least(1)] = 8  # of an adapter's matrices: its room
+    lora_alpha: Annotated[int, at_least(1)] = 16  # an adapter counts alpha / rank times
+    lora_targets: str = "all-linear"  # layers with an adapter: names, with commas
+    tie_weights: bool | None = None  # of both ends; None: as the model has it
+    norm: Literal["", "rms", "layer"] = ""  # of a model from scratch; empty: as configured
+    # of the norm in a model from scratch, see heldout.lm.norms; empty: as configured
     norm_position: Literal["", "pre", "post", "branch_output"] = ""
-    gradient_checkpointing: bool = False
-    trust_remote_code: bool = False
+    gradient_checkpointing: bool = False  # less memory for activations, more time
+    trust_remote_code: bool = False  # run code that a model's folder brings along
 
 
 @dataclass(frozen=True)
@@ -83,18 +84,25 @@ class TrainSection:
     """The optimization."""
 
     learning_rate: Annotated[float | None, RATE] = None  # None: found by search
-    max_epochs: Annotated[float, POSITIVE] = 20.0
+    max_epochs: Annotated[float, POSITIVE] = 20.0  # at most: early stopping may end it before
+    # of a whole run of fit, from reading the rows to the report; 0: no limit
+    max_minutes: Annotated[float, at_least(0, "(no limit)")] = 0.0
     batch_size: Annotated[int, at_least(1)] = 8  # rows per optimizer step
     # rows per forward; gradients are accumulated up to batch_size
     micro_batch_size: Annotated[int, at_least(1)] = 8
     # auto: no padded tokens are computed where that is exact; on: always; off: never
     padding: Literal["auto", "on", "off"] = "auto"
+    # schedule_free averages weights, so that no rate has to fall
     optimizer: Literal["adamw", "schedule_free"] = "adamw"
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: Annotated[int, at_least(0)] = 10
+    schedule: Literal["constant", "linear", "cosine"] = "constant"  # of the learning rate
+    warmup_steps: Annotated[int, at_least(0)] = 10  # over which the rate rises; at most half of all
+    # longer gradients are shortened to it; 0: off
     max_grad_norm: Annotated[float, at_least(0, "(off)")] = 1.0
+    # how long Adam remembers squared gradients
     adam_beta2: Annotated[float, FieldRule(lambda v: 0 <= v < 1, "at least 0 and under 1")] = 0.999
+    # to multiply in; auto: bfloat16 on a GPU that has it, else float32
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    # of the order of rows, dropout and new weights
     seed: Annotated[int, FieldRule(lambda v: 0 <= v < 2**32, "between 0 and 4294967295")] = 0
     # of each training; 0: the cores, divided by the trainings that go on at once
     threads: Annotated[int, at_least(0, "(automatic)")] = 0
@@ -109,10 +117,11 @@ class TrainSection:
 class SearchSection:
     """The searches before the run: a short one for the learning rate, whole trainings of ranges."""
 
-    # empty: step by factors of 3 until neighbors are worse
+    # rates to try; empty: step by factors of 3 until neighbors are worse
     learning_rates: Annotated[tuple[float, ...], RATES] = ()
     # of a training that sets the learning rate; 0: as many as max_steps are
     epochs: Annotated[float, at_least(0, "(as max_steps)")] = 0.0
+    # of a training that sets the learning rate, at most
     max_steps: Annotated[int, at_least(1)] = 100
     max_trials: Annotated[int, at_least(1)] = 5  # trainings of either search
     ranges: dict[str, Range] = field(default_factory=dict)  # key -> what to try, see Fit
@@ -132,12 +141,13 @@ class EvalSection:
     """How checkpoints are measured."""
 
     per_epoch: Annotated[float, POSITIVE] = 2.0  # evaluations per epoch
-    batch_size: Annotated[int, at_least(1)] = 16
+    batch_size: Annotated[int, at_least(1)] = 16  # rows that are measured at once
     # training rows whose clean loss is followed, at each evaluation as many as are held out
     max_train_rows: Annotated[int, at_least(2)] = 200
     # training rows, and as many test rows, tested for memorization
     max_recital_rows: Annotated[int, at_least(2)] = 400
     metric: str = ""  # exact_match, rouge_l, or path/to/file.py:function
+    # test rows that the metric is measured on, at most
     metric_rows: Annotated[int, at_least(2)] = 100
     # of a sample; of a tokenizer that hardly knows the script as many as hold as much text
     max_new_tokens: Annotated[int, at_least(1)] = 64
@@ -153,7 +163,7 @@ class EvalSection:
 class ControlSection:
     """A condition without regularization: the same split, for a fixed number of epochs."""
 
-    fixed_epochs: Annotated[float, at_least(0, "(off)")] = 0.0  # 0: no control
+    fixed_epochs: Annotated[float, at_least(0, "(off)")] = 0.0  # 0: none
 
 
 @dataclass(frozen=True)
@@ -174,8 +184,10 @@ class HyperfitSection:
     num_validation_contexts: Annotated[int, at_least(8)] = 32
     # contexts at once; greedy text depends on it in the last bits
     generation_batch: Annotated[int, at_least(1)] = 64
-    top_p: Annotated[float, UP_TO_ONE] = 0.9
+    top_p: Annotated[float, UP_TO_ONE] = 0.9  # of nucleus sampling, a control of greedy text
+    # of min-p sampling, another control
     min_p: Annotated[float, FieldRule(lambda v: 0 < v < 1, "above 0 and under 1")] = 0.1
+    # of greedy text with a penalty, another control
     repetition_penalty: Annotated[float, FieldRule(lambda v: v > 1, "above 1")] = 1.2
     # tokens: the blocker lets no n-gram of the sample be completed; more of small tokens
     blocked_ngram: Annotated[int, at_least(2)] = 6

@@ -17,7 +17,7 @@ from heldout.core.row import Row
 LAYOUT = "heldout.run/1"
 # What is there before environment.json, without which no run goes on.
 _BEGINNING = {LOCK, "status.json", "recipe.toml", "checks.json", "data.json"} | {
-    *("data", "checkpoints", "evaluations")
+    *("plan.json", "data", "checkpoints", "evaluations")
 }
 
 

@@ -3,7 +3,8 @@
 import importlib.util
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,17 @@ def _checkpointing(wanted: bool) -> dict[str, Any]:
         return {}
     newer = "activation_checkpointing" in inspect.signature(TrainingArguments).parameters
     return {"activation_checkpointing" if newer else "gradient_checkpointing": True}
+
+
+@contextmanager
+def tensorboard_beside(folder: Path) -> Iterator[None]:
+    """Event files outlive the checkpoints, unless the user has named a place for them."""
+    name = "TENSORBOARD_LOGGING_DIR"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = str(folder.parent / "tensorboard")
+    try:
+        yield
+    finally:
+        del os.environ[name]

@@ -1,10 +1,8 @@
 """One training run: ``transformers.Trainer`` through ``attach``, with our own evaluation inside."""
 
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Continue, Decision, Regularizer, RollBack, Stop
 from heldout.lm.flat_trial import ASKED, EXACT, padding, reason_for_padding
-from heldout.training.arguments import trainer_arguments
+from heldout.training.arguments import tensorboard_beside, trainer_arguments
 from heldout.training.attach import attach
 from heldout.training.length_order import MUCH_PADDING, LengthOrder, padded_share
 from heldout.training.planned_decay import with_planned_decay
@@ -27,6 +25,7 @@ from heldout.training.variants import AugmentedWindows
 from heldout.training.windows import WindowDataset
 
 MOST_STEPS = 10_000_000  # of one training
+TIME_IS_UP = "the minutes for it were used up"
 UNREPORTED = "unreported"  # in a checkpoint whose training had no trackers
 _SUM = "training_loss_since"
 
@@ -115,12 +114,14 @@ def train(
     checkpoints: bool = True,
     resume: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
+    is_time_up: Callable[[], bool] = lambda: False,
     progress: Progress | None = None,
     pause: Pause | None = None,
 ) -> Outcome:
     """Train the model in place until the schedule's end, a Stop decision, or a request to stop.
 
-    ``put_back`` loads the best weights so far into the model, for RollBack decisions.
+    Once ``is_time_up`` the model is measured and training ends. ``put_back`` loads the best weights
+    so far into the model, for RollBack decisions.
 
     The folder receives the Trainer's checkpoints (weights, optimizer, random states), from which
     ``resume`` goes on to the same numbers as an uninterrupted run. Raises TrainingDiverged.
@@ -133,6 +134,7 @@ def train(
         put_back,
         60 * training.recipe.train.checkpoint_minutes if checkpoints else None,
         should_stop,
+        is_time_up,
         progress or Progress(),
         pause,
     )
@@ -190,7 +192,7 @@ def _trainer(training: Training, control: "_Control") -> Trainer:
         folder=training.folder,
     )
     planned = Schedule.of(len(windows), recipe)
-    with _tensorboard_beside(training.folder):
+    with tensorboard_beside(training.folder):
         trainer = _Trainer(
             model=training.model,
             args=arguments,
@@ -243,6 +245,7 @@ class _Control(TrainerCallback):
         put_back: Callable[[], None] | None,
         checkpoint_seconds: float | None,  # between checkpoints; None: there are none
         should_stop: Callable[[], bool],
+        is_time_up: Callable[[], bool],
         progress: Progress,
         pause: Pause | None,
     ):
@@ -251,6 +254,7 @@ class _Control(TrainerCallback):
         self.measure = on_evaluate  # the callback has a method on_evaluate of its own
         self.checkpoint_seconds = checkpoint_seconds
         self.should_stop = should_stop
+        self.is_time_up = is_time_up
         self.progress = progress
         self.pause = pause
         self.reason = ""
@@ -311,6 +315,9 @@ class _Control(TrainerCallback):
             self.reason = "interrupted"
             control.should_training_stop = True
             control.should_save = self.checkpoint_seconds is not None
+        elif self.is_time_up():
+            control.should_log = control.should_training_stop = True
+            self.reason = TIME_IS_UP
         elif self._pauses_at(state.global_step) and not control.should_log:
             self._end_for_now(state, control)
         if control.should_save and not control.should_log:
@@ -383,17 +390,3 @@ def _restart(optimizer: Any, lr_scheduler: Any, rate_factor: float) -> None:
         group["lr"] *= rate_factor
         group["initial_lr"] *= rate_factor
     lr_scheduler.base_lrs = [rate * rate_factor for rate in lr_scheduler.base_lrs]
-
-
-@contextmanager
-def _tensorboard_beside(folder: Path) -> Iterator[None]:
-    """Event files outlive the checkpoints, unless the user has named a place for them."""
-    name = "TENSORBOARD_LOGGING_DIR"
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = str(folder.parent / "tensorboard")
-    try:
-        yield
-    finally:
-        del os.environ[name]

@@ -250,7 +250,10 @@ def few_rows(english_text, folder):
 def for_rows(tiny_model_dir, few_rows, folder):
     settings = ("data.columns.text=body", "data.max_length=48")
     question = Question(
-        AskedModel(str(tiny_model_dir)), AskedData(str(few_rows)), settings=settings
+        AskedModel(str(tiny_model_dir)),
+        AskedData(str(few_rows)),
+        Budget(hours=0.5),
+        settings=settings,
     )
     return advise(question, out=folder / "for rows")
 
@@ -271,7 +274,7 @@ def test_a_pretrained_model_with_rows_gets_a_recipe_by_what_was_measured(for_row
     check, fit = found.commands
     assert check.startswith("heldout check '")
     assert check.endswith("data.max_length=48")
-    assert "--data clean --recipe full --set data.max_length=48" in fit
+    assert "--data clean --recipe full --minutes 30 --set data.max_length=48" in fit
     assert "columns" not in fit, "the clean copy has columns of its own"
     assert (for_rows.settings, for_rows.notes) == ((), ())
     validate(json.loads(json.dumps(for_rows.to_json())))
@@ -368,7 +371,9 @@ def test_readable_words(monkeypatch, capsys):
         (["--unique-tokens", "1e9"], "Without a limit on compute"),
         (["--unique-tokens", "-1", "--flops", "1e20"], "--unique-tokens must be a positive"),
         (["--unique-tokens", "1e9", "--flops", "0"], "compute must be a positive"),
-        (["--unique-tokens", "1e9", "--hours", "2"], "--hours and --flops-per-second go together"),
+        (["--unique-tokens", "1e9", "--hours", "2"], "need --flops-per-second"),
+        (["--unique-tokens", "1e9", "--minutes", "0"], "must be a positive number, got 0"),
+        (["--unique-tokens", "1e9", "--minutes", "9", "--hours", "2"], "not both"),
         (
             ["--unique-tokens", "1e9", "--flops", "1e20", "--law", "hybrid"],
             "published constants of",

@@ -19,6 +19,7 @@ from heldout.jobs.kit.parts import Parts, sample_rows
 from heldout.jobs.kit.peak_memory import peak_gb
 from heldout.jobs.kit.prepare import regularizers_of
 from heldout.jobs.kit.rate_trial import is_beginning, trial_steps
+from heldout.search.learning_rate import AT_ONCE
 from heldout.training.better_weights import averages
 from heldout.training.loop import Schedule
 
@@ -32,21 +33,17 @@ _FEW_PROMPTS = 0.5  # of the time of a token behind many prompts, behind few
 _ROUGH = Speeds(0.1, 0.1, 0.0, 0.0, 1e-5, 2e-5, 0.1, 0.01)
 
 
-def estimate_of(
-    ready: Ready, parts: Parts, recipe: Recipe, *, always_timed: bool = False
-) -> Estimate:
+def work_of(ready: Ready, parts: Parts, recipe: Recipe) -> "Work":
     """Before a run's first step; trains ``ready``'s model a little, which is of no use after that.
 
-    ``always_timed``: also where the work is so little that a count will do.
+    Where the work is too little to time any of it, and there are no minutes to keep, it is counted.
     """
     step = ready.needs.seconds / ready.schedule.max_steps
-    roughly = replace(_ROUGH, step=step, plain_step=step)
-    most = ready.places.most
-    counted = Work(ready, parts, recipe, roughly).estimate(most * ready.needs.bytes / 1e9, False)
-    if counted.seconds < WORTH_TIMING_SECONDS and not always_timed:
+    counted = Work(ready, parts, recipe, replace(_ROUGH, step=step, plain_step=step), False)
+    little = counted.estimate().seconds < WORTH_TIMING_SECONDS
+    if little and not recipe.train.max_minutes:
         return counted
-    work = Work(ready, parts, recipe, measured_speeds(ready, parts, recipe))
-    return work.estimate(most * peak_gb(), True)
+    return replace(counted, speeds=measured_speeds(ready, parts, recipe), is_timed=True)
 
 
 @dataclass(frozen=True)
@@ -57,9 +54,12 @@ class Work:
     rows: Parts
     recipe: Recipe
     speeds: Speeds
+    is_timed: bool
 
-    def estimate(self, gigabytes: float, is_timed: bool) -> Estimate:
-        return Estimate(self.parts(), gigabytes, is_timed)
+    def estimate(self) -> Estimate:
+        """All of it. Memory is the most that was held, or where nothing was timed is counted."""
+        one = peak_gb() if self.is_timed else self.ready.needs.bytes / 1e9
+        return Estimate(self.parts(), self.ready.places.most * one, self.is_timed)
 
     def parts(self) -> tuple[JobPart, ...]:
         """Those that the run has, in their order."""
@@ -79,6 +79,32 @@ class Work:
             found.append(JobPart(TEST, self.test(), self.num_models))
         found.append(JobPart(REPORT, self.report(), self.num_models))
         return tuple(found)
+
+    def of(self, recipe: Recipe) -> "Work":
+        """By another recipe, on the same rows."""
+        return replace(self, recipe=recipe)
+
+    def after(self) -> float:
+        """What follows the trainings."""
+        return (self.test() if self.rows.rows["test"] else 0.0) + self.report()
+
+    def trainings(self) -> float:
+        """Searches, training and control."""
+        return self.estimate().seconds - self.after()
+
+    def epochs_within(self, seconds: float) -> float:
+        """Of the training, whose searches and control take what they take."""
+
+        def of_epochs(epochs: float) -> float:
+            return self.of(self.recipe.replace(train={"max_epochs": epochs})).trainings()
+
+        few, many = of_epochs(100.0), of_epochs(200.0)
+        return 100 + 100 * (seconds - few) / (many - few)
+
+    def least(self, steps: int) -> float:
+        """A training of so many steps, or of an epoch, measured before and after it."""
+        num = min(steps, self.schedule.steps_per_epoch)
+        return self._of_steps(num, self.speeds.step) + 2 * self._evaluation()
 
     @property
     def schedule(self) -> Schedule:
@@ -116,12 +142,15 @@ class Work:
 
     def search(self) -> float:
         """Without the trial that is the beginning of the training."""
-        at_once = min(2, self.ready.places.most)
-        rounds = math.ceil(self.num_trials / at_once)
+        others = math.ceil(self.num_others / self.ready.places.most)
+        return self.rate_search() + others * self._whole()
+
+    def rate_search(self) -> float:
+        """Of it the learning rate's."""
+        rounds = math.ceil(self.num_trials / min(AT_ONCE, self.ready.places.most))
         if rounds and is_beginning(self.schedule, self.recipe):
             rounds -= 1
-        others = math.ceil(self.num_others / self.ready.places.most)
-        return rounds * self.trial() + others * self._whole()
+        return rounds * self.trial()
 
     def trial(self) -> float:
         """Of a learning rate."""

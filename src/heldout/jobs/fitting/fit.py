@@ -6,6 +6,7 @@ samples -> verdict, report, card.
 """
 
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +20,11 @@ from heldout.core.run import Run
 from heldout.core.verdict import Verdicts
 from heldout.jobs.evidence.judge import judge_run, publish
 from heldout.jobs.evidence.measure import measure_on_test, write_samples
+from heldout.jobs.fitting.budget import CHECK, Budget, as_planned, planned
 from heldout.jobs.fitting.control import NAME as CONTROL
 from heldout.jobs.fitting.control import control_task
 from heldout.jobs.fitting.cross_validate import train_by_folds
-from heldout.jobs.fitting.estimate import REPORT, SEARCH, TEST, TRAINING, estimate_of
+from heldout.jobs.fitting.estimate import REPORT, SEARCH, TEST, TRAINING, work_of
 from heldout.jobs.fitting.main_training import train_main
 from heldout.jobs.fitting.result_file import write_figures
 from heldout.jobs.kit.ablate import ablate
@@ -51,6 +53,7 @@ from heldout.lm.load import count_parameters
 from heldout.lm.quiet import quiet_libraries
 
 PLAN = "heldout.run_plan/1"
+READING = "data and checks"
 
 
 @dataclass(frozen=True)
@@ -86,29 +89,34 @@ def fit(
     settings: ``section.key=value`` overrides of the recipe.
     Raises UserError before anything is written for what cannot work, Interrupted on Ctrl-C.
     """
-    progress = progress or Progress()
+    progress, began = progress or Progress(), time.monotonic()
     target = Target.of(model, from_scratch)
     chosen = _chosen(recipe, settings, target)
     folder = Path(out) if out else default_folder(model, data)
     Run.refuse_occupied(folder)
     with quiet_libraries(), progress.stage("data and checks"):
         parts = read_parts(data, chosen)
-        plan = _plan(parts, recipe, chosen, target, folder)
+        dry, chosen, budget = _plan(parts, recipe, chosen, target, folder, began)
+    assert dry.estimate is not None
+    plan = {"schema": PLAN, "estimate": dry.estimate.to_json(), "budget": budget and vars(budget)}
     with alone_in(folder):
         run = start_run(
             folder,
             chosen,
             parts,
-            plan.checks,
+            dry.checks,
+            plan,
             model=target.model,
             from_scratch=target.from_scratch,
-            **plan.places.kept,
+            **dry.places.kept,
         )
-        assert plan.estimate is not None
-        run.write_json("plan.json", {"schema": PLAN, "estimate": plan.estimate.to_json()})
-        progress.note(f"time: {plan.estimate.words}")
-        progress.note(f"each step: {plan.step_cost}")
-        note_warnings(plan.checks, progress)
+        spent = time.monotonic() - began
+        run.write_status("started", seconds=spent, parts={READING: spent})
+        progress.note(f"time: {dry.estimate.words}")
+        if budget is not None:
+            progress.note(f"{CHECK}: {budget.words_before}")
+        progress.note(f"each step: {dry.step_cost}")
+        note_warnings(dry.checks, progress)
         return _run_stages(run, target, progress)
 
 
@@ -147,14 +155,14 @@ def dry_run(
     out: str | Path | None = None,
 ) -> DryRun:
     """Everything up to the first step; nothing is written."""
-    target = Target.of(model, from_scratch)
+    target, began = Target.of(model, from_scratch), time.monotonic()
     chosen = _chosen(recipe, settings, target)
     folder = Path(out) if out else default_folder(model, data)
     Run.refuse_occupied(folder)
     with quiet_libraries():
         parts = read_parts(data, chosen)
         free = free_memory()
-        plan = _plan(parts, recipe, chosen, target, folder)
+        plan, chosen, _ = _plan(parts, recipe, chosen, target, folder, began)
         if not target.from_scratch and not isinstance(recipe, Recipe):
             trusts = chosen.model.trust_remote_code
             adapter = count_parameters(target.model, trust_remote_code=trusts) is None
@@ -163,12 +171,22 @@ def dry_run(
 
 
 def _plan(
-    parts: Parts, asked: str | Path | Recipe, chosen: Recipe, target: Target, folder: Path
-) -> DryRun:
-    plan, ready = dry_run_of(parts, chosen, target, existing_parent(folder))
+    parts: Parts,
+    asked: str | Path | Recipe,
+    chosen: Recipe,
+    target: Target,
+    folder: Path,
+    began: float,
+) -> tuple[DryRun, Recipe, Budget | None]:
+    """What a run does, by the recipe as its minutes hold it, if it has any."""
+    dry, ready = dry_run_of(parts, chosen, target, existing_parent(folder))
     if asked == DEFAULT:
-        plan.checks.insert(0, default_in_words(chosen))
-    return replace(plan, estimate=estimate_of(ready, parts, chosen))
+        dry.checks.insert(0, default_in_words(chosen))
+    work = work_of(ready, parts, chosen)
+    if not chosen.train.max_minutes:
+        return replace(dry, estimate=work.estimate()), chosen, None
+    plan = planned(work, time.monotonic() - began)
+    return as_planned(dry, plan), plan.work.recipe, plan.budget
 
 
 def _chosen(recipe: str | Path | Recipe, settings: Sequence[str], target: Target) -> Recipe:
@@ -202,7 +220,7 @@ def _run_stages(
         context = RunContext(run, target, run.recipe, parts.texts, progress, request, places)
         if run.path("plan.json").exists():
             estimate = Estimate.from_json(run.read_json("plan.json")["estimate"])
-            progress.job(estimate.parts, spent=clock.seconds)
+            progress.job(estimate.parts, spent=clock.seconds - clock.parts.get(READING, 0.0))
         _begin(context, clock, SEARCH)
         if parts.mode == "split" and not run.path("result.json").exists():
             tune(context, ends=ends_search)
@@ -232,7 +250,7 @@ def _stages(context: RunContext, parts: Parts, clock: StatusClock) -> Verdicts:
         if parts.mode == "cross_validation":
             train_by_folds(context, parts, lambda: _begin(context, clock, TRAINING))
         else:
-            _train_split(context, clock, beside)
+            context = _train_split(context, clock, beside)
         if parts.rows["test"] and not run.path("recitals.json").exists():
             _begin(context, clock, TEST)
             _measure_on_test(context, beside)
@@ -241,17 +259,21 @@ def _stages(context: RunContext, parts: Parts, clock: StatusClock) -> Verdicts:
     context.check_interrupt()
     _begin(context, clock, REPORT)
     if not run.path("samples.json").exists():
-        write_samples(run, target, recipe, progress)
+        write_samples(run, target, context.recipe, progress)
     clock.tick()
     verdict = judge_run(run)
     write_figures(run)
     return verdict
 
 
-def _train_split(context: RunContext, clock: StatusClock, beside: SideBySide) -> None:
-    """The main training, where there is a validation part, and its control beside or after it."""
+def _train_split(context: RunContext, clock: StatusClock, beside: SideBySide) -> RunContext:
+    """The main training, where there is a validation part, and its control beside or after it.
+
+    The context comes back with the control for which a run's minutes had time.
+    """
     run, recipe = context.run, context.recipe
     is_trained = run.path("result.json").exists()
+    budget = Budget.of_run(run)
     with beside.kept():
         if is_trained:
             rate = run.read_json("result.json")["learning_rate"]
@@ -261,12 +283,33 @@ def _train_split(context: RunContext, clock: StatusClock, beside: SideBySide) ->
             beside.add(control_task(context, rate))
     if not is_trained:
         clock.begin(TRAINING)
-        train_main(context, rate)
+        train_main(context, rate, lambda: budget is not None and budget.is_up(clock.seconds))
+    if budget is not None and not recipe.control.fixed_epochs:
+        context = _with_control(context, clock, budget)
+        if context.recipe.control.fixed_epochs:
+            beside.add(control_task(context, rate))
     beside.check()
-    if recipe.control.fixed_epochs and not beside.has_others:
+    if context.recipe.control.fixed_epochs and not beside.has_others:
         _begin(context, clock, CONTROL)
         beside.finish()
     clock.tick()
+    return context
+
+
+def _with_control(context: RunContext, clock: StatusClock, budget: Budget) -> RunContext:
+    """The run's recipe gets the control that there is time for; ``checks.json`` tells."""
+    run, recipe, progress = context.run, context.recipe, context.progress
+    if run.path("recitals.json").exists():
+        return context  # decided before the sealed test
+    epochs, words = budget.control(clock.seconds, run.read_json("result.json"))
+    progress.note(words)
+    checks = run.read_json("checks.json")
+    for check in checks:
+        if check["name"] == CHECK:
+            check["message"] = " ".join([budget.words, words])
+    run.write_json("checks.json", checks)
+    run.write_text("recipe.toml", recipe.replace(control={"fixed_epochs": epochs}).to_toml())
+    return replace(context, recipe=run.recipe)
 
 
 def _measure_on_test(context: RunContext, beside: SideBySide) -> None:

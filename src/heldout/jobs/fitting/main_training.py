@@ -18,13 +18,15 @@ from heldout.training.keeper import replace_folder
 from heldout.training.preflight import check_base_loss
 
 
-def train_main(context: RunContext, learning_rate: float) -> None:
+def train_main(context: RunContext, learning_rate: float, is_time_up: Callable[[], bool]) -> None:
     """Train by the recipe; leaves ``best/``, ``last/``, losses and ``result.json``."""
     run = context.run
     condition = Condition(context, learning_rate, context.recipe.train.max_epochs)
     begin_with_trial(condition)
     context.progress.part(TRAINING)
-    trained = condition.train("training", before_first_step=_base_check(context))
+    trained = condition.train(
+        "training", before_first_step=_base_check(context), is_time_up=is_time_up
+    )
     trained.save(run.last)
     context.check_interrupt(trained.outcome.interrupted)
     evaluations = trained.evaluations

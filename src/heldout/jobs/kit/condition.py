@@ -61,11 +61,15 @@ class Condition:
     keep_best: bool = True
 
     def train(
-        self, name: str, *, before_first_step: Callable[[Any, Any], None] | None = None
+        self,
+        name: str,
+        *,
+        before_first_step: Callable[[Any, Any], None] | None = None,
+        is_time_up: Callable[[], bool] = lambda: False,
     ) -> Trained:
         """Train, or go on from the newest checkpoint; the model holds the last weights.
 
-        ``before_first_step`` is called with model and tokenizer.
+        ``before_first_step`` is called with model and tokenizer; once ``is_time_up`` it ends.
         """
         context, setup = self.context, TrainingSetup.of(self.context)
         model, tokenizer, run = setup.model, setup.tokenizer, context.run
@@ -83,7 +87,14 @@ class Condition:
         def put_back() -> None:
             load_weights(model, run.best)
 
-        outcome = self._run(setup, keeper, name, put_back=put_back, before_first_step=begin)
+        outcome = self._run(
+            setup,
+            keeper,
+            name,
+            put_back=put_back,
+            before_first_step=begin,
+            is_time_up=is_time_up,
+        )
         return self._trained(setup, outcome, keeper.evaluations, keeper.evaluations[-1].weights)
 
     def keeper(

@@ -53,11 +53,12 @@ def train_or_resume(
     *,
     put_back: Callable[[], None] | None = None,
     before_first_step: Callable[[], None] = lambda: None,
+    is_time_up: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Train, or go on from the newest checkpoint; the model holds the last weights.
 
-    ``name`` is that of the stage of the progress. A training that had ended already is brought
-    back from its last checkpoint.
+    ``name`` is that of the stage of the progress. Once ``is_time_up`` training ends. One that had
+    ended already is brought back from its last checkpoint.
     """
     folder, schedule = training.folder, training.schedule
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,6 +77,7 @@ def train_or_resume(
             put_back=put_back,
             resume=True,
             should_stop=context.stop,
+            is_time_up=is_time_up,
             progress=context.progress,
         )
 

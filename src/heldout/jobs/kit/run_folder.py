@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,19 @@ def default_folder(model: str, data: str) -> Path:
 
 
 def start_run(
-    folder: Path, recipe: Recipe, parts: Parts, checks: Sequence[PreflightCheck], **about: Any
+    folder: Path,
+    recipe: Recipe,
+    parts: Parts,
+    checks: Sequence[PreflightCheck],
+    plan: Mapping[str, Any] | None = None,
+    **about: Any,
 ) -> Run:
-    """A new run with its rows, its checks, and the environment with ``about`` in it."""
+    """A new run with its rows, its checks, its plan, and the environment with ``about`` in it."""
     run = Run.create(folder, recipe)
     write_parts(run, parts, recipe)
     run.write_json("checks.json", [vars(check) for check in checks])
+    if plan is not None:
+        run.write_json("plan.json", plan)
     run.write_json(
         "environment.json",
         environment(

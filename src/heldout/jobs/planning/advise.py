@@ -63,7 +63,7 @@ def advise(
         parameters=N,
         counted=counted_as,
         unique_tokens=counted.unique_tokens,
-        flops=question.budget.total_flops(),
+        flops=question.total_flops(),
         loss_unit=unit,
         law=None,
         plan=None,
@@ -171,6 +171,8 @@ def _fine_tuning(facts: Sequence[Fact], question: Question) -> RecipeAdvice | No
         commands.append(["check", data, "--write-clean", CLEAN, *_as_options(given)])
         data, given = CLEAN, [each for each in given if not each.startswith(OF_READING)]
     fit = ["fit", "--model", question.model.name, "--data", data, "--recipe", found.recipe]
+    if (minutes := question.budget.time_in_minutes) is not None:
+        fit += ["--minutes", f"{minutes:g}"]
     commands.append([*fit, *_as_options([*given, *found.settings])])
     return replace(found, commands=tuple(shlex.join(["heldout", *words]) for words in commands))
 

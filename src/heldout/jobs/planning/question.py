@@ -41,24 +41,40 @@ class AskedData:
 
 @dataclass(frozen=True)
 class Budget:
-    """Training compute: FLOPs, or hours at a sustained rate; nothing for no limit."""
+    """Training compute: FLOPs, or hours or minutes at a sustained rate; nothing for no limit."""
 
     flops: float | None = None
     hours: float | None = None
     flops_per_second: float | None = None
+    minutes: float | None = None
 
-    def total_flops(self) -> float | None:
-        """None without a limit; UserError for what is no budget."""
-        if self.hours is not None and self.flops is not None:
-            raise UserError("Give --flops or --hours, not both.")
-        if (self.hours is None) != (self.flops_per_second is None):
+    @property
+    def time_in_minutes(self) -> float | None:
+        """UserError for what is no time."""
+        if self.hours is not None and self.minutes is not None:
+            raise UserError("Give --hours or --minutes, not both.")
+        found = self.minutes if self.hours is None else 60 * self.hours
+        if found is not None and not (0 < found < math.inf):
+            raise UserError(f"--hours and --minutes must be a positive number, got {found:g}.")
+        return found
+
+    def total_flops(self, *, time_alone: bool = False) -> float | None:
+        """None without a limit; UserError for what is no budget.
+
+        ``time_alone``: time may be given without the rate of the hardware, which then is no limit.
+        """
+        minutes, total = self.time_in_minutes, self.flops
+        if minutes is not None and total is not None:
+            raise UserError("Give --flops, or a time with --hours or --minutes, not both.")
+        if minutes is None and self.flops_per_second is not None:
+            raise UserError("--flops-per-second makes a budget of --hours or --minutes: give one.")
+        if minutes is not None and self.flops_per_second is not None:
+            total = minutes * 60 * self.flops_per_second
+        elif minutes is not None and not time_alone:
             raise UserError(
-                "--hours and --flops-per-second go together: the sustained rate of your hardware "
-                "makes a budget of the hours."
+                "--hours and --minutes need --flops-per-second: the sustained rate of your "
+                "hardware makes a budget of the time. To fine-tune, give --model and --data."
             )
-        total = self.flops
-        if self.hours is not None and self.flops_per_second is not None:
-            total = self.hours * 3600 * self.flops_per_second
         if total is not None and not (0 < total < math.inf):
             raise UserError(f"The compute must be a positive number of FLOPs, got {total:g}.")
         return total
@@ -85,14 +101,23 @@ class Question:
     settings: Sequence[str] = ()
     goal: str = ""
 
+    @property
+    def is_fine_tuning(self) -> bool:
+        """Whether a recipe is asked for, whose command takes minutes."""
+        return self.model.is_pretrained and bool(self.data.path)
+
+    def total_flops(self) -> float | None:
+        """Of the budget; None without a limit."""
+        return self.budget.total_flops(time_alone=self.is_fine_tuning)
+
     def check(self) -> None:
         """UserError for what cannot be answered."""
-        flops = self.budget.total_flops()
+        flops = self.total_flops()
         self._check_numbers()
         self._check_sources()
         if self.goal:
             check_goal(self.goal)
-            if not (self.model.is_pretrained and self.data.path):
+            if not self.is_fine_tuning:
                 raise UserError(
                     f"--goal {self.goal} asks for a recipe to fine-tune a pretrained model: give "
                     "--model and --data, or leave it out."
