@@ -1,7 +1,6 @@
 """Write the generated pages: catalog, recipe keys, and what holds for each architecture."""
 
 import ast
-import dataclasses
 import inspect
 import json
 from pathlib import Path
@@ -10,6 +9,7 @@ import heldout.core.recipe as recipe_module
 import heldout.core.regularizer as contract
 from heldout.core.discovery import build, entries_of, list_entries
 from heldout.core.recipe import Recipe
+from heldout.core.recipe_keys import recipe_keys
 from heldout.core.regularizer import overrides_hook
 
 HOOKS = (
@@ -177,24 +177,19 @@ def _verdict(verdict: str, notes: dict[str, int]) -> str:
     return f"no [{number}]"
 
 
-def recipe_keys() -> str:
-    comments = _comments()
+def keys() -> str:
     lines = [
         "# Recipe keys",
         "",
         "Set any of them with `--set section.key=value`, or in a .toml file given by `--recipe`.",
+        "`heldout list keys` prints them.",
         "",
     ]
-    for section in dataclasses.fields(Recipe):
-        kind = type(getattr(Recipe(), section.name))
-        if not dataclasses.is_dataclass(kind):
-            continue
-        lines += [f"## {section.name}", "", inspect.getdoc(kind) or "", ""]
+    for section, known in recipe_keys().items():
+        kind = type(getattr(Recipe(), section))
+        lines += [f"## {section}", "", inspect.getdoc(kind) or "", ""]
         lines += ["| key | default | meaning |", "| --- | --- | --- |"]
-        for item in dataclasses.fields(kind):
-            meaning = comments[kind.__name__, item.name]
-            default = getattr(getattr(Recipe(), section.name), item.name)
-            lines.append(f"| `{section.name}.{item.name}` | `{default!r}` | {meaning} |")
+        lines += [f"| `{key.name}` | `{key.default!r}` | {key.meaning} |" for key in known]
         lines.append("")
     lines += [
         "## regularizers",
@@ -214,29 +209,10 @@ def recipe_keys() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _comments() -> dict[tuple[str, str], str]:
-    """What stands behind each field in the source, or above it: (class, field) -> comment."""
-    text = inspect.getsource(recipe_module)
-    lines = text.splitlines()
-
-    def meaning(line: int) -> str:
-        behind = lines[line].partition("  # ")[2]
-        above = lines[line - 1].strip()
-        return behind or (above.removeprefix("# ") if above.startswith("# ") else "")
-
-    return {
-        (node.name, item.target.id): meaning(item.lineno - 1)
-        for node in ast.parse(text).body
-        if isinstance(node, ast.ClassDef)
-        for item in node.body
-        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
-    }
-
-
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "catalog.md").write_text(catalog(), encoding="utf-8")
-    (FOLDER / "recipe.md").write_text(recipe_keys(), encoding="utf-8")
+    (FOLDER / "recipe.md").write_text(keys(), encoding="utf-8")
     (FOLDER / "_architectures.md").write_text(architectures(), encoding="utf-8")
     for name, table in regularizers().items():
         (FOLDER / name).write_text(table, encoding="utf-8")

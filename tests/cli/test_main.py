@@ -48,6 +48,16 @@ def test_list_as_json_names_everything(monkeypatch, capsys):
         assert {"kind", "name", "source", "cost"} <= entry.keys()
 
 
+def test_every_key_of_a_recipe_is_explained(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["heldout", "list", "keys", "--json"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    keys = {key["name"]: key for key in json.loads(capsys.readouterr().out)}
+    assert [name for name, key in keys.items() if len(key["meaning"]) < 6] == []
+    assert keys["train.max_epochs"]["default"] == 20
+    assert len(keys) > 60
+
+
 def test_list_is_one_line_each_and_a_card_for_one():
     shown = heldout("list", "regularizer")
     names = {entry.name for entry in list_entries() if entry.kind == "regularizer"}
@@ -65,6 +75,13 @@ def test_list_is_one_line_each_and_a_card_for_one():
         (["fit", "--demo", "-m", "m"], "--demo brings its own model"),
         (["fit", "--model", "m", "--data", "d", "--recipe", "defualt"], "did you mean 'default'"),
         (["fit", "-m", "m", "-d", "d", "--set", "trian.seed=1"], "did you mean 'train'"),
+        (["fit", "-m", "m", "-d", "d", "--set", "lr=1"], "did you mean 'train.learning_rate'?"),
+        (["fit", "--epochs", "3"], "mean --set train.max_epochs=...? Try `heldout fit --help`."),
+        (["fit", "--lr", "1e-3"], "did you mean --set train.learning_rate=...?"),
+        (["fit", "--modle", "m"], "No such option: --modle: did you mean --model? Try"),
+        (["plan", "laws", "--lr", "1"], "No such option: --lr. Try `heldout plan laws --help`."),
+        (["fit", "--minutes", "0"], "--minutes must be above 0, got 0."),
+        (["list", "train.shedule"], "did you mean 'train.schedule'"),
         (["fit", "--resume", "nowhere"], "is not a run"),
         (["fit", "-m", "m", "--resume", "nowhere"], "leave out --model"),
         (["list", "regularizers"], "is no kind and no name: did you mean 'regularizer'"),
@@ -111,6 +128,16 @@ def test_what_stops_a_command_is_told_in_one_line(stop, code, words, monkeypatch
     shown = capsys.readouterr().err
     assert shown.startswith(f"heldout: {words}")
     assert "resume" not in shown
+
+
+def test_a_stopped_run_is_named_with_its_report(tmp_path):
+    run = tmp_path / "a run"
+    said = _how_to_go_on(["fit", "-m", "m"], run)
+    assert said == f"`heldout fit --resume '{run}'` goes on."
+    run.mkdir()
+    (run / "report.html").touch()
+    assert _how_to_go_on(["fit"], run).endswith(f"Its report so far: {run}/report.html")
+    assert str(run) not in _how_to_go_on(["ensemble"], run)
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def check(
         Path | None,
         typer.Option(help="Folder for report.html and check.json; default runs/<time>-check-DATA."),
     ] = None,
-    recipe: Annotated[str, typer.Option(help="Its [data] section is used.")] = "default",
+    recipe: Annotated[str, typer.Option(help="Its \\[data] section is used.")] = "default",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Such as data.group=author."),

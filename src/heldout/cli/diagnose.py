@@ -47,7 +47,7 @@ def diagnose(
     canaries: Annotated[
         str, typer.Option(help="What `heldout check --plant-canaries` wrote.")
     ] = "",
-    lexicon: Annotated[str, typer.Option(help="JSON {attribute: [words]}, to count.")] = "",
+    lexicon: Annotated[str, typer.Option(help="JSON {attribute: \\[words]}, to count.")] = "",
     tasks: Annotated[
         str,
         typer.Option(metavar="NAME,...", help="Tasks of the lm-evaluation-harness, if installed."),
@@ -83,7 +83,9 @@ def diagnose(
     junit: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The lights as JUnit XML.")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="Its [data] and [eval] sections count.")] = "default",
+    recipe: Annotated[
+        str, typer.Option(help="Its \\[data] and \\[eval] sections count.")
+    ] = "default",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Such as data.max_length=1024."),

@@ -1,12 +1,15 @@
 """The command line: parse, call a job, print. Jobs are imported only when they run."""
 
+import difflib
 import errno
+import shlex
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, NoReturn
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -26,6 +29,8 @@ from heldout.cli.recipe import recipe
 from heldout.cli.report import report
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.language import languages, using
+from heldout.core.recipe import Recipe
+from heldout.core.recipe_fields import meant_key
 
 app = typer.Typer(
     name="heldout",
@@ -90,7 +95,7 @@ def main() -> None:
     except UserError as error:
         _fail(str(error), 2)
     except Interrupted as stopped:
-        _fail(str(stopped) or f"Stopped. {_how_to_go_on(arguments)}", 1)
+        _fail(str(stopped) or f"Stopped. {_how_to_go_on(arguments, stopped.run)}", 1)
     except (KeyboardInterrupt, typer.Abort):
         _fail(f"Stopped at once. {_how_to_go_on(arguments)}", 1)
     except OSError as error:
@@ -102,7 +107,7 @@ def main() -> None:
     except Exception as error:
         if hasattr(error, "format_message"):  # the parser's own: an unknown option, say
             if error.format_message():
-                _fail(f"{error.format_message()} Try `heldout --help`.", 2)
+                _fail(_refusal(error), 2)
             sys.exit(2)
         if "No space left on device" in str(error) or "File too large" in str(error):
             _fail(f"The disk is full: free some space. {_how_to_go_on(arguments)}", 2)
@@ -128,8 +133,31 @@ def _language(arguments: list[str]) -> tuple[str, list[str]]:
 _INTERRUPTED = 130  # what typer makes of KeyboardInterrupt
 
 
-def _how_to_go_on(arguments: Sequence[str]) -> str:
-    """What there is of a command that was stopped; nothing of one that keeps no state."""
+def _refusal(error: Any) -> str:
+    """What the parser says, with the option or the setting that may be meant, and where to look."""
+    context, words = error.ctx, [] if error.ctx is None else [error.ctx.info_name]
+    while context is not None and context.parent is not None:
+        context = context.parent
+        words.insert(0, context.info_name)
+    said = error.format_message().rstrip(".")
+    if (name := getattr(error, "option_name", "")) and error.ctx is not None:
+        known = [each for option in error.ctx.command.params for each in option.opts]
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+        meant = near[0] if near else ""
+        if not meant and "--set" in known:
+            key = meant_key(name.lstrip("-").replace("-", "_"), Recipe)
+            meant = key and f"--set {key}=..."
+        said = f"No such option: {name}" + (f": did you mean {meant}?" if meant else "")
+    command = " ".join(["heldout", *words[1:]])
+    end = "" if said.endswith("?") else "."
+    return f"{said}{end} Try `{command} --help`."
+
+
+def _how_to_go_on(arguments: Sequence[str], run: Path | None = None) -> str:
+    """What there is of a command that was stopped; nothing of one that keeps no state.
+
+    ``run``: the folder that was written to, where that is known.
+    """
     goes_on = {
         "fit": "A run that had begun goes on with `heldout fit --resume RUN`.",
         "hyperfit": "A run that had begun goes on with `heldout hyperfit --resume RUN`.",
@@ -143,6 +171,10 @@ def _how_to_go_on(arguments: Sequence[str]) -> str:
     }
     names = [word for word in arguments if not word.startswith("-")]
     command = names[1] if names[:1] == ["plan"] and len(names) > 1 else "".join(names[:1])
+    if run is not None and command in ("fit", "hyperfit"):
+        folder, page = shlex.quote(str(run)), run / "report.html"
+        said = f"`heldout {command} --resume {folder}` goes on."
+        return f"{said} Its report so far: {page}" if page.exists() else said
     return goes_on.get(command, "Give the command again.")
 
 

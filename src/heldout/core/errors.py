@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -22,7 +23,9 @@ class TrainingDiverged(UserError):
 
 
 class Interrupted(Exception):
-    """The user asked to stop; what there is has been saved."""
+    """The user asked to stop; what there is has been saved, in the folder ``run`` if in one."""
+
+    run: Path | None = None
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

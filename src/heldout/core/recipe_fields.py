@@ -1,6 +1,7 @@
 """Fields of a recipe's sections: the rules that values keep, and values as TOML gives them."""
 
 import dataclasses
+import difflib
 import math
 import types
 import typing
@@ -69,6 +70,54 @@ def rules_of(section: type) -> dict[str, FieldRule]:
     }
 
 
+# What other trainers and habit call a key.
+ALIASES = {
+    "epochs": "train.max_epochs",
+    "num_train_epochs": "train.max_epochs",
+    "lr": "train.learning_rate",
+    "minutes": "train.max_minutes",
+    "batch_size": "train.batch_size",
+    "seed": "train.seed",
+    "per_device_train_batch_size": "train.micro_batch_size",
+    "lr_scheduler_type": "train.schedule",
+    "warmup": "train.warmup_steps",
+    "beta2": "train.adam_beta2",
+    "grad_clip": "train.max_grad_norm",
+    "bf16": "train.precision",
+    "max_seq_length": "data.max_length",
+    "seq_len": "data.max_length",
+    "rank": "model.lora_rank",
+    "lora_r": "model.lora_rank",
+    "weight_decay": "regularizers.weight_decay.rate",
+    "dropout": "regularizers.dropout.hidden",
+    "label_smoothing": "regularizers.label_smoothing",
+}
+
+
+def meant_key(word: str, recipe: type) -> str:
+    """The dotted key of a recipe that someone who wrote ``word`` alone may mean; "" for none."""
+    known = {
+        item: f"{section}.{item}"
+        for section, hint in get_type_hints(recipe).items()
+        if dataclasses.is_dataclass(hint)
+        for item in (field.name for field in dataclasses.fields(hint))
+    }
+    known |= ALIASES
+    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.75)
+    return known[near[0]] if near else ""
+
+
+def _unknown(key: str, cls: type, prefix: str) -> str:
+    """An error about ``key`` in a section, or on top of a recipe."""
+    name, known = prefix + key, [item.name for item in dataclasses.fields(cls)]
+    meant = ALIASES.get(key, "") if prefix else ""
+    if not prefix and not difflib.get_close_matches(key, known, n=1, cutoff=0.75):
+        meant = meant_key(key, cls)
+    if meant.startswith(prefix) and meant:
+        return f"Unknown recipe key {name!r}: did you mean {meant!r}?"
+    return f"Unknown recipe key {name!r}{did_you_mean(key, known)}"
+
+
 def build(cls: type, table: dict[str, Any], prefix: str) -> Any:
     """A section from a table of TOML, and sections in it; ``prefix`` is where it stands.
 
@@ -79,7 +128,7 @@ def build(cls: type, table: dict[str, Any], prefix: str) -> Any:
     values = {}
     for key, value in table.items():
         if key not in known:
-            raise UserError(f"Unknown recipe key {(prefix + key)!r}{did_you_mean(key, known)}")
+            raise UserError(_unknown(key, cls, prefix))
         hint = hints[key]
         if dataclasses.is_dataclass(hint):
             if not isinstance(value, dict):

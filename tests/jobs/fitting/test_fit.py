@@ -251,7 +251,7 @@ def test_ctrl_c_ends_cleanly_and_can_go_on(result, tiny_model_dir, data, tmp_pat
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1, errors
-    assert "--resume" in errors
+    assert f"`heldout fit --resume {folder}` goes on. Its report so far: {folder}/rep" in errors
     assert "Traceback" not in errors
     run = Run.open(folder)
     assert run.status["state"] == "interrupted"

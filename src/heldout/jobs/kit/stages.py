@@ -74,9 +74,10 @@ def stages_of(
         with quiet_libraries(), padding(run.recipe.train.padding), stop_on_interrupt() as request:
             clock.write("training", message="")
             yield clock, request
-    except Interrupted:
+    except Interrupted as stopped:
         clock.write("interrupted", message="stopped by the user")
         after_failure()
+        stopped.run = run.folder
         raise
     except UserError as error:
         clock.write("failed", message=str(error))
