@@ -6,8 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from heldout.cli.resumed import refuse_unfit_run
-
 SHOWN = 10
 
 
@@ -26,6 +24,8 @@ def counterfactual(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Which rows does it know only because it was trained on them? By retraining without them."""
+    from heldout.cli.resumed import refuse_unfit_run
+
     refuse_unfit_run(run, trust_code)
     from heldout.cli.progress import console_progress
     from heldout.jobs.counterfactual.counterfactual import counterfactual as job
