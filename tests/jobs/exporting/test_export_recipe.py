@@ -154,13 +154,36 @@ def test_nothing_is_dropped_silently(rich, trainer):
 
 
 def test_trl_s_trainer_is_built_with_the_settings(rich, tmp_path):
+    trainer = built(rich, tmp_path)
+    args, model = trainer.args, trainer.model
+    assert (args.learning_rate, args.num_train_epochs, args.max_length) == (3e-4, 6, 128)
+    assert (args.weight_decay, args.gradient_accumulation_steps) == (0.3, 2)
+    assert model.peft_config["default"].target_modules == {"q_proj", "v_proj"}
+    attached = {type(one).__name__: one for one in trainer._heldout.regularizers}
+    assert set(attached) == {"RDrop", "NEFTune", "Dropout"}
+    assert (attached["RDrop"].weight, attached["NEFTune"].alpha) == (0.7, 3.0)
+    assert (attached["Dropout"].hidden, attached["Dropout"].adapter) == (0.2, 0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", recipe_names())
+def test_what_a_ready_recipe_attaches_is_taken(name, tmp_path):
+    trainer = built(name, tmp_path)
+    if load_recipe(name).regularizers.get("ema", {}).get("horizon"):
+        averages = [one for one in trainer._heldout.regularizers if isinstance(one, heldout.EMA)]
+        steps = len(trainer.get_train_dataloader()) / trainer.args.gradient_accumulation_steps
+        assert averages[0].decay == 1 - 1 / max(2, steps)  # of one epoch
+
+
+def built(recipe, tmp_path):
+    """The trainer of the script for TRL, on 64 rows."""
     source = find_source("package:heldout")
-    rows = [{"prompt": f"Question {i}?\n", "completion": " Answer." * 3} for i in range(8)]
+    rows = [{"prompt": f"Question {i}?\n", "completion": " Answer." * 3} for i in range(64)]
     for part in ("train", "validation"):
         path = tmp_path / f"{part}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     script = (
-        export_recipe(rich, "trl")
+        export_recipe(recipe, "trl")
         .replace("'MODEL'", repr(str(source.path)))
         .replace("'train.jsonl'", repr(str(tmp_path / "train.jsonl")))
         .replace("'validation.jsonl'", repr(str(tmp_path / "validation.jsonl")))
@@ -171,14 +194,7 @@ def test_trl_s_trainer_is_built_with_the_settings(rich, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TRL's own, about names that transformers has changed
         exec(compile(script, "trl", "exec"), names)
-    args, model = names["trainer"].args, names["trainer"].model
-    assert (args.learning_rate, args.num_train_epochs, args.max_length) == (3e-4, 6, 128)
-    assert (args.weight_decay, args.gradient_accumulation_steps) == (0.3, 2)
-    assert model.peft_config["default"].target_modules == {"q_proj", "v_proj"}
-    attached = {type(one).__name__: one for one in names["trainer"]._heldout.regularizers}
-    assert set(attached) == {"RDrop", "NEFTune", "Dropout"}
-    assert (attached["RDrop"].weight, attached["NEFTune"].alpha) == (0.7, 3.0)
-    assert (attached["Dropout"].hidden, attached["Dropout"].adapter) == (0.2, 0.0)
+    return names["trainer"]
 
 
 def test_a_run_gives_its_rate_and_its_best_epoch(tmp_path):

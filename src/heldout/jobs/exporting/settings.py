@@ -17,6 +17,15 @@ AVERAGES = ("ema", "swa")  # refused beside load_best_model_at_end, which would 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
 
+class Code(str):
+    """An expression, as a value of a call that is written."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 @dataclass(frozen=True)
 class RecipeToExport:
     """What is exported; ``best_epochs`` and a found rate come from a finished run."""
@@ -167,6 +176,17 @@ def _counterparts(
             found.notes.append("dropout.adapter: there is no adapter in full fine-tuning")
         return rest or None
 
+    def ema(parameters: dict[str, Any]) -> dict[str, Any]:
+        if not (horizon := parameters.get("horizon")):
+            return parameters
+        batches = f"{horizon:g} * len(trainer.get_train_dataloader())"
+        steps = f"{batches} / {found.train['gradient_accumulation_steps']}"
+        found.notes.append(
+            f"ema.horizon={horizon:g}: its epochs are said as a decay, 1 less one over their steps"
+        )
+        rest = {key: value for key, value in parameters.items() if key != "horizon"}
+        return {**rest, "decay": Code(f"1 - 1 / max(2, {steps})")}
+
     def early_stopping(parameters: dict[str, Any]) -> None:
         patience, delta = parameters.get("patience", 3), parameters.get("min_delta", 0.0)
         found.callbacks.append(f"EarlyStoppingCallback({patience}, {delta})")
@@ -187,7 +207,9 @@ def _counterparts(
         "dropout": dropout,
         "early_stopping": early_stopping,
     }
-    if not attaches:
+    if attaches:
+        native["ema"] = ema
+    else:
         native["neftune"] = neftune
     if smooths_labels:
         native["label_smoothing"] = label_smoothing
