@@ -7,12 +7,12 @@ from importlib import resources
 import made_up_check
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
-from page_text import read
+from page_text import figures, read
 
 from heldout.core.language import using
 from heldout.core.results.check import CheckResult
 from heldout.jobs.checking.check import check
-from heldout.report.check_page import render_check
+from heldout.report.check_page import differences, render_check
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +101,37 @@ def test_a_chinese_page_keeps_the_name_and_says_places_and_labels(result):
     assert "heldout" in read(page).text
     assert "训练数据 · " in text
     assert "训练数据第" not in text
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "marked"),
+    [
+        ("the old man and the sea", "the young man and the sea", ["old ", "young "]),
+        ("one two three", "one three", ["two ", ""]),
+        ("今天天气很好", "今天天气不好", ["很", "不"]),
+        ("all the same", "all the same", ["", ""]),
+    ],
+)
+def test_words_that_the_other_has_not_are_marked(first, second, marked):
+    for text, pieces, differing in zip(
+        (first, second), differences(first, second), marked, strict=True
+    ):
+        assert "".join(piece for piece, _ in pieces) == text
+        assert "".join(piece for piece, mark in pieces if mark) == differing
+
+
+def test_the_page_counts_rows_from_one_and_marks_what_near_pairs_differ_in(result):
+    page = render_check(result)
+    exact = next(m for m in figures(page)["charts"]["leak-map"]["marks"] if m["name"] == "Exact")
+    assert exact["details"]["train"][0] == "6"
+    assert exact["details"]["heldout"][0] == "1"
+    assert 'class="differs">&lt;/script&gt;' in page
+
+
+def test_the_page_says_which_kinds_of_faults_there_are_before_it_lists_them(result):
+    page = render_check(result)
+    faults = page[page.index('id="problems"') :]
+    kinds = faults[: faults.index("<table>")]
+    for kind, num in result.counts.items():
+        if kind.startswith("problems_") and num:
+            assert f"<li>{kind.removeprefix('problems_').replace('_', ' ')}: {num} row" in kinds

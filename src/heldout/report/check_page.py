@@ -2,13 +2,15 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from itertools import pairwise
 from pathlib import Path
 
 from heldout.core.files import write_text
 from heldout.core.measurement import Measurement, NotMeasured
-from heldout.core.results.check import CheckResult, Excerpt, Lengths, Pair
+from heldout.core.results.check import CheckResult, Excerpt, Lengths, Pair, Problem
 from heldout.report import words
 from heldout.report.chart import Axis, Chart, Figure, Key, Mark, Table, log_axis
 from heldout.report.label_noise import label_noise_chart
@@ -17,6 +19,10 @@ from heldout.report.page import Section, render_page
 from heldout.report.quoted import is_spaceless
 from heldout.report.tiles import Tile
 
+Pieces = Sequence[tuple[str, str]]
+_SPACELESS = r"\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+# A word with the space after it; in scripts that write none, a character.
+_WORDS = re.compile(rf"[{_SPACELESS}]|[^\s{_SPACELESS}]+\s*|\s+")
 SHOWN_PAIRS = 40
 SHOWN_ROWS = 100
 KINDS = {
@@ -48,14 +54,16 @@ _PAIRS = (
 
 @dataclass(frozen=True)
 class Passage:
-    """One of two texts, in three pieces: before, shared, after."""
+    """One of two texts, in pieces, each with its mark: "shared", "differs" or none."""
 
     title: str
     place: str
     group: str
-    before: str
-    shared: str
-    after: str
+    pieces: Sequence[tuple[str, str]]
+
+    @property
+    def text(self) -> str:
+        return "".join(text for text, _ in self.pieces)
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,8 @@ def render_check(result: CheckResult) -> str:
         duplicates=duplicates,
         contamination=contamination,
         num_pairs=SHOWN_PAIRS,
-        problems=result.problems[:SHOWN_ROWS],
+        problems=_by_kind(result.problems)[:SHOWN_ROWS],
+        problem_kinds=_problem_kinds(result),
         personal=result.personal[:SHOWN_ROWS],
         personal_kinds=sorted(Counter(each.kind for each in result.personal).items()),
         suspects=result.suspects[:SHOWN_PAIRS],
@@ -128,6 +137,18 @@ def render_check(result: CheckResult) -> str:
         measured=measured,
         not_measured=[each for each in result.measurements if not isinstance(each, Measurement)],
     )
+
+
+def _by_kind(problems: Sequence[Problem]) -> list[Problem]:
+    """What cannot be used first, then kind by kind."""
+    return sorted(problems, key=lambda each: (not each.blocks, each.kind))
+
+
+def _problem_kinds(result: CheckResult) -> list[tuple[str, int]]:
+    """Each kind of fault with its number of rows, the most frequent first."""
+    prefix = "problems_"
+    kinds = {k.removeprefix(prefix): n for k, n in result.counts.items() if k.startswith(prefix)}
+    return sorted(((k, n) for k, n in kinds.items() if n), key=lambda each: -each[1])
 
 
 def _measured(measurements: list[Measurement | NotMeasured]) -> list[Measurement]:
@@ -197,15 +218,47 @@ def shown_pair(pair: Pair, first: str, second: str) -> ShownPair:
         detail = f"cosine of their embeddings {words.number(pair.similarity, 2)}"
     else:
         detail = "the same but for case and white space"
+    if pair.kind == "near":
+        pieces = differences(pair.first.text, pair.second.text)
+    else:
+        pieces = _shared(pair.first), _shared(pair.second)
     return ShownPair(
-        KINDS[pair.kind], detail, (_passage(first, pair.first), _passage(second, pair.second))
+        KINDS[pair.kind],
+        detail,
+        (_passage(first, pair.first, pieces[0]), _passage(second, pair.second, pieces[1])),
     )
 
 
-def _passage(title: str, excerpt: Excerpt) -> Passage:
+def _passage(title: str, excerpt: Excerpt, pieces: Pieces) -> Passage:
+    return Passage(title, words.last_name(excerpt.where), excerpt.group, pieces)
+
+
+def _shared(excerpt: Excerpt) -> Pieces:
     start, stop = excerpt.shared
-    place, text = words.last_name(excerpt.where), excerpt.text
-    return Passage(title, place, excerpt.group, text[:start], text[start:stop], text[stop:])
+    text = excerpt.text
+    pieces = ((text[:start], ""), (text[start:stop], "shared"), (text[stop:], ""))
+    return [piece for piece in pieces if piece[0]]
+
+
+def differences(first: str, second: str) -> tuple[Pieces, Pieces]:
+    """Both texts in pieces; what the other has not, word for word, is marked.
+
+    A letter of a script without spaces is a word here.
+    """
+    words_of: list[list[str]] = [_WORDS.findall(text) for text in (first, second)]
+    matcher = SequenceMatcher(None, words_of[0], words_of[1], autojunk=False)
+    blocks = matcher.get_matching_blocks()
+    found: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
+    starts = [0, 0]
+    for block in blocks:
+        for side, place in enumerate((block.a, block.b)):
+            own = words_of[side]
+            apart, alike = own[starts[side] : place], own[place : place + block.size]
+            for part, mark in ((apart, "differs"), (alike, "")):
+                if part:
+                    found[side].append(("".join(part), mark))
+            starts[side] = place + block.size
+    return found
 
 
 def _first(pairs: list[Pair]) -> list[Pair]:
@@ -216,17 +269,22 @@ def _first(pairs: list[Pair]) -> list[Pair]:
 
 
 def leak_map(result: CheckResult) -> Chart:
-    """Where in the training rows and where in the held-out rows the leaks are."""
+    """Where in the training rows and where in the held-out rows the leaks are, counted from 1."""
+    rows, heldout = result.rows_by_part["train"], result.rows_by_part["heldout"]
     marks, legend = [], []
     for kind, places in result.leak_map.items():
         token, symbol = _LOOKS[kind]
         marks.append(
             Mark(
-                [100 * place[0] for place in places],
-                [100 * place[1] for place in places],
+                [_row(place[0], rows) for place in places],
+                [_row(place[1], heldout) for place in places],
                 token,
                 name=KINDS[kind],
-                hover="%{x} % into training, %{y} % into held-out",
+                hover="training row %{train}, held-out row %{heldout}",
+                details={
+                    "train": [words.integer(_row(place[0], rows)) for place in places],
+                    "heldout": [words.integer(_row(place[1], heldout)) for place in places],
+                },
                 symbol=symbol,
                 size=8,
             )
@@ -238,29 +296,36 @@ def leak_map(result: CheckResult) -> Chart:
         "leak-map",
         "Leak map",
         Figure(
-            Axis("place in the training rows, %", low=-2, high=102),
-            Axis("place in the held-out rows, %", low=-2, high=102),
+            Axis("training row", low=1 - 0.02 * rows, high=1.02 * rows),
+            Axis("held-out row", low=1 - 0.02 * heldout, high=1.02 * heldout),
             marks,
         ),
         "Each mark is a training row and a held-out row that say the same",
         f"Map of {words.count(total, 'leak')} by their places in the training and held-out rows.",
         "A diagonal line is a file that stands in both, a horizontal one a held-out row that "
         "training repeats, a cloud a random split of data with duplicates.",
-        _leak_table(result.leak_map),
+        _leak_table(result),
         400,
         tuple(legend),
     )
 
 
-def _leak_table(leak_map: Mapping[str, Sequence[Sequence[float]]]) -> Table:
+def _row(place: float, num_rows: int) -> int:
+    """The row at a place between 0 and 1, counted from 1."""
+    return round(place * num_rows) + 1
+
+
+def _leak_table(result: CheckResult) -> Table:
     """How many leaks lie in which fifth of the training rows."""
-    fifths = [f"{start} to {start + 20}\u00a0%" for start in range(0, 100, 20)]
-    rows = []
-    for kind, places in leak_map.items():
+    rows = result.rows_by_part["train"]
+    ends = [round(rows * fifth / 5) for fifth in range(6)]
+    spans = [f"{low + 1:,} to {high:,}" for low, high in pairwise(ends)]
+    found_rows = []
+    for kind, places in result.leak_map.items():
         found = Counter(min(int(5 * place[0]), 4) for place in places)
         counts = (words.integer(found[fifth]) for fifth in range(5))
-        rows.append((KINDS[kind], *counts, words.integer(len(places))))
-    return Table(("Place in the training rows", *fifths, "all"), rows)
+        found_rows.append((KINDS[kind], *counts, words.integer(len(places))))
+    return Table(("Training row", *spans, "all"), found_rows)
 
 
 def length_chart(lengths: Lengths) -> Chart:

@@ -111,8 +111,12 @@ def _curves(compared: Sequence[ComparedRun]) -> Chart | None:
         if (kept := run.summary.kept) is not None and kept.validation_nll is not None
     ]
     last_epoch = max(e.epoch for run in drawn for e in run.summary.history)
-    kept = [(e.validation_nll, run.name) for run in drawn if (e := run.summary.kept)]
-    lowest, name = min(((nll, name) for nll, name in kept if nll is not None), default=(None, "–"))
+    lows = [
+        (e.validation_nll, run.name)
+        for run in drawn
+        if (e := run.summary.kept) is not None and e.validation_nll is not None
+    ]
+    lowest, name = min(lows, default=(None, "–"))
     return Chart(
         "validation-curves",
         "Validation loss of each run",

@@ -157,8 +157,8 @@ class Findings:
             totals = self.rows_read.rows_by_part
             places.append(
                 (
-                    round(float(self.index.index_R[found.first]) / totals["train"], 5),
-                    round(float(self.index.index_R[found.second]) / totals["heldout"], 5),
+                    round(float(self.index.index_R[found.first]) / totals["train"], 8),
+                    round(float(self.index.index_R[found.second]) / totals["heldout"], 8),
                 )
             )
 
