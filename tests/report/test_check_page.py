@@ -123,8 +123,8 @@ def test_words_that_the_other_has_not_are_marked(first, second, marked):
 def test_the_page_counts_rows_from_one_and_marks_what_near_pairs_differ_in(result):
     page = render_check(result)
     exact = next(m for m in figures(page)["charts"]["leak-map"]["marks"] if m["name"] == "Exact")
-    assert exact["details"]["train"][0] == "6"
-    assert exact["details"]["heldout"][0] == "1"
+    assert exact["xs"][0] == 6
+    assert exact["ys"][0] == 1
     assert 'class="differs">&lt;/script&gt;' in page
 
 

@@ -1,5 +1,6 @@
 """A page carries its chart library and stays small; many runs side by side stay quick."""
 
+import dataclasses
 import hashlib
 import re
 import resource
@@ -37,6 +38,25 @@ def test_pages_are_at_most_400_kilobytes(shared_run, tmp_path):
         render_report([shared_run] * 50),
     ):
         assert 250_000 < len(page.encode()) <= MOST_BYTES
+
+
+@pytest.mark.usefixtures("whole_page")
+def test_a_check_of_long_rows_stays_small(tmp_path):
+    found = made_up_check.made_up_check(tmp_path)
+    long = [
+        dataclasses.replace(
+            pair,
+            first=dataclasses.replace(pair.first, text="All of a long row. " * 200),
+            second=dataclasses.replace(pair.second, text="All of a long row. " * 200),
+        )
+        for pair in found.leaks * 20
+    ]
+    suspects = [dataclasses.replace(found.suspects[0], text="odd " * 1000)] * 40
+    places = {kind: [(n / 4000, n / 4000) for n in range(4000)] for kind in found.leak_map}
+    found = dataclasses.replace(
+        found, leaks=long, duplicates=long, suspects=suspects, leak_map=places
+    )
+    assert len(render_check(found).encode()) <= MOST_BYTES
 
 
 @pytest.mark.slow

@@ -5,43 +5,33 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
+
+from markupsafe import escape
 
 from heldout.core.files import write_text
 from heldout.core.measurement import Measurement, NotMeasured
-from heldout.core.results.check import CheckResult, Excerpt, Lengths, Pair, Problem
+from heldout.core.results.check import CheckResult, Excerpt, Pair, Problem
 from heldout.report import words
-from heldout.report.chart import Axis, Chart, Figure, Key, Mark, Table, log_axis
+from heldout.report.check_figures import KINDS, leak_map, length_chart
 from heldout.report.label_noise import label_noise_chart
 from heldout.report.learning_curve import curve_chart
 from heldout.report.page import Section, render_page
 from heldout.report.quoted import is_spaceless
 from heldout.report.tiles import Tile
 
+T = TypeVar("T")
 Pieces = Sequence[tuple[str, str]]
 _SPACELESS = r"\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
 # A word with the space after it; in scripts that write none, a character.
 _WORDS = re.compile(rf"[{_SPACELESS}]|[^\s{_SPACELESS}]+\s*|\s+")
 SHOWN_PAIRS = 40
 SHOWN_ROWS = 100
-KINDS = {
-    "exact": "Exact",
-    "near": "Nearly the same",
-    "span": "A long span in common",
-    "prompt": "One prompt",
-    "answer": "One long answer",
-    "paraphrase": "In other words",
-}
+# Bytes of rows that the page has room for, of its 400 kB: by what is told of them.
+ROOM = {"leaks": 36_000, "duplicates": 24_000, "against": 18_000, "other": 12_000}
+MARKUP = 500  # around a row, about
 _ROW_OF = {"train": "Training row", "heldout": "Held-out row"}
-_LOOKS = {
-    "exact": ("red", "square"),
-    "near": ("heldout", "diamond"),
-    "span": ("train", "circle"),
-    "prompt": ("base", "circle"),
-    "answer": ("base", "square"),
-    "paraphrase": ("train", "diamond"),
-}
 _PAIRS = (
     ("exact", "exact"),
     ("near", "near"),
@@ -86,12 +76,21 @@ def render_check(result: CheckResult) -> str:
     noise, curve = result.label_noise, result.learning_curve
     noise_charts = [label_noise_chart(noise)] if noise and noise.excess_bits else []
     curve_charts = [curve_chart(curve)] if curve else []
-    leaks = [shown_pair(pair, "Training row", "Held-out row") for pair in _first(result.leaks)]
-    duplicates = [
-        shown_pair(pair, _ROW_OF[pair.part], "Repeated as") for pair in _first(result.duplicates)
+    leaks = [
+        shown_pair(pair, "Training row", "Held-out row")
+        for pair in _first(result.leaks, ROOM["leaks"])
     ]
+    duplicates = [
+        shown_pair(pair, _ROW_OF[pair.part], "Repeated as")
+        for pair in _first(result.duplicates, ROOM["duplicates"])
+    ]
+    room = ROOM["against"] // max(1, len(result.contamination))
     contamination = [
-        (name, len(pairs), [shown_pair(pair, "Training row", "Test row") for pair in _first(pairs)])
+        (
+            name,
+            len(pairs),
+            [shown_pair(pair, "Training row", "Test row") for pair in _first(pairs, room)],
+        )
         for name, pairs in result.contamination.items()
     ]
     measured = _measured(result.measurements)
@@ -122,15 +121,16 @@ def render_check(result: CheckResult) -> str:
         duplicates=duplicates,
         contamination=contamination,
         num_pairs=SHOWN_PAIRS,
-        problems=_by_kind(result.problems)[:SHOWN_ROWS],
+        problems=_within(_by_kind(result.problems)[:SHOWN_ROWS], ROOM["duplicates"]),
         problem_kinds=_problem_kinds(result),
         personal=result.personal[:SHOWN_ROWS],
         personal_kinds=sorted(Counter(each.kind for each in result.personal).items()),
-        suspects=result.suspects[:SHOWN_PAIRS],
+        suspects=_within(result.suspects[:SHOWN_PAIRS], ROOM["other"]),
         noise=noise,
         noise_charts=noise_charts,
         noise_measured=_measured(noise.measurements) if noise else [],
-        num_answers=SHOWN_PAIRS,
+        doubtful=_within(noise.doubtful[:SHOWN_PAIRS], ROOM["other"]) if noise else [],
+        boilerplate=_within(result.boilerplate[:20], ROOM["other"]),
         curve=curve,
         curve_charts=curve_charts,
         facts=check_facts(result),
@@ -261,106 +261,23 @@ def differences(first: str, second: str) -> tuple[Pieces, Pieces]:
     return found
 
 
-def _first(pairs: list[Pair]) -> list[Pair]:
+def _first(pairs: list[Pair], room: int) -> list[Pair]:
     """Some of each kind."""
     by_kind = [[pair for pair in pairs if pair.kind == kind] for kind in KINDS]
-    share = max(1, SHOWN_PAIRS // max(1, sum(map(bool, by_kind))))
-    return [pair for kind in by_kind for pair in kind[:share]]
+    num_kinds = max(1, sum(map(bool, by_kind)))
+    share = max(1, SHOWN_PAIRS // num_kinds)
+    return [pair for kind in by_kind for pair in _within(kind[:share], room // num_kinds, parts=2)]
 
 
-def leak_map(result: CheckResult) -> Chart:
-    """Where in the training rows and where in the held-out rows the leaks are, counted from 1."""
-    rows, heldout = result.rows_by_part["train"], result.rows_by_part["heldout"]
-    marks, legend = [], []
-    for kind, places in result.leak_map.items():
-        token, symbol = _LOOKS[kind]
-        marks.append(
-            Mark(
-                [_row(place[0], rows) for place in places],
-                [_row(place[1], heldout) for place in places],
-                token,
-                name=KINDS[kind],
-                hover="training row %{train}, held-out row %{heldout}",
-                details={
-                    "train": [words.integer(_row(place[0], rows)) for place in places],
-                    "heldout": [words.integer(_row(place[1], heldout)) for place in places],
-                },
-                symbol=symbol,
-                size=8,
-            )
-        )
-        mark = "diamond" if symbol == "diamond" else "dots"
-        legend.append(Key(f"{KINDS[kind]} ({words.integer(len(places))})", token, mark))
-    total = sum(len(places) for places in result.leak_map.values())
-    return Chart(
-        "leak-map",
-        "Leak map",
-        Figure(
-            Axis("training row", low=1 - 0.02 * rows, high=1.02 * rows),
-            Axis("held-out row", low=1 - 0.02 * heldout, high=1.02 * heldout),
-            marks,
-        ),
-        "Each mark is a training row and a held-out row that say the same",
-        f"Map of {words.count(total, 'leak')} by their places in the training and held-out rows.",
-        "A diagonal line is a file that stands in both, a horizontal one a held-out row that "
-        "training repeats, a cloud a random split of data with duplicates.",
-        _leak_table(result),
-        400,
-        tuple(legend),
-    )
-
-
-def _row(place: float, num_rows: int) -> int:
-    """The row at a place between 0 and 1, counted from 1."""
-    return round(place * num_rows) + 1
-
-
-def _leak_table(result: CheckResult) -> Table:
-    """How many leaks lie in which fifth of the training rows."""
-    rows = result.rows_by_part["train"]
-    ends = [round(rows * fifth / 5) for fifth in range(6)]
-    spans = [f"{low + 1:,} to {high:,}" for low, high in pairwise(ends)]
-    found_rows = []
-    for kind, places in result.leak_map.items():
-        found = Counter(min(int(5 * place[0]), 4) for place in places)
-        counts = (words.integer(found[fifth]) for fifth in range(5))
-        found_rows.append((KINDS[kind], *counts, words.integer(len(places))))
-    return Table(("Training row", *spans, "all"), found_rows)
-
-
-def length_chart(lengths: Lengths) -> Chart:
-    """How many rows are how long."""
-    bins = [(max(low, 1), high, num) for low, high, num in lengths.histogram]
-    ends = [end for low, high, _ in bins for end in (low, high)]
-    middle, high = lengths.quantiles["0.5"], lengths.quantiles["0.95"]
-    return Chart(
-        f"lengths-{lengths.unit}",
-        f"Length of the training rows in {lengths.unit}",
-        Figure(
-            log_axis(f"{lengths.unit} (logarithmic)", ends),
-            Axis(low=0),
-            [
-                Mark(
-                    ends,
-                    [num for *_, num in bins for _ in range(2)],
-                    "train",
-                    hover="%{x}: %{y} rows",
-                    dash="solid",
-                    width=1.6,
-                    fill="train_band",
-                )
-            ],
-        ),
-        "Rows",
-        f"Histogram of row lengths in {lengths.unit}; the median is {middle:,.0f}.",
-        f"Half of the rows have {middle:,.0f} {lengths.unit} or fewer, 95 of 100 have {high:,.0f} "
-        "or fewer. A spike at the right end means that rows were cut off.",
-        Table(
-            ("from", "to", "Rows"),
-            [(f"{low:,.0f}", f"{high:,.0f}", words.integer(num)) for low, high, num in bins if num],
-        ),
-        280,
-    )
+def _within(entries: Sequence[T], room: int, parts: int = 1) -> list[T]:
+    """The first of them, as many as there is room for, and one at least."""
+    found: list[T] = []
+    for each in entries:
+        room -= parts * MARKUP + len(str(escape(each)).encode())
+        if found and room < 0:
+            break
+        found.append(each)
+    return found
 
 
 def check_facts(result: CheckResult) -> list[tuple[str, str]]:
