@@ -12,7 +12,6 @@ control: what is learned of these is the words, not their order.
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,7 +23,7 @@ import numpy as np
 from heldout.core.errors import UserError
 from heldout.core.files import holds_files, write_text
 from heldout.core.interrupt import stop_on_interrupt
-from heldout.core.lock import alone_in
+from heldout.core.lock import alone_in, scratch_folder
 from heldout.core.progress import Progress
 from heldout.core.recipe import DEFAULT, Recipe, same_settings
 from heldout.core.regularizer import overrides_hook
@@ -167,8 +166,8 @@ def _content_or_name(path: str) -> str:
 def _folder(out: str | Path | None) -> Iterator[Path]:
     """The folder of the result, or one that is removed afterwards."""
     if out is None:
-        with tempfile.TemporaryDirectory() as place:
-            yield Path(place)
+        with scratch_folder("heldout-compress-") as place:
+            yield place
         return
     with alone_in(Path(out)):
         yield Path(out)

@@ -8,7 +8,6 @@ it. Finished blocks are kept, so that a coding that was killed goes on.
 
 import json
 import math
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from heldout.core.errors import Interrupted, TrainingDiverged, UserError
 from heldout.core.files import write_text, written_whole
 from heldout.core.interrupt import StopRequest
+from heldout.core.lock import scratch_folder
 from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
@@ -246,7 +246,7 @@ class Coder:
         evaluate: Callable[..., tuple[Decision, dict[str, float]]],
     ) -> None:
         steps = _CountedProgress(self.progress)
-        with tempfile.TemporaryDirectory() as scratch:
+        with scratch_folder("heldout-train-") as scratch:
             training = Training(
                 self.model,
                 windows,
@@ -254,7 +254,7 @@ class Coder:
                 regularizers,
                 self.rate,
                 schedule,
-                Path(scratch),
+                scratch,
             )
             outcome = train(
                 training,

@@ -42,7 +42,7 @@ def write_hashes(run: Run, only: str = "") -> None:
     names = [only] if only else _names(run)
     run.write_json(
         FILE,
-        {"schema": SCHEMA, "sha256": kept | {name: _sha256(run.path(name)) for name in names}},
+        {"schema": SCHEMA, "sha256": kept | {name: file_sha256(run.path(name)) for name in names}},
     )
 
 
@@ -56,7 +56,7 @@ def verify(run: Run) -> Verified:
     changed = tuple(
         name
         for name, digest in recorded.items()
-        if name not in missing and _sha256(run.path(name)) != digest
+        if name not in missing and file_sha256(run.path(name)) != digest
     )
     return Verified(len(recorded), changed, missing)
 
@@ -92,6 +92,7 @@ def _names(run: Run) -> list[str]:
     return sorted(found - _GO_ON)
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Of a file of any size, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,7 +8,6 @@ other rows and starts the training anew.
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -17,7 +16,7 @@ from pathlib import Path
 from heldout.core.discovery import build
 from heldout.core.errors import UserError
 from heldout.core.interrupt import stop_on_interrupt
-from heldout.core.lock import alone_in
+from heldout.core.lock import alone_in, scratch_folder
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, same_settings
 from heldout.core.results.learning_curve import LearningCurve
@@ -67,7 +66,7 @@ def learning_curve(
     fractions, seeds = _checked(fractions, seeds, parts, recipe)
     with ExitStack() as stack:
         if folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "curve"
+            folder = stack.enter_context(scratch_folder("heldout-curve-")) / "curve"
         stack.enter_context(quiet_libraries())
         request = stack.enter_context(stop_on_interrupt())
         stack.enter_context(alone_in(Path(folder)))

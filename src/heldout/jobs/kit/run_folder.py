@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.run import Run
 from heldout.core.run_files import PreflightCheck
+from heldout.jobs.kit.hashes import file_sha256
 from heldout.jobs.kit.parts import Parts, write_parts
 from heldout.lm.accelerator import trained_precision, training_device
+from heldout.lm.fingerprint import fingerprint
 
 
 def default_folder(model: str, data: str) -> Path:
@@ -47,6 +50,10 @@ def start_run(
                 "precision": trained_precision(recipe.train.precision),
                 "padding": next((c.message for c in checks if c.name == "padding"), None),
                 **about,
+                "sha256": {
+                    "model": fingerprint(about["model"]),
+                    "recipe": file_sha256(run.path("recipe.toml")),
+                },
             },
         ),
     )
@@ -65,7 +72,8 @@ def note_warnings(checks: Sequence[PreflightCheck], progress: Progress) -> None:
 def open_started(folder: str | Path, *, trust_code: bool) -> tuple[Run, dict[str, Any]]:
     """A run that ``start_run`` has begun, with its environment.
 
-    Raises UserError where its recipe runs code of its own, unless ``trust_code``.
+    Raises UserError where its recipe runs code of its own, unless ``trust_code``, and where model,
+    rows or recipe of one that goes on are other than they were.
     """
     run = Run.open(Path(folder))
     if not trust_code:
@@ -85,7 +93,31 @@ def open_started(folder: str | Path, *, trust_code: bool) -> tuple[Run, dict[str
             f"{folder}/environment.json is damaged, which names the model: put back the file as it "
             "was, or start anew with another --out."
         )
+    if run.status.get("state") != "complete":
+        _refuse_changed(run, known)
     return run, known
+
+
+def _refuse_changed(run: Run, known: dict[str, Any]) -> None:
+    """UserError where what a run was begun with is no longer what it was.
+
+    Runs of earlier versions kept no hashes of model and recipe. A search rewrites the recipe.
+    """
+    begun = known.get("sha256") or {}
+    back = "put it back as it was, or start a new run."
+    if begun.get("model") and begun["model"] != fingerprint(known["model"]):
+        raise UserError(
+            f"The model {known['model']} has changed since {run.folder} was started: {back}"
+        )
+    kept = {}
+    if not any(run.path(name).exists() for name in ("tuning.json", "ablation.json")):
+        kept["recipe.toml"] = begun.get("recipe")
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        hashes = run.read_json("data.json")["sha256_parts"]
+        kept |= {f"data/{part}.jsonl": digest for part, digest in hashes.items()}
+    for name, digest in kept.items():
+        if digest and run.path(name).is_file() and file_sha256(run.path(name)) != digest:
+            raise UserError(f"{run.path(name)} has changed since the run was started: {back}")
 
 
 def existing_parent(folder: Path) -> Path:
