@@ -249,7 +249,7 @@ def test_what_trains_like_a_run_runs_no_code_of_it_unasked(
 ):
     run = Run.create(tmp_path / "member-0", Recipe().replace(**sections))
     run.write_status("complete")
-    run.write_json("result.json", {"best_epoch": 1, "learning_rate": 1e-3})
+    run.write_json("result.json", {"best_step": 9, "best_epoch": 1, "learning_rate": 1e-3})
     about = {"schema": "heldout.ensemble/1", "model": "m", "data": "d", "from_scratch": ""}
     about["members"] = [{"run": "member-0", "seed": 0}]
     (tmp_path / "ensemble.json").write_text(json.dumps(about))

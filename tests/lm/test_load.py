@@ -211,7 +211,7 @@ def test_missing_weights_are_not_drawn_at_random(folder):
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     assert "model.layers.1.mlp.up_proj.weight" in refused(folder)
     edit_config(folder, hidden_size=48)
-    assert "weights have other shapes than config.json says" in refused(folder)
+    assert "weights are of other shapes than config.json says" in refused(folder)
 
 
 def test_missing_shard(folder):

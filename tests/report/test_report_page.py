@@ -12,6 +12,7 @@ import page_text
 import pytest
 from jsonschema import Draft202012Validator
 
+from heldout.core.environment import environment
 from heldout.core.recipe import Recipe
 from heldout.core.run import Run
 from heldout.report.card import model_card
@@ -453,6 +454,19 @@ def test_figures_have_text_alternatives(run):
     assert tags.count("h1") == 1
     ids = [attrs["id"] for _, attrs in reader.elements if "id" in attrs]
     assert len(ids) == len(set(ids))
+
+
+def test_pages_and_cards_do_not_name_the_home_folder(run, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setattr("sys.argv", ["heldout", "fit", "--data", "/home/someone/rows.jsonl"])
+    made = environment(model="/home/someone/models/mine", sha256={"model": "0"})
+    assert made["command"] == "heldout fit --data ~/rows.jsonl"
+    run.write_json("environment.json", run.read_json("environment.json") | made)
+    run.write_json("data.json", run.read_json("data.json") | {"source": "/home/someone/rows.jsonl"})
+    card, page = model_card(run), render_report([run])
+    assert "`mine` on `rows.jsonl`" in card
+    assert "~/models/mine" in page
+    assert "someone" not in card + page
 
 
 def test_withheld_intervals_are_told_and_break_nothing(run):

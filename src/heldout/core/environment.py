@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -38,12 +39,18 @@ def hardware() -> str:
     return words
 
 
+def without_home(text: str) -> str:
+    """``~`` in place of the home folder, which names a person, in what others will read."""
+    home = str(Path("~").expanduser())
+    return re.sub(rf"{re.escape(home)}(?=[/\s]|$)", "~", text) if len(home) > 1 else text
+
+
 def environment(**details: Any) -> dict[str, Any]:
     """The content of a run's ``environment.json``."""
     return {
         "versions": versions(),
         "hardware": hardware(),
         "platform": platform.platform(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": without_home(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         **details,
     }

@@ -5,6 +5,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+# In a file's name, say: a terminal would obey them.
+_NO_LETTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
 
 class UserError(Exception):
     """Bad input: argument, rule, value and next step in one line; the command exits with code 2.
@@ -14,6 +17,7 @@ class UserError(Exception):
 
     def __init__(self, message: str):
         words = " ".join(str(message).split())
+        words = _NO_LETTERS.sub(lambda found: f"\\x{ord(found[0]):02x}", words)
         # An error of others that is quoted at the end brings a full stop of its own.
         super().__init__(re.sub(r"(?<=[\w)\"'`\]])\.\.(?=\s|$)", ".", words))
 

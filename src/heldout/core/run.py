@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from heldout.core.errors import UserError
 from heldout.core.files import LOCK, holds_files, remove
@@ -181,15 +182,26 @@ class Run:
 
     def losses(self, model: str, part: str) -> DocumentLosses | None:
         path = self.path(f"evaluations/{model}-{part}.npz")
-        return DocumentLosses.load(path) if path.exists() else None
+        try:
+            return DocumentLosses.load(path) if path.exists() else None
+        except (ValueError, KeyError, EOFError, BadZipFile):
+            raise UserError(f"{path} is damaged: put it back, or start a new run.") from None
 
     def save_losses(self, model: str, part: str, losses: DocumentLosses) -> None:
         losses.save(self.path(f"evaluations/{model}-{part}.npz"))
 
     def _rows(self, part: str) -> Iterator[Row]:
-        with self.path(f"data/{part}.jsonl").open(encoding="utf-8") as file:
-            for line in file:
-                yield Row.from_json(json.loads(line))
+        path = self.path(f"data/{part}.jsonl")
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    row = Row.from_json(json.loads(line))
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                    raise UserError(
+                        f"{path} line {number} is damaged: put the file back as it was, or start "
+                        "a new run."
+                    ) from None
+                yield row
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,8 @@ def find_layout(source: str | Path, data: DataSection) -> Layout | None:
     such files, or with texts and tables.
     """
     name = str(source)
+    if not name:
+        raise UserError("The name of the data is empty: give a file, a folder or a Hub id.")
     path = Path(source).expanduser()
     if path.is_dir():
         return _of_folder(path, name, data)

@@ -2,17 +2,19 @@
 
 import hashlib
 
-from heldout.lm.source import find_source
+from heldout.lm.source import TOKENIZER_FILES, find_source
 
-_KINDS = {".json", ".jinja", ".model", ".safetensors", ".gguf"}
+_NAMES = {"config.json", "adapter_config.json", *TOKENIZER_FILES}
+_KINDS = {".jinja", ".safetensors", ".gguf"}
 _PIECE, _NUM_PIECES = 2**16, 64
 
 
 def fingerprint(target: str) -> str:
-    """SHA-256 of names, sizes and up to 64 spaced pieces of each file; "" of a Hub id.
+    """SHA-256 of weights, configuration and tokenizer; "" of a Hub id.
 
-    A training changes every weight, so that pieces tell; one number that was changed by hand in a
-    file of more than 4 MiB may not show. Raises UserError where a path holds no model.
+    Of each file its name, size and up to 64 spaced pieces of 64 KiB: a training changes every
+    weight, so that pieces tell, but a number that was changed by hand in a larger file may not
+    show. Raises UserError where a path holds no model.
     """
     path = find_source(target).path
     if path is None:
@@ -20,7 +22,7 @@ def fingerprint(target: str) -> str:
     files = [path] if path.is_file() else sorted(path.iterdir())
     found = hashlib.sha256()
     for file in files:
-        if file.suffix not in _KINDS or not file.is_file():
+        if not (file.name in _NAMES or file.suffix in _KINDS) or not file.is_file():
             continue
         size = file.stat().st_size
         found.update(f"{file.name} {size}\n".encode())

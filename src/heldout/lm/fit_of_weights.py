@@ -1,7 +1,7 @@
 """Whether a model's weights are those that its configuration describes, all of them and sound."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,13 @@ def refuse_misfits(model: Any, report: Mapping[str, Any], name: str) -> None:
     if wrong := sorted(report["mismatched_keys"]):
         key, in_file, here = wrong[0]
         raise UserError(
-            f"Model {name}: {len(wrong)} weights have other shapes than config.json says, such as "
+            f"Model {name}: {_weights(wrong)} of other shapes than config.json says, such as "
             f"{key}: {_shape(in_file)} in the file, {_shape(here)} by the configuration. Use the "
             "config.json that was saved with them."
         )
     if missing := sorted(report["missing_keys"]):
         raise UserError(
-            f"Model {name} is incomplete: {len(missing)} weights are missing, such as "
+            f"Model {name} is incomplete: {_weights(missing)} missing, such as "
             f"{missing[0]}; they would be random. Is it a model without its output layer?"
         )
     built = {m[1] for key, _ in model.named_parameters() if (m := _OF_LAYER.match(key))}
@@ -67,7 +67,12 @@ def one_line(error: Exception) -> str:
     """What an exception of a library says, without its own headings and line breaks."""
     text = " ".join(str(error).split())
     text = re.sub(r"^(Class v|V)alidation error for \S+ '\w+': (\w+Error: )?", "", text)
+    text = text.split(" This could be because")[0]  # advice on installing, a paragraph long
     return f"{text} is missing or not known" if isinstance(error, KeyError) else text
+
+
+def _weights(names: Sequence[Any]) -> str:
+    return "1 weight is" if len(names) == 1 else f"{len(names)} weights are"
 
 
 def _shape(shape: Any) -> str:

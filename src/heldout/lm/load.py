@@ -309,7 +309,8 @@ def _refusal(source: Source, error: Exception, part: str = "") -> UserError:
         )
     if "safetensors" in what:
         return UserError(f"Model {source.name} has no safetensors weights on the Hub: convert it.")
+    first = what.split(". ")[0][:160]
     return UserError(
         f"Model {source.name} is no folder here, and the Hub does not give it: check the name and "
-        f"the connection, or log in with `hf auth login` if it is gated. ({what[:160]})"
+        f"the connection, or log in with `hf auth login` if it is gated. ({first})"
     )

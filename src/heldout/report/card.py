@@ -3,6 +3,7 @@
 from heldout.core.errors import UserError
 from heldout.core.measurement import Interval
 from heldout.core.run import Run
+from heldout.report.words import last_name
 
 
 def write_card(run: Run) -> None:
@@ -14,14 +15,17 @@ def write_card(run: Run) -> None:
 
 
 def model_card(run: Run) -> str:
-    """Metadata for the Hub, the verdict, the figures, and how to load the model."""
+    """Metadata for the Hub, the verdict, the figures, and how to load the model.
+
+    Of a model and rows that lie here their names alone: the rest of a path is nobody's business.
+    """
     try:
         environment = run.read_json("environment.json")
         data = run.read_json("data.json")
     except FileNotFoundError as error:
         raise UserError(f"{run.folder} is incomplete: {error.filename} is missing.") from None
     recipe = run.recipe
-    base = environment["model"]
+    base, source = last_name(environment["model"]), last_name(data["source"])
     is_adapter = run.path("best/adapter_config.json").exists()
     lines = [
         "---",
@@ -38,7 +42,7 @@ def model_card(run: Run) -> str:
         lines += [_line(run.read_json("verdict.json")["headline"]), ""]
     lines += [
         f"Trained by heldout {environment['versions'].get('heldout', '')} from `{_line(base)}` on "
-        f"`{_line(str(data['source']))}`: "
+        f"`{_line(source)}`: "
         + ", ".join(f"{count:,} {part} rows" for part, count in data["rows"].items())
         + f". Recipe `{recipe.name}` ({recipe.model.method}).",
         "",

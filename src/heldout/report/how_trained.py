@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from heldout.core.environment import without_home
 from heldout.core.finite import finite
 from heldout.core.recipe import Recipe
 from heldout.report import words
@@ -85,9 +86,9 @@ def _is_tuned(summary: RunSummary) -> bool:
 def environment_rows(summary: RunSummary) -> list[tuple[str, str]]:
     """Flat name and value; versions of packages last."""
     rows = [
-        (words.sentence_case(key), _shown(value))
+        (words.sentence_case(key), without_home(_shown(value)))
         for key, value in summary.environment.items()
-        if key != "versions" and value not in (None, "")
+        if key not in ("versions", "sha256") and value not in (None, "")
     ]
     versions = summary.environment.get("versions")
     if isinstance(versions, dict):

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from heldout.core.damage import refuse_damaged
 from heldout.core.errors import UserError
 from heldout.core.lock import alone_in
 from heldout.core.progress import Progress
@@ -63,6 +64,7 @@ def counterfactual(
     run = Run.open(Path(target))
     if not trust_code:
         run.refuse_own_code()
+    refuse_damaged(run)
     if not run.path("result.json").exists():
         raise UserError(f"{target} has not finished its training: `heldout fit --resume {target}`.")
     found, known = run.read_json("result.json"), run.read_json("environment.json")

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from heldout.core.damage import refuse_damaged
 from heldout.core.errors import UserError
 from heldout.core.facts import Facts
 from heldout.core.probe import MODELS
@@ -99,6 +100,7 @@ def step_of(checkpoint: Path) -> int:
 def _of_run(run: Run, base: str, name: str) -> DiagnosedTarget:
     if not run.path(name).is_dir():
         raise UserError(f"{run.folder} holds no {name}/ model: its training did not get that far.")
+    refuse_damaged(run)
     environment = run.read_json("environment.json")
     from_scratch = bool(environment.get("from_scratch"))
     return DiagnosedTarget(

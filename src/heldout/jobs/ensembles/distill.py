@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from heldout.core.damage import refuse_damaged
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.lock import alone_in
 from heldout.core.measurement import Measurement, NotMeasured
@@ -100,8 +101,9 @@ def _read_ensemble(ensemble: str | Path, trust_code: bool) -> tuple[Path, dict[s
             f"{ensemble} is no finished ensemble, which has an ensemble.json: give the folder that "
             "heldout ensemble wrote."
         )
-    if not trust_code:
-        for run in member_runs(folder, len(about["members"])):
+    for run in member_runs(folder, len(about["members"])):
+        refuse_damaged(run)
+        if not trust_code:
             run.refuse_own_code()
     return folder, about
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from heldout.core.damage import refuse_damaged
 from heldout.core.errors import UserError, did_you_mean
 from heldout.core.recipe import Recipe, load_recipe
 from heldout.core.run import Run
@@ -47,6 +48,7 @@ def _read(source: str | Path) -> RecipeToExport:
     run = Run.open(folder)
     if not run.path("result.json").is_file():
         raise UserError(f"{folder} has no result.json: the run was not trained to its end.")
+    refuse_damaged(run)
     result = run.read_json("result.json")
     recipe = _with_found_decay(run.recipe, result)
     if result["best_step"] == 0:

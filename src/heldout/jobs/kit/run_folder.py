@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from heldout.core.damage import refuse_damaged
 from heldout.core.environment import environment
 from heldout.core.errors import UserError
 from heldout.core.progress import Progress
@@ -78,21 +79,13 @@ def open_started(folder: str | Path, *, trust_code: bool) -> tuple[Run, dict[str
     run = Run.open(Path(folder))
     if not trust_code:
         run.refuse_own_code()
+    refuse_damaged(run)
     if not run.path("environment.json").exists():
         raise UserError(
             f"{folder} stopped before its data was written: give the first command again, with "
             f"--out {folder}."
         )
-    try:
-        known = run.read_json("environment.json")
-        is_known = isinstance(known["model"], str)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        is_known = False
-    if not is_known:
-        raise UserError(
-            f"{folder}/environment.json is damaged, which names the model: put back the file as it "
-            "was, or start anew with another --out."
-        )
+    known = run.read_json("environment.json")
     if run.status.get("state") != "complete":
         _refuse_changed(run, known)
     return run, known
