@@ -61,6 +61,7 @@ def started(folder, **about):
     for part in ("train", "validation"):
         run.write_rows(part, rows)
     run.write_json("environment.json", {"model": "m", "from_scratch": "", **about})
+    run.write_json("data.json", {"mode": "split", "rows": {}})
     run.write_json("result.json", {"best_step": 9, "best_epoch": 1, "learning_rate": 1e-3})
     return folder
 

@@ -307,15 +307,21 @@ def load_recipe(source: str | Path, overrides: typing.Sequence[str] = ()) -> Rec
             "deeply."
         ) from None
     table = _renamed(table)
+    regularizers = table.get("regularizers")
     own = {
         (name, parameter)
-        for name, parameters in table.get("regularizers", {}).items()
+        for name, parameters in (regularizers if isinstance(regularizers, dict) else {}).items()
         if isinstance(parameters, dict)
         for parameter in parameters
     }
     for setting in overrides:
         _apply(table, setting, own)
-    return recipe_from_table(table)
+    try:
+        return recipe_from_table(table)
+    except UserError as error:
+        if overrides or not source.endswith(".toml"):
+            raise
+        raise UserError(f"{source}: {error}") from None  # a file that nobody has just typed
 
 
 def same_settings(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

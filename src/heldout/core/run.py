@@ -157,6 +157,8 @@ class Run:
         """
         if once and any(opening["purpose"] == purpose for opening in self.test_openings):
             return _Rows(self, "test")
+        if not self.path("data/test.jsonl").is_file():
+            raise UserError(f"{self.path('data/test.jsonl')} is missing: put it back.")
         with self.path("data/test_openings.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"time": _now(), "purpose": purpose}) + "\n")
         return _Rows(self, "test")

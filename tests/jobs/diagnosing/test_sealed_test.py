@@ -7,6 +7,7 @@ from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.row import Row
 from heldout.core.run import Run
+from heldout.jobs.diagnosing.find_target import find_target
 from heldout.jobs.evidence.texts import texts_of_run
 
 
@@ -69,3 +70,10 @@ def test_what_is_refused_leaves_it_closed(unfinished):
     with pytest.raises(UserError, match=r"nowhere\.txt: no such file"):
         texts_of_run(unfinished, "", {"other": "nowhere.txt"}, Recipe(), 400, open_test=True)
     assert unfinished.test_openings == []
+    unfinished.path("data/test.jsonl").unlink()
+    with pytest.raises(UserError, match=r"test\.jsonl is missing"):
+        texts_of_run(unfinished, "", {}, Recipe(), 400, open_test=True)
+    assert unfinished.test_openings == []
+    unfinished.write_json("environment.json", {"model": "./gone"})
+    with pytest.raises(UserError, match=r"Model \./gone: no such folder"):
+        find_target(str(unfinished.folder), "", "")

@@ -103,9 +103,12 @@ def _of_run(run: Run, base: str, name: str) -> DiagnosedTarget:
     refuse_damaged(run)
     environment = run.read_json("environment.json")
     from_scratch = bool(environment.get("from_scratch"))
+    base = base or ("" if from_scratch else environment["model"])
+    if base:
+        find_source(base)  # refused before the sealed test is opened
     return DiagnosedTarget(
         str(run.path(name)),
-        base or ("" if from_scratch else environment["model"]) or None,
+        base or None,
         facts_of_run(run, run.recipe, name),
         run,
     )

@@ -115,7 +115,10 @@ def _ready_parts(source: str, read: ReadRows, data: DataSection) -> dict[Part, R
     wanted: tuple[tuple[Part, str], ...] = (("validation", data.validation), ("test", data.test))
     for part, path in wanted:
         if path:
-            given = read_rows(path, data.columns, data.group, data=data, part="heldout")
+            try:
+                given = read_rows(path, data.columns, data.group, data=data, part="heldout")
+            except UserError as error:
+                raise UserError(f"data.{part}: {error}") from None
         elif part in beside:
             given = read_rows(source, data.columns, data.group, data=data, part=part)
         else:

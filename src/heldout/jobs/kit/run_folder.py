@@ -85,6 +85,8 @@ def open_started(folder: str | Path, *, trust_code: bool) -> tuple[Run, dict[str
             f"{folder} stopped before its data was written: give the first command again, with "
             f"--out {folder}."
         )
+    if not run.path("data.json").exists():
+        raise UserError(f"{run.path('data.json')} is missing: put it back, or start a new run.")
     known = run.read_json("environment.json")
     if run.status.get("state") != "complete":
         _refuse_changed(run, known)
