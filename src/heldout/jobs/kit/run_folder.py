@@ -96,7 +96,8 @@ def open_started(folder: str | Path, *, trust_code: bool) -> tuple[Run, dict[str
 def _refuse_changed(run: Run, known: dict[str, Any]) -> None:
     """UserError where what a run was begun with is no longer what it was.
 
-    Runs of earlier versions kept no hashes of model and recipe. A search rewrites the recipe.
+    Runs of earlier versions kept no hashes of model and recipe. A search and a limit of time
+    rewrite the recipe.
     """
     begun = known.get("sha256") or {}
     back = "put it back as it was, or start a new run."
@@ -105,7 +106,8 @@ def _refuse_changed(run: Run, known: dict[str, Any]) -> None:
             f"The model {known['model']} has changed since {run.folder} was started: {back}"
         )
     kept = {}
-    if not any(run.path(name).exists() for name in ("tuning.json", "ablation.json")):
+    searched = any(run.path(name).exists() for name in ("tuning.json", "ablation.json"))
+    if not (searched or run.recipe.train.max_minutes):
         kept["recipe.toml"] = begun.get("recipe")
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         hashes = run.read_json("data.json")["sha256_parts"]
