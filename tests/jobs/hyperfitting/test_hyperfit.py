@@ -237,6 +237,7 @@ def test_data_that_is_not_small_or_too_small_is_warned_of(files, settings):
         ("regularizers.weight_decay.rate=0.1", "does not use regularizers"),
         ("hyperfit.new_tokens=600", "at most 512, what this model can read"),
         ("hyperfit.new_tokens=400", r"hold \d texts of 408 tokens"),
+        ("hyperfit.blocked_ngram=30", "no window of the training text has more than 24"),
         ("hyperfit.new_tokens=15", "hyperfit.new_tokens must be 16 or more, got 15"),
         ("hyperfit.target_loss=0", "hyperfit.target_loss must be above 0"),
     ],

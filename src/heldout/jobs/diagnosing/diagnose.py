@@ -100,9 +100,14 @@ def diagnose(
         from heldout.jobs.diagnosing.find_target import find_target
         from heldout.jobs.diagnosing.with_texts import diagnosis_with_texts
         from heldout.jobs.evidence.gatherer import Asked
+        from heldout.jobs.evidence.gatherers.canaries import read_canaries
+        from heldout.probes.bias import read_lexicon
 
         found = find_target(str(target), base, logs, evaluation)
         files = (str(canaries), str(lexicon))
+        for file, read in zip(files, (read_canaries, read_lexicon), strict=True):
+            if file:
+                read(file)  # refused before the sealed test is opened
         asked = Asked(_known_probes(probes), generate, *files, tuple(tasks), str(include_path))
         known = replace(found.facts, **more)
         result = diagnosis_with_texts(found, known, sources, chosen, asked, progress or Progress())

@@ -27,7 +27,7 @@ from heldout.jobs.hyperfitting.train import WindowSample, train_hyperfit
 from heldout.jobs.kit.chosen_recipe import chosen_recipe
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.dry_run import DryRun
-from heldout.jobs.kit.parts import Parts, load_parts, read_parts
+from heldout.jobs.kit.parts import Parts, load_parts, read_parts, sample_rows
 from heldout.jobs.kit.prepare import prepare
 from heldout.jobs.kit.run_folder import (
     default_folder,
@@ -38,6 +38,8 @@ from heldout.jobs.kit.run_folder import (
 )
 from heldout.jobs.kit.stages import stages_of
 from heldout.jobs.kit.target import Target
+from heldout.jobs.kit.token_size import MOST_ROWS
+from heldout.lm.characters import token_size
 from heldout.lm.nll import context_length
 from heldout.lm.quiet import quiet_libraries
 from heldout.training.loop import Schedule
@@ -157,6 +159,7 @@ def _dry_run_of(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> D
             f"model can read, got {length}."
         )
     sample = WindowSample(parts.train, tokenizer, recipe)
+    _refuse_blocker(parts, sample, tokenizer, recipe)
     checks = check_windows(sample, tokenizer, limit)
     checks = [check for check in checks if check.name != "end of text"]
     checks += _check_data(sample, recipe)
@@ -182,6 +185,19 @@ def _dry_run_of(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> D
     schedule = Schedule.of(len(sample), recipe)
     cost = "one forward and one backward"
     return DryRun.of(parts, schedule, model, loaded.parameters, cost, checks)
+
+
+def _refuse_blocker(parts: Parts, sample: WindowSample, tokenizer: Any, recipe: Recipe) -> None:
+    """UserError where no window is as long as what the citation blocker would block."""
+    rows = sample_rows(parts.train, MOST_ROWS, recipe.data.seed)
+    asked = recipe.hyperfit.blocked_ngram
+    length = token_size(tokenizer, rows).tokens(asked)
+    longest = max(len(sample.ids_of(place)) for place in range(len(sample)))
+    if longest < length:
+        raise UserError(
+            f"hyperfit.blocked_ngram={asked} are {length} tokens of this tokenizer, and no window "
+            f"of the training text has more than {longest}: give longer texts, or lower it."
+        )
 
 
 def _check_data(sample: WindowSample, recipe: Recipe) -> list[PreflightCheck]:

@@ -140,10 +140,11 @@ def _mixed_rows(recipe: Recipe, measured: list[Row]) -> tuple[dict[str, list[Row
         path = getattr(augmentation, augmentation.READS) if augmentation.READS else ""
         if not path:
             continue
-        rows = [
-            replace(row, source=row.source or Path(path).stem)
-            for row in read_rows(path, data=recipe.data).rows
-        ]
+        try:
+            read = read_rows(path, data=recipe.data).rows
+        except UserError as error:
+            raise UserError(f"augment.{name}: {error}") from None
+        rows = [replace(row, source=row.source or Path(path).stem) for row in read]
         both = [*measured, *rows]
         related = Components(len(both))
         for pair in find_related(both, recipe.data.near_duplicate_threshold):
