@@ -44,7 +44,7 @@ TRAINED = {
 }
 TURNED = {("adamw_torch", "adamw_torch_fused")}  # the same in one kernel: by unsloth
 WORDS = {
-    "LONGEST_ROW": "64",
+    "LONGEST_ROW": "256",
     "TEMPLATE": "default",
     "YOUR_TYPE": "alpaca",
     "LEARNING_RATE": "0.0001",
@@ -63,7 +63,7 @@ dataset_dir: .
 dataset: train
 eval_dataset: validation
 template: default
-cutoff_len: 64
+cutoff_len: 256
 per_device_train_batch_size: 2
 output_dir: out
 """,
@@ -71,7 +71,7 @@ output_dir: out
 datasets: [{path: train.jsonl, ds_type: json, type: alpaca}]
 test_datasets: [{path: validation.jsonl, ds_type: json, type: alpaca, split: train}]
 val_set_size: 0
-sequence_len: 64
+sequence_len: 256
 micro_batch_size: 2
 gradient_accumulation_steps: 1
 learning_rate: 0.0001
