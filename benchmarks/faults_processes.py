@@ -222,8 +222,8 @@ def import_all() -> None:
     """Everything that a command would import, without starting a thread."""
     import gc
 
+    import contourpy  # noqa: F401
     import peft  # noqa: F401
-    import plotly  # noqa: F401
     import torch
     import transformers  # noqa: F401
 
