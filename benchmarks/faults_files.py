@@ -193,7 +193,7 @@ def file_cases() -> dict[str, tuple[Callable[[Path], str], tuple[str, ...]]]:
         return make
 
     found = {
-        name: (maker(file, content), (f"\\b{file}\\b|The data holds", words))
+        name: (maker(file, content), (f"\\b{file}\\b|The data holds|the training text", words))
         for name, (file, content, words) in BYTES.items()
     }
     return found | {name: (make, (words,)) for name, (make, words) in OTHERS.items()}

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 from heldout.cli.main import _how_to_go_on, main
 from heldout.core.discovery import list_entries
@@ -114,6 +115,7 @@ def test_a_process_of_its_own_ends_with_2_and_one_line(tmp_path):
         (KeyboardInterrupt, 1, "Stopped at once. Give the command again."),
         (Interrupted, 1, "Stopped. Give the command again."),
         (OSError(28, "No space left on device", "/x"), 2, "The disk is full at /x: free some sp"),
+        (RuntimeError("File too large"), 2, "The disk is full: free some space."),
     ],
 )
 def test_what_stops_a_command_is_told_in_one_line(stop, code, words, monkeypatch, capsys):
@@ -128,6 +130,18 @@ def test_what_stops_a_command_is_told_in_one_line(stop, code, words, monkeypatch
     shown = capsys.readouterr().err
     assert shown.startswith(f"heldout: {words}")
     assert "resume" not in shown
+
+
+def test_torch_on_a_full_disk_is_told_in_one_line(monkeypatch, capsys):
+    def written(*runs, out):
+        torch.save(torch.zeros(100_000), "/dev/full")
+
+    monkeypatch.setattr("heldout.jobs.report.write_report", written)
+    monkeypatch.setattr(sys, "argv", ["heldout", "report", "run"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("heldout: The disk is full: free some space.")
 
 
 def test_a_stopped_run_is_named_with_its_report(tmp_path):

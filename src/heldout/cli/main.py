@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import re
 import shlex
 import signal
 import sys
@@ -109,7 +110,7 @@ def main() -> None:
             if error.format_message():
                 _fail(_refusal(error), 2)
             sys.exit(2)
-        if "No space left on device" in str(error) or "File too large" in str(error):
+        if _FULL_DISK.search(str(error)):
             _fail(f"The disk is full: free some space. {_how_to_go_on(arguments)}", 2)
         raise
 
@@ -131,6 +132,10 @@ def _language(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 _INTERRUPTED = 130  # what typer makes of KeyboardInterrupt
+# What libraries say of a full disk in errors of their own; the last is torch, amid a file.
+_FULL_DISK = re.compile(
+    r"No space left on device|File too large|inline_container\.cc.* unexpected pos"
+)
 
 
 def _refusal(error: Any) -> str:

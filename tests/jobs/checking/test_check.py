@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import resource
 import subprocess
 import sys
 
@@ -378,6 +379,18 @@ def test_nothing_is_overwritten(leaky, tmp_path):
         with pytest.raises(UserError, match="is there already"):
             check(leaky[0], **{option: tmp_path / "full"})
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_no_copy_stays_where_its_page_cannot_be_written(leaky, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))  # a page has more
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            check(leaky[0], write_clean=tmp_path / "clean", out=tmp_path / "page")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "clean").exists()
+    check(leaky[0], write_clean=tmp_path / "clean", out=tmp_path / "page")
 
 
 # Refusals

@@ -5,6 +5,7 @@ as a stream and indexed in a temporary folder; see data/build_index.py for what 
 memory and on disk.
 """
 
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,7 +73,12 @@ def check(
     refuse_unfit(rows, questions, copy, folder)
     result = _check(rows, questions, copy, progress or Progress())
     if folder is not None:
-        _write(result, folder)
+        try:
+            _write(result, folder)
+        except BaseException:  # a full disk: the same command must find nothing in its way
+            if copy.folder is not None:
+                shutil.rmtree(copy.folder, ignore_errors=True)
+            raise
     return result
 
 
