@@ -35,7 +35,9 @@ class CrossValidation:
     rows: list[Row]  # in the order of ``out_of_fold``
 
 
-def train_by_folds(context: RunContext, parts: Parts, begin: Callable[[], None]) -> None:
+def train_by_folds(
+    context: RunContext, parts: Parts, begin: Callable[[], None] = lambda: None
+) -> None:
     """Train on all rows to the epoch that folds find best; ``result.json`` says it is done.
 
     ``begin`` is called once the rate is found.

@@ -18,7 +18,9 @@ from heldout.training.keeper import replace_folder
 from heldout.training.preflight import check_base_loss
 
 
-def train_main(context: RunContext, learning_rate: float, is_time_up: Callable[[], bool]) -> None:
+def train_main(
+    context: RunContext, learning_rate: float, is_time_up: Callable[[], bool] = lambda: False
+) -> None:
     """Train by the recipe; leaves ``best/``, ``last/``, losses and ``result.json``."""
     run = context.run
     condition = Condition(context, learning_rate, context.recipe.train.max_epochs)
