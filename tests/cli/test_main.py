@@ -226,6 +226,7 @@ def test_a_run_that_is_none_is_refused_before_torch_is_imported(tmp_path):
 def test_it_is_told_before_any_work(command, words, tmp_path, monkeypatch, capsys):
     run = Run.create(tmp_path / "run", Recipe())
     run.write_json("environment.json", {"model": "m", "job": "hyperfit"})
+    run.write_json("data.json", {"mode": "split", "rows": {}})
     (tmp_path / "rows.jsonl").write_text('{"text": "a row"}\n')
     monkeypatch.chdir(tmp_path)
     arguments = command.replace("RUN", str(run.folder)).split()

@@ -56,7 +56,10 @@ def change_weights(path, change):
     [
         ({"hidden_size": "wide"}, "cannot be loaded: Field 'hidden_size' expected int, got str"),
         ({"num_attention_heads": 5}, "hidden size (32) is not a multiple of the number of att"),
-        ({"num_hidden_layers": -1}, "num_hidden_layers in config.json must be 1 or more, got -1"),
+        (
+            {"num_hidden_layers": -1},
+            "num_hidden_layers in config.json must be between 1 and 10000",
+        ),
         ({"num_hidden_layers": 1}, "has weights of more layers than config.json says, such as"),
         ({"hidden_act": "sharp"}, "cannot be loaded: 'sharp' is missing or not known."),
         ({"intermediate_size": 80}, "64 in the file, 32 x 80 by the configuration. Use the config"),

@@ -220,7 +220,7 @@ def test_gates_and_junit(places, tiny_model_dir, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train": ""}, "--train: give the rows"),
+        ({"train": ""}, "without a run --train must be given"),
         ({"heldout": "EMPTY"}, "is empty"),
         ({"goal": "fame"}, "--goal must be one of generalize, recite, style"),
         ({"most_rows": 1}, "--rows must be 2 or more, got 1"),
