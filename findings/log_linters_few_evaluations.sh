@@ -16,9 +16,10 @@ set -eu
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 python3 -m venv "$place/venv"
-"$place/venv/bin/pip" install --quiet finetune-doctor==0.2.2 losslint==0.4.1 trainspotter==0.2.6 runmedic==0.1.1
+. "$place/venv/bin/activate"
+pip install --quiet finetune-doctor==0.2.2 losslint==0.4.1 trainspotter==0.2.6 runmedic==0.1.1
 cd "$place"
-python3 - <<'PYTHON'
+python - <<'PYTHON'
 import json
 from pathlib import Path
 
@@ -46,7 +47,7 @@ say() { # TOOL LOG: what it prints, whatever it exits with
     esac
     log=$1
     shift
-    "venv/bin/$@" "$log/trainer_state.json" 2>&1 || true
+    "$@" "$log/trainer_state.json" 2>&1 || true
 }
 for tool in finetune-doctor losslint trainspotter runmedic; do
     say $tool of_3 >"$tool.3"

@@ -15,8 +15,9 @@ set -eu
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 python3 -m venv "$place/venv"
-"$place/venv/bin/pip" install --quiet torch==2.13.0 numpy
-"$place/venv/bin/python" - <<'PYTHON'
+. "$place/venv/bin/activate"
+pip install --quiet torch==2.13.0 numpy==2.4.6
+python - <<'PYTHON'
 import torch
 import torch.nn.functional as F
 

@@ -12,8 +12,9 @@ set -eu
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 python3 -m venv "$place/venv"
-"$place/venv/bin/pip" install --quiet torch==2.13.0 trl==1.16.0 transformers==5.23.0 jinja2==3.1.6
-"$place/venv/bin/python" - <<'PYTHON'
+. "$place/venv/bin/activate"
+pip install --quiet torch==2.13.0 trl==1.16.0 transformers==5.23.0 jinja2==3.1.6
+python - <<'PYTHON'
 from pathlib import Path
 
 import trl
