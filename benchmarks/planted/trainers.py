@@ -6,17 +6,19 @@
     python benchmarks/planted/trainers.py --tiny          # one case of each kind, short; no record
 
 The embedded model is trained by transformers' ``Trainer`` and by TRL's ``SFTTrainer``, whole or
-with LoRA of rank 16, on three texts that no rule was chosen on (comments in C and C++ headers, news
-of Debian packages, messages of errors in Python packages), with seeds of their own. Rows come with
+with LoRA of rank 16, on three texts that no rule was chosen on (what operations of web services do,
+verses of the King James Bible, sentences of Info manuals), with seeds of their own. Rows come with
 groups, or without and dealt by row; the folder holds the last weights alone, or a checkpoint of
 each epoch, or the best one, loaded at the end; some runs evaluate before they begin, as trainers
 can and do not by default. What is diagnosed is the folder that such a run leaves, with its rows and
-its base. News always names its group: entries of one package are alike.
+its base. Services always name their group: operations of one are alike.
 
-It is the second such set. The first, on other texts and seeds, was ended after 67 of its cases: 28
-of 29 faults were named first, none of 14 impostors as overfitting, and of 38 healthy trainings
-three were called leaky, for one held-out row of 84 that was nearly a training row. A leak is a
-cause now only where it is surely more than one row in a hundred.
+It is the third such set. The first was ended after 67 of its cases: 28 of 29 faults were named
+first, none of 14 impostors as overfitting, and of 38 healthy trainings three were called leaky, for
+one held-out row of 84 that was nearly a training row; a leak is a cause now only where it is surely
+more than one row in a hundred. The second, whole, named 64 of 65 faults first and a leak in 1 of 61
+healthy trainings: truly, as four of its answers stood word for word in training, under prompts
+that hid them from the maker of the set. Answers are compared alone now; no rule was changed.
 
 Planted are six causes and seven impostors with five seeds each, 65 in all, by the plans of
 ``plants.py``; 61 healthy trainings stand beside them. Not planted are weak regularization, which is
@@ -71,7 +73,7 @@ from heldout.diagnosis.causes import read_rules
 from heldout.jobs.diagnosing.diagnose import diagnose
 
 LINES = ROOT / ".cache" / "planted" / "trainers.jsonl"
-SEEDS = (50, 51, 52, 53, 54)
+SEEDS = (60, 61, 62, 63, 64)
 NOT_PLANTED = ("weak_regularization", "forgetting")
 PLANTED = (*(cause for cause in CAUSES if cause not in NOT_PLANTED), *IMPOSTORS)
 NUM_HEALTHY = 61
@@ -127,7 +129,7 @@ def setup_of(case: Case, number: int) -> Setup:
     return Setup(
         trainer=("trainer", "trl")[turn % 2],
         lora=turn // 3 % 3 == 2 and not whole,
-        groups=turn // 2 % 3 != 2 or case.plan.text == "news",
+        groups=turn // 2 % 3 != 2 or case.plan.text == "services",
         kept=kept,
         evaluates_first=turn % 5 < 2,
     )
