@@ -18,7 +18,8 @@ first, none of 14 impostors as overfitting, and of 38 healthy trainings three we
 one held-out row of 84 that was nearly a training row; a leak is a cause now only where it is surely
 more than one row in a hundred. The second, whole, named 64 of 65 faults first and a leak in 1 of 61
 healthy trainings: truly, as four of its answers stood word for word in training, under prompts
-that hid them from the maker of the set. Answers are compared alone now; no rule was changed.
+that hid them from the maker of the set. Answers are compared alone now. One clue has come to the
+rules, for runs that left no log, which no run of these sets is.
 
 Planted are six causes and seven impostors with five seeds each, 65 in all, by the plans of
 ``plants.py``; 61 healthy trainings stand beside them. Not planted are weak regularization, which is

@@ -202,6 +202,17 @@ def test_features_of_the_course():
     assert math.isclose(feature_of("first_epoch_rise")({}, course(4.0, 4.2, 4.1)), 0.2)
 
 
+def test_without_a_log_the_base_tells_that_the_loss_has_risen():
+    worse, better = gap_and_loss(0.6, 2.6), gap_and_loss(-0.1, 1.9)
+    by_name = {measured.name: measured for measured in worse}
+    assert math.isclose(feature_of("above_base")(by_name, Facts()), 0.58)
+    assert feature_of("above_base")(by_name, course(4.0, 4.6)) is None
+    little = {measured.name: measured for measured in gap_and_loss(0.6, 0.9)}
+    assert feature_of("above_base")(little, Facts()) is None  # the rows were hardly learned
+    assert [cause.name for cause in find_causes(worse, Facts())] == ["too_many_epochs"]
+    assert find_causes(better, Facts()) == ()
+
+
 def test_every_clue_has_a_feature_and_every_rule_a_source():
     for rule in read_rules().rules:
         assert rule.source

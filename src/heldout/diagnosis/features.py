@@ -133,6 +133,17 @@ def _judged(course: list[HistoryPoint], facts: Facts) -> HistoryPoint:
     return course[-1] if epoch is None else min(course, key=lambda one: abs(one.epoch - epoch))
 
 
+def above_base(measured: MeasuredByName, facts: Facts) -> float | None:
+    """How far the held-out loss surely lies above the base model's though much was learned.
+
+    Since training began at the base, the loss has risen. None where evaluations tell the course.
+    """
+    learned = learned_share(measured, facts)
+    if len(_course(facts)) > 1 or learned is None or learned < MUCH:
+        return None
+    return _low(_contrast(measured, "test_nll_best", "base"))
+
+
 def rise(measured: MeasuredByName, facts: Facts) -> float | None:
     """Held-out loss of the judged model minus the lowest on the way there, nats/token."""
     course = _course(facts)
@@ -342,47 +353,15 @@ def regularization(measured: MeasuredByName, facts: Facts) -> float | None:
 FEATURES: dict[str, Feature] = {
     feature.__name__: feature
     for feature in (
-        heldout_change,
-        gap,
-        gap_surely,
-        train_gain,
-        train_change,
-        kept_share,
-        learned_share,
-        memorized_share,
-        memorized_surely,
-        forgetting,
-        forgetting_surely,
-        came_apart,
-        loops,
-        broken_unlearned,
-        broken_learned,
-        rise,
-        rise_surely,
-        later_rise,
-        training_rise,
-        best_epoch,
-        score_gain,
-        epochs,
-        first_epoch_rise,
-        late_gain_share,
-        rate_over_best,
-        update_norm,
-        duplicate_share,
-        leak_share,
-        leak_surely,
-        odd_share,
-        odd_surely,
-        swapped_share,
-        swapped_surely,
-        num_distinct_rows,
-        parameters_per_token,
-        shift,
-        planted,
-        alike_answers,
-        regularization,
+        heldout_change, gap, gap_surely, train_gain, train_change, kept_share, learned_share,
+        memorized_share, memorized_surely, forgetting, forgetting_surely, came_apart, loops,
+        broken_unlearned, broken_learned, above_base, rise, rise_surely, later_rise,
+        training_rise, best_epoch, score_gain, epochs, first_epoch_rise, late_gain_share,
+        rate_over_best, update_norm, duplicate_share, leak_share, leak_surely, odd_share,
+        odd_surely, swapped_share, swapped_surely, num_distinct_rows, parameters_per_token,
+        shift, planted, alike_answers, regularization,
     )
-}
+}  # fmt: skip
 
 
 def feature_of(name: str) -> Feature:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from importlib import resources
 from xml.etree import ElementTree
 
@@ -302,6 +303,28 @@ def test_a_damaged_model_is_refused(places, tmp_path):
     (copy / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="damaged or cut short"):
         diagnose(copy, train=places / "train.jsonl", heldout=places / "heldout.jsonl")
+
+
+def test_a_fault_without_a_log_says_what_would_tell(places, tiny_model_dir, tmp_path):
+    last = places / "out" / "checkpoint-300"
+    shutil.copytree(last, tmp_path / "weights", ignore=shutil.ignore_patterns("*.bin", "trainer*"))
+    told = {
+        folder: [text for text in found.warnings if "no log of the training was found" in text]
+        for folder in (tmp_path / "weights", last)
+        for found in [
+            diagnose(
+                folder,
+                train=places / "train.jsonl",
+                heldout=places / "heldout.jsonl",
+                base=str(tiny_model_dir),
+                settings=SETTINGS,
+                generate=False,
+                probes=("heldout_loss", "memorization"),
+            )
+        ]
+    }
+    assert told[last] == []
+    assert len(told[tmp_path / "weights"]) == 1
 
 
 def test_a_base_with_another_tokenizer_is_no_control(places):

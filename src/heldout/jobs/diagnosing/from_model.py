@@ -60,8 +60,9 @@ def diagnosis_of_model(
     min_effect = recipe.eval.min_effect
     evidence = replace(evidence, facts=facts, min_effect=min_effect)
     measurements = _measured(asked.probes, evidence, lexicon, progress)
+    concluded = conclude(found.model, found.base, measurements, facts, min_effect)
     return replace(
-        conclude(found.model, found.base, measurements, facts, min_effect),
+        concluded,
         recited=gathered.memorized,
         samples=gathered.samples,
         reliability=gathered.reliability,
@@ -71,8 +72,20 @@ def diagnosis_of_model(
             *texts.warnings,
             *gathered.warnings,
             *_form_of_weights(found.model),
+            *_without_a_log(concluded),
         ],
     )
+
+
+def _without_a_log(concluded: Diagnosis) -> list[str]:
+    """What to give where something is wrong and nothing tells how training went."""
+    is_red = any(each.color == "red" for each in concluded.verdict.verdicts.values())
+    if not is_red or concluded.verdict.causes or concluded.facts.history:
+        return []
+    return [
+        "No cause is named for what is red, as no log of the training was found: name it with "
+        "--runs-of, or say what is known, such as --known epochs=20."
+    ]
 
 
 def _of_log(found: DiagnosedTarget) -> list[str]:
