@@ -51,6 +51,7 @@ def test_whole_groups_are_resampled():
     assert spread[2] < 0.7 * spread[0]
 
 
+@pytest.mark.slow
 def test_what_is_not_identified_is_said():
     runs = observed(Muennighoff())
     few = runs[(runs.epochs <= 4) & (runs.N < 1e9)]

@@ -313,6 +313,7 @@ def loss_on_disk(run, name):
     ).nats_per_token
 
 
+@pytest.mark.slow
 def test_early_stopping_stops_and_rolls_back(overfitted):
     history = overfitted.history()
     result = overfitted.read_json("result.json")
@@ -328,6 +329,7 @@ def test_early_stopping_stops_and_rolls_back(overfitted):
     assert losses[-1] > min(losses) + 0.001
 
 
+@pytest.mark.slow
 def test_the_control_arm_is_the_plain_recipe(overfitted, tiny_model_dir, few_rows, tmp_path):
     plain = fit(
         str(tiny_model_dir),

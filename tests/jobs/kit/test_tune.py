@@ -72,6 +72,7 @@ def tuned(tiny_model_dir, data, tmp_path_factory):
     return fit(str(tiny_model_dir), data, out=out, recipe="full", settings=[*SETTINGS, *GRIDS]).run
 
 
+@pytest.mark.slow
 def test_the_certificate_is_in_the_run_and_what_it_chose_is_trained(tuned):
     found = tuned.read_json("tuning.json")
     schema = resources.files("heldout.core") / "schemas" / "tuning.json"
@@ -90,6 +91,7 @@ def test_the_certificate_is_in_the_run_and_what_it_chose_is_trained(tuned):
     assert len(found["neighbors"]) == 4 - len(found["edges"])
 
 
+@pytest.mark.slow
 def test_the_run_repeats_the_chosen_training(tuned):
     last = tuned.history()[-1]
     assert last["epoch"] == tuned.recipe.train.max_epochs
@@ -97,6 +99,7 @@ def test_the_run_repeats_the_chosen_training(tuned):
     assert last["validation_nll"] == pytest.approx(found["loss"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_trial_is_what_a_run_with_these_settings_reaches(tiny_model_dir, data, tuned, tmp_path):
     """An independent run at another point than the chosen one."""
     trials = tuned.read_json("tuning.json")["trials"]
