@@ -85,7 +85,7 @@ def test_list_is_one_line_each_and_a_card_for_one():
         (["list", "train.shedule"], "did you mean 'train.schedule'"),
         (["fit", "--resume", "nowhere"], "is not a run"),
         (["fit", "-m", "m", "--resume", "nowhere"], "leave out --model"),
-        (["list", "regularizers"], "is no kind and no name: did you mean 'regularizer'"),
+        (["list", "regularizers"], "is neither a kind nor a name: did you mean 'regularizer'"),
         (["report", "nowhere"], "is not a run"),
     ],
 )

@@ -44,7 +44,7 @@ def passages(num, num_words, first=0):
 
 
 def longest_common_run(a, b):
-    """The slow twin: length of the longest run of equal words, by dynamic programming."""
+    """The reference: length of the longest run of equal words, by dynamic programming."""
     best, last = 0, [0] * (len(b) + 1)
     for x in a:
         now = [0] * (len(b) + 1)

@@ -137,7 +137,7 @@ def test_the_penalty_is_the_squared_change_of_the_weights(name, tiny_model_dir):
     moved(model)
     found = add_l2_penalty(model, 0.3)
     factors = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-    # The slow twin: B A is built, and autograd does the rest.
+    # The reference: B A is built, and autograd does the rest.
     model.zero_grad()
     squares = 0.0
     for key, layer in model.named_modules():

@@ -54,7 +54,7 @@ def test_what_is_kept_makes_up_for_what_is_dropped(dtype):
 
 
 def test_the_hash_is_this_one():
-    """The slow twin: 64-bit words in Python's own numbers, sign and all."""
+    """The reference: 64-bit words in Python's own numbers, sign and all."""
 
     def signed(word):
         return (word + 2**63) % 2**64 - 2**63

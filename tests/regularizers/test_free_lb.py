@@ -1,4 +1,4 @@
-"""FreeLB against a slow twin in float64, written from the paper's algorithm."""
+"""FreeLB against a reference implementation in float64, written from the paper's algorithm."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Every law against a slow twin, run by run, written from its formula."""
+"""Every law against a reference implementation, run by run, written from its formula."""
 
 import math
 

@@ -29,7 +29,7 @@ def check(
     ],
     heldout: Annotated[
         list[Path] | None,
-        typer.Option(help="Rows that must not stand in DATA; may be repeated."),
+        typer.Option(help="Rows that must not appear in DATA; may be repeated."),
     ] = None,
     against: Annotated[
         list[str] | None,
@@ -53,7 +53,7 @@ def check(
     cross_validate: Annotated[
         int,
         typer.Option(
-            metavar="K", help="Which answers do K models doubt, each fine-tuned on other folds?"
+            metavar="K", help="Find suspect labels with K models, each fine-tuned on other folds."
         ),
     ] = 0,
     learning_curve: Annotated[

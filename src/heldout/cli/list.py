@@ -40,7 +40,7 @@ def list_catalog(
         every = [key.name for of_section in known.values() for key in of_section]
         names = [*kinds, KEYS, *(entry.name for entry in entries)]
         near = [*names, *every] if "." in what else names
-        raise UserError(f"list: {what!r} is no kind and no name{did_you_mean(what, near)}")
+        raise UserError(f"list: {what!r} is neither a kind nor a name{did_you_mean(what, near)}")
     if what and what not in kinds and not as_json:
         for entry in found:
             show_card(entry)

@@ -136,12 +136,12 @@ def _forgetting(by_name: dict[str, Measurement], measured: Measurement, contrast
 
 def _confidence(by_name: dict[str, Measurement], measured: Measurement, contrast: Contrast) -> str:
     sentence = (
-        f"Its confidence misses its accuracy by {measured.value:.1%} on average; "
+        f"Its calibration error is {measured.value:.1%}; "
         f"{contrast.difference:+.1%} {contrast.interval.brackets('+.1%')} against the base model."
     )
     over = by_name.get("overconfidence_best")
     if over is not None and abs(over.value) > measured.value / 2:
-        sentence += " It is too sure." if over.value > 0 else " It is not sure enough."
+        sentence += " It is overconfident." if over.value > 0 else " It is underconfident."
     return sentence
 
 

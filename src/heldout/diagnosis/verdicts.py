@@ -78,7 +78,9 @@ def _decide(
         return Verdict(
             "yellow", f"No difference to the base model that matters: a gain of {figure}.", names
         )
-    return Verdict("yellow", f"Cannot tell it from the base model: a gain of {figure}.", names)
+    return Verdict(
+        "yellow", f"No significant difference from the base model: a gain of {figure}.", names
+    )
 
 
 def _past_its_best(fit: Verdict, facts: Facts, min_effect: float) -> Verdict:
@@ -151,7 +153,8 @@ def _fit_by_folds(by_name: dict[str, Measurement]) -> Verdict | None:
         return Verdict(
             "red", f"Worse than the base model by cross-validation: {figure}.", (folds.name,)
         )
-    words = "Better than the base model" if low > 0 else "Cannot tell it from the base model"
+    unclear = "No significant difference from the base model"
+    words = "Better than the base model" if low > 0 else unclear
     return Verdict(
         "yellow",
         f"{words} by cross-validation, gain {figure}; too few groups for a sealed test.",

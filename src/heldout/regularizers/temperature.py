@@ -1,6 +1,6 @@
 """Temperature: after training, divide all logits by the number that held-out text asks for.
 
-A model that has seen its rows often is too sure of what it says, and part of its held-out loss is
+A model that has seen its rows often is overconfident, and part of its held-out loss is
 that alone. The logits of the best weights are divided by one temperature, chosen by the loss of the
 validation part and folded into the last norm (or the head), so that the model stays a plain one.
 No answer to "which token is likeliest" changes; probabilities do, and with them sampling: text

@@ -243,8 +243,8 @@ def reliability_charts(result: Diagnosis) -> list[Chart]:
             Figure(percent, replace(percent, title=""), marks),
             "Share of held-out tokens where the likeliest token was right",
             f"Reliability diagram; the largest distance to the diagonal is {worst:.0%}.",
-            "On the diagonal, the model is right as often as it is sure. Under it, it is too sure "
-            "of itself, which training by rote makes it.",
+            "On the diagonal, the model is right as often as it is sure. Below it, the model "
+            "is overconfident, as memorizing makes it.",
             Table(
                 ("", "Sure", "Right", "Tokens"),
                 [

@@ -273,8 +273,8 @@ def _numbers(path: Path, rows: Sequence[_Line], name: str, factor: float, role: 
         value = _number(row[name])
         if math.isnan(value) or math.isinf(value):
             raise UserError(
-                f"{path} line {line}: column {name!r} must be a number, got {row[name]!r}. Mend "
-                "it, or drop the line."
+                f"{path} line {line}: column {name!r} must be a number, got {row[name]!r}. Fix "
+                "or remove the line."
             )
         if value <= 0:
             what = "a loss" if role == "loss" else "a count"

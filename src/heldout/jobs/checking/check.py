@@ -48,7 +48,7 @@ def check(
 ) -> CheckResult:
     """Look through ``data``, and compare it with held-out rows and named test sets.
 
-    heldout: files whose rows must not stand in ``data``; they are one part, together with the
+    heldout: files whose rows must not appear in ``data``; they are one part, together with the
     held-out parts of a split that ``data`` holds.
     against: evaluation sets, each by its name, for contamination.
     semantic: a sentence encoder, to find leaks in other words as well. See data/paraphrases.py.
