@@ -51,6 +51,7 @@ def test_more_steps_than_can_be_planned_are_refused():
 def test_a_training_whose_time_is_up_is_measured_and_ends(tiny_model_dir, tmp_path):
     recipe = Recipe().replace(model={"method": "full"})
     model, tokenizer = load_prepared(Target.of(str(tiny_model_dir), ""), recipe)
+    config = model.config.to_dict()
     rows = [
         Row(index=i, group=str(i), messages=({"role": "text", "content": f"Rain {i} falls."},))
         for i in range(40)
@@ -60,6 +61,7 @@ def test_a_training_whose_time_is_up_is_measured_and_ends(tiny_model_dir, tmp_pa
 
     def measure(step, epoch, loss, rate):
         measured.append(step)
+        assert model.config.to_dict() == config, "what is saved here is as the base's"
         return Continue(), {}
 
     looks = itertools.count(1)

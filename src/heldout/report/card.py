@@ -40,6 +40,12 @@ def model_card(run: Run) -> str:
     ]
     if run.path("verdict.json").exists():
         lines += [_line(run.read_json("verdict.json")["headline"]), ""]
+    if run.status.get("state") in ("failed", "interrupted"):
+        message = str(run.status.get("message") or "")
+        lines += [
+            f"**The training did not come to its end** ({run.status['state']}): {_line(message)}",
+            "",
+        ]
     lines += [
         f"Trained by heldout {environment['versions'].get('heldout', '')} from `{_line(base)}` on "
         f"`{_line(source)}`: "
@@ -76,8 +82,9 @@ def model_card(run: Run) -> str:
             'model = AutoModelForCausalLM.from_pretrained("best")',
         ]
     lines += ['tokenizer = AutoTokenizer.from_pretrained("best")', "```", ""]
+    last = ", `last/` the last one" if run.last.is_dir() else ""
     lines += [
-        "`best/` is the checkpoint with the lowest held-out loss, `last/` the last one. "
+        f"`best/` is the checkpoint with the lowest held-out loss{last}. "
         "`report.html` shows how they were told apart.",
         "",
     ]

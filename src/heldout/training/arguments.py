@@ -130,3 +130,18 @@ def tensorboard_beside(folder: Path) -> Iterator[None]:
         yield
     finally:
         del os.environ[name]
+
+
+@contextmanager
+def same_config(model: Any) -> Iterator[None]:
+    """The model's configuration is the same after this context as before.
+
+    A Trainer switches ``use_cache`` off, which our passes do themselves: what is saved then depends
+    on whether a Trainer was made, and generates slowly elsewhere.
+    """
+    before = dict(vars(model.config))
+    try:
+        yield
+    finally:
+        vars(model.config).clear()
+        vars(model.config).update(before)

@@ -42,6 +42,8 @@ from heldout.training.two_forms import keeps_two_forms, measured_form, refuse_tw
 
 STATE_FILE = "heldout_state.pt"
 
+_MOST_NAMED = 16  # rows of a batch whose loss is no number
+
 
 def attach(
     trainer: Trainer,
@@ -211,7 +213,9 @@ class _Attached(_Base):
         rows = inputs.get("row_index") if not isinstance(inputs, list) else None
         loss = super().training_step(model, inputs, num_items_in_batch, **kwargs)
         if not torch.isfinite(loss):
-            where = f", rows {sorted(set(rows.tolist()))}" if rows is not None else ""
+            named = [] if rows is None else sorted(set(rows.tolist()))
+            more = ", ..." if len(named) > _MOST_NAMED else ""
+            where = f", rows [{str(named[:_MOST_NAMED])[1:-1]}{more}]" if named else ""
             raise TrainingDiverged(
                 f"The training loss is not a finite number at step {self.state.global_step + 1}"
                 f"{where}: lower train.learning_rate, or look at these rows."

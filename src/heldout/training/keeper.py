@@ -60,6 +60,13 @@ class Keeper:
     def best(self) -> Evaluation:
         return min(self.evaluations, key=lambda evaluation: evaluation.validation.nats_per_token)
 
+    @property
+    def kept(self) -> str:
+        """Where the best checkpoint lies, in a sentence."""
+        if not (self.keep_best and self.evaluations):
+            return ""
+        return f"{self.run.best} holds the best checkpoint so far, of step {self.best.step}."
+
     def evaluate(
         self, step: int, epoch: float, training_loss: float | None, learning_rate: float
     ) -> tuple[Decision, dict[str, float]]:

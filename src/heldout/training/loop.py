@@ -12,12 +12,12 @@ import transformers
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_utils import get_last_checkpoint
 
-from heldout.core.errors import UserError
+from heldout.core.errors import TrainingDiverged, UserError
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Continue, Decision, Regularizer, RollBack, Stop
 from heldout.lm.flat_trial import ASKED, EXACT, padding, reason_for_padding
-from heldout.training.arguments import tensorboard_beside, trainer_arguments
+from heldout.training.arguments import same_config, tensorboard_beside, trainer_arguments
 from heldout.training.attach import attach
 from heldout.training.length_order import MUCH_PADDING, LengthOrder, padded_share
 from heldout.training.planned_decay import with_planned_decay
@@ -192,7 +192,7 @@ def _trainer(training: Training, control: "_Control") -> Trainer:
         folder=training.folder,
     )
     planned = Schedule.of(len(windows), recipe)
-    with tensorboard_beside(training.folder):
+    with tensorboard_beside(training.folder), same_config(training.model):
         trainer = _Trainer(
             model=training.model,
             args=arguments,
@@ -354,7 +354,13 @@ class _Control(TrainerCallback):
         # The log has the first group's rate; of several the highest is the run's.
         first, *others = (group.get("initial_lr", 1.0) for group in optimizer.param_groups)
         rate = logs["learning_rate"] * max([first, *others]) / first
-        decision, figures = self.measure(state.global_step, float(state.epoch), logs["loss"], rate)
+        step, loss = state.global_step, logs["loss"]
+        try:
+            decision, figures = self.measure(step, float(state.epoch), loss, rate)
+        except TrainingDiverged as error:
+            raise TrainingDiverged(
+                f"After step {step}: {error} Lower train.learning_rate."
+            ) from None
         if figures:
             self.trainer.log(figures)  # holds no "loss", so this method returns at once
         if isinstance(decision, Stop):

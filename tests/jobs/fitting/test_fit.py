@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.progress import Progress
 from heldout.core.run import Run
+from heldout.jobs.evidence.kept import Kept
 from heldout.jobs.fitting.fit import dry_run, fit, resume
 from heldout.jobs.kit.checkpoints import save_model
 from heldout.jobs.kit.hashes import verify
@@ -390,6 +391,12 @@ def test_ctrl_c_at_the_very_end_trains_no_further(patience, tiny_model_dir, few_
     assert resumed.history() == whole.history()
     figures = [run.read_json("result.json")["figures"] for run in (resumed, whole)]
     assert figures[0] == figures[1]
+    for name in ("best", "last"):
+        configs = [run.read_json(f"{name}/config.json") for run in (resumed, whole)]
+        assert configs[0] == configs[1], name
+        assert configs[0]["use_cache"], "as the base model has it"
+    keys = [sorted(Kept.of(run).statistics) for run in (resumed, whole)]
+    assert keys[0] == keys[1], "which tell of weights, settings and rows"
 
 
 def test_few_held_out_groups_make_no_claim(tiny_model_dir, few_rows, tmp_path):

@@ -14,6 +14,7 @@ from heldout.jobs.kit.condition import Condition, Trained
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.find_rate import read_search
 from heldout.jobs.kit.hand_on import begin_with_trial
+from heldout.jobs.kit.resumable import MAIN
 from heldout.training.keeper import replace_folder
 from heldout.training.preflight import check_base_loss
 
@@ -26,9 +27,7 @@ def train_main(
     condition = Condition(context, learning_rate, context.recipe.train.max_epochs)
     begin_with_trial(condition)
     context.progress.part(TRAINING)
-    trained = condition.train(
-        "training", before_first_step=_base_check(context), is_time_up=is_time_up
-    )
+    trained = condition.train(MAIN, before_first_step=_base_check(context), is_time_up=is_time_up)
     trained.save(run.last)
     context.check_interrupt(trained.outcome.interrupted)
     evaluations = trained.evaluations

@@ -24,7 +24,7 @@ from heldout.jobs.hyperfitting.texts import Contexts, Measures, decoded, write
 from heldout.jobs.kit.checkpoints import save_model
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.prepare import load_prepared
-from heldout.jobs.kit.resumable import train_or_resume
+from heldout.jobs.kit.resumable import MAIN, train_or_resume
 from heldout.lm.dropout_places import turn_off_dropout
 from heldout.lm.measuring.sharpness import sharpness
 from heldout.lm.tokenize import Window
@@ -165,6 +165,15 @@ class _Watch:
             return Stop(f"the training loss has reached {target:g} nats/token")
         return Continue()
 
+    @property
+    def kept(self) -> str:
+        """Where the checkpoint of the lowest validation loss lies, in a sentence."""
+        lowest = [each.step for each in self.history if each.is_lowest]
+        if not lowest:
+            return ""
+        folder = self.run.path(EARLY_STOPPED)
+        return f"{folder} holds the checkpoint of the lowest held-out loss, of step {lowest[-1]}."
+
     def _candidate(self, step: int) -> Path:
         return self.run.path(f"{CANDIDATES}/step-{step:06d}")
 
@@ -191,7 +200,7 @@ def train_hyperfit(context: RunContext, contexts: Callable[[Any], Contexts]) -> 
     watch = _Watch(context, model, tokenizer, sample, contexts(tokenizer))
     schedule = Schedule.of(len(sample), recipe)
     training = Training(model, sample, recipe, [], rate, schedule, run.path("checkpoints"))
-    outcome = train_or_resume(training, watch, context, "training")
+    outcome = train_or_resume(training, watch, context, MAIN)
     if not outcome.interrupted:
         _keep(run, chosen_checkpoint(watch.history, recipe))
     return outcome

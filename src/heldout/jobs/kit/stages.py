@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from heldout.core.environment import without_home
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.interrupt import StopRequest, stop_on_interrupt
 from heldout.core.run import Run
@@ -80,7 +81,7 @@ def stages_of(
         stopped.run = run.folder
         raise
     except UserError as error:
-        clock.write("failed", message=str(error))
+        clock.write("failed", message=without_home(str(error)))
         after_failure()
         raise
     clock.write("complete", message="")
