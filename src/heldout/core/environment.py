@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from heldout.core.secrets import arguments_without_secrets
+
 PACKAGES = ("heldout", "torch", "transformers", "accelerate", "peft", "datasets", "tokenizers")
 
 
@@ -47,10 +49,11 @@ def without_home(text: str) -> str:
 
 def environment(**details: Any) -> dict[str, Any]:
     """The content of a run's ``environment.json``."""
+    given = arguments_without_secrets(sys.argv[1:])
     return {
         "versions": versions(),
         "hardware": hardware(),
         "platform": platform.platform(),
-        "command": without_home(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+        "command": without_home(" ".join([Path(sys.argv[0]).name, *given])),
         **details,
     }

@@ -9,6 +9,7 @@ from heldout.core.environment import without_home
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.interrupt import StopRequest, stop_on_interrupt
 from heldout.core.run import Run
+from heldout.core.secrets import without_secrets
 from heldout.jobs.kit.peak_memory import peak_gb
 from heldout.lm.flat_trial import padding
 from heldout.lm.quiet import quiet_libraries
@@ -81,7 +82,7 @@ def stages_of(
         stopped.run = run.folder
         raise
     except UserError as error:
-        clock.write("failed", message=without_home(str(error)))
+        clock.write("failed", message=without_secrets(without_home(str(error))))
         after_failure()
         raise
     clock.write("complete", message="")
