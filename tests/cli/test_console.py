@@ -24,6 +24,12 @@ def test_paths_stay_as_they_are():
     assert printed("report  kept/report", "zh").endswith("  kept/report\n")
 
 
+def test_names_of_emoji_in_a_row_stay_words():
+    assert printed("row 3: a :fire: and a :warning:", "en", width=60) == (
+        "row 3: a :fire: and a :warning:\n"
+    )
+
+
 def test_chinese_lines_are_left_to_the_terminal_and_cells_are_never_cut():
     sentence = "No held-out rows were given, so nothing could leak."
     assert printed(sentence, "en").count("\n") == 2

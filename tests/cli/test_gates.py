@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from heldout.cli.gates import Gate, parse_gate
-from heldout.cli.main import app
+from heldout.cli.main import command_line
 from heldout.core.errors import UserError
 from heldout.data.benchmarks import open_test_set
 
@@ -48,7 +48,9 @@ def test_a_limit_decides_and_junit_tells(files, tmp_path, gate, code):
     train, heldout = files
     junit = tmp_path / "junit.xml"
     arguments = ["check", train, "--heldout", heldout, "--fail-on", gate, "--junit", str(junit)]
-    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out"), "--json"])
+    done = CliRunner().invoke(
+        command_line(), [*arguments, "--out", str(tmp_path / "out"), "--json"]
+    )
     assert done.exit_code == code
     suite = ElementTree.parse(junit).getroot()
     assert (suite.get("name"), suite.get("failures")) == ("heldout check", str(code))

@@ -5,12 +5,12 @@ import sys
 import pytest
 from typer.main import get_command
 
-from heldout.cli.main import app, main
+from heldout.cli.main import command_line, main
 
 
 def commands():
     """Words on the command line -> what the parser knows of the command."""
-    whole = get_command(app)
+    whole = get_command(command_line())
     found = {(name,): command for name, command in whole.commands.items()}
     found |= {("plan", name): each for name, each in found.pop(("plan",)).commands.items()}
     return found

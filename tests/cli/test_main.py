@@ -32,7 +32,7 @@ def test_help_is_there_at_once_and_imports_no_torch():
     assert shown.returncode == 0
     assert "fit" in shown.stdout
     code = (
-        "import sys; import heldout.cli.main;"
+        "import sys; import heldout.cli.main; heldout.cli.main.command_line();"
         "bad = {'torch', 'transformers', 'jinja2', 'datasets', 'numpy'} & set(sys.modules);"
         "assert not bad, bad"
     )

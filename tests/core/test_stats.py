@@ -247,7 +247,10 @@ def test_far_tail_of_student_t():
 
 
 def test_the_command_line_loads_no_scipy():
-    code = "import sys, heldout.cli.main, heldout.core.stats; print('scipy' in sys.modules)"
+    code = (
+        "import sys, heldout.cli.main, heldout.core.stats; heldout.cli.main.command_line();"
+        "print('scipy' in sys.modules)"
+    )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "False"
 

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, EarlyStoppingCallback
 from trl import SFTConfig, SFTTrainer
 
 import heldout
-from heldout.cli.main import app
+from heldout.cli.main import command_line
 from heldout.data.factbook import question_answer_rows
 
 # TRL 1.16 sets options that transformers 5.23 has renamed: theirs to mend.
@@ -67,7 +67,7 @@ def test_by_heldout(text, folder, tmp_path, monkeypatch):
     for command in text.split(" && "):
         _, name, *arguments = shlex.split(command)
         more = {"fit": ["--dry-run", "--set", "data.max_length=128"], "check": ["--out", "found"]}
-        app([name, *arguments, *more[name]], standalone_mode=False)
+        command_line()([name, *arguments, *more[name]], standalone_mode=False)
 
 
 @pytest.mark.parametrize("text", written("trl"))

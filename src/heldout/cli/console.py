@@ -17,7 +17,7 @@ class Console(rich.console.Console):
     """rich's console; strings are shown in the language in use, data (paths, rows) as they are."""
 
     def __init__(self, **options: Any):
-        super().__init__(**{"highlight": False, **options})
+        super().__init__(**{"highlight": False, "emoji": False, **options})
 
     def print(self, *objects: Any, **options: Any) -> None:
         if language() == "zh":  # no spaces to break lines at: the terminal breaks them

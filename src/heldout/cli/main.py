@@ -1,70 +1,62 @@
-"""The command line: parse, call a job, print. Jobs are imported only when they run."""
+"""The command line: parse, call a job, print. Commands and jobs are imported when they run."""
 
 import difflib
 import errno
+import importlib
 import re
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from heldout.cli.advise import advise
-from heldout.cli.capacity import capacity
-from heldout.cli.check import check
-from heldout.cli.compress import compress
-from heldout.cli.counterfactual import counterfactual
-from heldout.cli.diagnose import diagnose
-from heldout.cli.distill import distill
-from heldout.cli.ensemble import ensemble
-from heldout.cli.fit import fit
-from heldout.cli.hyperfit import hyperfit
-from heldout.cli.laws import laws
-from heldout.cli.list import list_catalog
-from heldout.cli.recipe import recipe
-from heldout.cli.report import report
+from heldout.core.collecting import seldom_searched
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.language import languages, using
-from heldout.core.recipe import Recipe
-from heldout.core.recipe_fields import meant_key
 
-app = typer.Typer(
-    name="heldout",
-    help="Train and fine-tune causal language models on little data without overfitting, and "
-    "prove it with a report.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+# Each is a function in the file of its name, which is imported when it is asked for.
+_COMMANDS = (
+    *("fit", "report", "list", "check", "diagnose", "counterfactual", "hyperfit", "ensemble"),
+    *("distill", "recipe"),
 )
-plan_app = typer.Typer(
-    help="Before training: what more parameters, tokens and epochs would bring.",
-    no_args_is_help=True,
-)
-
-app.command()(fit)
-app.command()(report)
-app.add_typer(plan_app, name="plan")
-app.command("list")(list_catalog)
-app.command()(check)
-app.command()(diagnose)
-app.command()(counterfactual)
-app.command()(hyperfit)
-app.command()(ensemble)
-app.command()(distill)
-app.command("recipe")(recipe)
-
-plan_app.command()(laws)
-plan_app.command()(advise)
-plan_app.command()(capacity)
-plan_app.command()(compress)
+_PLAN = ("laws", "advise", "capacity", "compress")
 
 
-@app.callback(invoke_without_command=True)
+def command_line(arguments: Sequence[str] = ()) -> typer.Typer:
+    """The command that ``arguments`` begin with; all of them where they begin with none."""
+    app = typer.Typer(
+        name="heldout",
+        help="Train and fine-tune causal language models on little data without overfitting, and "
+        "prove it with a report.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    plan_app = typer.Typer(
+        help="Before training: what more parameters, tokens and epochs would bring.",
+        no_args_is_help=True,
+    )
+    app.callback(invoke_without_command=True)(options)
+    first, second = [*arguments[:2], "", ""][:2]
+    for name in [first] if first in _COMMANDS else [] if first == "plan" else _COMMANDS:
+        app.command(name)(_function(name))
+    if first not in _COMMANDS:
+        app.add_typer(plan_app, name="plan")
+        for name in [second] if first == "plan" and second in _PLAN else _PLAN:
+            plan_app.command(name)(_function(name))
+    return app
+
+
+def _function(name: str) -> Callable[..., None]:
+    module = importlib.import_module(f"heldout.cli.{name}")
+    return getattr(module, "list_catalog" if name == "list" else name)
+
+
 def options(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     lang: Annotated[
@@ -88,8 +80,8 @@ def main() -> None:
     arguments: list[str] = []
     try:
         chosen, arguments = _language(sys.argv[1:])
-        with using(chosen), _terminated_like_interrupted():
-            code = app(arguments, standalone_mode=False) or 0
+        with using(chosen), _terminated_like_interrupted(), seldom_searched():
+            code = command_line(arguments)(arguments, standalone_mode=False) or 0
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
         sys.exit(code)
@@ -150,6 +142,9 @@ def _refusal(error: Any) -> str:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
         meant = near[0] if near else ""
         if not meant and "--set" in known:
+            from heldout.core.recipe import Recipe
+            from heldout.core.recipe_fields import meant_key
+
             key = meant_key(name.lstrip("-").replace("-", "_"), Recipe)
             meant = key and f"--set {key}=..."
         said = f"No such option: {name}" + (f": did you mean {meant}?" if meant else "")

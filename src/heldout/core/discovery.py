@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -166,6 +166,8 @@ def packages_of(room: str) -> Iterator[tuple[str, Path]]:
     Others announce theirs under the last part of a room's name that has several.
     """
     yield f"heldout.{room}", Path(str(resources.files("heldout") / room.replace(".", "/")))
+    from importlib import metadata  # reads of all that is installed: only where ours do not do
+
     for point in metadata.entry_points(group="heldout.plugins"):
         if point.name == room.rpartition(".")[2]:
             spec = importlib.util.find_spec(point.value)

@@ -14,6 +14,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
+from heldout.core.collecting import search_as_usual
 from heldout.core.errors import UserError
 from heldout.lm.adapter_weights import with_adapter
 from heldout.lm.fit_of_weights import one_line, refuse_misfits, wrapper_names
@@ -294,6 +295,7 @@ def _finish(
     if model.config.get_text_config().pad_token_id is None:
         model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    search_as_usual()
     return LoadedModel(model.to(device).eval(), tokenizer, name, adapter_of, parameters)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-from heldout.cli.main import app
+from heldout.cli.main import command_line
 from heldout.core.errors import UserError
 from heldout.core.results.counterfactual import Counterfactual
 from heldout.core.row import Row
@@ -168,7 +168,7 @@ def test_a_run_is_retrained_and_more_models_add_to_those_there_are(run, capsys):
     kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.npz")}
     assert len(kept) == 9
 
-    app(
+    command_line()(
         ["counterfactual", str(run.folder), "--models", "10", "--epochs", "2"],
         standalone_mode=False,
     )

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import torch
 
-from heldout.cli.main import app
+from heldout.cli.main import command_line
 from heldout.core.errors import UserError
 from heldout.core.results.diagnosis import Diagnosis
 from heldout.jobs.diagnosing.diagnose import diagnose
@@ -175,7 +175,7 @@ def test_leaked_rows_are_no_control(places, tiny_model_dir, tmp_path):
 
 def test_a_log_alone_says_what_it_can(places, capsys):
     state = places / "out" / "checkpoint-300" / "trainer_state.json"
-    app(["diagnose", str(state), "--json"], standalone_mode=False)
+    command_line()(["diagnose", str(state), "--json"], standalone_mode=False)
     entry = json.loads(capsys.readouterr().out)
     assert [point["step"] for point in entry["facts"]["history"]] == [100, 200, 300]
     assert entry["facts"]["learning_rate"] <= 1e-2
@@ -208,7 +208,7 @@ def test_gates_and_junit(places, tiny_model_dir, tmp_path, capsys):
     ]
     for setting in SETTINGS:
         arguments += ["--set", setting]
-    code = app(arguments, standalone_mode=False)
+    code = command_line()(arguments, standalone_mode=False)
     assert code == 1
     assert "failed on memorization, forgetting (not measured)" in capsys.readouterr().err
     suite = ElementTree.parse(tmp_path / "lights.xml").getroot()

@@ -265,6 +265,8 @@ def test_the_command_judges_a_log_without_importing_what_only_others_need(tmp_pa
         "except SystemExit as ended: assert ended.code == 0, ended\n"
         "from heldout.core.discovery import entries_of\n"
         "others = [f'heldout.core.results.{name}' for name in ('advice', 'check', 'ensemble')]\n"
+        "others += [f'heldout.cli.{name}' for name in ('advise', 'check', 'fit', 'list')]\n"
+        "others += ['heldout.jobs.diagnosing.log_formats.console']\n"
         "bad = {'torch', 'transformers', 'datasets', 'contourpy', 'regex', *others}\n"
         "assert not bad & set(sys.modules), bad & set(sys.modules)\n"
         "assert not entries_of.cache_info().misses, 'all probes are read'\n"

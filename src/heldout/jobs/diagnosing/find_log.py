@@ -13,6 +13,7 @@ from heldout.jobs.diagnosing.raw_log import HEAD_BYTES, RawLog
 
 _MODELS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
 STATE = "trainer_state.json"
+_TRAINER = "heldout.jobs.diagnosing.log_formats.trainer_state"
 MOST_FILES = 40  # of a folder that are looked into
 
 
@@ -25,15 +26,22 @@ class LogFormat:
     read: Callable[[Path, bytes], RawLog | None]
 
 
+def log_formats() -> Iterator[LogFormat]:
+    """All that there are, that of a Trainer first; where it reads, no other is imported."""
+    yield _format_of(_TRAINER)
+    yield from _others()
+
+
 @cache
-def log_formats() -> tuple[LogFormat, ...]:
-    """All that there are, by name; that of a Trainer first."""
-    found = []
-    for package, folder in packages_of("jobs.diagnosing.log_formats"):
-        for file in sorted(folder.glob("[!_]*.py"), key=lambda one: one.stem != "trainer_state"):
-            module = importlib.import_module(f"{package}.{file.stem}")
-            found.append(LogFormat(module.READS, module.PLACES, module.read))
-    return tuple(found)
+def _others() -> tuple[LogFormat, ...]:
+    found = packages_of("jobs.diagnosing.log_formats")
+    names = [f"{name}.{file.stem}" for name, at in found for file in sorted(at.glob("[!_]*.py"))]
+    return tuple(_format_of(name) for name in names if name != _TRAINER)
+
+
+def _format_of(name: str) -> LogFormat:
+    module = importlib.import_module(name)
+    return LogFormat(module.READS, module.PLACES, module.read)
 
 
 def read_raw(path: Path) -> RawLog | None:
