@@ -65,7 +65,10 @@ def folded(text: str) -> str:
     NFKC and case folding; white space becomes one space, none beside scripts without spaces.
     """
     if text.isascii():
-        return " ".join(text.lower().split())
+        text = text.lower()
+        if text.isprintable() and "  " not in text:  # no white space but single spaces
+            return text.strip(" ")
+        return " ".join(text.split())
     if not unicodedata.is_normalized("NFKC", text):
         text = unicodedata.normalize("NFKC", text)
     if _MAY_BE_INVISIBLE.search(text):

@@ -11,20 +11,24 @@ def text_of(value: Any, name: str, where: str) -> str:
     """The text; nothing where there is none. UserError for what is no text, or no whole one."""
     if value is None:
         return ""
-    # The name of a turn's key has its column in quotes: "messages" 1 content.
-    quoted = name if name.startswith('"') else f'"{name}"'
     if not isinstance(value, str):
         raise UserError(
-            f"{where}: {quoted} must be text, got {type_words(value)}. Nothing was written."
+            f"{where}: {_quoted(name)} must be text, got {type_words(value)}. Nothing was written."
         )
     try:
         if not value.isascii():
             value.encode()
     except UnicodeEncodeError:
         raise UserError(
-            f"{where}: {quoted} holds half of a character (a lone surrogate). Nothing was written."
+            f"{where}: {_quoted(name)} holds half of a character (a lone surrogate). Nothing was "
+            "written."
         ) from None
     return value
+
+
+def _quoted(name: str) -> str:
+    """The name of a turn's key has its column in quotes: "messages" 1 content."""
+    return name if name.startswith('"') else f'"{name}"'
 
 
 def json_value(value: Any) -> Any:

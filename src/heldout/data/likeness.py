@@ -17,11 +17,12 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 def without(codes: Codes, is_out_P: np.ndarray) -> Codes:
     """Texts without some of their pieces, except where these are all of a text."""
-    counts_R = codes.lengths_R
-    text_of = np.repeat(np.arange(len(counts_R)), counts_R)
-    rest_R = np.bincount(text_of[~is_out_P], minlength=len(counts_R))
-    keep = ~is_out_P | (rest_R == 0)[text_of]
-    kept_R = np.bincount(text_of[keep], minlength=len(counts_R))
+    keep = ~is_out_P
+    kept_R = _sums(keep, codes.ends_R)
+    if not kept_R.all():
+        counts_R = codes.lengths_R
+        keep |= np.repeat(kept_R == 0, counts_R)
+        kept_R = np.where(kept_R == 0, counts_R, kept_R)
     return Codes(codes.codes_T[keep], np.cumsum(kept_R))
 
 
@@ -39,8 +40,13 @@ def is_among(pieces: np.ndarray, some: np.ndarray) -> np.ndarray:
 
 def num_not_among(codes: Codes, some: np.ndarray) -> np.ndarray:
     """(R,) how many pieces of each text are none of those that are given sorted."""
-    rest = np.append(0, np.cumsum(~is_among(codes.codes_T, some)))
-    return np.diff(rest[codes.ends_R], prepend=0)
+    return _sums(~is_among(codes.codes_T, some), codes.ends_R)
+
+
+def _sums(values_P: np.ndarray, ends_R: np.ndarray) -> np.ndarray:
+    """Of each text, of numbers or truths that are given for its pieces."""
+    running = np.append(0, np.cumsum(values_P, dtype=np.int64))
+    return np.diff(running[ends_R], prepend=0)
 
 
 def in_many(codes: Codes, more_than: float) -> np.ndarray:
@@ -67,12 +73,12 @@ def similarities(
         shared = _num_shared(codes, left_N[some], right_N[some])
         found_N[some] = shared / (sizes_R[left_N[some]] + sizes_R[right_N[some]] - shared)
     found_N[found_N < threshold] = 0.0
-    few = (found_N > 0) & (np.minimum(*sizes) < FEW_PIECES)
-    for place in np.flatnonzero(few).tolist():
-        a, b = codes.of(left_N[place]), codes.of(right_N[place])
-        size = min(_size(a), _size(b))
-        if size and found_N[place] < least_similarity(size, threshold):
-            found_N[place] = 0.0
+    few = np.flatnonzero((found_N > 0) & (np.minimum(*sizes) < FEW_PIECES))
+    size_R = _sizes(codes)
+    size_N = np.minimum(size_R[left_N[few]], size_R[right_N[few]])
+    each, number_N = np.unique(size_N, return_inverse=True)
+    least = np.array([least_similarity(size, threshold) for size in each.tolist()])
+    found_N[few[found_N[few] < least[number_N]]] = 0.0
     return found_N
 
 
@@ -108,7 +114,7 @@ def _num_shared(codes: Codes, left_N: np.ndarray, right_N: np.ndarray) -> np.nda
         crowded[places[lost]] = True
         missed = np.flatnonzero(crowded[looked_at] & ~hit)
         hit[missed] = is_among(wanted[missed], keys[lost])
-    return np.diff(np.append(0, np.cumsum(hit))[np.cumsum(sizes_N)], prepend=0)
+    return _sums(hit, np.cumsum(sizes_N))
 
 
 def _with_slots(slot_R: np.ndarray, sizes_R: np.ndarray, pieces: np.ndarray) -> np.ndarray:
@@ -128,6 +134,7 @@ def least_similarity(size: float, threshold: float) -> float:
     return 1 - (1 - threshold) * min(1.0, size / FEW_PIECES) ** 1.5
 
 
-def _size(pieces: np.ndarray) -> float:
-    """In pieces of scripts with spaces."""
-    return len(pieces) + (CHARACTER_SHARE - 1) * np.count_nonzero(pieces & np.uint32(1))
+def _sizes(codes: Codes) -> np.ndarray:
+    """(R,) in pieces of scripts with spaces."""
+    num_alone_R = _sums(codes.codes_T & np.uint32(1), codes.ends_R)
+    return codes.lengths_R + (CHARACTER_SHARE - 1) * num_alone_R

@@ -54,7 +54,9 @@ def broken_characters(
             for run in _GBK_RUN.finditer(text):
                 if _was_utf8(run[0].encode("gb18030", "ignore")):
                     return AS_GBK, run
-    if any(start in text and begins.search(text) for start, begins in _ESCAPES):
+    if ("\\" in text or "&#" in text) and any(
+        start in text and begins.search(text) for start, begins in _ESCAPES
+    ):
         for found in _ESCAPED.finditer(text):
             plain = _unescaped(found[0])
             if plain and all(character.isalpha() and character > "\u024f" for character in plain):

@@ -31,6 +31,7 @@ BOILERPLATE_ROWS = 20
 BOILERPLATE_SAMPLE = 2000  # texts that tell what more than half of all texts hold
 COPY = 1 / 8  # of its pieces that a text of a cluster has for itself, under which it is a copy
 _COMPARED_AT_ONCE = 8000  # pairs whose signatures fit the cache
+_LOOKED_BACK = 4  # bands; in one of so many agree nearly all pairs that agree in an earlier one
 _DEEPEST = 3  # frames within frames
 _FEW = 20  # texts that are all compared with one another
 _FRAME_SAMPLE = 20  # texts with a frame that tell its pieces
@@ -247,7 +248,8 @@ def _likely_pairs(
     order = several[np.argsort(keys[several], kind="stable")]
     found = [(np.zeros(0, dtype=np.int64),) * 2]
     alike = ((order[at], order[after]) for at, after in neighbors(keys[order], MOST_NEIGHBORS))
-    for left, right in _at_once(_in_different(large_R, alike)):
+    apart = _in_different(large_R, alike)
+    for left, right in _at_once(_new_since(signatures_RBK, band, apart)):
         equal_NBK = signatures_RBK[left] == signatures_RBK[right]
         bits = np.packbits(equal_NBK.reshape(len(left), -1), axis=1).view(np.uint64)
         num_equal = np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
@@ -264,6 +266,17 @@ def _in_different(
     for left, right in parts:
         apart = label_R[left] != label_R[right]
         yield left[apart], right[apart]
+
+
+def _new_since(
+    signatures_RBK: np.ndarray, band: int, parts: Iterator[tuple[np.ndarray, np.ndarray]]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Without pairs that agree in one of the bands just before: most were found there."""
+    before = slice(max(0, band - _LOOKED_BACK), band)
+    for left, right in parts:
+        agree = _agree(signatures_RBK[left, before] == signatures_RBK[right, before])
+        new = ~agree.any(axis=1)
+        yield left[new], right[new]
 
 
 def _agree(equal_NBK: np.ndarray) -> np.ndarray:

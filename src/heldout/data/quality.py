@@ -44,13 +44,16 @@ def examine_all(texts: Sequence[str]) -> Iterator[tuple[int, TextFinding]]:
     )
     for place, (control, latin, other, number, iban, num_digits) in enumerate(marks):
         text = texts[place]
-        for found in _faults(text, control, latin, other):
-            yield place, found
+        is_ascii = text.isascii()
+        if control or not is_ascii or any(map(text.__contains__, _MARKS_OF_FAULTS)):
+            for found in _faults(text, control, latin, other):
+                yield place, found
         text = plain[place]
-        if not text.isascii() and _FOREIGN_DIGIT.search(text):
+        if not is_ascii and _FOREIGN_DIGIT.search(text):
             number = iban = True
-        for found in _personal(text, number, iban, num_digits):
-            yield place, found
+        if "@" in text or (number or iban if num_digits >= 4 else text.count(":") >= 7):
+            for found in _personal(text, number, iban, num_digits):
+                yield place, found
 
 
 def _faults(
@@ -113,6 +116,7 @@ def _with_neighbors(text: str, start: int, stop: int) -> str:
     return text[start:stop]
 
 
+_MARKS_OF_FAULTS = ("\\", "&#", "```", "<", "[/")  # of those that ASCII text can have
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _SPECIAL = re.compile(
     r"<\|(?:im_start|im_end|endoftext|eot_id|start_header_id|end_header_id|begin_of_text"

@@ -13,6 +13,7 @@ least is kept, so that two texts that share SPAN tokens in a row share a kept ha
 import hashlib
 import itertools
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -287,29 +288,35 @@ def place_of(text: str, start: int, stop: int) -> tuple[int, int]:
 
     Exact where folding leaves the number of tokens as it is, else near.
     """
-    pattern = _PLAIN_TOKEN if text.isascii() else _token()
-    tokens = (found for found in pattern.finditer(text) if found.lastindex)
-    chosen = [found.span() for found in itertools.islice(tokens, start, stop)] or [(0, len(text))]
-    return chosen[0][0], chosen[-1][1]
+    tokens: Iterator[re.Match[str] | regex.Match[str]]
+    if text.isascii():
+        tokens = _PLAIN_TOKEN.finditer(text)
+    else:
+        tokens = (found for found in _token().finditer(text) if found.lastindex)
+    chosen = itertools.islice(tokens, start, stop)
+    first = next(chosen, None)
+    if first is None:
+        return 0, len(text)
+    last = deque(chosen, maxlen=1) or [first]
+    return first.start(), last[0].end()
 
 
-# Items with a letter or digit are a group, others are passed by.
-_PLAIN_TOKEN = re.compile(r"([^\t-\r A-Za-z0-9]*+[A-Za-z0-9][^\t-\r ]*+)|[^\t-\r ]++")
+# From the start of an item on, so that long ones without a letter or digit are passed by at once.
+_PLAIN_TOKEN = re.compile(r"(?<![^\t-\r ])[^\t-\r A-Za-z0-9]*+[A-Za-z0-9][^\t-\r ]*+")
 
 
 @cache
 def _token() -> regex.Pattern[str]:
+    """Items with a letter or digit are a group, others are passed by."""
     in_run = rf"[^\s{ALONE}\p{{L}}\p{{N}}]*+{TOGETHER}[^\s{ALONE}]*+"
     return regex.compile(rf"(?V1)({ALONE}\p{{M}}*+|{in_run})|[^\s{ALONE}]++")
 
 
 def slices(sizes: Sequence[int] | np.ndarray, most: int) -> Iterator[tuple[int, int]]:
     """Runs of items whose sizes add up to ``most`` or less, or of one item that is larger."""
-    start, total = 0, 0
-    for place, size in enumerate(sizes):
-        if place > start and total + size > most:
-            yield start, place
-            start, total = place, 0
-        total += int(size)
-    if start < len(sizes):
-        yield start, len(sizes)
+    ends = np.cumsum(sizes, dtype=np.int64)
+    start, before = 0, 0
+    while start < len(ends):
+        stop = max(start + 1, int(np.searchsorted(ends, before + most, side="right")))
+        yield start, stop
+        start, before = stop, int(ends[stop - 1])
