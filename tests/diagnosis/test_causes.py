@@ -205,12 +205,30 @@ def test_features_of_the_course():
 def test_without_a_log_the_base_tells_that_the_loss_has_risen():
     worse, better = gap_and_loss(0.6, 2.6), gap_and_loss(-0.1, 1.9)
     by_name = {measured.name: measured for measured in worse}
-    assert math.isclose(feature_of("above_base")(by_name, Facts()), 0.58)
-    assert feature_of("above_base")(by_name, course(4.0, 4.6)) is None
+    assert math.isclose(feature_of("unlogged_rise")(by_name, Facts()), 0.58)
+    assert feature_of("unlogged_rise")(by_name, course(4.0, 4.6)) is None
     little = {measured.name: measured for measured in gap_and_loss(0.6, 0.9)}
-    assert feature_of("above_base")(little, Facts()) is None  # the rows were hardly learned
+    assert feature_of("unlogged_rise")(little, Facts()) is None  # the rows were hardly learned
     assert [cause.name for cause in find_causes(worse, Facts())] == ["too_many_epochs"]
     assert find_causes(better, Facts()) == ()
+
+
+def test_a_rise_that_a_log_cannot_tell_is_sure_above_the_base():
+    unsure = course(4.0, 3.9, 4.6, errors=(None, None, 0.35))
+    worse = {measured.name: measured for measured in gap_and_loss(0.6, 2.6)}
+    assert math.isclose(feature_of("rise_surely")({}, unsure), 0.0, abs_tol=1e-9)
+    assert math.isclose(feature_of("rise_surely")(worse, unsure), 0.58)
+    sure = course(4.0, 3.9, 4.6, errors=(None, None, 0.01))
+    assert math.isclose(feature_of("rise_surely")(worse, sure), 0.68)
+
+
+def test_a_first_epoch_that_may_be_jitter_blames_no_rate():
+    def blamed(error):
+        facts = course(4.0, 4.2, 3.5, 3.4, errors=(None, error, None, None))
+        return [cause.name for cause in find_causes([], facts)]
+
+    assert blamed(0.15) == []
+    assert blamed(0.05) == ["learning_rate_too_high"]
 
 
 def test_every_clue_has_a_feature_and_every_rule_a_source():

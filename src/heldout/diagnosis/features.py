@@ -136,12 +136,17 @@ def _judged(course: list[HistoryPoint], facts: Facts) -> HistoryPoint:
 def above_base(measured: MeasuredByName, facts: Facts) -> float | None:
     """How far the held-out loss surely lies above the base model's though much was learned.
 
-    Since training began at the base, the loss has risen. None where evaluations tell the course.
+    Since training began at the base, the loss has risen, whatever a log tells.
     """
     learned = learned_share(measured, facts)
-    if len(_course(facts)) > 1 or learned is None or learned < MUCH:
+    if learned is None or learned < MUCH:
         return None
     return _low(_contrast(measured, "test_nll_best", "base"))
+
+
+def unlogged_rise(measured: MeasuredByName, facts: Facts) -> float | None:
+    """``above_base`` where no evaluations tell the course."""
+    return None if len(_course(facts)) > 1 else above_base(measured, facts)
 
 
 def rise(measured: MeasuredByName, facts: Facts) -> float | None:
@@ -153,12 +158,17 @@ def rise(measured: MeasuredByName, facts: Facts) -> float | None:
 
 
 def rise_surely(measured: MeasuredByName, facts: Facts) -> float | None:
-    """``rise`` less two standard errors, where the error is known."""
+    """``rise`` less two standard errors, where the error is known; ``above_base`` where more."""
     risen = rise(measured, facts)
     if risen is None:
         return None
-    error = _judged(_course(facts), facts).validation_error
-    return risen - STANDARD_ERRORS * error if error is not None else risen
+    surely = _less_errors(risen, _judged(_course(facts), facts))
+    return max(surely, min(risen, above_base(measured, facts) or surely))
+
+
+def _less_errors(risen: float, point: HistoryPoint) -> float:
+    """Less two standard errors of that evaluation; unchanged where they are not known."""
+    return risen - STANDARD_ERRORS * (point.validation_error or 0.0)
 
 
 def later_rise(measured: MeasuredByName, facts: Facts) -> float | None:
@@ -210,11 +220,23 @@ def epochs(measured: MeasuredByName, facts: Facts) -> float | None:
 
 def first_epoch_rise(measured: MeasuredByName, facts: Facts) -> float | None:
     """Highest held-out loss within the first epoch and a bit, minus the loss at the start."""
+    highest = _highest_early(facts)
+    return None if highest is None else _loss(highest) - _loss(_course(facts)[0])
+
+
+def first_epoch_surely(measured: MeasuredByName, facts: Facts) -> float | None:
+    """``first_epoch_rise`` less two standard errors, where the error is known."""
+    highest, risen = _highest_early(facts), first_epoch_rise(measured, facts)
+    return None if highest is None or risen is None else _less_errors(risen, highest)
+
+
+def _highest_early(facts: Facts) -> HistoryPoint | None:
+    """The highest evaluation of the first epoch; None where none was made before it."""
     course = _course(facts)
     early = [point for point in course if 0 < point.epoch <= FIRST_EPOCH]
     if not course or course[0].epoch > 0 or not early:
         return None
-    return max(map(_loss, early)) - _loss(course[0])
+    return max(early, key=_loss)
 
 
 def late_gain_share(measured: MeasuredByName, facts: Facts) -> float | None:
@@ -355,11 +377,11 @@ FEATURES: dict[str, Feature] = {
     for feature in (
         heldout_change, gap, gap_surely, train_gain, train_change, kept_share, learned_share,
         memorized_share, memorized_surely, forgetting, forgetting_surely, came_apart, loops,
-        broken_unlearned, broken_learned, above_base, rise, rise_surely, later_rise,
-        training_rise, best_epoch, score_gain, epochs, first_epoch_rise, late_gain_share,
-        rate_over_best, update_norm, duplicate_share, leak_share, leak_surely, odd_share,
-        odd_surely, swapped_share, swapped_surely, num_distinct_rows, parameters_per_token,
-        shift, planted, alike_answers, regularization,
+        broken_unlearned, broken_learned, unlogged_rise, above_base, rise, rise_surely,
+        later_rise, training_rise, best_epoch, score_gain, epochs, first_epoch_rise,
+        first_epoch_surely, late_gain_share, rate_over_best, update_norm, duplicate_share,
+        leak_share, leak_surely, odd_share, odd_surely, swapped_share, swapped_surely,
+        num_distinct_rows, parameters_per_token, shift, planted, alike_answers, regularization,
     )
 }  # fmt: skip
 
