@@ -24,15 +24,25 @@ def report(
             "code 1 if any has.",
         ),
     ] = False,
+    redact: Annotated[
+        bool,
+        typer.Option(
+            "--redact",
+            help="Leave out rows, samples, names and paths, to send the page to others; default "
+            "report-redacted.html in the run folder.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write the report of a run again, or put several runs side by side."""
     if verify:
+        if redact:
+            raise UserError("--verify writes nothing: leave --redact out.")
         _verify(runs, out, as_json)
         return
     from heldout.jobs.report import write_report as job
 
-    written = job(runs, out=out)
+    written = job(runs, out=out, redact=redact)
     if as_json:
         print(json.dumps({"schema": "heldout.report/1", "report": str(written)}))
     else:

@@ -18,6 +18,7 @@ from heldout.core.run import Run
 from heldout.report import comparison, how_trained, palette, sections, single, words
 from heldout.report.chart import Chart
 from heldout.report.quoted import clipped, language_attribute
+from heldout.report.redacted import redacted
 from heldout.report.summary import RunSummary, summarize
 from heldout.report.tiles import run_tiles
 from heldout.report.translated import translated_figure, translated_page
@@ -35,6 +36,11 @@ def write_run_report(run: Run) -> Path:
     """Write ``report.html`` into the run, from what lies in the folder; returns its path."""
     run.write_text("report.html", render_report([run]))
     return run.path("report.html")
+
+
+def write_redacted_report(run: Run, path: Path) -> Path:
+    """Write the run's page without rows, samples, names and paths; whole or not at all."""
+    return write_text(path, _render_single(redacted(run, summarize(run))))
 
 
 def write_comparison(runs: Sequence[Run], path: Path) -> Path:

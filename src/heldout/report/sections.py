@@ -111,6 +111,10 @@ def notice(summary: RunSummary) -> str:
     parts = []
     state = summary.status.get("state", "unknown")
     message = summary.status.get("message", "")
+    if summary.is_redacted:
+        parts.append(
+            "This page can be sent to others: rows, samples, names and paths are left out."
+        )
     if state != "complete":
         parts.append(f"State of the run: {state}. {message}".strip())
     if summary.problems:

@@ -98,6 +98,7 @@ class RunSummary:
     documents: dict[tuple[str, str], DocumentLosses] = field(default_factory=dict)
     changed_parts: tuple[str, ...] | None = None  # None: there is no file or no hash to compare
     problems: tuple[str, ...] = ()
+    is_redacted: bool = False  # see heldout.report.redacted
 
     @property
     def is_cross_validated(self) -> bool:
