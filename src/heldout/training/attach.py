@@ -15,13 +15,16 @@ The order of one optimizer step under ``attach``, with what the Trainer does in 
     [schedule, zero gradients, log, save]
 """
 
+import json
 import logging
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -42,6 +45,7 @@ from heldout.training.two_forms import keeps_two_forms, measured_form, refuse_tw
 
 STATE_FILE = "heldout_state.pt"
 
+_OF_CUT_FILES = (EOFError, SafetensorError, json.JSONDecodeError)
 _MOST_NAMED = 16  # rows of a batch whose loss is no number
 
 
@@ -297,7 +301,31 @@ class _Attached(_Base):
 def saved_states(checkpoint: Path) -> dict[str, Any]:
     """The states of regularizers in a checkpoint; empty where none had one."""
     path = checkpoint / STATE_FILE
-    return torch.load(path, weights_only=True) if path.exists() else {}
+    with numbers_alone(checkpoint):
+        return torch.load(path, weights_only=True) if path.exists() else {}
+
+
+@contextmanager
+def numbers_alone(checkpoint: Path | str | None) -> Iterator[None]:
+    """In the block, UserError for a checkpoint whose files hold more than numbers, or are cut.
+
+    Neither torch nor the Trainer runs what such a file holds.
+    """
+    try:
+        yield
+    except (pickle.UnpicklingError, *_OF_CUT_FILES, RuntimeError) as error:
+        is_cut = isinstance(error, _OF_CUT_FILES) or "PytorchStreamReader" in str(error)
+        if checkpoint is None or not (is_cut or isinstance(error, pickle.UnpicklingError)):
+            raise
+        if is_cut:
+            raise UserError(
+                f"A file in {checkpoint} was cut short: put it back as it was, or remove this "
+                "folder, and the training begins anew."
+            ) from None
+        raise UserError(
+            f"A file in {checkpoint} holds more than numbers, and was not run: put it back as it "
+            "was, or remove this folder, and the training begins anew."
+        ) from None
 
 
 class _Edited:

@@ -18,7 +18,7 @@ from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Continue, Decision, Regularizer, RollBack, Stop
 from heldout.lm.flat_trial import ASKED, EXACT, padding, reason_for_padding
 from heldout.training.arguments import same_config, tensorboard_beside, trainer_arguments
-from heldout.training.attach import attach
+from heldout.training.attach import attach, numbers_alone
 from heldout.training.length_order import MUCH_PADDING, LengthOrder, padded_share
 from heldout.training.planned_decay import with_planned_decay
 from heldout.training.variants import AugmentedWindows
@@ -143,7 +143,7 @@ def train(
     if checkpoint and (Path(checkpoint) / UNREPORTED).exists():
         control.unreported = Path(checkpoint) / UNREPORTED
     start = time.monotonic()
-    with padding(training.recipe.train.padding):
+    with padding(training.recipe.train.padding), numbers_alone(checkpoint):
         trainer.train(resume_from_checkpoint=checkpoint)
     training.model.eval()
     return Outcome(

@@ -9,7 +9,7 @@ from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from heldout.core.regularizer import Regularizer
-from heldout.training.attach import saved_states
+from heldout.training.attach import numbers_alone, saved_states
 from heldout.training.steps import load_states
 
 
@@ -34,7 +34,8 @@ def load_ended(model: Any, checkpoint: Path, regularizers: Sequence[Regularizer]
     """Bring back a finished training: weights, and what the regularizers kept."""
     for regularizer in regularizers:
         regularizer.prepare(model)
-    load_weights(model, checkpoint)
+    with numbers_alone(checkpoint):
+        load_weights(model, checkpoint)
     load_states(model, regularizers, saved_states(checkpoint))
 
 
