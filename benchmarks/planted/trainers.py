@@ -6,14 +6,14 @@
     python benchmarks/planted/trainers.py --tiny          # one case of each kind, short; no record
 
 The embedded model is trained by transformers' ``Trainer`` and by TRL's ``SFTTrainer``, whole or
-with LoRA of rank 16, on three texts that no rule was chosen on (what methods of web interfaces do,
-manuals of Perl modules, pages on CMake), with seeds of their own. Rows come with
-groups, or without and dealt by row; the folder holds the last weights alone, or a checkpoint of
+with LoRA of rank 16, on three texts that no rule was chosen on (what Perl modules list and say of
+it, verses of a Koran, what Python packages tell of themselves), with seeds of their own. Rows come
+with groups, or without and dealt by row; the folder holds the last weights alone, a checkpoint of
 each epoch, or the best one, loaded at the end; some runs evaluate before they begin, as trainers
 can and do not by default. What is diagnosed is the folder that such a run leaves, with its rows and
-its base. Methods always name their group: those of one interface are alike.
+its base. Items always name their group: those of one module are alike.
 
-It is the fourth such set. The first was ended after 67 of its cases: 28 of 29 faults were named
+It is the fifth such set. The first was ended after 67 of its cases: 28 of 29 faults were named
 first, none of 14 impostors as overfitting, and of 38 healthy trainings three were called leaky, for
 one held-out row of 84 that was nearly a training row; a leak is a cause now only where it is surely
 more than one row in a hundred. The second, whole, named 64 of 65 faults first and a leak in 1 of 61
@@ -21,7 +21,8 @@ healthy trainings: truly, as four of its answers stood word for word in training
 that hid them from the maker of the set. Answers are compared alone now. The third was ended after
 63 cases: 31 of 32 faults named first, and in 1 of 31 healthy trainings a rate called too high, as
 in the fault missed, for a rise in the first epoch that its log could not tell from jitter. Such a
-rise is no clue any more.
+rise is no clue any more. The fourth was ended after nine cases, when a rate far too high was missed
+by that rule; half a nat within an epoch is no jitter now.
 
 Planted are six causes and seven impostors with five seeds each, 65 in all, by the plans of
 ``plants.py``; 61 healthy trainings stand beside them. Not planted are weak regularization, which is
@@ -76,7 +77,7 @@ from heldout.diagnosis.causes import read_rules
 from heldout.jobs.diagnosing.diagnose import diagnose
 
 LINES = ROOT / ".cache" / "planted" / "trainers.jsonl"
-SEEDS = (70, 71, 72, 73, 74)
+SEEDS = (80, 81, 82, 83, 84)
 NOT_PLANTED = ("weak_regularization", "forgetting")
 PLANTED = (*(cause for cause in CAUSES if cause not in NOT_PLANTED), *IMPOSTORS)
 NUM_HEALTHY = 61
@@ -132,7 +133,7 @@ def setup_of(case: Case, number: int) -> Setup:
     return Setup(
         trainer=("trainer", "trl")[turn % 2],
         lora=turn // 3 % 3 == 2 and not whole,
-        groups=turn // 2 % 3 != 2 or case.plan.text == "methods",
+        groups=turn // 2 % 3 != 2 or case.plan.text == "items",
         kept=kept,
         evaluates_first=turn % 5 < 2,
     )

@@ -223,12 +223,13 @@ def test_a_rise_that_a_log_cannot_tell_is_sure_above_the_base():
 
 
 def test_a_first_epoch_that_may_be_jitter_blames_no_rate():
-    def blamed(error):
-        facts = course(4.0, 4.2, 3.5, 3.4, errors=(None, error, None, None))
+    def blamed(highest, error):
+        facts = course(4.0, highest, 3.5, 3.4, errors=(None, error, None, None))
         return [cause.name for cause in find_causes([], facts)]
 
-    assert blamed(0.15) == []
-    assert blamed(0.05) == ["learning_rate_too_high"]
+    assert blamed(4.2, 0.15) == []
+    assert blamed(4.2, 0.05) == ["learning_rate_too_high"]
+    assert blamed(7.0, 1.5) == ["learning_rate_too_high"]  # a log of few evaluations cannot tell
 
 
 def test_every_clue_has_a_feature_and_every_rule_a_source():

@@ -18,6 +18,7 @@ MeasuredByName = Mapping[str, Measurement]
 Feature = Callable[[MeasuredByName, Facts], float | None]
 
 STANDARD_ERRORS = 2.0  # a rise is sure beyond so many
+NO_JITTER = 0.5  # nats/token: a held-out loss that rises by more within an epoch is no noise
 FIRST_EPOCH = 1.25  # what is evaluated up to here tells of the first epoch
 LITTLE, MUCH = 0.12, 0.3  # of the base model's loss on the training rows, learned of them
 BY_CHANCE = 0.5  # of answers are likelier after their own prompt if it says nothing of them
@@ -225,9 +226,9 @@ def first_epoch_rise(measured: MeasuredByName, facts: Facts) -> float | None:
 
 
 def first_epoch_surely(measured: MeasuredByName, facts: Facts) -> float | None:
-    """``first_epoch_rise`` less two standard errors, where the error is known."""
-    highest, risen = _highest_early(facts), first_epoch_rise(measured, facts)
-    return None if highest is None or risen is None else _less_errors(risen, highest)
+    """``first_epoch_rise`` less two standard errors, or less what no log jitters by."""
+    highest, risen = _highest_early(facts), first_epoch_rise(measured, facts) or 0.0
+    return max(_less_errors(risen, highest), risen - NO_JITTER) if highest else None
 
 
 def _highest_early(facts: Facts) -> HistoryPoint | None:
