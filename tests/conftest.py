@@ -23,6 +23,15 @@ def pytest_configure(config):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def sentences_as_written():
+    """Tests read refusals as the source has them; what the library makes of them has its test."""
+    from heldout.core.spelling import in_flags
+
+    with in_flags():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Two busy torch processes with two threads each ran up to nine times slower."""
     import torch

@@ -63,10 +63,9 @@ _NAMES = {"SOURCE", "READS", "COST", "FORMULA", "FONT", "source", "_SQL"}
 # and files for other tools.
 _IN_ENGLISH = (
     "report/card.py",
-    *(
-        f"core/{name}.py"
-        for name in ("errors", "recipe", "recipe_fields", "discovery", "decoding", "run")
-    ),
+    "core/shown.py",  # tags around what is said elsewhere
+    *(f"core/{name}.py" for name in ("errors", "spelling", "recipe", "recipe_fields")),
+    *(f"core/{name}.py" for name in ("discovery", "decoding", "run")),
     *(f"data/{name}.py" for name in ("columns", "glaive", "tools")),
     *(f"lm/{name}.py" for name in ("adapter_weights", "chat_template", "fit_of_weights")),
     "data/canaries.py",

@@ -71,7 +71,7 @@ def test_checkpoints_of_one_run_are_a_group(tmp_path):
         (GOOD, {"columns": ["lr=loss"]}, "ROLE=COLUMN"),
         (GOOD, {"columns": ["D=D*x"]}, "factor must be a positive number"),
         (GOOD, {"where": ["kept=1"]}, "no column 'kept'"),
-        (GOOD, {"counted": "all"}, "--parameters must be one of total, non-embedding"),
+        (GOOD, {"counted": "all"}, "--counted must be one of total, non-embedding"),
         (
             "N,D,loss,tokenizer\n1,2,3,gpt2\n1,2,3,llama\n",
             {},

@@ -21,9 +21,8 @@ def laws(
     where: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Keep these rows only.")
     ] = None,
-    parameters: Annotated[
-        str, typer.Option(help="How N was counted: total or non-embedding.")
-    ] = "",
+    counted: Annotated[str, typer.Option(help="How N was counted: total or non-embedding.")] = "",
+    parameters: Annotated[str, typer.Option(hidden=True)] = "",  # as it was called before
     loss_unit: Annotated[
         str, typer.Option(help="nats-per-token, bits-per-byte or perplexity.")
     ] = "",
@@ -51,7 +50,9 @@ def laws(
 
     with console_progress() as progress:
         result = job(
-            OwnRuns(runs, column or [], where or [], parameters, loss_unit, uniform_loss),
+            OwnRuns(
+                runs, column or [], where or [], counted or parameters, loss_unit, uniform_loss
+            ),
             law=law,
             axes=axis or tuple(AXES),
             delta=delta,

@@ -18,6 +18,7 @@ import typer
 from heldout.core.collecting import seldom_searched
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.language import languages, using
+from heldout.core.spelling import in_flags
 
 # Each is a function in the file of its name, which is imported when it is asked for.
 _COMMANDS = (
@@ -77,6 +78,11 @@ def options(
 
 def main() -> None:
     """Entry point: 0 done, 1 interrupted or a gate failed, 2 bad input in one clear line."""
+    with in_flags():
+        _main()
+
+
+def _main() -> None:
     arguments: list[str] = []
     try:
         chosen, arguments = _language(sys.argv[1:])

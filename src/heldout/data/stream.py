@@ -55,7 +55,7 @@ class RowStream:
         self._unused = unused_columns(table, self.format, self.columns, group)
         if group and group not in table.columns:
             raise UserError(
-                f"--group {group}: {self.name} has no such column; there are "
+                f"data.group: {self.name} has no column {group}; there are "
                 f"{', '.join(table.columns[:12])}."
             )
 

@@ -92,7 +92,7 @@ def read_runs(
     tokens may come from compute as C / (6 N).
     """
     path = Path(path)
-    _one_of("--parameters", counted, COUNTS)
+    _one_of("--counted", counted, COUNTS)
     _one_of("--loss-unit", loss_unit, LOSS_UNITS)
     header, rows = _rows(path)
     rows = _kept_rows(header, rows, where)
@@ -120,7 +120,7 @@ def read_runs(
     if not counted:
         notes.append(
             f"It is not said whether N, column {names['N']!r}, counts embeddings; the best tokens "
-            "per parameter depend on it. Say --parameters total or --parameters non-embedding."
+            "per parameter depend on it. Say --counted total or --counted non-embedding."
         )
     runs = Runs(numbers["N"], D, U, numbers["loss"], groups)
     faults.refuse_units(str(path), names, runs, unit)

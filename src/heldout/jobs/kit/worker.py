@@ -19,12 +19,18 @@ from typing import Any, TypeAlias
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.interrupt import ask_to_stop, stop_on_interrupt
 from heldout.core.progress import Progress
+from heldout.core.spelling import in_flags
 
 _Tasks: TypeAlias = queue.SimpleQueue[dict[str, Any] | None]
 
 
 def main() -> None:
-    """Until the job says that there is no more to do."""
+    """Until the job says that there is no more to do; that spells arguments as its caller does."""
+    with in_flags():
+        _work()
+
+
+def _work() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
     tasks: _Tasks = queue.SimpleQueue()
