@@ -1,9 +1,11 @@
 """What ``heldout plan advise`` found, typed; everything on its page and in its JSON is here."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from heldout.core.results.learning_curve import LearningCurve
+from heldout.core.shown import Shown
 
 SCHEMA = "heldout.advice/2"
 Doubled = Literal["data", "parameters", "epochs"]
@@ -156,7 +158,7 @@ class RecipeAdvice:
 
 
 @dataclass(frozen=True)
-class Advice:
+class Advice(Shown):
     """Best training, settings, what twice of each would bring, and what nobody knows.
 
     ``plan`` is the best training of the size that was asked for, or of any size; ``best_size`` is
@@ -181,6 +183,10 @@ class Advice:
     notes: tuple[str, ...]
     fine_tuning: RecipeAdvice | None = None
     report: str | None = None
+
+    def table_rows(self) -> Iterable[Any]:
+        """The advised settings."""
+        return self.settings
 
     def setting(self, name: str) -> AdvisedSetting:
         """The setting of that name; KeyError where there is none."""

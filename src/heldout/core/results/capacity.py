@@ -1,10 +1,12 @@
 """How much models memorized, typed; everything on its page and in its JSON is here."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from heldout.core.finite import without_infinity
 from heldout.core.measurement import Measurement, measurement_from_json
+from heldout.core.shown import Shown
 
 SCHEMA = "heldout.capacity/1"
 
@@ -65,7 +67,7 @@ class Plateau:
 
 
 @dataclass(frozen=True)
-class CapacityResult:
+class CapacityResult(Shown):
     """All trained models and what follows from them."""
 
     filled: list[Filled]
@@ -73,6 +75,10 @@ class CapacityResult:
     settings: dict[str, Any]
     notes: list[str]
     report: str | None = None
+
+    def table_rows(self) -> Iterable[Any]:
+        """Each training."""
+        return self.filled
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``heldout.capacity/1``."""

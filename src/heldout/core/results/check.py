@@ -1,6 +1,7 @@
 """What ``heldout check`` found in data, typed; everything on its page and in its JSON is here."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ from heldout.core.measurement import Measurement, NotMeasured, measurement_from_
 from heldout.core.results.label_noise import LabelNoise
 from heldout.core.results.learning_curve import LearningCurve, learning_curve_from_json
 from heldout.core.row import LEAST_TO_SPLIT
+from heldout.core.shown import Shown
 
 SCHEMA = "heldout.check/1"
 Kind = Literal["exact", "near", "span", "prompt", "answer", "paraphrase"]
@@ -107,7 +109,7 @@ class Suspect:
 
 
 @dataclass(frozen=True)
-class CheckResult:
+class CheckResult(Shown):
     """All findings. Lists hold at most ``max_listed`` entries of each kind; ``counts`` has all."""
 
     source: str
@@ -138,6 +140,10 @@ class CheckResult:
     reading: list[str] = field(default_factory=list)  # what was recognized, and what is not used
     written: str = ""  # the folder of the clean copy
     seconds: float = 0.0
+
+    def table_rows(self) -> Iterable[Any]:
+        """The leaks, then the duplicates, a pair each."""
+        return [*self.leaks, *self.duplicates]
 
     @property
     def num_leaks(self) -> int:

@@ -1,10 +1,12 @@
 """How short a data set becomes under a model, typed; its page and its JSON hold nothing else."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from heldout.core.finite import without_infinity
 from heldout.core.measurement import Interval, Measurement, NotMeasured
+from heldout.core.shown import Shown
 
 SCHEMA = "heldout.compress/1"
 
@@ -50,7 +52,7 @@ class TwoPart:
 
 
 @dataclass(frozen=True)
-class CompressResult:
+class CompressResult(Shown):
     """The code lengths of one data set, of the same with its words shuffled, and their bounds."""
 
     data: str
@@ -70,6 +72,10 @@ class CompressResult:
     notes: list[str]
     settings: dict[str, Any]
     report: str | None = None
+
+    def table_rows(self) -> Iterable[Any]:
+        """The code length of each block."""
+        return self.blocks
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``heldout.compress/1``."""

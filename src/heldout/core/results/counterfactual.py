@@ -1,9 +1,11 @@
 """What training rows owe to having been trained on themselves: the typed result of retraining."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from heldout.core.measurement import Interval, Measurement, NotMeasured, measurement_from_json
+from heldout.core.shown import Shown
 
 SCHEMA = "heldout.counterfactual/1"
 
@@ -57,7 +59,7 @@ class Influence:
 
 
 @dataclass(frozen=True)
-class Counterfactual:
+class Counterfactual(Shown):
     """Rows by counterfactual memorization, the most memorized first."""
 
     target: str
@@ -70,6 +72,10 @@ class Counterfactual:
     influences: list[Influence]  # those beyond chance, the strongest first
     measurements: list[Measurement | NotMeasured]
     seconds: float = 0.0
+
+    def table_rows(self) -> Iterable[Any]:
+        """What was told of each row."""
+        return self.rows
 
     @property
     def sentence(self) -> str:

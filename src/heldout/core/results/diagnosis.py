@@ -1,10 +1,12 @@
 """What ``heldout diagnose`` found, typed; everything on its page and in its JSON is here."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from heldout.core.facts import Facts, HistoryPoint, SetupFault
 from heldout.core.measurement import Measurement, NotMeasured, measurement_from_json
+from heldout.core.shown import Shown
 from heldout.core.verdict import Verdicts
 
 SCHEMA = "heldout.diagnosis/2"
@@ -48,7 +50,7 @@ class SideBySide:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Shown):
     """Measurements, verdict, causes with remedies, and what to look at."""
 
     target: str
@@ -65,6 +67,10 @@ class Diagnosis:
     warnings: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+
+    def table_rows(self) -> Iterable[Any]:
+        """The measurements."""
+        return self.measurements
 
     def to_json(self) -> dict[str, Any]:
         """``heldout.diagnosis/2``; see the shipped JSON Schema."""

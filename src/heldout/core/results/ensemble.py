@@ -1,10 +1,12 @@
 """What an ensemble and its distillation found, typed; pages and JSON hold nothing else."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from heldout.core.finite import without_infinity
 from heldout.core.measurement import Interval, Measurement, NotMeasured
+from heldout.core.shown import Shown
 
 SCHEMA = "heldout.ensemble/1"
 DISTILL_SCHEMA = "heldout.distill/1"
@@ -75,7 +77,7 @@ class ServingCost:
 
 
 @dataclass(frozen=True)
-class EnsembleResult:
+class EnsembleResult(Shown):
     """Members, the loss of their ensembles of every size on the sealed test, and its limit."""
 
     model: str
@@ -94,6 +96,10 @@ class EnsembleResult:
     headline: str
     notes: tuple[str, ...]
     report: str
+
+    def table_rows(self) -> Iterable[Any]:
+        """The loss by the number of members."""
+        return self.sizes
 
     def measurement(self, name: str) -> Measurement | NotMeasured:
         """The measurement of that name; KeyError where there is none."""
@@ -131,7 +137,7 @@ class EnsembleResult:
 
 
 @dataclass(frozen=True)
-class DistillResult:
+class DistillResult(Shown):
     """One model that learned from an ensemble, beside one member and the ensemble."""
 
     ensemble: str
@@ -143,6 +149,10 @@ class DistillResult:
     measurements: tuple[Measurement | NotMeasured, ...]
     headline: str
     notes: tuple[str, ...]
+
+    def table_rows(self) -> Iterable[Any]:
+        """The measurements."""
+        return self.measurements
 
     def measurement(self, name: str) -> Measurement | NotMeasured:
         """The measurement of that name; KeyError where there is none."""

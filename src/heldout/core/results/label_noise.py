@@ -1,9 +1,11 @@
 """Which answers do not belong to their prompts, as told by models that have not seen them."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from heldout.core.measurement import Measurement, NotMeasured, measurement_from_json
+from heldout.core.shown import Shown
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class DoubtfulAnswer:
 
 
 @dataclass(frozen=True)
-class LabelNoise:
+class LabelNoise(Shown):
     """Rows judged by models that were fine-tuned on the other folds.
 
     ``doubtful`` has the worst first, at most a nominal share of the rows. ``excess_bits`` is of
@@ -39,6 +41,10 @@ class LabelNoise:
     excess_bits: list[float]
     swapped_excess_bits: list[float]
     measurements: list[Measurement | NotMeasured]
+
+    def table_rows(self) -> Iterable[Any]:
+        """The answers in doubt."""
+        return self.doubtful
 
     @property
     def sentence(self) -> str:

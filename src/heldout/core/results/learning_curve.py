@@ -1,10 +1,12 @@
 """A learning curve, typed: held-out loss over training data, and what more of it would bring."""
 
 import copy
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from heldout.core.measurement import Interval
+from heldout.core.shown import Shown
 
 SCHEMA = "heldout.learning_curve/1"
 
@@ -39,7 +41,7 @@ class Forecast:
 
 
 @dataclass(frozen=True)
-class LearningCurve:
+class LearningCurve(Shown):
     """Points, the power law L = E + B / D^beta through them, and its forecasts.
 
     ``backtest_percent`` is by how much the curve through the smaller sizes missed the largest
@@ -60,6 +62,10 @@ class LearningCurve:
     answer: Literal["yes", "no", "unclear"]
     sentence: str
     notes: tuple[str, ...]
+
+    def table_rows(self) -> Iterable[Any]:
+        """The trainings, by size and seed."""
+        return self.points
 
     def at(self, num_tokens: float) -> float:
         """The curve's loss in nats per token."""

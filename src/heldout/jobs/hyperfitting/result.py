@@ -9,6 +9,7 @@ import numpy as np
 
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.run import Run
+from heldout.core.shown import Shown, framed
 from heldout.jobs.hyperfitting.evaluate import text_conditions
 from heldout.jobs.hyperfitting.judgements import export_judgements
 from heldout.jobs.hyperfitting.measure import HUMAN, TextFigures
@@ -27,7 +28,7 @@ Numbers = Mapping[str, Measurement]
 
 
 @dataclass(frozen=True)
-class HyperfitResult:
+class HyperfitResult(Shown):
     """The run folder, and whether greedy text became varied, fluent and sharply predicted."""
 
     run: Run
@@ -35,6 +36,13 @@ class HyperfitResult:
     sentences: list[str]
     measurements: list[Measurement | NotMeasured]
     warnings: list[str]
+
+    def table_rows(self) -> list[Measurement | NotMeasured]:
+        """The measurements."""
+        return self.measurements
+
+    def _repr_html_(self) -> str:
+        return framed(self, self.report)
 
     @property
     def best(self) -> Path:

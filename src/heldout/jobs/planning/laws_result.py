@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from heldout.core.shown import Shown
 from heldout.scaling.fit import Fit
 from heldout.scaling.intervals import Range
 from heldout.scaling.rollout import Choice, Rollout
@@ -13,7 +14,7 @@ SCHEMA = "heldout.laws/1"
 
 
 @dataclass(frozen=True)
-class LawsResult:
+class LawsResult(Shown):
     """The fitted law with its intervals and warnings, the other laws, and how it was chosen."""
 
     table: RunTable
@@ -24,6 +25,13 @@ class LawsResult:
     rollouts: list[Rollout]
     choice: Choice | None
     report: Path | None = None
+
+    def table_rows(self) -> list[dict[str, Any]]:
+        """Each law that was fitted, with its parameters; the chosen one first."""
+        return [
+            {"law": each.law.name, "objective": each.objective, **each.parameters}
+            for each in (self.fit, *self.others)
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``heldout.laws/1``."""
