@@ -17,6 +17,7 @@ import tomli_w
 
 from heldout.core.discovery import entries_of, replaced_by
 from heldout.core.errors import UserError, did_you_mean
+from heldout.core.own_classes import absent
 from heldout.core.recipe_fields import (
     PATTERNS,
     POSITIVE,
@@ -244,6 +245,7 @@ class Recipe:
         found = [f"eval.metric={self.eval.metric}"] if ":" in self.eval.metric else []
         if self.model.trust_remote_code:
             found.append("model.trust_remote_code=true")
+        found += [f"{kind}.{name}" for kind in PLUGINS for name in absent(getattr(self, kind))]
         return found + [
             f"{kind}.{name}.trust_remote_code=true"
             for kind in PLUGINS

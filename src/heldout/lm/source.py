@@ -20,6 +20,7 @@ TOKENIZER_FILES = (
     "spiece.model",
 )
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+GIVEN = "heldout-model-"  # what scratch folders of models given as objects begin with
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -54,6 +55,11 @@ def find_source(target: str) -> Source:
                 f"Model {target} is a file: give the folder that holds the model, or a .gguf file."
             )
         return Source(target, path)
+    if GIVEN in target:
+        raise UserError(
+            "The model was given as an object, which is gone: save it with save_pretrained, and "
+            "name its folder."
+        )
     looks_local = target.startswith((".", "/", "~")) or target.endswith((".gguf", ".safetensors"))
     if looks_local or not _HUB_ID.fullmatch(target):
         raise UserError(f"Model {target}: no such folder or file.")

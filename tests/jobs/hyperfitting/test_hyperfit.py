@@ -18,7 +18,7 @@ from heldout.core.measurement import Measurement
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe, load_recipe
 from heldout.core.run import Run
-from heldout.jobs.hyperfitting.hyperfit import hyperfit, hyperfit_dry_run, resume_hyperfit
+from heldout.jobs.hyperfitting.hyperfit import dry_run_hyperfit, hyperfit, resume_hyperfit
 from heldout.jobs.hyperfitting.measure import TextFigures, block_edges, new_types, repeats
 from heldout.jobs.hyperfitting.train import Checkpoint, WindowSample, _keep, chosen_checkpoint
 from heldout.jobs.kit.parts import load_parts
@@ -217,7 +217,7 @@ def test_two_runs_joined_have_the_contexts_of_both(result):
 
 def test_data_that_is_not_small_or_too_small_is_warned_of(files, settings):
     def sample(name, *more):
-        found = hyperfit_dry_run(MODEL, str(files / name), settings=[*settings, *more])
+        found = dry_run_hyperfit(MODEL, str(files / name), settings=[*settings, *more])
         (check,) = [check for check in found.checks if check.name == "sample"]
         return check.status, check.message
 
@@ -254,7 +254,7 @@ def test_what_cannot_work_is_told_before_anything_is_written(
 
 def test_a_recipe_without_a_rate_is_refused(files):
     with pytest.raises(UserError, match="hyperfit searches no learning rate"):
-        hyperfit_dry_run(MODEL, str(files / "train.jsonl"), recipe="plain")
+        dry_run_hyperfit(MODEL, str(files / "train.jsonl"), recipe="plain")
 
 
 def test_the_sample_is_drawn_by_the_seed_and_its_control_apart(result):

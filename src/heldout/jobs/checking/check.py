@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from heldout.core.errors import UserError
 from heldout.core.lock import scratch_folder
@@ -23,16 +23,18 @@ from heldout.jobs.checking.findings import look_through
 from heldout.jobs.checking.model_questions import ask_model
 from heldout.jobs.checking.options import CopyWanted, ModelQuestions, RowsToCheck, refuse_unfit
 from heldout.jobs.checking.sources import OWN_PARTS, Sources
+from heldout.jobs.kit.given_data import DataSource, given_data
+from heldout.jobs.kit.given_model import ModelSource, given_model
 from heldout.jobs.kit.page_folder import write_page_folder
 
 
 def check(
-    data: str | Path,
+    data: DataSource,
     *,
     heldout: Sequence[str | Path] = (),
     against: Sequence[str | Path] = (),
     semantic: str = "",
-    model: str = "",
+    model: ModelSource = "",
     reference: str | Path = "",
     model_rows: int = 1000,
     cross_validate: int = 0,
@@ -44,10 +46,12 @@ def check(
     out: str | Path | None = None,
     max_listed: int = 10_000,
     engine: Literal["local", "ray"] = "local",
+    tokenizer: Any = None,
     progress: Progress | None = None,
 ) -> CheckResult:
     """Look through ``data``, and compare it with held-out rows and named test sets.
 
+    data: what ``fit`` takes, a path or rows as objects; ``model`` and ``tokenizer`` likewise.
     heldout: files whose rows must not appear in ``data``; they are one part, together with the
     held-out parts of a split that ``data`` holds.
     against: evaluation sets, each by its name, for contamination.
@@ -66,12 +70,16 @@ def check(
     Nothing of the user's is changed. Raises UserError for what cannot be read at all.
     """
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
-    rows = RowsToCheck(data, tuple(heldout), tuple(against), chosen, max_listed, engine, semantic)
-    questions = ModelQuestions(model, reference, model_rows, cross_validate, learning_curve)
     copy = CopyWanted(None if write_clean is None else Path(write_clean), plant_canaries)
     folder = None if out is None else Path(out)
-    refuse_unfit(rows, questions, copy, folder)
-    result = _check(rows, questions, copy, progress or Progress())
+    with given_data(data) as given, given_model(model, tokenizer) as asked:
+        others = (tuple(heldout), tuple(against), chosen, max_listed, engine, semantic)
+        rows = RowsToCheck(given.path, *others)
+        questions = ModelQuestions(
+            asked.name, reference, model_rows, cross_validate, learning_curve
+        )
+        refuse_unfit(rows, questions, copy, folder)
+        result = asked.renamed(given.renamed(_check(rows, questions, copy, progress or Progress())))
     if folder is not None:
         try:
             _write(result, folder)

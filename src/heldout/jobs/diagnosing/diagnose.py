@@ -6,6 +6,7 @@ several checkpoints, or only its log. Every text is read once per model; memory 
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -21,6 +22,8 @@ from heldout.core.run import Run
 from heldout.jobs.diagnosing.from_log import diagnosis_of_log
 from heldout.jobs.diagnosing.text_sources import TextSources
 from heldout.jobs.diagnosing.trainer_logs import log_alone, read_logs
+from heldout.jobs.kit.given_data import DataSource, given_data
+from heldout.jobs.kit.given_model import ModelSource, given_model
 from heldout.jobs.kit.page_folder import write_page_folder
 
 Goal = Literal["generalize", "recite", "style"]
@@ -28,11 +31,12 @@ GOALS: tuple[Goal, ...] = ("generalize", "recite", "style")
 
 
 def diagnose(
-    target: str | Path,
+    target: ModelSource,
     *,
-    train: str | Path = "",
-    heldout: str | Path = "",
-    base: str = "",
+    tokenizer: Any = None,
+    train: DataSource = "",
+    heldout: DataSource = "",
+    base: ModelSource = "",
     logs: str | Path = "",
     evaluation: str = "",
     goal: Goal = "generalize",
@@ -78,7 +82,6 @@ def diagnose(
     start = time.monotonic()
     if goal not in GOALS:
         raise UserError(f"--goal must be one of {', '.join(GOALS)}, got {goal!r}.")
-    sources = TextSources(str(train), str(heldout), domains or {}, most_rows, open_test)
     if most_rows < 2:
         raise UserError(f"--rows must be 2 or more, got {most_rows}.")
     if out is not None:
@@ -91,26 +94,38 @@ def diagnose(
     if probes:
         _known_probes(probes)
     more = {"goal": goal, **_checked(facts or {})}
-    if (alone := log_alone(Path(target).expanduser())) is not None:
-        _refuse_texts(str(target), sources)
-        log = read_logs(alone, evaluation, more.get("total_epochs") or more.get("epochs"))
-        result = diagnosis_of_log(str(target), log, replace(log.facts, **more))
-    else:
-        # Models need torch, whose import takes seconds; a log does not.
-        from heldout.jobs.diagnosing.find_target import find_target
-        from heldout.jobs.diagnosing.with_texts import diagnosis_with_texts
-        from heldout.jobs.evidence.gatherer import Asked
-        from heldout.jobs.evidence.gatherers.canaries import read_canaries
-        from heldout.probes.bias import read_lexicon
+    with ExitStack() as given:
+        model = given.enter_context(given_model(target, tokenizer))
+        control = given.enter_context(given_model(base, None if _is_name(base) else tokenizer))
+        rows = [
+            given.enter_context(given_data(each, name))
+            for name, each in (("train", train), ("heldout", heldout))
+        ]
+        sources = TextSources(rows[0].path, rows[1].path, domains or {}, most_rows, open_test)
+        if (alone := log_alone(Path(model.name).expanduser())) is not None:
+            _refuse_texts(model.name, sources)
+            log = read_logs(alone, evaluation, more.get("total_epochs") or more.get("epochs"))
+            result = diagnosis_of_log(model.name, log, replace(log.facts, **more))
+        else:
+            # Models need torch, whose import takes seconds; a log does not.
+            from heldout.jobs.diagnosing.find_target import find_target
+            from heldout.jobs.diagnosing.with_texts import diagnosis_with_texts
+            from heldout.jobs.evidence.gatherer import Asked
+            from heldout.jobs.evidence.gatherers.canaries import read_canaries
+            from heldout.probes.bias import read_lexicon
 
-        found = find_target(str(target), base, logs, evaluation)
-        files = (str(canaries), str(lexicon))
-        for file, read in zip(files, (read_canaries, read_lexicon), strict=True):
-            if file:
-                read(file)  # refused before the sealed test is opened
-        asked = Asked(_known_probes(probes), generate, *files, tuple(tasks), str(include_path))
-        known = replace(found.facts, **more)
-        result = diagnosis_with_texts(found, known, sources, chosen, asked, progress or Progress())
+            found = find_target(model.name, control.name, logs, evaluation)
+            files = (str(canaries), str(lexicon))
+            for file, read in zip(files, (read_canaries, read_lexicon), strict=True):
+                if file:
+                    read(file)  # refused before the sealed test is opened
+            asked = Asked(_known_probes(probes), generate, *files, tuple(tasks), str(include_path))
+            known = replace(found.facts, **more)
+            result = diagnosis_with_texts(
+                found, known, sources, chosen, asked, progress or Progress()
+            )
+        for each in (model, control, *rows):
+            result = each.renamed(result)
     used = {
         "rows": most_rows,
         "generate": generate,
@@ -123,6 +138,10 @@ def diagnose(
     if out is not None:
         write_diagnosis(result, Path(out))
     return result
+
+
+def _is_name(model: Any) -> bool:
+    return isinstance(model, str | Path)
 
 
 def write_diagnosis(result: Diagnosis, folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from heldout.core.adapter_kinds import ADAPTERS
 from heldout.core.discovery import entries_of
+from heldout.core.own_classes import is_own
 from heldout.core.recipe import Recipe
 
 # What ``heldout.attach`` refuses: they work on held-out losses, which heldout fit alone measures.
@@ -136,6 +137,9 @@ def place_regularizers(
     for name, parameters in source.recipe.regularizers.items():
         if name == "early_stopping" and source.best_epochs is not None:
             found.notes.append("early_stopping: not needed, the epochs are those of the best")
+            continue
+        if is_own(name):
+            found.notes.append(f"regularizers.{name}: a class of your own, give it to attach")
             continue
         rest = native[name](parameters) if name in native else parameters
         if rest is None:

@@ -7,16 +7,21 @@ samples -> verdict, report, card.
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from heldout.core.augmentation import Augmentation
 from heldout.core.errors import UserError
 from heldout.core.job_time import Estimate
 from heldout.core.lock import alone_in
 from heldout.core.progress import Progress
 from heldout.core.recipe import DEFAULT, Recipe
+from heldout.core.regularizer import Regularizer
 from heldout.core.run import Run
+from heldout.core.shown import Shown, framed
 from heldout.core.verdict import Verdicts
 from heldout.jobs.evidence.judge import judge_run, publish
 from heldout.jobs.evidence.measure import measure_on_test, write_samples
@@ -28,11 +33,13 @@ from heldout.jobs.fitting.estimate import REPORT, SEARCH, TEST, TRAINING, work_o
 from heldout.jobs.fitting.main_training import train_main
 from heldout.jobs.fitting.result_file import write_figures
 from heldout.jobs.kit.ablate import ablate
-from heldout.jobs.kit.chosen_recipe import default_in_words, recipe_for
+from heldout.jobs.kit.chosen_recipe import default_in_words, recipe_for, with_objects
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.dry_run import DryRun, dry_run_of
 from heldout.jobs.kit.fidelity import measure_fidelity
 from heldout.jobs.kit.find_rate import find_learning_rate
+from heldout.jobs.kit.given_data import DataSource, GivenData, given_data
+from heldout.jobs.kit.given_model import GivenModel, ModelSource, given_again, given_model
 from heldout.jobs.kit.metrics import load_metric
 from heldout.jobs.kit.parts import Parts, load_parts, read_parts
 from heldout.jobs.kit.places import Places, threads_of
@@ -57,46 +64,99 @@ READING = "data and checks"
 
 
 @dataclass(frozen=True)
-class FitResult:
-    """The run folder and what it found."""
+class FitResult(Shown):
+    """The run folder and what it found; its table is the course of the training."""
 
     run: Run
     verdict: Verdicts
 
+    def table_rows(self) -> list[dict[str, Any]]:
+        """Each evaluation during training."""
+        return self.run.history()
+
+    def _repr_html_(self) -> str:
+        return framed(self, self.report)
+
     @property
     def best(self) -> Path:
+        """The folder of the best checkpoint."""
         return self.run.best
 
     @property
     def report(self) -> Path:
+        """The page that proves it."""
         return self.run.path("report.html")
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What a new run is to be, with models and rows where they can be read."""
+
+    given: GivenModel
+    data: GivenData
+    target: Target
+    folder: Path
+    asked: str | Path | Recipe
+    recipe: Recipe
+
+    def parts(self) -> Parts:
+        return self.data.renamed(read_parts(self.data.path, self.recipe))
+
+
+@contextmanager
+def _asked(
+    model: Any,
+    data: Any,
+    tokenizer: Any,
+    out: str | Path | None,
+    recipe: str | Path | Recipe,
+    settings: Sequence[str],
+    regularizers: Sequence[Regularizer],
+    augmentations: Sequence[Augmentation],
+    from_scratch: str,
+) -> Iterator[_Asked]:
+    with given_model(model, tokenizer) as given, given_data(data) as rows:
+        target = Target.of(given.name, from_scratch)
+        chosen = with_objects(_chosen(recipe, settings, target), regularizers, augmentations)
+        folder = Path(out) if out else default_folder(given.shown, rows.shown)
+        Run.refuse_occupied(folder)
+        yield _Asked(given, rows, target, folder, recipe, chosen)
+
+
 def fit(
-    model: str,
-    data: str,
+    model: ModelSource,
+    data: DataSource,
     *,
+    tokenizer: Any = None,
     out: str | Path | None = None,
     recipe: str | Path | Recipe = "default",
     settings: Sequence[str] = (),
+    regularizers: Sequence[Regularizer] = (),
+    augmentations: Sequence[Augmentation] = (),
     from_scratch: str = "",
     progress: Progress | None = None,
 ) -> FitResult:
     """Fine-tune ``model`` on ``data``, keep the best checkpoint, and write the report.
 
-    model: folder, Hub id, adapter folder, checkpoint-N, GGUF file, or ``package:NAME``.
-    data: jsonl, json, csv, parquet, txt, a folder of these, or a Hub data set.
+    model: folder, Hub id, adapter folder, checkpoint-N, GGUF file, ``package:NAME``, or a model of
+    transformers or peft as an object, with its ``tokenizer``; the object itself is not trained.
+    data: jsonl, json, csv, parquet, txt, a folder of these, or a Hub data set; or rows as objects:
+    a list of dicts, a DataFrame, a Dataset, or several of these by part (DatasetDict).
     settings: ``section.key=value`` overrides of the recipe.
+    regularizers, augmentations: objects beside those of the recipe, in whose place they stand.
     Raises UserError before anything is written for what cannot work, Interrupted on Ctrl-C.
     """
     progress, began = progress or Progress(), time.monotonic()
-    target = Target.of(model, from_scratch)
-    chosen = _chosen(recipe, settings, target)
-    folder = Path(out) if out else default_folder(model, data)
-    Run.refuse_occupied(folder)
+    objects = (regularizers, augmentations)
+    with _asked(model, data, tokenizer, out, recipe, settings, *objects, from_scratch) as asked:
+        return _fit(asked, progress, began)
+
+
+def _fit(asked: _Asked, progress: Progress, began: float) -> FitResult:
+    target, folder = asked.target, asked.folder
     with quiet_libraries(), progress.stage("data and checks"):
-        parts = read_parts(data, chosen)
-        dry, chosen, budget = _plan(parts, recipe, chosen, target, folder, began)
+        parts = asked.parts()
+        dry, chosen, budget = _plan(parts, asked, began)
     assert dry.estimate is not None
     plan = {"schema": PLAN, "estimate": dry.estimate.to_json(), "budget": budget and vars(budget)}
     with alone_in(folder):
@@ -108,6 +168,7 @@ def fit(
             plan,
             model=target.model,
             from_scratch=target.from_scratch,
+            **asked.given.about,
             **dry.places.kept,
         )
         spent = time.monotonic() - began
@@ -117,52 +178,67 @@ def fit(
             progress.note(f"{CHECK}: {budget.words_before}")
         progress.note(f"each step: {dry.step_cost}")
         note_warnings(dry.checks, progress)
-        return _run_stages(run, target, progress)
+        result = _run_stages(run, target, progress)
+        asked.given.finish(run)
+        return result
 
 
 def resume(
     folder: str | Path,
     *,
+    model: ModelSource | None = None,
+    tokenizer: Any = None,
+    regularizers: Sequence[Regularizer] = (),
+    augmentations: Sequence[Augmentation] = (),
     ends_search: bool = False,
     trust_code: bool = False,
     progress: Progress | None = None,
 ) -> FitResult:
     """Go on with a run that was interrupted or killed; a complete one is only judged again.
 
+    model, tokenizer: again, where the run was given them as objects; another model is refused.
+    regularizers, augmentations: again, where they are of classes of your own, so that these are
+    known; the run keeps their parameters.
     ends_search: try no more of ``search.ranges``, and train the best settings so far.
     trust_code: run code that the run's recipe names, a metric of a file or a model's own; else
     UserError where it names any.
     """
-    run, known = open_started(folder, trust_code=trust_code)
-    if known.get("job") == "hyperfit":
-        raise UserError(
-            f"{folder} is a run of `heldout hyperfit`: use `heldout hyperfit --resume`."
-        )
-    if ends_search and not run.recipe.search.ranges:
-        raise UserError(f"--end-search: {folder} has no search that goes on; leave it out.")
-    target = Target(known["model"], str(known.get("from_scratch") or ""))
-    with alone_in(run.folder):
-        return _run_stages(run, target, progress or Progress(), ends_search=ends_search)
+    with_objects(Recipe(), regularizers, augmentations)
+    with given_again(Run.open(Path(folder)), model, tokenizer) as given:
+        run, known = open_started(folder, trust_code=trust_code)
+        if known.get("job") == "hyperfit":
+            raise UserError(
+                f"{folder} is a run of `heldout hyperfit`: use `heldout hyperfit --resume`."
+            )
+        if ends_search and not run.recipe.search.ranges:
+            raise UserError(f"--end-search: {folder} has no search that goes on; leave it out.")
+        target = Target(known["model"], str(known.get("from_scratch") or ""))
+        with alone_in(run.folder):
+            result = _run_stages(run, target, progress or Progress(), ends_search=ends_search)
+            given.finish(run)
+            return result
 
 
 def dry_run(
-    model: str,
-    data: str,
+    model: ModelSource,
+    data: DataSource,
     *,
+    tokenizer: Any = None,
     recipe: str | Path | Recipe = "default",
     settings: Sequence[str] = (),
+    regularizers: Sequence[Regularizer] = (),
+    augmentations: Sequence[Augmentation] = (),
     from_scratch: str = "",
     out: str | Path | None = None,
 ) -> DryRun:
-    """Everything up to the first step; nothing is written."""
-    target, began = Target.of(model, from_scratch), time.monotonic()
-    chosen = _chosen(recipe, settings, target)
-    folder = Path(out) if out else default_folder(model, data)
-    Run.refuse_occupied(folder)
-    with quiet_libraries():
-        parts = read_parts(data, chosen)
-        free = free_memory()
-        plan, chosen, _ = _plan(parts, recipe, chosen, target, folder, began)
+    """Everything up to the first step, with the arguments of ``fit``; nothing is written."""
+    began, objects = time.monotonic(), (regularizers, augmentations)
+    with (
+        _asked(model, data, tokenizer, out, recipe, settings, *objects, from_scratch) as asked,
+        quiet_libraries(),
+    ):
+        target, parts, free = asked.target, asked.parts(), free_memory()
+        plan, chosen, _ = _plan(parts, asked, began)
         if not target.from_scratch and not isinstance(recipe, Recipe):
             trusts = chosen.model.trust_remote_code
             adapter = count_parameters(target.model, trust_remote_code=trusts) is None
@@ -170,17 +246,11 @@ def dry_run(
         return plan
 
 
-def _plan(
-    parts: Parts,
-    asked: str | Path | Recipe,
-    chosen: Recipe,
-    target: Target,
-    folder: Path,
-    began: float,
-) -> tuple[DryRun, Recipe, Budget | None]:
+def _plan(parts: Parts, asked: _Asked, began: float) -> tuple[DryRun, Recipe, Budget | None]:
     """What a run does, by the recipe as its minutes hold it, if it has any."""
-    dry, ready = dry_run_of(parts, chosen, target, existing_parent(folder))
-    if asked == DEFAULT:
+    chosen = asked.recipe
+    dry, ready = dry_run_of(parts, chosen, asked.target, existing_parent(asked.folder))
+    if asked.asked == DEFAULT:
         dry.checks.insert(0, default_in_words(chosen))
     work = work_of(ready, parts, chosen)
     if not chosen.train.max_minutes:

@@ -27,6 +27,8 @@ from heldout.jobs.hyperfitting.train import WindowSample, train_hyperfit
 from heldout.jobs.kit.chosen_recipe import chosen_recipe
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.dry_run import DryRun
+from heldout.jobs.kit.given_data import DataSource, given_data
+from heldout.jobs.kit.given_model import ModelSource, given_again, given_model
 from heldout.jobs.kit.parts import Parts, load_parts, read_parts, sample_rows
 from heldout.jobs.kit.prepare import prepare
 from heldout.jobs.kit.run_folder import (
@@ -54,9 +56,10 @@ FEW_SAMPLES, MANY_SAMPLES = 16, 4000  # windows: fewer are known to fail, more a
 
 
 def hyperfit(
-    model: str,
-    data: str,
+    model: ModelSource,
+    data: DataSource,
     *,
+    tokenizer: Any = None,
     out: str | Path | None = None,
     recipe: str | Path | Recipe = "hyperfit",
     settings: Sequence[str] = (),
@@ -72,48 +75,61 @@ def hyperfit(
     """
     chosen = _chosen(recipe, settings)
     progress = progress or Progress()
-    target = Target.of(model, "")
-    folder = Path(out) if out else default_folder(model, data)
-    Run.refuse_occupied(folder)
-    with quiet_libraries(), progress.stage("data and checks"):
-        parts = read_parts(data, chosen)
-        plan = _dry_run_of(parts, chosen, target, existing_parent(folder))
-    with alone_in(folder):
-        run = start_run(folder, chosen, parts, plan.checks, job="hyperfit", model=target.model)
-        note_warnings(plan.checks, progress)
-        return _run_stages(run, target, progress)
+    with given_data(data) as rows, given_model(model, tokenizer) as given:
+        target = Target.of(given.name, "")
+        folder = Path(out) if out else default_folder(given.shown, rows.shown)
+        Run.refuse_occupied(folder)
+        with quiet_libraries(), progress.stage("data and checks"):
+            parts = rows.renamed(read_parts(rows.path, chosen))
+            plan = _dry_run_of(parts, chosen, target, existing_parent(folder))
+        with alone_in(folder):
+            about = {"job": "hyperfit", "model": target.model, **given.about}
+            run = start_run(folder, chosen, parts, plan.checks, **about)
+            note_warnings(plan.checks, progress)
+            result = _run_stages(run, target, progress)
+            given.finish(run)
+            return result
 
 
 def resume_hyperfit(
-    folder: str | Path, *, trust_code: bool = False, progress: Progress | None = None
+    folder: str | Path,
+    *,
+    model: ModelSource | None = None,
+    tokenizer: Any = None,
+    trust_code: bool = False,
+    progress: Progress | None = None,
 ) -> HyperfitResult:
     """Go on with a run that was interrupted or killed; a complete one is only concluded again.
 
+    model, tokenizer: again, where the run was given them as objects; another model is refused.
     trust_code: run a model's own code where the run's recipe says so; else UserError there.
     """
-    run, known = open_started(folder, trust_code=trust_code)
-    if known.get("job") != "hyperfit":
-        raise UserError(f"{folder} is a run of `heldout fit`: use `heldout fit --resume`.")
-    with alone_in(run.folder):
-        return _run_stages(run, Target(known["model"]), progress or Progress())
+    with given_again(Run.open(Path(folder)), model, tokenizer) as given:
+        run, known = open_started(folder, trust_code=trust_code)
+        if known.get("job") != "hyperfit":
+            raise UserError(f"{folder} is a run of `heldout fit`: use `heldout fit --resume`.")
+        with alone_in(run.folder):
+            result = _run_stages(run, Target(known["model"]), progress or Progress())
+            given.finish(run)
+            return result
 
 
-def hyperfit_dry_run(
-    model: str,
-    data: str,
+def dry_run_hyperfit(
+    model: ModelSource,
+    data: DataSource,
     *,
+    tokenizer: Any = None,
     recipe: str | Path | Recipe = "hyperfit",
     settings: Sequence[str] = (),
     out: str | Path | None = None,
 ) -> DryRun:
     """Everything up to the first step; nothing is written."""
     chosen = _chosen(recipe, settings)
-    folder = Path(out) if out else default_folder(model, data)
-    Run.refuse_occupied(folder)
-    with quiet_libraries():
-        return _dry_run_of(
-            read_parts(data, chosen), chosen, Target.of(model, ""), existing_parent(folder)
-        )
+    with given_data(data) as rows, given_model(model, tokenizer) as given, quiet_libraries():
+        folder = Path(out) if out else default_folder(given.shown, rows.shown)
+        Run.refuse_occupied(folder)
+        parts = rows.renamed(read_parts(rows.path, chosen))
+        return _dry_run_of(parts, chosen, Target.of(given.name, ""), existing_parent(folder))
 
 
 def _chosen(recipe: str | Path | Recipe, settings: Sequence[str]) -> Recipe:

@@ -8,7 +8,7 @@ from heldout.core.discovery import build
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
-from heldout.core.search_space import Interval, Point, Range, Value, in_words, values_of
+from heldout.core.search_space import Between, Point, Range, Value, in_words, values_of
 from heldout.jobs.kit.prepare import regularizers_of
 from heldout.search.optuna_sampler import OptunaSampler, refuse_absent
 from heldout.search.recipe_point import is_whole, value_at, with_values
@@ -158,7 +158,7 @@ def _refuse_contradictions(recipe: Recipe) -> None:
 
 def _refuse_for_coordinates(recipe: Recipe) -> None:
     for key, choices in recipe.search.ranges.items():
-        if isinstance(choices, Interval) or isinstance(choices[0], bool | str):
+        if isinstance(choices, Between) or isinstance(choices[0], bool | str):
             raise UserError(
                 f"search.sampler=coordinate moves along lists of rising numbers, and "
                 f"search.ranges.{key} is none: use search.sampler=tpe, or give such a list."
@@ -187,17 +187,17 @@ def _num_points(recipe: Recipe) -> float:
     """Without regard to techniques that take their parameters along."""
     ranges = recipe.search.ranges.values()
     return math.prod(
-        math.inf if isinstance(choices, Interval) else len(choices) for choices in ranges
+        math.inf if isinstance(choices, Between) else len(choices) for choices in ranges
     )
 
 
 def _nearest(choices: Range, rate: float) -> Value:
-    if isinstance(choices, Interval):
+    if isinstance(choices, Between):
         return min(max(rate, choices.low), choices.high)
     return min(choices, key=lambda value: abs(math.log(float(value) / rate)))
 
 
 def _holds(choices: Range, value: Value) -> bool:
-    if isinstance(choices, Interval):
+    if isinstance(choices, Between):
         return not isinstance(value, bool | str) and choices.low <= value <= choices.high
     return value in choices

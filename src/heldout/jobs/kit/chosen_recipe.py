@@ -1,10 +1,14 @@
 """The recipe that a caller means."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from heldout.core.augmentation import Augmentation
 from heldout.core.errors import UserError
+from heldout.core.own_classes import as_parameters, is_own
 from heldout.core.recipe import DEFAULT, Recipe, load_recipe
+from heldout.core.regularizer import Regularizer
 from heldout.core.run_files import PreflightCheck
 from heldout.jobs.kit.target import Target
 from heldout.lm.load import count_parameters
@@ -31,6 +35,24 @@ def recipe_for(target: Target, recipe: str | Path | Recipe, settings: Sequence[s
     """
     name = _default_for(target, settings) if recipe == DEFAULT else recipe
     return chosen_recipe(name, settings)
+
+
+def with_objects(
+    recipe: Recipe, regularizers: Sequence[Regularizer], augmentations: Sequence[Augmentation]
+) -> Recipe:
+    """The recipe with what is given as objects, in place of its own of the same name.
+
+    Classes of one's own may be known to this process alone, which then trains by itself.
+    """
+    added = as_parameters("regularizer", Regularizer, regularizers, "regularizers")
+    more = as_parameters("augmentation", Augmentation, augmentations, "augmentations")
+    if any(is_own(name) for name in (*added, *more)):
+        recipe = recipe.replace(train={"side_by_side": 1})
+    return replace(
+        recipe,
+        regularizers={**recipe.regularizers, **added},
+        augment={**recipe.augment, **more},
+    )
 
 
 def default_in_words(chosen: Recipe) -> PreflightCheck:

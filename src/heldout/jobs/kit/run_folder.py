@@ -102,6 +102,11 @@ def _refuse_changed(run: Run, known: dict[str, Any]) -> None:
     begun = known.get("sha256") or {}
     back = "put it back as it was, or start a new run."
     if begun.get("model") and begun["model"] != fingerprint(known["model"]):
+        if known.get("object"):
+            raise UserError(
+                f"The model that was given is not the one that {run.folder} was started with: "
+                "give that one, or start a new run."
+            )
         raise UserError(
             f"The model {known['model']} has changed since {run.folder} was started: {back}"
         )

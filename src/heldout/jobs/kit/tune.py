@@ -8,7 +8,7 @@ from heldout.core.errors import UserError
 from heldout.core.finite import without_infinity
 from heldout.core.losses import DocumentLosses
 from heldout.core.recipe import Recipe
-from heldout.core.search_space import Interval, Point, in_words, point_key
+from heldout.core.search_space import Between, Point, in_words, point_key
 from heldout.jobs.kit.check_ranges import RATE, cost_of, sampler_of
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.find_rate import find_learning_rate, usual_rate
@@ -111,7 +111,7 @@ class _Study:
             "schema": SCHEMA,
             "sampler": recipe.search.sampler,
             "ranges": {
-                key: asdict(choices) if isinstance(choices, Interval) else list(choices)
+                key: asdict(choices) if isinstance(choices, Between) else list(choices)
                 for key, choices in recipe.search.ranges.items()
             },
             **found,
