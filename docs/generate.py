@@ -8,6 +8,7 @@ from pathlib import Path
 import heldout.core.recipe as recipe_module
 import heldout.core.regularizer as contract
 from heldout.core.discovery import build, entries_of, list_entries
+from heldout.core.public_names import EXPERIMENTAL, HOMES, function_homes, homes
 from heldout.core.recipe import Recipe
 from heldout.core.recipe_keys import recipe_keys
 from heldout.core.regularizer import overrides_hook
@@ -209,10 +210,37 @@ def keys() -> str:
     return "\n".join(lines) + "\n"
 
 
+def reference() -> str:
+    """All public names with their docstrings; mkdocstrings fills the lines with colons."""
+    tried = {name for names in EXPERIMENTAL.values() for name in names}
+    firm = {name: home for name, home in HOMES.items() if name not in tried}
+    parts = {
+        "Functions": [name for name in firm if name[0].islower()],
+        "Types": [name for name in firm if name[0].isupper()],
+        "Regularizers and augmentations": [name for name in homes() if name not in HOMES],
+        "Experimental": list(tried),
+    }
+    lines = [
+        "# API reference",
+        "",
+        "All names of `heldout`. What is stable and what is experimental means is said under",
+        "[As a library](../library.md#what-is-promised).",
+    ]
+    for title, names in parts.items():
+        lines += ["", f"## {title}"]
+        for name in sorted(names, key=str.lower):
+            lines += ["", f"::: heldout.{name}"]
+    lines += ["", "## heldout.functions", "", "Experimental: the mathematics as plain functions."]
+    for name in sorted(function_homes(), key=str.lower):
+        lines += ["", f"::: heldout.functions.{name}"]
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "catalog.md").write_text(catalog(), encoding="utf-8")
     (FOLDER / "recipe.md").write_text(keys(), encoding="utf-8")
+    (FOLDER / "reference.md").write_text(reference(), encoding="utf-8")
     (FOLDER / "_architectures.md").write_text(architectures(), encoding="utf-8")
     for name, table in regularizers().items():
         (FOLDER / name).write_text(table, encoding="utf-8")

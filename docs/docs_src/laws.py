@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from heldout.jobs.planning.fitted_law import OwnRuns
-from heldout.jobs.planning.laws import laws
-from heldout.scaling.chinchilla import chinchilla_loss, compute_optimum
+import heldout
+from heldout.functions import chinchilla_loss, compute_optimum
 
 
 def best_size(table: Path, flops: float) -> tuple[float, float]:
     """Parameters and tokens of the lowest loss at a training compute."""
-    result = laws(OwnRuns(table, counted="total"), law="chinchilla")
+    result = heldout.laws(heldout.OwnRuns(table, counted="total"), law="chinchilla")
     for sentence in result.warnings:
         print(sentence)
     found = result.fit.parameters

@@ -6,8 +6,8 @@ Each word loses its capitals with probability ``rate``. Text in scripts without 
 from dataclasses import dataclass
 from random import Random
 
-from heldout.core.augmentation import Augmentation
-from heldout.core.segments import WORD
+from heldout import Augmentation
+from heldout.functions import WORD
 
 SOURCE = "an example of the documentation"
 COST = "none to speak of"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heldout.scaling.law import Law, coefficient, exponent, power, unpack
-from heldout.scaling.runs import Numbers, Runs
+from heldout import Law, Runs
+from heldout.functions import Numbers, coefficient, exponent, power, unpack
 
 SOURCE = "an example"
 COST = "5 parameters from N and U"

@@ -24,11 +24,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from heldout.cli.progress import console_progress
-from heldout.core.discovery import entries_of
-from heldout.core.run import Run
-from heldout.jobs.diagnosing.diagnose import diagnose
-from heldout.jobs.fitting.fit import fit, resume
+import heldout
 
 HERE = Path(__file__).parent
 # bfloat16 products; weights and measurements are float32.
@@ -101,12 +97,12 @@ def main() -> None:
 def train(options: argparse.Namespace) -> None:
     """Both models in one run folder, as far as they have not been trained."""
     folder = options.folder / "run"
-    with console_progress() as progress:
+    with heldout.console_progress() as progress:
         if (folder / "environment.json").exists():
-            if Run.open(folder).status["state"] != "complete":
-                resume(folder, progress=progress)
+            if heldout.Run.open(folder).status["state"] != "complete":
+                heldout.resume(folder, progress=progress)
             return
-        fit(
+        heldout.fit(
             options.model,
             str(options.folder / "train.jsonl"),
             out=folder,
@@ -127,11 +123,15 @@ def judge(options: argparse.Namespace, name: str, condition: str) -> dict[str, A
     """The diagnosis of one model, kept where it is made already; its page goes to ``--out``."""
     folder, shown = options.folder / name, options.out / name
     if not folder.exists():
-        with console_progress() as progress:
-            diagnose(
+        with heldout.console_progress() as progress:
+            heldout.diagnose(
                 options.folder / "run" / condition,
                 heldout=options.folder / "test.jsonl",
-                probes=[e.name for e in entries_of("probe") if e.name not in TOO_SLOW],
+                probes=[
+                    each.name
+                    for each in heldout.list_entries()
+                    if each.kind == "probe" and each.name not in TOO_SLOW
+                ],
                 settings=["data.max_length=128"],
                 out=folder,
                 progress=progress,

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from heldout.core.losses import DocumentLosses
-from heldout.core.search_space import Interval, point_key
+from heldout.core.search_space import Between, point_key
 from heldout.search.optuna_sampler import OptunaSampler
 from heldout.search.sampler import CoordinateSampler, Space
 from heldout.search.tried import Tried, settings_of, undecided
 
 LISTS = {"train.learning_rate": (5e-4, 1e-3, 2e-3, 4e-3, 8e-3), "train.max_epochs": (2, 4, 8, 16)}
 ALL_KINDS = {
-    "train.learning_rate": Interval(1e-4, 1e-2, log=True),
-    "train.batch_size": Interval(4, 32, log=True),
+    "train.learning_rate": Between(1e-4, 1e-2, log=True),
+    "train.batch_size": Between(4, 32, log=True),
     "train.max_epochs": (2.0, 4.0, 8.0, 16.0),
     "train.schedule": ("constant", "linear"),
-    "regularizers.ema.horizon": Interval(0.25, 4.0, log=True),
+    "regularizers.ema.horizon": Between(0.25, 4.0, log=True),
     "regularizers.ema.used": (True, False),
 }
 START = {
@@ -71,7 +71,7 @@ def test_starts_at_the_start_stays_in_the_ranges_and_tries_nothing_twice(kind):
     for each in found:
         for key, value in each.point.items():
             choices = sampler.space.ranges[key]
-            if isinstance(choices, Interval):
+            if isinstance(choices, Between):
                 assert choices.low <= value <= choices.high
                 assert key not in WHOLE or float(value).is_integer()
             else:

@@ -11,7 +11,7 @@ from heldout.core.recipe import (
     recipe_names,
     same_settings,
 )
-from heldout.core.search_space import Interval
+from heldout.core.search_space import Between
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -63,7 +63,7 @@ def test_ranges_are_written_as_tables_or_as_dotted_keys():
     recipe = recipe_from_table(tomllib.loads(written))
     assert recipe.search.ranges == {
         "train.max_epochs": (1.0, 2.0),
-        "train.learning_rate": Interval(1e-3, 2e-3, log=True),
+        "train.learning_rate": Between(1e-3, 2e-3, log=True),
         "train.schedule": ("linear", "constant"),
         "regularizers.weight_decay.used": (True, False),
         "regularizers.weight_decay.rate": (0.0, 0.1),

@@ -71,7 +71,7 @@ def hyperfit(
     if dry_run:
         from heldout.cli.show import show_plan
 
-        plan = job.hyperfit_dry_run(model, data, recipe=recipe, settings=settings or (), out=out)
+        plan = job.dry_run_hyperfit(model, data, recipe=recipe, settings=settings or (), out=out)
         show_plan(plan, as_json)
         return
     with console_progress() as progress:

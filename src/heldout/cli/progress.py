@@ -135,7 +135,7 @@ class _Left(ProgressColumn):
 
 
 @contextmanager
-def console_progress() -> Iterator[ConsoleProgress]:
+def console_progress() -> Iterator[Progress]:
     """A line while the block runs; plain lines where standard error is no terminal."""
     console = Console(stderr=True)
     bars = Bars(

@@ -13,7 +13,7 @@ USED = ".used"
 
 
 @dataclass(frozen=True)
-class Interval:
+class Between:
     """All numbers between two, both included; ``log``: as many between 1 and 2 as 2 and 4."""
 
     low: float
@@ -24,7 +24,7 @@ class Interval:
         return f"{self.low:g} to {self.high:g}{', logarithmic' if self.log else ''}"
 
 
-Range: TypeAlias = Interval | tuple[Value, ...]
+Range: TypeAlias = Between | tuple[Value, ...]
 
 
 def read_ranges(table: Any, name: str) -> dict[str, Range]:
@@ -37,7 +37,7 @@ def read_ranges(table: Any, name: str) -> dict[str, Range]:
     found: dict[str, Range] = {}
     for key, value in table.items():
         at = f"{name}.{key}"
-        if isinstance(value, Interval):
+        if isinstance(value, Between):
             found[key] = value
         elif not isinstance(value, dict):
             found[key] = _choices(value, at)
@@ -50,7 +50,7 @@ def read_ranges(table: Any, name: str) -> dict[str, Range]:
 
 def values_of(choices: Range) -> tuple[Value, ...]:
     """All choices, or the two ends of an interval."""
-    return (choices.low, choices.high) if isinstance(choices, Interval) else choices
+    return (choices.low, choices.high) if isinstance(choices, Between) else choices
 
 
 def in_words(point: Mapping[str, Value]) -> str:
@@ -95,7 +95,7 @@ def _choices(value: Any, name: str) -> tuple[Value, ...]:
     )
 
 
-def _interval(table: Mapping[str, Any], name: str) -> Interval:
+def _interval(table: Mapping[str, Any], name: str) -> Between:
     low, high, log = table.get("low"), table.get("high"), table.get("log", False)
     is_sound = set(table) <= {"low", "high", "log"} and isinstance(log, bool)
     if not (is_sound and _is_number(low) and _is_number(high) and float(low) < float(high)):  # type: ignore[arg-type]
@@ -105,7 +105,7 @@ def _interval(table: Mapping[str, Any], name: str) -> Interval:
         )
     if log and float(low) <= 0:  # type: ignore[arg-type]
         raise UserError(f"{name}: low must be above 0 with log = true, got {low}.")
-    return Interval(float(low), float(high), log)  # type: ignore[arg-type]
+    return Between(float(low), float(high), log)  # type: ignore[arg-type]
 
 
 def _is_number(value: Any) -> bool:

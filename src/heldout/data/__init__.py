@@ -1,1 +1,4 @@
-"""Reading rows, finding duplicates, splitting without leaks."""
+"""Reading rows, finding duplicates, splitting without leaks.
+
+Inner: users go by the names of ``heldout``; what is here may change in any version.
+"""

@@ -1,1 +1,4 @@
+"""Evidence to verdicts, causes and remedies; no torch.
 
+Inner: users go by the names of ``heldout``; what is here may change in any version.
+"""

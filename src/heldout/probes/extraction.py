@@ -70,6 +70,7 @@ def discoverable(suffix_nats_D: np.ndarray, num_samples: int, probability: float
 
 
 def greedy_of(suffixes: Suffixes) -> np.ndarray:
+    """Per document: whether greedy decoding goes on as the text does."""
     return suffixes.greedy_D
 
 

@@ -1,1 +1,4 @@
+"""Typed results to one HTML file; no torch.
 
+Inner: users go by the names of ``heldout``; what is here may change in any version.
+"""

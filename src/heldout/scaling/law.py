@@ -38,12 +38,14 @@ class Parameter:
 
 
 def coefficient(name: str, unit: str, meaning: str) -> Parameter:
+    """A parameter that enters the loss linearly and is solved for."""
     return Parameter(name, unit, meaning, 1e-6, 1e30)
 
 
 def exponent(
     name: str, meaning: str, scan: tuple[float, float] = (0.05, 1.2), low: float = 0.0
 ) -> Parameter:
+    """A power without a unit: scanned over ``scan``, then polished from ``low`` to 4."""
     return Parameter(name, "none", meaning, low, 4.0, scan, relative=False)
 
 

@@ -1,1 +1,4 @@
+"""Many runs from one recipe.
 
+Inner: users go by the names of ``heldout``; what is here may change in any version.
+"""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from heldout.core.errors import UserError
-from heldout.core.search_space import USED, Interval, Point, Range, Value, point_key
+from heldout.core.search_space import USED, Between, Point, Range, Value, point_key
 from heldout.search.sampler import Space
 from heldout.search.tried import Tried
 
@@ -110,7 +110,7 @@ class OptunaSampler:
     def _distribution(self, key: str, choices: Range) -> Any:
         from optuna import distributions
 
-        if isinstance(choices, Interval):
+        if isinstance(choices, Between):
             if key in self.space.whole:
                 low, high = int(choices.low), int(choices.high)
                 return distributions.IntDistribution(low, high, log=choices.log)
@@ -120,7 +120,7 @@ class OptunaSampler:
         return distributions.CategoricalDistribution(choices)
 
     def _value(self, choices: Range, suggested: Any) -> Value:
-        if isinstance(choices, Interval):
+        if isinstance(choices, Between):
             rounded = float(f"{suggested:.3g}")
             return min(max(rounded, choices.low), choices.high)
         return choices[suggested] if _are_ordered(choices) else suggested
@@ -131,9 +131,9 @@ class OptunaSampler:
         params, distributions = {}, {}
         for key, value in tried.point.items():
             choices = self.space.ranges[key]
-            ordered = not isinstance(choices, Interval) and _are_ordered(choices)
+            ordered = not isinstance(choices, Between) and _are_ordered(choices)
             params[key] = choices.index(value) if ordered else value  # type: ignore[union-attr]
-            if key in self.space.whole and isinstance(choices, Interval):
+            if key in self.space.whole and isinstance(choices, Between):
                 params[key] = int(value)
             distributions[key] = self._distribution(key, choices)
         # Diverged is as bad as the worst that did not; a loss of a stopped trial is near its end.

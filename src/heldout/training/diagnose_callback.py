@@ -28,7 +28,7 @@ class DiagnoseCallback(TrainerCallback):
 
         Trainer(..., callbacks=[heldout.DiagnoseCallback(train, heldout, tokenizer, out="log")])
 
-    train, heldout: texts, or rows as ``heldout.data.columns.read_rows(FILE).rows`` reads them from
+    train, heldout: texts, or rows as ``heldout.read_rows(FILE).rows`` reads them from
     whatever ``heldout fit`` reads. Each time a line is added to ``diagnosis.jsonl`` in ``out``:
     clean losses of both in nats/token (no dropout, penalty or smoothing), the gap, and the share of
     training rows memorized beyond held-out rows with its interval. The first process alone writes.
@@ -165,7 +165,7 @@ def _rows(name: str, items: Sequence[Any]) -> list[Row]:
             raise UserError(
                 f"DiagnoseCallback({name}=...) must hold texts or rows, got "
                 f"{type(item).__name__} at {index}: read a file with "
-                "heldout.data.columns.read_rows(FILE).rows."
+                "heldout.read_rows(FILE).rows."
             )
     if not rows:
         raise UserError(f"DiagnoseCallback({name}=...) must not be empty.")

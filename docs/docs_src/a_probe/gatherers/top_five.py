@@ -5,11 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from a_probe.probes.top_five import Hits
-from heldout.core.probe import Evidence
-from heldout.jobs.evidence.gatherer import Gatherer, Given
-from heldout.jobs.evidence.model_on_part import max_length_of
-from heldout.lm.measuring.sharpness import sharpness
-from heldout.lm.tokenize import tokenize_row
+from heldout import Evidence, Gatherer, Given
+from heldout.functions import max_length_of, sharpness, tokenize_row
 
 
 @dataclass(frozen=True)

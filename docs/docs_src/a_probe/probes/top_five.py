@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heldout.core.measurement import Measurement, NotMeasured
-from heldout.core.probe import Evidence, Probe
-from heldout.core.stats import paired_difference, ratio_estimate
+from heldout import Evidence, Measurement, NotMeasured, Probe
+from heldout.functions import paired_difference, ratio_estimate
 
 SOURCE = "an example"
 COST = "one forward pass over held-out rows per model"
