@@ -1,12 +1,14 @@
 """Results in a notebook and as tables."""
 
 import json
+import sys
 
 import pytest
 
 import heldout
 from heldout.core.language import using
 from heldout.core.measurement import Contrast, Interval, Measurement, NotMeasured
+from heldout.core.progress import told
 from heldout.core.verdict import VERDICTS
 
 
@@ -48,6 +50,18 @@ def test_a_notebook_shows_lights_and_escapes_what_it_quotes(diagnosis):
     assert "0.2" in page
     with using("zh"):
         assert "memorization (" not in diagnosis._repr_html_().partition("<table")[0]
+
+
+def test_a_notebook_is_told_each_stage_once(capsys, monkeypatch):
+    assert type(told(None)) is heldout.Progress
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    progress = told(None)
+    for name in ("data and checks", "training", "training"):
+        with progress.stage(name):
+            pass
+    progress.note("done")
+    assert capsys.readouterr().out == "data and checks ...\ntraining ...\ndone\n"
+    assert told(heldout.Progress()) is not None
 
 
 def test_a_run_shows_its_page_and_its_course(tmp_path, diagnosis):

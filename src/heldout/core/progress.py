@@ -1,9 +1,11 @@
 """How a job tells what it is doing; the command line draws it, a library caller may ignore it."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from heldout.core.job_time import JobPart
+from heldout.core.language import say
 
 
 class Progress:
@@ -32,6 +34,28 @@ class Progress:
     def beside(self, name: str) -> "Progress":
         """Of work that goes on beside this one, and calls it from another thread."""
         return Progress()
+
+
+class Lines(Progress):
+    """A line for each stage that is another than the one before, as a notebook shows it."""
+
+    def __init__(self) -> None:
+        self.last = ""
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[None]:
+        if name != self.last:
+            print(f"{say(name)} ...", flush=True)
+        self.last = name
+        yield
+
+    def note(self, text: str) -> None:
+        print(say(text), flush=True)
+
+
+def told(progress: Progress | None) -> Progress:
+    """What the caller gave, else lines in a notebook, else silence."""
+    return progress or (Lines() if "ipykernel" in sys.modules else Progress())
 
 
 def advance_to(progress: Progress) -> Callable[[int], None]:

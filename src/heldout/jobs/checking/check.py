@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from heldout.core.errors import UserError
 from heldout.core.lock import scratch_folder
-from heldout.core.progress import Progress
+from heldout.core.progress import Progress, told
 from heldout.core.recipe import DataSection, Recipe, load_recipe
 from heldout.core.results.check import CheckResult
 from heldout.data.layout import holds_split
@@ -79,7 +79,7 @@ def check(
             asked.name, reference, model_rows, cross_validate, learning_curve
         )
         refuse_unfit(rows, questions, copy, folder)
-        result = asked.renamed(given.renamed(_check(rows, questions, copy, progress or Progress())))
+        result = asked.renamed(given.renamed(_check(rows, questions, copy, told(progress))))
     if folder is not None:
         try:
             _write(result, folder)

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_type_hints
 from heldout.core.discovery import entries_of
 from heldout.core.errors import UserError
 from heldout.core.facts import Facts
-from heldout.core.progress import Progress
+from heldout.core.progress import Progress, told
 from heldout.core.recipe import Recipe, load_recipe
 from heldout.core.recipe_fields import convert
 from heldout.core.results.diagnosis import Diagnosis
@@ -121,10 +121,9 @@ def diagnose(
                     read(file)  # refused before the sealed test is opened
             asked = Asked(_known_probes(probes), generate, *files, tuple(tasks), str(include_path))
             known = replace(found.facts, **more)
-            result = diagnosis_with_texts(
-                found, known, sources, chosen, asked, progress or Progress()
-            )
-        for each in (model, control, *rows):
+            result = diagnosis_with_texts(found, known, sources, chosen, asked, told(progress))
+        result = control.renamed(model.renamed(result))
+        for each in rows:
             result = each.renamed(result)
     used = {
         "rows": most_rows,

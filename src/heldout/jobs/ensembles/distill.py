@@ -18,7 +18,7 @@ from heldout.core.damage import refuse_damaged
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.lock import alone_in
 from heldout.core.measurement import Measurement, NotMeasured
-from heldout.core.progress import Progress
+from heldout.core.progress import Progress, told
 from heldout.core.recipe import Recipe, load_recipe
 from heldout.core.results.ensemble import SCHEMA, DistillResult
 from heldout.core.run import Run
@@ -51,7 +51,7 @@ def distill(
 
     Raises UserError for what cannot work, Interrupted on Ctrl-C.
     """
-    progress = progress or Progress()
+    progress = told(progress)
     folder, about = _read_ensemble(ensemble, trust_code)
     recipe = _student_recipe(folder, about, weight, temperature, settings)
     place = Path(out) if out else folder / "distilled"

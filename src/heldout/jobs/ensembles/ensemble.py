@@ -14,7 +14,7 @@ from heldout.core.errors import UserError
 from heldout.core.files import write_text
 from heldout.core.interrupt import stop_on_interrupt
 from heldout.core.lock import alone_in
-from heldout.core.progress import Progress
+from heldout.core.progress import Progress, told
 from heldout.core.recipe import Recipe, same_settings
 from heldout.core.results.ensemble import EnsembleResult
 from heldout.core.run import Run
@@ -58,7 +58,7 @@ def ensemble(
 
     Raises UserError for what cannot work, Interrupted on Ctrl-C.
     """
-    progress = progress or Progress()
+    progress = told(progress)
     target = Target.of(model, from_scratch)
     chosen = _chosen(members, target, recipe, settings)
     folder = Path(out) if out else _default_folder(model, data)

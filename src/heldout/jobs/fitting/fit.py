@@ -17,7 +17,7 @@ from heldout.core.augmentation import Augmentation
 from heldout.core.errors import UserError
 from heldout.core.job_time import Estimate
 from heldout.core.lock import alone_in
-from heldout.core.progress import Progress
+from heldout.core.progress import Progress, told
 from heldout.core.recipe import DEFAULT, Recipe
 from heldout.core.regularizer import Regularizer
 from heldout.core.run import Run
@@ -146,7 +146,7 @@ def fit(
     regularizers, augmentations: objects beside those of the recipe, in whose place they stand.
     Raises UserError before anything is written for what cannot work, Interrupted on Ctrl-C.
     """
-    progress, began = progress or Progress(), time.monotonic()
+    progress, began = told(progress), time.monotonic()
     objects = (regularizers, augmentations)
     with _asked(model, data, tokenizer, out, recipe, settings, *objects, from_scratch) as asked:
         return _fit(asked, progress, began)
@@ -214,7 +214,7 @@ def resume(
             raise UserError(f"--end-search: {folder} has no search that goes on; leave it out.")
         target = Target(known["model"], str(known.get("from_scratch") or ""))
         with alone_in(run.folder):
-            result = _run_stages(run, target, progress or Progress(), ends_search=ends_search)
+            result = _run_stages(run, target, told(progress), ends_search=ends_search)
             given.finish(run)
             return result
 

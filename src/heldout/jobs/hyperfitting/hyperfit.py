@@ -16,7 +16,7 @@ from typing import Any
 
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.lock import alone_in
-from heldout.core.progress import Progress
+from heldout.core.progress import Progress, told
 from heldout.core.recipe import Recipe
 from heldout.core.run import Run
 from heldout.core.run_files import PreflightCheck
@@ -74,7 +74,7 @@ def hyperfit(
     work, Interrupted on Ctrl-C.
     """
     chosen = _chosen(recipe, settings)
-    progress = progress or Progress()
+    progress = told(progress)
     with given_data(data) as rows, given_model(model, tokenizer) as given:
         target = Target.of(given.name, "")
         folder = Path(out) if out else default_folder(given.shown, rows.shown)
@@ -109,7 +109,7 @@ def resume_hyperfit(
         if known.get("job") != "hyperfit":
             raise UserError(f"{folder} is a run of `heldout fit`: use `heldout fit --resume`.")
         with alone_in(run.folder):
-            result = _run_stages(run, Target(known["model"]), progress or Progress())
+            result = _run_stages(run, Target(known["model"]), told(progress))
             given.finish(run)
             return result
 
