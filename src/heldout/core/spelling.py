@@ -25,6 +25,7 @@ ARGUMENTS = {
     "--models": "num_models",
     "--for": "trainer",
     "--end-search": "ends_search=True",
+    "--redact": "redact=True",
     "--trust-code": "trust_code=True",
     "--minutes": "train.max_minutes",
     "--learn-chosen": 'settings=["data.learn_chosen=true"]',
