@@ -119,7 +119,7 @@ def test_a_process_of_its_own_ends_with_2_and_one_line(tmp_path):
     ],
 )
 def test_what_stops_a_command_is_told_in_one_line(stop, code, words, monkeypatch, capsys):
-    def stopped(*runs, out):
+    def stopped(*runs, **options):
         raise stop
 
     monkeypatch.setattr("heldout.jobs.report.write_report", stopped)
@@ -133,7 +133,7 @@ def test_what_stops_a_command_is_told_in_one_line(stop, code, words, monkeypatch
 
 
 def test_torch_on_a_full_disk_is_told_in_one_line(monkeypatch, capsys):
-    def written(*runs, out):
+    def written(*runs, **options):
         torch.save(torch.zeros(100_000), "/dev/full")
 
     monkeypatch.setattr("heldout.jobs.report.write_report", written)
