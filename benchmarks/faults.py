@@ -29,7 +29,9 @@ Criteria, set before the recorded run:
 
 ``docs/refusals.md`` lists 50 refusals, drawn at random, to be read.
 
-    python benchmarks/faults.py [--tiny] [--minutes 30] [--only GROUP] [--write]
+    python benchmarks/faults.py [--tiny | --sample] [--minutes 30] [--only GROUP] [--write]
+
+``--sample`` draws a few cases of each group, as ``tests/jobs/test_faults.py`` does.
 
 Finished cases are kept in ``.cache/faults`` under a hash of the sources: the same command goes on.
 About 12 minutes of one idle core.
@@ -41,6 +43,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -48,6 +51,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import faults_disks
 from faults_materials import made
 from faults_processes import import_all
 from faults_refused import Case, refused_cases
@@ -59,11 +63,24 @@ CACHE = ROOT / ".cache" / "faults"
 SEED = 20261130
 FAULTS = ("tracebacks", "hangs", "lost", "doubled", "rubbish_left", "unclear")
 LEAST_TRIED, NUM_SHOWN = 250, 50
+# How many of each group.
+SAMPLE = {
+    "settings": 5,
+    "options": 5,
+    "files": 5,
+    "models": 4,
+    "runs": 3,
+    "changes": 2,
+    "kills": 2,
+    "twice": 1,
+    "disks": 1,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tiny", action="store_true", help="one case in twelve")
+    parser.add_argument("--sample", action="store_true", help="a few of each group, by the seed")
     parser.add_argument("--minutes", type=float, default=600.0)
     parser.add_argument("--only", default="", help="of this group")
     parser.add_argument("--write", action="store_true", help="the record, and docs/refusals.md")
@@ -77,6 +94,8 @@ def main() -> None:
     cases = [case for case in cases if given.only in case.group]
     if given.tiny:
         cases = cases[::12]
+    if given.sample:
+        cases = sample(cases)
     kept = Kept(CACHE / f"{sources()}.jsonl")
     with tempfile.TemporaryDirectory(prefix="faults-") as place:
         for number, case in enumerate(cases):
@@ -100,6 +119,19 @@ def main() -> None:
     print(json.dumps(figures, indent=2))
     if given.write:
         _write(found, figures)
+
+
+def sample(cases: list[Case]) -> list[Case]:
+    """So many of each group, and of what is stopped those of ``fit`` alone, in their order."""
+    drawn: list[Case] = []
+    if not faults_disks.can_mount(CACHE / "disk"):
+        cases = [case for case in cases if case.group != "disks"]
+    for group, num in SAMPLE.items():
+        of_group = [case for case in cases if case.group == group]
+        if group in ("kills", "twice", "disks"):
+            of_group = [case for case in of_group if case.name.startswith("fit")]
+        drawn += random.Random(f"{SEED} {group}").sample(of_group, min(num, len(of_group)))
+    return [case for case in cases if case in drawn]
 
 
 def summary(found: list[dict[str, Any]]) -> dict[str, float]:
@@ -151,8 +183,9 @@ def _in_a_namespace() -> None:
     environment = {**os.environ, "HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     environment |= {"TOKENIZERS_PARALLELISM": "false", "NO_COLOR": "1"}
     command = [sys.executable, *sys.argv]
-    if shutil.which("unshare"):
-        command = ["unshare", "--map-root-user", "--mount", *command]
+    apart = ["unshare", "--map-root-user", "--mount"]
+    if shutil.which("unshare") and not subprocess.run([*apart, "true"], check=False).returncode:
+        command = [*apart, *command]
     os.execvpe(command[0], command, environment)
 
 

@@ -149,7 +149,6 @@ def _refuse_mixed(new: NewRun, resume: Path | None, demo: bool, dry_run: bool) -
             "fit needs --model and --data, or --resume RUN, or --demo. Try `heldout fit --help`."
         )
     if resume is not None and (new.model or new.data or new.settings):
-        raise UserError(
-            "--resume goes on with the settings in the run folder: leave out --model, --data, "
-            "--minutes and --set, or start a new run."
-        )
+        from heldout.cli.resumed import refuse_changes
+
+        refuse_changes(resume)

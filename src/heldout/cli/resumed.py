@@ -14,3 +14,14 @@ def refuse_unfit_run(resume: Path | None, trust_code: bool) -> None:
             run.refuse_own_code()
     elif trust_code:
         raise UserError("--trust-code goes with --resume RUN: a new run has settings of its own.")
+
+
+def refuse_changes(resume: Path) -> None:
+    """UserError for what a run that is gone on with cannot take."""
+    run, ended = Run(resume), ""
+    if run.path("status.json").is_file() and Run.open(resume).status.get("state") == "complete":
+        ended = run.words_for_more()
+    raise UserError(
+        "--resume goes on with the settings in the run folder: leave out --model, --data, "
+        f"--minutes and --set, or start a new run. {ended}"
+    )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -162,6 +163,19 @@ class Run:
         with self.path("data/test_openings.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"time": _now(), "purpose": purpose}) + "\n")
         return _Rows(self, "test")
+
+    def rows_to_hash(self, part: str) -> Iterator[Row]:
+        """Rows of any part, to tell whether others are the same: that opens no seal."""
+        return self._rows(part)
+
+    def words_for_more(self) -> str:
+        """How to train on where the run has ended."""
+        place = shlex.quote(str(self.best))
+        data = shlex.quote(str(self.path("data")))
+        return (
+            f"{self.folder} has ended: to train on, begin a new run with its best checkpoint, by "
+            f"`heldout fit --model {place} --data {data} --set data.group=group` and your settings."
+        )
 
     @property
     def test_openings(self) -> list[dict[str, str]]:

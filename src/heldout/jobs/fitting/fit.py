@@ -36,6 +36,7 @@ from heldout.jobs.kit.ablate import ablate
 from heldout.jobs.kit.chosen_recipe import default_in_words, recipe_for, with_objects
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.dry_run import DryRun, dry_run_of
+from heldout.jobs.kit.earlier_run import EarlierRuns
 from heldout.jobs.kit.fidelity import measure_fidelity
 from heldout.jobs.kit.find_rate import find_learning_rate
 from heldout.jobs.kit.given_data import DataSource, GivenData, given_data
@@ -168,6 +169,7 @@ def _fit(asked: _Asked, progress: Progress, began: float) -> FitResult:
             plan,
             model=target.model,
             from_scratch=target.from_scratch,
+            openings=EarlierRuns.of(target.model).openings(parts),
             **asked.given.about,
             **dry.places.kept,
         )
@@ -197,8 +199,7 @@ def resume(
     """Go on with a run that was interrupted or killed; a complete one is only judged again.
 
     model, tokenizer: again, where the run was given them as objects; another model is refused.
-    regularizers, augmentations: again, where they are of classes of your own, so that these are
-    known; the run keeps their parameters.
+    regularizers, augmentations: again, where of classes of your own; their parameters are kept.
     ends_search: try no more of ``search.ranges``, and train the best settings so far.
     trust_code: run code that the run's recipe names, a metric of a file or a model's own; else
     UserError where it names any.
@@ -213,6 +214,8 @@ def resume(
         if ends_search and not run.recipe.search.ranges:
             raise UserError(f"--end-search: {folder} has no search that goes on; leave it out.")
         target = Target(known["model"], str(known.get("from_scratch") or ""))
+        if run.status.get("state") == "complete":
+            told(progress).note(run.words_for_more())
         with alone_in(run.folder):
             result = _run_stages(run, target, told(progress), ends_search=ends_search)
             given.finish(run)
@@ -249,6 +252,7 @@ def dry_run(
 def _plan(parts: Parts, asked: _Asked, began: float) -> tuple[DryRun, Recipe, Budget | None]:
     """What a run does, by the recipe as its minutes hold it, if it has any."""
     chosen = asked.recipe
+    EarlierRuns.of(asked.target.model).refuse_seen(parts)
     dry, ready = dry_run_of(parts, chosen, asked.target, existing_parent(asked.folder))
     if asked.asked == DEFAULT:
         dry.checks.insert(0, default_in_words(chosen))

@@ -1,5 +1,6 @@
 """Where a run goes when the user does not say, how it begins, and how it is opened again."""
 
+import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -34,11 +35,19 @@ def start_run(
     parts: Parts,
     checks: Sequence[PreflightCheck],
     plan: Mapping[str, Any] | None = None,
+    *,
+    openings: Sequence[Mapping[str, str]] = (),
     **about: Any,
 ) -> Run:
-    """A new run with its rows, its checks, its plan, and the environment with ``about`` in it."""
+    """A new run with its rows, its checks, its plan, and the environment with ``about`` in it.
+
+    ``openings`` are those of its test part in earlier runs.
+    """
     run = Run.create(folder, recipe)
     write_parts(run, parts, recipe)
+    if openings:
+        lines = "".join(json.dumps(opening) + "\n" for opening in openings)
+        run.write_text("data/test_openings.jsonl", lines)
     run.write_json("checks.json", [vars(check) for check in checks])
     if plan is not None:
         run.write_json("plan.json", plan)
