@@ -75,3 +75,39 @@ def test_bad_rows_are_refused(tiny_tokenizer, tmp_path):
         heldout.DiagnoseCallback([], ["a"], tiny_tokenizer, out=tmp_path)
     with pytest.raises(UserError, match="got dict at 0"):
         heldout.DiagnoseCallback([{"text": "a"}], ["a"], tiny_tokenizer, out=tmp_path)
+
+
+def test_trackers_of_an_attached_trainer_hear_what_is_found(tiny_model_dir, texts, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from transformers import Trainer, TrainingArguments
+
+    loaded = load_model(str(tiny_model_dir), device="cpu")
+    train, unseen = (part[:6] for part in texts)
+    callback = heldout.DiagnoseCallback(train, unseen, loaded.tokenizer, out=tmp_path / "log")
+    ids = torch.tensor(loaded.tokenizer(train[0])["input_ids"][:20])
+    items = [{"input_ids": ids, "labels": ids}] * 3
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path / "out"),
+        max_steps=3,
+        per_device_train_batch_size=1,
+        report_to=["tensorboard"],
+        disable_tqdm=True,
+        use_cpu=True,
+        save_strategy="no",
+        eval_strategy="steps",
+        eval_steps=2,
+    )
+    trainer = Trainer(
+        loaded.model, arguments, train_dataset=items, eval_dataset=items[:1], callbacks=[callback]
+    )
+    heldout.attach(trainer, [])
+    trainer.train()
+    (folder,) = (tmp_path / "out").glob("runs/*")
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    for name in ("train_nll", "heldout_nll", "gap"):
+        heard = [(event.step, event.value) for event in events.Scalars(f"eval/{name}")]
+        found = [(entry["step"], pytest.approx(entry[name])) for entry in callback.entries]
+        assert [step for step, _ in heard] == [0, 2, 3]
+        assert heard == found
+    assert len(list(folder.iterdir())) == 1, "opened once"

@@ -109,7 +109,7 @@ class TrainSection:
     threads: Annotated[int, at_least(0, "(automatic)")] = 0
     # trainings at once, where a job has several; 0: as cores, GPUs and free memory allow
     side_by_side: Annotated[int, at_least(0, "(automatic)")] = 0
-    report_to: tuple[str, ...] = ()  # trackers of transformers: tensorboard, wandb, mlflow, trackio
+    report_to: tuple[str, ...] = ()  # trackers: tensorboard, trackio, wandb, mlflow
     # least time between checkpoints to resume from
     checkpoint_minutes: Annotated[float, at_least(0, "(each evaluation)")] = 5.0
 

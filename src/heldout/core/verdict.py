@@ -1,7 +1,7 @@
 """The seven verdicts on a run, each on one contrast that was fixed beforehand."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 VERDICTS = (
     "fit",
@@ -15,6 +15,7 @@ VERDICTS = (
 SCHEMA = "heldout.verdict/2"
 LATER = "Not judged by the version that wrote this: run heldout diagnose again."
 Color = Literal["green", "yellow", "red", "unknown"]
+COLORS: tuple[Color, ...] = get_args(Color)  # by number for trackers, from 0
 
 
 @dataclass(frozen=True)

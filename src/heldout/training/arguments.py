@@ -17,6 +17,7 @@ from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
 from heldout.lm.accelerator import trained_precision, training_device
+from heldout.training.trackers import PROJECT
 from heldout.training.two_forms import refuse_two_forms
 
 _KINDS = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
@@ -29,6 +30,7 @@ def trainer_arguments(
     learning_rate: float,
     max_steps: int,
     folder: Path,
+    tracker_run: str | None = None,
 ) -> TrainingArguments:
     """Logs, evaluations and checkpoints are asked for by a callback, never by the Trainer."""
     on_gpu = training_device() != "cpu"
@@ -52,6 +54,8 @@ def trainer_arguments(
         save_total_limit=1,
         eval_strategy="no",
         report_to=list(recipe.train.report_to) or "none",
+        run_name=tracker_run,
+        project=PROJECT,
         disable_tqdm=True,
         remove_unused_columns=False,
         logging_nan_inf_filter=False,
@@ -116,20 +120,6 @@ def _checkpointing(wanted: bool) -> dict[str, Any]:
         return {}
     newer = "activation_checkpointing" in inspect.signature(TrainingArguments).parameters
     return {"activation_checkpointing" if newer else "gradient_checkpointing": True}
-
-
-@contextmanager
-def tensorboard_beside(folder: Path) -> Iterator[None]:
-    """Event files outlive the checkpoints, unless the user has named a place for them."""
-    name = "TENSORBOARD_LOGGING_DIR"
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = str(folder.parent / "tensorboard")
-    try:
-        yield
-    finally:
-        del os.environ[name]
 
 
 @contextmanager

@@ -39,6 +39,7 @@ from heldout.lm.passes import embeddings_offset
 from heldout.lm.tokenize import ORIGIN
 from heldout.training.cost import total_cost
 from heldout.training.decay import set_decay
+from heldout.training.diagnose_callback import let_trackers_hear
 from heldout.training.steps import Steps
 from heldout.training.supported import refuse_unsupported
 from heldout.training.two_forms import keeps_two_forms, measured_form, refuse_two_forms
@@ -133,6 +134,7 @@ class _Attached(_Base):
         resume = args[0] if args else kwargs.get("resume_from_checkpoint")
         if resume is True:
             resume = get_last_checkpoint(self.args.output_dir)
+        let_trackers_hear(self)
         with self._heldout.attached():
             if resume:
                 self._heldout.load_state_dict(saved_states(Path(resume)))

@@ -2,11 +2,12 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from heldout.core.errors import UserError
 from heldout.core.finite import finite
@@ -32,6 +33,8 @@ class DiagnoseCallback(TrainerCallback):
     whatever ``heldout fit`` reads. Each time a line is added to ``diagnosis.jsonl`` in ``out``:
     clean losses of both in nats/token (no dropout, penalty or smoothing), the gap, and the share of
     training rows memorized beyond held-out rows with its interval. The first process alone writes.
+    Under ``heldout.attach``, also with no regularizers, the trackers of the trainer hear the same
+    figures as ``eval_...``.
     Weights, modes and random numbers are left as found. Costs two forward passes over the rows
     each time.
     """
@@ -55,6 +58,8 @@ class DiagnoseCallback(TrainerCallback):
         self.path = Path(out) / "diagnosis.jsonl"
         self.max_length, self.batch_size = max_length, batch_size
         self.entries: list[dict[str, Any]] = []
+        self.tell: Callable[[dict[str, float]], Any] | None = None
+        self._untold: dict[str, float] = {}  # from before the trackers were open
 
     def on_train_begin(
         self,
@@ -66,7 +71,11 @@ class DiagnoseCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Before the first step, or where a resumed training goes on."""
-        self.measure(model, state, optimizer)
+        if entry := self.measure(model, state, optimizer):
+            self._untold = _figures(entry)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._tell({})
 
     def on_evaluate(
         self,
@@ -77,7 +86,8 @@ class DiagnoseCallback(TrainerCallback):
         optimizer: Any = None,
         **kwargs: Any,
     ) -> None:
-        self.measure(model, state, optimizer)
+        if entry := self.measure(model, state, optimizer):
+            self._tell(_figures(entry))
 
     def on_train_end(
         self,
@@ -89,7 +99,8 @@ class DiagnoseCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         if not self.entries or self.entries[-1]["step"] != state.global_step:
-            self.measure(model, state, optimizer)
+            entry = self.measure(model, state, optimizer)
+            self._tell(_figures(entry) if entry else {})
         if optimizer is not None and holds_gradient_point(optimizer):
             logging.getLogger("heldout").warning(
                 "The model holds the point of the gradient now, not the average that was "
@@ -105,6 +116,12 @@ class DiagnoseCallback(TrainerCallback):
             return None
         with measured_form(optimizer):
             return self._measure(model, state)
+
+    def _tell(self, figures: dict[str, float]) -> None:
+        for each in (self._untold, figures):
+            if each and self.tell is not None:
+                self.tell(each)
+        self._untold = {}
 
     def _measure(self, model: Any, state: Any) -> dict[str, Any]:
         found = {
@@ -132,6 +149,28 @@ class DiagnoseCallback(TrainerCallback):
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         return entry
+
+
+def let_trackers_hear(trainer: Trainer) -> None:
+    """The trainer's trackers hear what its DiagnoseCallbacks find, also at the end of training.
+
+    Trackers close at that end, so these callbacks go before them.
+    """
+    callbacks = trainer.callback_handler.callbacks
+    ours = [callback for callback in callbacks if isinstance(callback, DiagnoseCallback)]
+    callbacks[:] = ours + [callback for callback in callbacks if callback not in ours]
+    for callback in ours:
+        # Not a subclass's log, which may add to its own figures and forget them.
+        callback.tell = partial(Trainer.log, trainer)
+
+
+def _figures(entry: dict[str, Any]) -> dict[str, float]:
+    """Of a line of ``diagnosis.jsonl``, by the names that trackers put under ``eval``."""
+    found = {f"eval_{name}": entry[name] for name in ("train_nll", "heldout_nll", "gap")}
+    for name, value in (entry["recital"] or {}).items():
+        if value is not None:
+            found["eval_recital" + ("" if name == "difference" else f"_{name}")] = value
+    return found
 
 
 def memorization_excess(

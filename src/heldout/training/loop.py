@@ -17,10 +17,11 @@ from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Continue, Decision, Regularizer, RollBack, Stop
 from heldout.lm.flat_trial import ASKED, EXACT, padding, reason_for_padding
-from heldout.training.arguments import same_config, tensorboard_beside, trainer_arguments
+from heldout.training.arguments import same_config, trainer_arguments
 from heldout.training.attach import attach, numbers_alone
 from heldout.training.length_order import MUCH_PADDING, LengthOrder, padded_share
 from heldout.training.planned_decay import with_planned_decay
+from heldout.training.trackers import TrackerRun, open_trackers
 from heldout.training.variants import AugmentedWindows
 from heldout.training.windows import WindowDataset
 
@@ -138,12 +139,15 @@ def train(
         progress or Progress(),
         pause,
     )
-    with padding(training.recipe.train.padding):
-        trainer = _trainer(training, control)
     if checkpoint and (Path(checkpoint) / UNREPORTED).exists():
         control.unreported = Path(checkpoint) / UNREPORTED
-    start = time.monotonic()
-    with padding(training.recipe.train.padding), numbers_alone(checkpoint):
+    with (
+        padding(training.recipe.train.padding),
+        open_trackers(training.recipe.train.report_to, folder.parent) as tracked,
+        numbers_alone(checkpoint),
+    ):
+        trainer = _trainer(training, control, tracked)
+        start = time.monotonic()
         trainer.train(resume_from_checkpoint=checkpoint)
     training.model.eval()
     return Outcome(
@@ -179,7 +183,7 @@ def goes_by_length(model: Any, windows: WindowDataset, recipe: Recipe) -> bool:
     return padded_share(windows.lengths, recipe.train.micro_batch_size) > MUCH_PADDING
 
 
-def _trainer(training: Training, control: "_Control") -> Trainer:
+def _trainer(training: Training, control: "_Control", tracked: TrackerRun | None) -> Trainer:
     """The Trainer with the regularizers attached."""
     recipe, windows = training.recipe, training.windows
     if recipe.train.threads:
@@ -190,9 +194,10 @@ def _trainer(training: Training, control: "_Control") -> Trainer:
         learning_rate=training.learning_rate,
         max_steps=training.schedule.max_steps,
         folder=training.folder,
+        tracker_run=tracked.name if tracked else None,
     )
     planned = Schedule.of(len(windows), recipe)
-    with tensorboard_beside(training.folder), same_config(training.model):
+    with same_config(training.model):
         trainer = _Trainer(
             model=training.model,
             args=arguments,

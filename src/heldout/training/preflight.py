@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers.integrations import get_available_reporting_integrations
 
 from heldout.core.errors import UserError
 from heldout.core.losses import DocumentLosses
@@ -95,17 +94,6 @@ def check_renderings(rows: Iterable[Row], tokenizer: Any) -> None:
     """Raise UserError, which names the row, where the chat template refuses or loses some of it."""
     for _ in with_tokens([row for row in rows if row.kind == "conversation"], tokenizer):
         pass
-
-
-def check_trackers(names: Sequence[str]) -> None:
-    """Trackers that are unknown or not installed are told before the first step."""
-    available = get_available_reporting_integrations()
-    for name in names:
-        if name not in available:
-            raise UserError(
-                f"train.report_to: {name!r} is unknown or not installed; installed here: "
-                f"{', '.join(available) or 'none'}."
-            )
 
 
 def check_evaluation(schedule: Schedule, num_validation_groups: int) -> list[PreflightCheck]:

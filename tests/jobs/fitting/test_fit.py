@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from heldout.core.errors import Interrupted, UserError
@@ -450,13 +449,8 @@ def test_lora_on_a_conversation_with_metric_and_search(tiny_model_dir, english_t
             "eval.metric=rouge_l",
             "eval.metric_rows=8",
             "data.max_length=96",
-            "train.report_to=tensorboard",
         ],
     )
-    events = EventAccumulator(str(result.run.path("tensorboard")))
-    events.Reload()
-    tracked = [event.value for event in events.Scalars("train/validation_nll")]
-    assert tracked == pytest.approx([e["validation_nll"] for e in result.run.history()[1:]])
     assert (result.best / "adapter_config.json").exists()
     search = result.run.read_json("search.json")
     assert (len(search["trials"]), search["handed_on"]) == (2, 4)
@@ -596,7 +590,7 @@ def test_bad_input_writes_nothing(tiny_model_dir, data, tmp_path):
     fails("eval.metric must be", settings=["eval.metric=exact_mach"])
     fails("needs prompts with answers", settings=["eval.metric=exact_match"])
     fails("eval.embedding_model=nope", settings=["eval.embedding_model=nope"])
-    fails("unknown or not installed", settings=["train.report_to=notracker"])
+    fails("'notracker' is no tracker", settings=["train.report_to=notracker"])
     fails("must be under 512", settings=["eval.max_new_tokens=600"])
     fails("must be a finite number", settings=["regularizers.weight_decay.rate=nan"])
     fails("drops nothing", settings=["regularizers.dropout=true"])

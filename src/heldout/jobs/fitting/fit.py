@@ -31,7 +31,7 @@ from heldout.jobs.fitting.control import control_task
 from heldout.jobs.fitting.cross_validate import train_by_folds
 from heldout.jobs.fitting.estimate import REPORT, SEARCH, TEST, TRAINING, work_of
 from heldout.jobs.fitting.main_training import train_main
-from heldout.jobs.fitting.result_file import write_figures
+from heldout.jobs.fitting.result_file import tell_trackers, write_figures
 from heldout.jobs.kit.ablate import ablate
 from heldout.jobs.kit.chosen_recipe import default_in_words, recipe_for, with_objects
 from heldout.jobs.kit.context import RunContext
@@ -337,6 +337,7 @@ def _stages(context: RunContext, parts: Parts, clock: StatusClock) -> Verdicts:
     clock.tick()
     verdict = judge_run(run)
     write_figures(run)
+    tell_trackers(run, verdict, progress)
     return verdict
 
 

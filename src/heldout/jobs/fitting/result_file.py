@@ -1,10 +1,14 @@
 """``result.json`` of a run: where training ended, and the main numbers."""
 
+from heldout.core.errors import UserError
+from heldout.core.progress import Progress
 from heldout.core.regularizer import Weights
 from heldout.core.run import Run
+from heldout.core.verdict import COLORS, Verdicts
 from heldout.jobs.kit.condition import Trained
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.find_rate import read_search
+from heldout.training.trackers import tell_end
 
 
 def write_result(
@@ -92,3 +96,22 @@ def write_figures(run: Run) -> None:
             "figures": figures,
         },
     )
+
+
+def tell_trackers(run: Run, verdict: Verdicts, progress: Progress) -> None:
+    """Figures and verdicts; a tracker that fails by now costs no run its report."""
+    found = run.read_json("result.json")
+    colors = {f"verdict/{name}": COLORS.index(v.color) for name, v in verdict.verdicts.items()}
+    try:
+        tell_end(
+            run.recipe.train.report_to,
+            run.folder,
+            step=found["last_step"],
+            figures={f"heldout/{name}": value for name, value in found["figures"].items()} | colors,
+            sentences={
+                "headline": verdict.headline,
+                **{f"verdict/{n}/words": v.sentence for n, v in verdict.verdicts.items()},
+            },
+        )
+    except UserError as error:
+        progress.note(f"warning: {error}")

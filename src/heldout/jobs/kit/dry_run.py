@@ -40,9 +40,9 @@ from heldout.training.preflight import (
     check_evaluation,
     check_renderings,
     check_resources,
-    check_trackers,
     check_windows,
 )
+from heldout.training.trackers import check_trackers
 from heldout.training.windows import WindowDataset
 
 
