@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ONE_THREAD := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
-.PHONY: setup demo test test-all check format docs experiments clean
+.PHONY: setup demo test test-all check format docs dist experiments clean
 
 setup: .venv/ready
 
@@ -36,6 +36,17 @@ format: setup
 docs: setup
 	$(BIN)/python docs/generate.py
 	$(BIN)/mkdocs build --strict
+
+# Source archive and wheel, and the wheel tried as a new user would: another environment, no sources.
+DIST_ENV := build/dist-env
+dist: setup
+	rm -rf dist $(DIST_ENV) build/dist-run
+	$(BIN)/python -m build --quiet .
+	$(PYTHON) -m venv $(DIST_ENV)
+	$(DIST_ENV)/bin/python -m pip install --quiet --constraint constraints.txt "$$(ls dist/*.whl)[demo]"
+	mkdir -p build/dist-run
+	cd build/dist-run && env -u PYTHONPATH $(ONE_THREAD) ../dist-env/bin/python ../../tests/dist/try_wheel.py
+	@ls -lh dist
 
 experiments: setup
 	@ls experiments/*/README.md
