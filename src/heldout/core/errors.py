@@ -30,9 +30,13 @@ class TrainingDiverged(UserError):
 
 
 class Interrupted(Exception):
-    """The user asked to stop; what there is has been saved, in the folder ``run`` if in one."""
+    """The user asked to stop; what there is has been saved, in the folder ``run`` if in one.
+
+    ``at_once``: asked twice, so that what came after the last checkpoint is lost.
+    """
 
     run: Path | None = None
+    at_once: bool = False
 
     def __init__(self, message: str = ""):
         super().__init__(*([as_spoken(message)] if message else []))

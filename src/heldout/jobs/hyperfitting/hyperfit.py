@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from heldout.core.errors import Interrupted, UserError
+from heldout.core.errors import UserError
 from heldout.core.lock import alone_in
 from heldout.core.progress import Progress, told
 from heldout.core.recipe import Recipe
@@ -47,9 +47,9 @@ from heldout.lm.quiet import quiet_libraries
 from heldout.training.loop import Schedule
 from heldout.training.preflight import (
     check_resources,
-    check_trackers,
     check_windows,
 )
+from heldout.training.trackers import check_trackers
 from heldout.training.update_floor import check_update_floor
 
 FEW_SAMPLES, MANY_SAMPLES = 16, 4000  # windows: fewer are known to fail, more are no small sample
@@ -243,14 +243,9 @@ def _check_contexts(num: int, recipe: Recipe) -> PreflightCheck:
 
 
 def _run_stages(run: Run, target: Target, progress: Progress) -> HyperfitResult:
-    try:
-        with stages_of(run, with_memory=False) as (_, request):
-            texts = load_parts(run).texts
-            _stages(RunContext(run, target, run.recipe, texts, progress, request))
-    except Interrupted:
-        raise Interrupted(
-            "Stopped. What there is has been kept; go on with `heldout hyperfit --resume RUN`."
-        ) from None
+    with stages_of(run, with_memory=False) as (_, request):
+        texts = load_parts(run).texts
+        _stages(RunContext(run, target, run.recipe, texts, progress, request))
     result = conclude_hyperfit(run)
     shutil.rmtree(run.path("checkpoints"), ignore_errors=True)
     return result

@@ -68,8 +68,9 @@ def stages_of(
 ) -> Iterator[tuple[StatusClock, StopRequest]]:
     """The status is ``training`` in the block, and then complete, interrupted or failed.
 
-    In the block libraries are quiet, and Ctrl-C sets the request. ``after_failure`` is called on
-    Interrupted and UserError, before they go on to the caller.
+    In the block libraries are quiet, and Ctrl-C sets the request; a second one becomes Interrupted
+    at once. ``after_failure`` is called on UserError and on Interrupted of the first, before they
+    go on to the caller.
     """
     clock = StatusClock(run, with_memory=with_memory)
     try:
@@ -81,6 +82,11 @@ def stages_of(
         after_failure()
         stopped.run = run.folder
         raise
+    except KeyboardInterrupt:
+        clock.write("interrupted", message="stopped by the user")
+        stopped = Interrupted("")
+        stopped.run, stopped.at_once = run.folder, True
+        raise stopped from None
     except UserError as error:
         clock.write("failed", message=without_secrets(without_home(str(error))))
         after_failure()
