@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import re
 import resource
 import shutil
@@ -57,6 +58,29 @@ def test_a_check_of_long_rows_stays_small(tmp_path):
         found, leaks=long, duplicates=long, suspects=suspects, leak_map=places
     )
     assert len(render_check(found).encode()) <= MOST_BYTES
+
+
+@pytest.mark.usefixtures("whole_page")
+def test_a_run_of_long_texts_and_many_evaluations_stays_small(tmp_path):
+    run = made_up_run.made_up_run(tmp_path / "run")
+    samples = run.read_json("samples.json")
+    for sample in samples:
+        for name in ("prompt", "reference", "base", "best", "last"):
+            sample[name] = f"{name} begins. {'又长又长的答案。' * 3000} {name} ends."
+    run.write_json("samples.json", samples * 20)
+    last = run.history()[-1] | {"is_best": False}
+    entries = [
+        last | {"step": 10 * place, "epoch": place / 50, "validation_nll": 2 + 1 / (place + 1)}
+        for place in range(5000)
+    ]
+    run.path("history.jsonl").write_text("\n".join(map(json.dumps, entries)) + "\n")
+    page = render_report([run])
+    assert len(page.encode()) <= MOST_BYTES
+    # What comes right before the answer, and how answers begin.
+    for words in ("prompt ends.", "reference begins.", "best begins."):
+        assert words in page
+    for words in ("prompt begins.", "reference ends.", "best ends."):
+        assert words not in page
 
 
 @pytest.mark.slow

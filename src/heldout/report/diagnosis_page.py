@@ -12,6 +12,7 @@ from heldout.report.chart import Axis, Chart, Figure, Key, Mark, Table
 from heldout.report.figures import loss_curves
 from heldout.report.forest import ForestRow, forest
 from heldout.report.page import Section, render_page
+from heldout.report.quoted import clipped, ending, shown_of_each
 from heldout.report.tiles import Tile
 
 SHOWN_MEMORIZED = 30
@@ -62,8 +63,17 @@ def render_diagnosis(result: Diagnosis) -> str:
         "confidence": reliability_charts(result),
         "symptoms": symptom_charts(measured),
     }
+    most = shown_of_each(2 * len(result.samples))
     samples = [
-        MarkedSample(sample, marked_text(sample.best, sample.copied)) for sample in result.samples
+        MarkedSample(
+            replace(
+                sample,
+                prompt=ending(sample.prompt, most),
+                reference=clipped(sample.reference.lstrip(), most),
+            ),
+            marked_text(sample.best, sample.copied),
+        )
+        for sample in result.samples
     ]
     found = [check for check in result.facts.checks if check.status != "absent"]
     present = [

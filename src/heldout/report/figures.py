@@ -260,7 +260,8 @@ def kept_mark(epoch: float, nll: float, step: int | None, token: str = "kept") -
 
 
 def _validation_band(history: Sequence[HistoryEntry]) -> list[Mark]:
-    return _area([(e.epoch, e.validation_low, e.validation_high) for e in history])
+    shown = thinned(history, MAX_POINTS)
+    return _area([(e.epoch, e.validation_low, e.validation_high) for e in shown])
 
 
 def _area(points: Sequence[tuple[float, float | None, float | None]]) -> list[Mark]:

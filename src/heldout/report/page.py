@@ -91,7 +91,7 @@ def _render_single(summary: RunSummary) -> str:
         notice=sections.notice(summary),
         tiles=run_tiles(summary),
         verdicts=sections.verdict_cards(summary.verdict),
-        samples=[(sample, sections.writings(sample)) for sample in summary.samples],
+        samples=sections.shown_samples(summary.samples),
         parts=parts,
         seed_sentence=sections.seed_sentence(summary),
         looks=sections.looks_sentence(summary),

@@ -10,6 +10,8 @@ from markupsafe import Markup, escape
 from heldout.core.graphemes import boundary_before
 
 _LOOKED_AT = 2000  # code points
+MOST_SAMPLES = 24  # that a page shows
+MOST_SHOWN = 24_000  # code points of them together
 _HAN, _HANGUL = regex.compile(r"\p{Han}"), regex.compile(r"\p{Hangul}")
 _KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}]")
 # Frequent characters that have one form in simplified and another in traditional Chinese.
@@ -65,6 +67,16 @@ def clipped(text: str, most: int) -> str:
     The ellipsis says that more follows.
     """
     return text if len(text) <= most else f"{text[: boundary_before(text, most)]}…"
+
+
+def ending(text: str, most: int) -> str:
+    """The text, or its end of about ``most`` code points from a whole character on."""
+    return text if len(text) <= most else f"…{text[boundary_before(text, len(text) - most) :]}"
+
+
+def shown_of_each(num_texts: int) -> int:
+    """Code points of each of the texts of a page that keep it small; its files hold all."""
+    return max(200, MOST_SHOWN // max(1, num_texts))
 
 
 def is_spaceless(text: str) -> bool:

@@ -1,14 +1,15 @@
 """What the report says in words and tables, from a run's summary; None or empty means silence."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from heldout.core.measurement import Measurement, NotMeasured
 from heldout.core.results.diagnosis import Remedy
 from heldout.core.run_files import RunSample
 from heldout.core.verdict import VERDICTS, Verdicts
 from heldout.report import words
+from heldout.report.quoted import MOST_SAMPLES, clipped, ending, shown_of_each
 from heldout.report.summary import RunSummary
 
 COLOR_WORDS = {"green": "Good", "yellow": "Caution", "red": "Problem", "unknown": "Not measured"}
@@ -276,6 +277,19 @@ def _measured_row(measurement: Measurement) -> MeasurementRow:
         measurement.unit,
         detail,
     )
+
+
+def shown_samples(samples: Sequence[RunSample]) -> list[tuple[RunSample, list[Writing]]]:
+    """The first ones with what was written, each text as long as the page has room for."""
+    found = [(sample, writings(sample)) for sample in samples[:MOST_SAMPLES]]
+    most = shown_of_each(sum(1 + len(written) for _, written in found))
+    return [
+        (
+            replace(sample, prompt=ending(sample.prompt, most)),
+            [replace(each, text=clipped(each.text, most)) for each in written],
+        )
+        for sample, written in found
+    ]
 
 
 def writings(sample: RunSample) -> list[Writing]:
