@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from heldout.cli import completing
 from heldout.cli.console import Console, Table
 from heldout.core.language import say
 
@@ -66,9 +67,17 @@ def advise(
     measure: Annotated[
         bool, typer.Option("--measure", help="Train on parts of --data: is more of it worth it?")
     ] = False,
-    recipe: Annotated[str, typer.Option(help="Of --measure and of how --data is split.")] = "",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            autocompletion=completing.recipes, help="Of --measure and of how --data is split."
+        ),
+    ] = "",
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Of the recipe.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", autocompletion=completing.settings, help="Of the recipe."
+        ),
     ] = None,
     goal: Annotated[
         str,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from heldout.cli import completing
 from heldout.cli.gates import GATES, failures, parse_gate, refuse_gates, write_junit
 from heldout.cli.junit import refuse_unwritable
 from heldout.core.language import say
@@ -81,10 +82,17 @@ def check(
         Path | None,
         typer.Option(help="Folder for report.html and check.json; default runs/<time>-check-DATA."),
     ] = None,
-    recipe: Annotated[str, typer.Option(help="Its \\[data] section is used.")] = "default",
+    recipe: Annotated[
+        str, typer.Option(autocompletion=completing.recipes, help="Its \\[data] section is used.")
+    ] = "default",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Such as data.group=author."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            autocompletion=completing.settings,
+            help="Such as data.group=author.",
+        ),
     ] = None,
     max_listed: Annotated[
         int, typer.Option("--list", metavar="N", help="List at most N of each kind.")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from heldout.cli import completing
+
 
 def compress(
     data: Annotated[
@@ -21,13 +23,19 @@ def compress(
     recipe: Annotated[
         str,
         typer.Option(
+            autocompletion=completing.recipes,
             help="A ready recipe (see `heldout list`) or a .toml file; default is full for models "
             "of under 20 million parameters, lora for larger ones.",
         ),
     ] = "default",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any field of the recipe."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            autocompletion=completing.settings,
+            help="Any field of the recipe.",
+        ),
     ] = None,
     strategy: Annotated[
         str, typer.Option(help="restart: each block's model anew; continue: on from the last.")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from heldout.cli import completing
 from heldout.cli.junit import Case, refuse_unwritable, write_cases
 from heldout.core.errors import UserError
 from heldout.core.language import say
@@ -84,11 +85,19 @@ def diagnose(
         Path | None, typer.Option(metavar="FILE", help="The lights as JUnit XML.")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="Its \\[data] and \\[eval] sections count.")
+        str,
+        typer.Option(
+            autocompletion=completing.recipes, help="Its \\[data] and \\[eval] sections count."
+        ),
     ] = "default",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Such as data.max_length=1024."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            autocompletion=completing.settings,
+            help="Such as data.max_length=1024.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="A new folder for report.html and diagnosis.json.")

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from heldout.cli import completing
+
 
 def distill(
     ensemble: Annotated[Path, typer.Argument(help="The folder that `heldout ensemble` wrote.")],
@@ -21,7 +23,12 @@ def distill(
     ] = 1.0,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Changes of the ensemble's recipe."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            autocompletion=completing.settings,
+            help="Changes of the ensemble's recipe.",
+        ),
     ] = None,
     trust_code: Annotated[
         bool,

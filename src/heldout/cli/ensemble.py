@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from heldout.cli import completing
+
 if TYPE_CHECKING:
     from heldout.core.results.ensemble import EnsembleResult
 
@@ -25,13 +27,19 @@ def ensemble(
     recipe: Annotated[
         str,
         typer.Option(
+            autocompletion=completing.recipes,
             help="A ready recipe (see `heldout list`) or a .toml file; default is full for models "
             "of under 20 million parameters, lora for larger ones.",
         ),
     ] = "default",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any field of the recipe."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            autocompletion=completing.settings,
+            help="Any field of the recipe.",
+        ),
     ] = None,
     from_scratch: Annotated[
         str,

@@ -1,11 +1,13 @@
 """``heldout fit``: parse, call the job, print."""
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from heldout.cli import completing
 from heldout.core.errors import UserError
 
 
@@ -45,6 +47,7 @@ def fit(
     recipe: Annotated[
         str,
         typer.Option(
+            autocompletion=completing.recipes,
             help="A ready recipe (see `heldout list`) or a .toml file; default is full for models "
             "of under 20 million parameters, lora for larger ones.",
         ),
@@ -52,13 +55,26 @@ def fit(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any field of the recipe; may be repeated."
+            "--set",
+            metavar="KEY=VALUE",
+            autocompletion=completing.settings,
+            help="Any field of the recipe; may be repeated.",
         ),
     ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(
             metavar="N", help="Plan all of it within so many: as --set train.max_minutes=N."
+        ),
+    ] = None,
+    trackers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tracker",
+            metavar="NAME",
+            autocompletion=completing.trackers,
+            help="Also tell tensorboard, trackio, wandb or mlflow; may be repeated: as --set "
+            "train.report_to=NAME.",
         ),
     ] = None,
     learn_chosen: Annotated[
@@ -101,6 +117,8 @@ def fit(
         if not minutes > 0:
             raise UserError(f"--minutes must be above 0, got {minutes:g}.")
         settings.append(f"train.max_minutes={minutes}")
+    if trackers:
+        settings.append(f"train.report_to={json.dumps(trackers)}")
     new = NewRun(model, data, out, recipe, settings, from_scratch)
     _refuse_mixed(new, resume, demo, dry_run)
     if end_search and resume is None:

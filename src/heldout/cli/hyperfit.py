@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from heldout.cli import completing
 from heldout.core.errors import UserError
 
 
@@ -21,12 +22,18 @@ def hyperfit(
         Path | None, typer.Option(help="Run folder; default runs/<time>-<data>-<model>.")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="hyperfit, hyperfit_lora or a .toml file.")
+        str,
+        typer.Option(
+            autocompletion=completing.recipes, help="hyperfit, hyperfit_lora or a .toml file."
+        ),
     ] = "hyperfit",
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Such as data.test=FILE or hyperfit.num_samples=24."
+            "--set",
+            metavar="KEY=VALUE",
+            autocompletion=completing.settings,
+            help="Such as data.test=FILE or hyperfit.num_samples=24.",
         ),
     ] = None,
     resume: Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from heldout.cli import completing
 from heldout.cli.console import Console, Table
 from heldout.core.errors import UserError, did_you_mean
 from heldout.core.recipe_keys import RecipeKey, recipe_keys
@@ -18,6 +19,7 @@ def list_catalog(
         str,
         typer.Argument(
             metavar="[KIND|NAME]",
+            autocompletion=completing.catalog,
             help="regularizer, augmentation, probe, law or recipe, keys (of a recipe), or the name "
             "of one; empty: all but keys.",
         ),

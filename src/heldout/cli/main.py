@@ -35,7 +35,6 @@ def command_line(arguments: Sequence[str] = ()) -> typer.Typer:
         help="Train and fine-tune causal language models on little data without overfitting, and "
         "prove it with a report.",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
     )
     plan_app = typer.Typer(
@@ -87,14 +86,15 @@ def _main() -> None:
     try:
         chosen, arguments = _language(sys.argv[1:])
         with using(chosen), _terminated_like_interrupted(), seldom_searched():
-            code = command_line(arguments)(arguments, standalone_mode=False) or 0
+            code = command_line(arguments)(arguments, prog_name="heldout", standalone_mode=False)
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
         sys.exit(code)
     except UserError as error:
         _fail(str(error), 2)
     except Interrupted as stopped:
-        _fail(str(stopped) or f"Stopped. {_how_to_go_on(arguments, stopped.run)}", 1)
+        how = " at once" if stopped.at_once else ""
+        _fail(str(stopped) or f"Stopped{how}. {_how_to_go_on(arguments, stopped.run)}", 1)
     except (KeyboardInterrupt, typer.Abort):
         _fail(f"Stopped at once. {_how_to_go_on(arguments)}", 1)
     except OSError as error:
