@@ -93,8 +93,8 @@ def _main() -> None:
     except UserError as error:
         _fail(str(error), 2)
     except Interrupted as stopped:
-        how = " at once" if stopped.at_once else ""
-        _fail(str(stopped) or f"Stopped{how}. {_how_to_go_on(arguments, stopped.run)}", 1)
+        goes_on = _how_to_go_on(arguments, stopped.run)
+        _fail(str(stopped) or f"Stopped{' at once' * stopped.at_once}. {goes_on}", 1)
     except (KeyboardInterrupt, typer.Abort):
         _fail(f"Stopped at once. {_how_to_go_on(arguments)}", 1)
     except OSError as error:

@@ -10,8 +10,8 @@ from markupsafe import Markup, escape
 from heldout.core.graphemes import boundary_before
 
 _LOOKED_AT = 2000  # code points
-MOST_SAMPLES = 24  # that a page shows
-MOST_SHOWN = 24_000  # code points of them together
+MOST_SAMPLES = 16  # that a page shows
+MOST_SHOWN = 16_000  # code points of them together
 _HAN, _HANGUL = regex.compile(r"\p{Han}"), regex.compile(r"\p{Hangul}")
 _KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}]")
 # Frequent characters that have one form in simplified and another in traditional Chinese.

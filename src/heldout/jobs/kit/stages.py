@@ -84,9 +84,9 @@ def stages_of(
         raise
     except KeyboardInterrupt:
         clock.write("interrupted", message="stopped by the user")
-        stopped = Interrupted("")
-        stopped.run, stopped.at_once = run.folder, True
-        raise stopped from None
+        at_once = Interrupted("")
+        at_once.run, at_once.at_once = run.folder, True
+        raise at_once from None
     except UserError as error:
         clock.write("failed", message=without_secrets(without_home(str(error))))
         after_failure()
