@@ -1,20 +1,21 @@
-"""What the shell completes after an option: names and keys, with their meanings; no torch."""
+"""What the shell completes after an option: names and keys, with their meanings.
 
-import ast
-import importlib.util
-import typing
+Every command imports this, so what it asks is imported when the shell asks.
+"""
+
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args, get_origin, get_type_hints
 
-from heldout.core.discovery import ROOMS, Entry, entries_of, list_entries
-from heldout.core.recipe import PLUGINS, Recipe
-from heldout.core.recipe_keys import recipe_keys
+if TYPE_CHECKING:
+    from heldout.core.discovery import Entry
 
 Candidates = list[tuple[str, str]]  # what it may be, and its meaning
 
 
 def recipes(incomplete: str) -> Candidates:
     """Ready recipes; files are the shell's own to complete."""
+    from heldout.core.discovery import list_entries
+
     ready = (entry for entry in list_entries() if entry.kind == "recipe")
     return _beginning(incomplete, ((entry.name, entry.summary) for entry in ready))
 
@@ -27,6 +28,9 @@ def trackers(incomplete: str) -> Candidates:
 
 def catalog(incomplete: str) -> Candidates:
     """Kinds and names of parts; keys of a recipe once a section is begun."""
+    from heldout.core.discovery import ROOMS, list_entries
+    from heldout.core.recipe_keys import recipe_keys
+
     names = [(kind, "") for kind in (*ROOMS, "recipe", "keys")]
     names += [(entry.name, entry.summary) for entry in list_entries()]
     if "." in incomplete:
@@ -43,6 +47,10 @@ def settings(incomplete: str) -> Candidates:
 
 
 def _keys(incomplete: str) -> Iterator[tuple[str, str]]:
+    from heldout.core.discovery import entries_of
+    from heldout.core.recipe import PLUGINS
+    from heldout.core.recipe_keys import recipe_keys
+
     for keys in recipe_keys().values():
         for key in keys:
             yield f"{key.name}=", key.meaning
@@ -55,8 +63,12 @@ def _keys(incomplete: str) -> Iterator[tuple[str, str]]:
                     yield f"{name}.{parameter}=", entry.summary
 
 
-def _parameters(entry: Entry) -> list[str]:
+def _parameters(entry: "Entry") -> list[str]:
     """Fields of the class of a part, read without an import of it."""
+    import ast
+    import importlib.util
+    from pathlib import Path
+
     spec = importlib.util.find_spec(entry.module)
     assert spec is not None
     assert spec.origin is not None
@@ -71,14 +83,16 @@ def _parameters(entry: Entry) -> list[str]:
 
 def _values(key: str) -> tuple[str, ...]:
     """The words that a key may have; of a technique true and false."""
+    from heldout.core.recipe import PLUGINS, Recipe
+
     section, _, name = key.partition(".")
     if section in PLUGINS:
         return () if "." in name else ("true", "false")
-    kind = typing.get_type_hints(Recipe).get(section)
-    hint = typing.get_type_hints(kind).get(name) if kind else None
+    kind = get_type_hints(Recipe).get(section)
+    hint = get_type_hints(kind).get(name) if kind else None
     if hint is bool:
         return ("true", "false")
-    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+    return get_args(hint) if get_origin(hint) is Literal else ()
 
 
 def _beginning(incomplete: str, names: Iterable[tuple[str, str]]) -> Candidates:

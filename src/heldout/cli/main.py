@@ -86,7 +86,8 @@ def _main() -> None:
     try:
         chosen, arguments = _language(sys.argv[1:])
         with using(chosen), _terminated_like_interrupted(), seldom_searched():
-            code = command_line(arguments)(arguments, prog_name="heldout", standalone_mode=False)
+            command = command_line(arguments)
+            code = command(arguments, prog_name="heldout", standalone_mode=False) or 0
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
         sys.exit(code)

@@ -197,14 +197,9 @@ def _trainer(training: Training, control: "_Control", tracked: TrackerRun | None
         tracker_run=tracked.name if tracked else None,
     )
     planned = Schedule.of(len(windows), recipe)
+    made: dict[str, Any] = {"train_dataset": windows, "data_collator": windows.collate}
     with same_config(training.model):
-        trainer = _Trainer(
-            model=training.model,
-            args=arguments,
-            train_dataset=windows,
-            data_collator=windows.collate,
-            callbacks=[control],
-        )
+        trainer = _Trainer(training.model, arguments, callbacks=[control], **made)
     trainer.order = _order(training)
     trainer.remove_callback(transformers.PrinterCallback)
     if isinstance(windows, AugmentedWindows):
