@@ -23,5 +23,5 @@ def refuse_changes(resume: Path) -> None:
         ended = run.words_for_more()
     raise UserError(
         "--resume goes on with the settings in the run folder: leave out --model, --data, "
-        f"--minutes and --set, or start a new run. {ended}"
+        f"--minutes, --tracker and --set, or start a new run. {ended}"
     )
