@@ -85,7 +85,7 @@ LEAST_GAIN = 0.02  # nats/token: a repair that gains less is none
 NO_CAUSE = "none"
 BIN = 20  # statements at least
 SOURCES = ("diagnosis/causes.toml", "diagnosis/causes.py", "diagnosis/features.py",
-           "diagnosis/writing.py")  # fmt: skip
+           "diagnosis/over_epochs.py", "diagnosis/writing.py")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -230,6 +230,16 @@ def test_a_first_epoch_that_may_be_jitter_blames_no_rate():
     assert blamed(4.2, 0.15) == []
     assert blamed(4.2, 0.05) == ["learning_rate_too_high"]
     assert blamed(7.0, 1.5) == ["learning_rate_too_high"]  # a log of few evaluations cannot tell
+    lasting = course(4.0, 4.2, 4.5, 4.6, errors=(None, 0.15, 0.3, 0.35))
+    assert feature_of("first_epoch_surely")({}, lasting) == feature_of("first_epoch_rise")(
+        {}, lasting
+    )
+
+
+def test_a_lower_loss_afterwards_is_no_rise():
+    chosen = replace(course(4.0, 3.6, 3.5), epochs=1.0)  # by a metric of the trainer's own
+    assert feature_of("rise")({}, chosen) == 0.0
+    assert feature_of("rise_surely")({}, chosen) == 0.0
 
 
 def test_every_clue_has_a_feature_and_every_rule_a_source():
@@ -315,7 +325,7 @@ def test_red_writing_has_a_cause_and_its_remedy(broken):
     facts = Facts(learning_rate=2e-2, epochs=3.0)
     verdicts = verdicts_of(broken, min_effect=0.0)
     assert verdicts.verdicts["generation"].color == "red"
-    alone = find_causes(broken, facts)
+    alone = find_causes(broken, facts, verdicts.verdicts)
     assert [cause.name for cause in alone] == ["collapsed_writing"]
     assert all(cause.evidence_for for cause in alone)
     assert {remedy.cause for remedy in remedies_for(alone, facts)} == {"collapsed_writing"}
@@ -323,6 +333,13 @@ def test_red_writing_has_a_cause_and_its_remedy(broken):
     assert names([*broken, *gap_and_loss(-0.02, 0.02)], facts)[0] == "learning_rate_too_high"
     longer = replace(facts, epochs=40.0)
     assert names([*broken, *gap_and_loss(-0.4, 1.5)], longer)[0] == "too_many_epochs"
+
+
+def test_what_says_no_more_than_a_light_needs_it_red():
+    broken = of_writing(0.6)
+    lights = verdicts_of(broken, min_effect=0.0).verdicts
+    by_chance = lights | {"generation": replace(lights["generation"], color="yellow")}
+    assert find_causes(broken, Facts(), by_chance) == ()
 
 
 def test_sound_writing_names_no_cause():

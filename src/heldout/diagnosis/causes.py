@@ -6,6 +6,7 @@ measured comes last and silences nothing.
 """
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -16,7 +17,7 @@ import numpy as np
 
 from heldout.core.facts import Facts
 from heldout.core.measurement import Measurement, NotMeasured
-from heldout.core.verdict import Cause
+from heldout.core.verdict import Cause, Verdict
 from heldout.diagnosis.features import FEATURES, MeasuredByName, feature_of
 
 RECITED = 0.3  # of the training rows, surely and beyond controls: learned by heart whatever else
@@ -54,6 +55,7 @@ class CauseRule:
     """What speaks for one cause; ``prior`` is the log-odds where nothing was measured.
 
     ``explains`` is what an impostor must hold to come first and silence others; None: it always is.
+    ``light`` names the verdict that must be red, where what the cause says is no more than that.
     """
 
     name: str
@@ -65,6 +67,7 @@ class CauseRule:
     clues: tuple[Clue, ...]
     explains: Clue | None = None
     explains_recital: bool = False  # what is recited is what it consists in
+    light: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Finding:
 def find_causes(
     measurements: list[Measurement | NotMeasured] | tuple[Measurement | NotMeasured, ...],
     facts: Facts,
+    lights: Mapping[str, Verdict] | None = None,
 ) -> tuple[Cause, ...]:
     """Causes, most likely first; empty where nothing speaks for one.
 
@@ -101,6 +105,8 @@ def find_causes(
     rules = read_rules()
     measured = _by_name(measurements)
     named = [finding for finding in findings(measurements, facts) if finding.score >= 0]
+    if lights is not None:
+        named = [f for f in named if not f.rule.light or lights[f.rule.light].color == "red"]
     places = {finding.rule.name: _place(finding.rule, measured, facts) for finding in named}
     recited = FEATURES["memorized_surely"](measured, facts) or 0.0
     if any(finding.rule.explains_recital for finding in named):
@@ -207,6 +213,7 @@ def read_rules() -> CauseRules:
             ),
             Clue(weight_for=0.0, **entry["explains"]) if "explains" in entry else None,
             entry.get("explains_recital", False),
+            entry.get("light", ""),
         )
         for entry in table["rule"]
     )

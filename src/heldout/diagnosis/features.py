@@ -5,21 +5,29 @@ A feature never guesses. ``FEATURES`` maps the names that ``causes.toml`` uses t
 
 import math
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 
 from heldout.core.distributions import exact_bounds
-from heldout.core.facts import Facts, HistoryPoint
+from heldout.core.facts import Facts
 from heldout.core.finite import finite
 from heldout.core.measurement import Contrast, Measurement
-from heldout.diagnosis.scores import disagreement
+from heldout.diagnosis.over_epochs import (
+    best_epoch,
+    course_of,
+    first_epoch_rise,
+    first_epoch_surely,
+    judged_of,
+    late_gain_share,
+    later_rise,
+    less_errors,
+    rise,
+    score_gain,
+    training_rise,
+)
 from heldout.diagnosis.writing import came_apart, is_broken, loops
 
 MeasuredByName = Mapping[str, Measurement]
 Feature = Callable[[MeasuredByName, Facts], float | None]
 
-STANDARD_ERRORS = 2.0  # a rise is sure beyond so many
-NO_JITTER = 0.5  # nats/token: a held-out loss that rises by more within an epoch is no noise
-FIRST_EPOCH = 1.25  # what is evaluated up to here tells of the first epoch
 LITTLE, MUCH = 0.12, 0.3  # of the base model's loss on the training rows, learned of them
 BY_CHANCE = 0.5  # of answers are likelier after their own prompt if it says nothing of them
 ONLY_STOPPING = {"early_stopping", "rollback"}  # choose a checkpoint, and change no step
@@ -118,22 +126,6 @@ def broken_learned(measured: MeasuredByName, facts: Facts) -> float | None:
 # How training went
 
 
-def _course(facts: Facts) -> list[HistoryPoint]:
-    """Evaluations with a held-out loss, in order."""
-    return [point for point in facts.history if point.validation_nll is not None]
-
-
-def _loss(point: HistoryPoint) -> float:
-    assert point.validation_nll is not None
-    return point.validation_nll
-
-
-def _judged(course: list[HistoryPoint], facts: Facts) -> HistoryPoint:
-    """The evaluation of the judged model: at its epoch, or the last one."""
-    epoch = facts.epochs
-    return course[-1] if epoch is None else min(course, key=lambda one: abs(one.epoch - epoch))
-
-
 def above_base(measured: MeasuredByName, facts: Facts) -> float | None:
     """How far the held-out loss surely lies above the base model's though much was learned.
 
@@ -147,15 +139,7 @@ def above_base(measured: MeasuredByName, facts: Facts) -> float | None:
 
 def unlogged_rise(measured: MeasuredByName, facts: Facts) -> float | None:
     """``above_base`` where no evaluations tell the course."""
-    return None if len(_course(facts)) > 1 else above_base(measured, facts)
-
-
-def rise(measured: MeasuredByName, facts: Facts) -> float | None:
-    """Held-out loss of the judged model minus the lowest on the way there, nats/token."""
-    course = _course(facts)
-    if len(course) < 2:
-        return None
-    return _loss(_judged(course, facts)) - min(map(_loss, course))
+    return None if len(course_of(facts)) > 1 else above_base(measured, facts)
 
 
 def rise_surely(measured: MeasuredByName, facts: Facts) -> float | None:
@@ -163,102 +147,13 @@ def rise_surely(measured: MeasuredByName, facts: Facts) -> float | None:
     risen = rise(measured, facts)
     if risen is None:
         return None
-    surely = _less_errors(risen, _judged(_course(facts), facts))
+    surely = less_errors(risen, judged_of(course_of(facts), facts))
     return max(surely, min(risen, above_base(measured, facts) or surely))
-
-
-def _less_errors(risen: float, point: HistoryPoint) -> float:
-    """Less two standard errors of that evaluation; unchanged where they are not known."""
-    return risen - STANDARD_ERRORS * (point.validation_error or 0.0)
-
-
-def later_rise(measured: MeasuredByName, facts: Facts) -> float | None:
-    """Held-out loss at the end of training minus the lowest, whichever model is judged.
-
-    0 where that is not surely a rise.
-    """
-    course = _course(facts)
-    if len(course) < 2:
-        return None
-    risen = _loss(course[-1]) - min(map(_loss, course))
-    error = course[-1].validation_error or 0.0
-    return risen if risen > STANDARD_ERRORS * error else 0.0
-
-
-def training_rise(measured: MeasuredByName, facts: Facts) -> float | None:
-    """Training loss at the end minus the lowest on the way: what fits its rows does not rise."""
-    losses = [point.train_nll for point in facts.history if point.train_nll is not None]
-    return losses[-1] - min(losses) if len(losses) > 1 else None
-
-
-def best_epoch(measured: MeasuredByName, facts: Facts) -> float | None:
-    """Epoch of the lowest held-out loss; None where the log counts no epochs.
-
-    None too where it was lowest before training and was not looked at again within the first
-    epoch: it may have been lower in between.
-    """
-    course = _course(facts)
-    if len(course) < 2 or course[-1].epoch <= 0:
-        return None
-    lowest = min(course, key=_loss)
-    if lowest.epoch == 0 and course[1].epoch > FIRST_EPOCH:
-        return None
-    return lowest.epoch
-
-
-def score_gain(measured: MeasuredByName, facts: Facts) -> float | None:
-    """By how much a score of the judged model is better than at the lowest loss, as a share."""
-    found, course = disagreement(facts.history, facts.greater_is_better), _course(facts)
-    if found is None or found.name not in _judged(course, facts).extra:
-        return None
-    return found.gain_at(_judged(course, facts))
 
 
 def epochs(measured: MeasuredByName, facts: Facts) -> float | None:
     """Passes over the data of the judged model."""
     return facts.epochs
-
-
-def first_epoch_rise(measured: MeasuredByName, facts: Facts) -> float | None:
-    """Highest held-out loss within the first epoch and a bit, minus the loss at the start."""
-    highest = _highest_early(facts)
-    return None if highest is None else _loss(highest) - _loss(_course(facts)[0])
-
-
-def first_epoch_surely(measured: MeasuredByName, facts: Facts) -> float | None:
-    """``first_epoch_rise`` less two standard errors, or less what no log jitters by."""
-    highest, risen = _highest_early(facts), first_epoch_rise(measured, facts) or 0.0
-    return max(_less_errors(risen, highest), risen - NO_JITTER) if highest else None
-
-
-def _highest_early(facts: Facts) -> HistoryPoint | None:
-    """The highest evaluation of the first epoch; None where none was made before it."""
-    course = _course(facts)
-    early = [point for point in course if 0 < point.epoch <= FIRST_EPOCH]
-    if not course or course[0].epoch > 0 or not early:
-        return None
-    return max(early, key=_loss)
-
-
-def late_gain_share(measured: MeasuredByName, facts: Facts) -> float | None:
-    """Share of the whole held-out gain that came in the last third: a straight line has 1/3."""
-    course = _course(facts)
-    if len(course) < 3:
-        return None
-    total = _loss(course[0]) - _loss(course[-1])
-    if total <= 0:
-        return 0.0
-    wanted = course[0].epoch + (course[-1].epoch - course[0].epoch) * 2 / 3
-    return (_loss_at(course, wanted) - _loss(course[-1])) / total
-
-
-def _loss_at(course: list[HistoryPoint], epoch: float) -> float:
-    """Between two evaluations, on the line between them."""
-    for before, after in pairwise(course):
-        if before.epoch <= epoch <= after.epoch and after.epoch > before.epoch:
-            share = (epoch - before.epoch) / (after.epoch - before.epoch)
-            return (1 - share) * _loss(before) + share * _loss(after)
-    return _loss(course[-1])
 
 
 def rate_over_best(measured: MeasuredByName, facts: Facts) -> float | None:
@@ -270,10 +165,8 @@ def rate_over_best(measured: MeasuredByName, facts: Facts) -> float | None:
 
 def update_norm(measured: MeasuredByName, facts: Facts) -> float | None:
     """Norm of the change of the weights over the norm of the base's."""
-    if facts.update_norm is not None:
-        return facts.update_norm
     found = measured.get("update_norm")
-    return found.value if found else None
+    return facts.update_norm if facts.update_norm is not None or not found else found.value
 
 
 # What is known of data and settings
@@ -378,11 +271,11 @@ FEATURES: dict[str, Feature] = {
     for feature in (
         heldout_change, gap, gap_surely, train_gain, train_change, kept_share, learned_share,
         memorized_share, memorized_surely, forgetting, forgetting_surely, came_apart, loops,
-        broken_unlearned, broken_learned, unlogged_rise, above_base, rise, rise_surely,
-        later_rise, training_rise, best_epoch, score_gain, epochs, first_epoch_rise,
-        first_epoch_surely, late_gain_share, rate_over_best, update_norm, duplicate_share,
-        leak_share, leak_surely, odd_share, odd_surely, swapped_share, swapped_surely,
-        num_distinct_rows, parameters_per_token, shift, planted, alike_answers, regularization,
+        broken_unlearned, broken_learned, unlogged_rise, above_base, rise, rise_surely, later_rise,
+        training_rise, best_epoch, score_gain, epochs, first_epoch_rise, first_epoch_surely,
+        late_gain_share, rate_over_best, update_norm, duplicate_share, leak_share, leak_surely,
+        odd_share, odd_surely, swapped_share, swapped_surely, num_distinct_rows,
+        parameters_per_token, shift, planted, alike_answers, regularization,
     )
 }  # fmt: skip
 

@@ -22,7 +22,7 @@ def conclude(
 ) -> Diagnosis:
     """All that follows from the measurements by rules; what is only shown is left empty."""
     verdict = verdicts_of(measurements, min_effect=min_effect, facts=facts)
-    causes = find_causes(measurements, facts)
+    causes = find_causes(measurements, facts, verdict.verdicts)
     return Diagnosis(
         target,
         base,

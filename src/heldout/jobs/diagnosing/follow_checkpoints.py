@@ -8,7 +8,7 @@ from heldout.core.facts import HistoryPoint
 from heldout.core.losses import DocumentLosses
 from heldout.core.progress import Progress
 from heldout.core.recipe import Recipe
-from heldout.diagnosis.features import STANDARD_ERRORS
+from heldout.diagnosis.over_epochs import STANDARD_ERRORS
 from heldout.jobs.diagnosing.find_log import find_state
 from heldout.jobs.diagnosing.find_target import step_of
 from heldout.jobs.diagnosing.trainer_logs import read_logs

@@ -54,7 +54,7 @@ def judge_run(run: Run) -> Verdicts:
     verdict = verdicts_of(
         measurements, min_effect=recipe.eval.min_effect, peak=_peak(run), facts=facts
     )
-    causes = find_causes(measurements, facts)
+    causes = find_causes(measurements, facts, verdict.verdicts)
     verdict = replace(verdict, causes=causes)
     run.write_json(
         "measurements.json",
