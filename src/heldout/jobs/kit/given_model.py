@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
 
 from filelock import FileLock, Timeout
 
+from heldout.core.damage import refuse_damaged
 from heldout.core.errors import UserError
 from heldout.core.files import LOCK
 from heldout.core.lock import scratch_folder
@@ -109,8 +110,8 @@ def given_model(model: Any, tokenizer: Any = None, *, at: str = "") -> Iterator[
 @contextmanager
 def given_again(run: Run, model: Any, tokenizer: Any) -> Iterator[GivenModel]:
     """The model of a run that goes on; UserError where it was an object and is not given now."""
-    path = run.path("environment.json")
-    known = run.read_json("environment.json") if path.exists() else {}
+    refuse_damaged(run)
+    known = run.read_json("environment.json") if run.path("environment.json").exists() else {}
     was = known.get("object")
     if was is None or run.status.get("state") == "complete":
         if model is not None or tokenizer is not None:
