@@ -1,7 +1,7 @@
 """How often Python searches all objects for unused ones that refer to one another.
 
-While torch and transformers are imported it would search all of theirs again and again, which takes
-an eighth of the time of their import and finds nothing.
+While torch and transformers are imported it would search all of theirs again and again, and find
+nothing.
 """
 
 import gc
