@@ -31,8 +31,8 @@ ANSWERS = {  # text -> with prompts
     "moby_dick": "glosses",
     "docstrings": "packages",
     "manuals": "packages",
-    "suras": "items",
-    "readmes": "items",
+    "features": "commands",
+    "npm": "commands",
 }
 LORA_REGULARIZED = {"weight_decay": {"rate": 0.1}, "dropout": {"adapter": 0.05}}  # as by default
 

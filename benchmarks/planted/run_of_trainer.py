@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from texts import entry_of
@@ -66,6 +67,7 @@ def trained(plan: Plan, setup: Setup, folder: Path | None, most_steps: int = -1)
     parts = rows_of(plan)
     base_nll = losses_of(model, tokenizer, parts["heldout"], recipe).nats_per_token
     if setup.lora:
+        torch.manual_seed(plan.seed)  # an adapter begins at random
         targets = LoraConfig(
             r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM",
             base_model_name_or_path=MODEL,

