@@ -1,6 +1,7 @@
 """Results as a notebook shows them, and as tables of pandas."""
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
@@ -17,12 +18,12 @@ _MOST_SHOWN = 20  # rows of a table in a notebook
 _COLORS = {"green": "#2e7d32", "yellow": "#f9a825", "red": "#c62828", "unknown": "#9e9e9e"}
 
 
-class Shown:
+class Shown(ABC):
     """A result with a headline, and rows that are a table."""
 
+    @abstractmethod
     def table_rows(self) -> Iterable[Any]:
         """What the table holds: dataclasses, or dicts."""
-        raise NotImplementedError
 
     def to_pandas(self) -> "pandas.DataFrame":
         """One line for each of ``table_rows()``; nested fields are columns such as ``first.row``.
