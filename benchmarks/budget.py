@@ -1,6 +1,6 @@
 """Does a run take as long as it says, keep to its minutes, and use them well?
 
-    python benchmarks/budget.py [--work FOLDER] [--tiny] [--record]
+    python benchmarks/budget.py [--work FOLDER] [--tiny] [--make | --record]
 
 The embedded model by the default recipe, as ``heldout fit`` is called by a user, on the three data
 sets of ``generalization`` with their own validation rows and sealed test.
@@ -24,7 +24,9 @@ that of the plain fit beside; ``mean_gain``, of the runs within minutes over the
 Criteria, written down before the first recorded run: ``estimate_error_p90`` <= .25,
 ``worst_overrun`` <= 1.1, ``least_used`` >= .7, ``num_surely_worse`` = 0.
 
-For quiet cores: work beside that comes and goes is in every figure. Some four hours on two cores.
+For quiet cores: work beside that comes and goes is in every figure. Some three hours on one core.
+Where a machine has several, start the script once for each, bound to it (``taskset -c 0 python ...
+--make``): each takes runs that no other makes, and sees a machine of one core (``side_by_side`` 1).
 Runs that have ended are not made again; one that was cut short is begun anew, as its time would be
 of two sittings. ``--tiny`` shows in minutes that all of it runs, and records nothing.
 """
@@ -38,10 +40,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from generalization.texts import DATA, parts_folder, sha256_of
 from record import write_record
 
@@ -93,7 +98,13 @@ def main() -> None:
     options = parsed()
     sizes = SMALL if options.tiny else WHOLE
     work = Path(options.work).expanduser().resolve() / ("tiny" if options.tiny else "whole")
+    work.mkdir(parents=True, exist_ok=True)
     without, within = fits_of(sizes)
+    for fit in sorted([*chain(*within), *without], key=lambda fit: -fit.minutes):
+        with suppress(Timeout), FileLock(work / f"{fit.name}.lock", timeout=0):
+            finished(work, sizes, fit)
+    if options.make:
+        return
     timed = [estimate_row(work, sizes, fit) for fit in without]
     kept = [within_row(work, sizes, fit, plain) for fit, plain in within]
     figures = figures_of(timed, kept)
@@ -118,6 +129,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--work", default="~/.cache/budget", help="outside of the tree")
     parser.add_argument("--tiny", action="store_true", help="show that it runs")
+    parser.add_argument("--make", action="store_true", help="make runs, tell no figures")
     parser.add_argument("--record", action="store_true", help="write the record")
     options = parser.parse_args()
     if options.record and options.tiny:
@@ -172,6 +184,7 @@ def estimate_row(work: Path, sizes: Sizes, fit: Fit) -> dict[str, Any]:
     row = {
         "run": fit.name,
         "wall_seconds": wall,
+        "side_by_side": run.read_json("environment.json")["side_by_side"],
         "planned": planned_of(run).seconds,
         "scaled": scaled,
         "taken": taken,
@@ -224,6 +237,7 @@ def within_row(work: Path, sizes: Sizes, fit: Fit, beside: Fit) -> dict[str, Any
     (told,) = [c["message"] for c in run.read_json("checks.json") if c["name"] == "time limit"]
     row = {
         "run": fit.name,
+        "side_by_side": run.read_json("environment.json")["side_by_side"],
         "share_used": wall / (60 * fit.minutes),
         "plain_share_used": plain_wall / (60 * fit.minutes),
         "stopped_early": "minutes" not in result["stop_reason"],
