@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
-from transformers.integrations.heterogeneity import AmbiguousGlobalPerLayerAttributeError
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 VOCABULARY = 99
@@ -165,7 +164,7 @@ def _shrunk(config: PreTrainedConfig) -> dict[str, Any]:
     for name in names:
         try:
             value = getattr(config, name, None)
-        except AmbiguousGlobalPerLayerAttributeError:
+        except RuntimeError:  # it differs from layer to layer
             value = vars(config).get(name)
         if isinstance(value, PreTrainedConfig):
             found[name] = {**_shrunk(value), "model_type": value.model_type}

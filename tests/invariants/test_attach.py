@@ -1,6 +1,7 @@
 """What must hold whatever the regularizers: nothing changed without them, right divisors with."""
 
 import copy
+import inspect
 
 import pytest
 import torch
@@ -105,6 +106,16 @@ def test_nothing_attached_changes_nothing_bit_for_bit(model, windows, tmp_path):
     assert_same(plain, trained(model, windows, tmp_path, []))
     start = weights(model)
     assert any(not torch.equal(plain[name], start[name]) for name in plain)
+
+
+def test_versions_that_are_not_allowed_are_told(model, windows, tmp_path, caplog, monkeypatch):
+    caplog.set_level("WARNING", "heldout")
+    attach(trainer_for(model, windows, tmp_path), [])
+    assert not caplog.messages
+    words = "transformers 6.0.0 (>=5.10.1,<6)"
+    monkeypatch.setattr("heldout.training.attach.versions_outside", lambda: [words])
+    attach(trainer_for(model, windows, tmp_path), [])
+    assert f"versions that heldout allows: {words}. Should" in caplog.messages[0]
 
 
 def test_the_logit_free_loss_is_the_plain_one(model, windows, tmp_path):
@@ -259,10 +270,10 @@ def test_set_ups_that_would_do_nothing_or_fail_later_are_refused(model, windows,
     half = trainer_for(copy.deepcopy(model).to(torch.bfloat16), windows, tmp_path)
     with pytest.raises(UserError, match=r"SAM changes weights by less than bfloat16 holds"):
         attach(half, [SAM()])
-    reentrant = trainer_for(
-        model, windows, tmp_path, activation_checkpointing_kwargs={"use_reentrant": True}
-    )
-    with pytest.raises(UserError, match="SMART differentiates to inputs"):
+    newer = "activation_checkpointing_kwargs" in inspect.signature(TrainingArguments).parameters
+    name = f"{'activation' if newer else 'gradient'}_checkpointing_kwargs"
+    reentrant = trainer_for(model, windows, tmp_path, **{name: {"use_reentrant": True}})
+    with pytest.raises(UserError, match=f"SMART differentiates to inputs.* set {name}="):
         attach(reentrant, [SMART()])
 
 

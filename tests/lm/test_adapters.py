@@ -3,10 +3,11 @@
 import copy
 
 import numpy as np
+import peft
 import pytest
 import torch
-from peft import EvaConfig, LoraConfig, LoraGAConfig, PeftModel, get_peft_model
-from peft.tuners.lora import corda, eva, loraga
+from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import corda, eva
 from peft.tuners.lora.config import CordaConfig
 from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
@@ -42,7 +43,10 @@ def with_corda(model, options):
 
 
 def with_lora_ga(model, options):
-    config = LoraConfig(**options, init_lora_weights="lora_ga", lora_ga_config=LoraGAConfig())
+    from peft.tuners.lora import loraga
+
+    own = peft.LoraGAConfig()
+    config = LoraConfig(**options, init_lora_weights="lora_ga", lora_ga_config=own)
     model.enable_input_require_grads()
     loraga.preprocess_loraga(model, config, lambda: model(**BATCH).loss.backward())
     model.disable_input_require_grads()
@@ -66,7 +70,7 @@ TAKING = {
     "pissa and dora": named(init_lora_weights="pissa", use_dora=True),
     "olora": named(init_lora_weights="olora"),
     "corda": with_corda,
-    "lora_ga": with_lora_ga,
+    **({"lora_ga": with_lora_ga} if hasattr(peft, "LoraGAConfig") else {}),  # newer PEFT
 }
 BEGINNINGS = {
     "lora": named(),

@@ -32,7 +32,7 @@ ATTRIBUTES = {
     "model_accepts_loss_kwargs": r"if self\.model_accepts_loss_kwargs",
     "_loss_shifts_labels": r"if self\._loss_shifts_labels",
     "current_gradient_accumulation_steps": r"= len\(batch_samples\)",
-    "accelerator": r"self\.accelerator\.sync_gradients",
+    "accelerator": r"self\.accelerator\.gradient_state\._set_sync_gradients\(do_sync_step\)",
     "data_collator": r"data_collator = self\.data_collator",
     "optimizer": r"self\.optimizer =",
     "args": r"self\.args\.average_tokens_across_devices",

@@ -8,9 +8,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+
 from heldout.core.secrets import arguments_without_secrets
 
 PACKAGES = ("heldout", "torch", "transformers", "accelerate", "peft", "datasets", "tokenizers")
+BOUNDED = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
 
 def versions() -> dict[str, str]:
@@ -21,6 +24,24 @@ def versions() -> dict[str, str]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
+    return found
+
+
+def versions_outside() -> list[str]:
+    """What is installed outside of the versions that this package declares, each in words."""
+    try:
+        declared = [Requirement(line) for line in metadata.requires("heldout") or []]
+    except metadata.PackageNotFoundError:  # the sources alone
+        return []
+    found = []
+    for each in declared:
+        try:
+            installed = metadata.version(each.name) if each.name in BOUNDED else None
+        except metadata.PackageNotFoundError:
+            continue
+        if installed and not each.specifier.contains(installed, prereleases=True):
+            bounds = ",".join(sorted(map(str, each.specifier), reverse=True))
+            found.append(f"{each.name} {installed} ({bounds})")
     return found
 
 

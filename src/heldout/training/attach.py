@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
+from heldout.core.environment import versions_outside
 from heldout.core.errors import TrainingDiverged, UserError
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer, overrides_hook
@@ -101,6 +102,11 @@ def attach(
         trainer._loss_shifts_labels = True
     trainer.add_callback(_Hooks(trainer))
     logger = logging.getLogger("heldout")
+    if outside := versions_outside():
+        logger.warning(
+            f"Installed outside of the versions that heldout allows: {', '.join(outside)}. Should "
+            "the training fail or its losses look wrong, install one of those first."
+        )
     logger.info(total_cost(regularizers, model))
     if unread := unread_settings(unwrapped(model)):
         logger.warning(unread_words(unread))

@@ -112,11 +112,13 @@ def _refuse_settings(
         )
     if optimizer.startswith("schedule_free"):
         refuse_two_forms(f'TrainingArguments(optim="{optimizer}")', regularizers)
-    checkpointing: Any = trainer.args.gradient_checkpointing_kwargs or {}
+    newer = "activation_checkpointing_kwargs"
+    name = newer if hasattr(trainer.args, newer) else "gradient_checkpointing_kwargs"
+    checkpointing: Any = getattr(trainer.args, name) or {}
     if checkpointing.get("use_reentrant") and (again := _users(regularizers, "extra_loss")):
         raise UserError(
             f"{again[0]} differentiates to inputs, which reentrant gradient checkpointing cannot: "
-            'set activation_checkpointing_kwargs={"use_reentrant": False}.'
+            f'set {name}={{"use_reentrant": False}}.'
         )
     averaging = _users(regularizers, "evaluation_weights")
     if averaging and trainer.args.load_best_model_at_end and not evaluates:
@@ -161,14 +163,14 @@ def _refuse_other_losses(trainer: Trainer) -> None:
             "TrainingArguments(label_smoothing_factor=...) is set: use LabelSmoothing(amount=...) "
             "in its place, so that evaluation stays free of smoothing."
         )
-    if trainer.compute_loss_func is not None:
-        raise UserError("compute_loss_func is set: a regularizer that adds to the loss needs it.")
     loss_type = getattr(trainer.args, "loss_type", "nll")
-    if loss_type != "nll":
+    if loss_type != "nll":  # older TRL also sets compute_loss_func for it
         raise UserError(
             f"SFTConfig(loss_type={loss_type!r}) is another loss than cross-entropy, to which "
             'regularizers add: use loss_type="nll".'
         )
+    if trainer.compute_loss_func is not None:
+        raise UserError("compute_loss_func is set: a regularizer that adds to the loss needs it.")
 
 
 def _generates(trainer: Trainer) -> bool:
