@@ -110,10 +110,11 @@ def test_nothing_attached_changes_nothing_bit_for_bit(model, windows, tmp_path):
 
 def test_versions_that_are_not_allowed_are_told(model, windows, tmp_path, caplog, monkeypatch):
     caplog.set_level("WARNING", "heldout")
+    outside = []
+    monkeypatch.setattr("heldout.training.attach.versions_outside", lambda: outside)
     attach(trainer_for(model, windows, tmp_path), [])
     assert not caplog.messages
-    words = "transformers 6.0.0 (>=5.10.1,<6)"
-    monkeypatch.setattr("heldout.training.attach.versions_outside", lambda: [words])
+    outside.append(words := "transformers 6.0.0 (>=5.10.1,<6)")
     attach(trainer_for(model, windows, tmp_path), [])
     assert f"versions that heldout allows: {words}. Should" in caplog.messages[0]
 

@@ -14,7 +14,7 @@ from heldout.lm.scored_loss import scored_loss, scored_nats
 
 LENGTHS = (40, 17, 33, 33, 2, 16, 15)  # beyond the windows and chunks of 16
 LAID_FLAT = ("llama", "mistral", "gemma3_text", "llama4_text", "gpt2", "mixtral", "deepseek_v3")
-KEPT_PADDED = ("qwen3_next", "falcon_h1", "lfm2", "bloom", "gptj", "doge")
+KEPT_PADDED = ("qwen3_next", "falcon_h1", "lfm2", "bloom", "doge")
 
 
 def padded_batch(lengths=LENGTHS):
