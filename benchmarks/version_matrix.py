@@ -17,7 +17,10 @@ transformers has others. Warnings are no errors here: other versions deprecate o
 - ``tests``: tests that ran, over all sets; ``failed`` of them failed. ``skipped`` ones need what a
   version does not have.
 
-    python benchmarks/version_matrix.py [--torch-index URL] [--write]
+    python benchmarks/version_matrix.py [--torch-index URL] [--work FOLDER] [--write]
+
+Some three minutes of one core a set. With ``--work`` each set that has ended is kept there and not
+run again on the same sources and tests.
 """
 
 import argparse
@@ -135,10 +138,22 @@ def tried(name: str, wanted: list[str], options: list[str]) -> dict[str, Any]:
     }
 
 
+def sources() -> str:
+    """Names what is tried: package, tests and bounds, as they are committed."""
+    listed = subprocess.run(
+        ["git", "ls-tree", "HEAD", "src", "tests", "pyproject.toml"],
+        capture_output=True,
+        check=True,
+        cwd=ROOT,
+    ).stdout
+    return hashlib.sha256(listed).hexdigest()[:12]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--torch-index", default="", help="where builds for the CPU alone lie")
     parser.add_argument("--set", action="append", help="these sets only")
+    parser.add_argument("--work", type=Path, help="keeps what has ended, to go on after a stop")
     parser.add_argument("--write", action="store_true", help="record the result")
     options = parser.parse_args()
     varied, told = VARIED, [f"torch=={version('torch')}"]
@@ -146,9 +161,18 @@ def main() -> None:
         varied, told = ("torch", *VARIED), ["--extra-index-url", options.torch_index]
     table = []
     for name, wanted in version_sets(varied).items():
-        if not options.set or name in options.set:
-            table.append(tried(name, wanted, told))
-            print(table[-1], flush=True)
+        if options.set and name not in options.set:
+            continue
+        kept = options.work and options.work / sources() / f"{name.replace(' ', '_')}.json"
+        if kept and kept.exists():
+            row = json.loads(kept.read_text(encoding="utf-8"))
+        else:
+            row = tried(name, wanted, told)
+        if kept and "not_installed" not in row:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(json.dumps(row), encoding="utf-8")
+        table.append(row)
+        print(row, flush=True)
     ran = [row for row in table if "not_installed" not in row]
     figures = {
         "sets": len(ran),
