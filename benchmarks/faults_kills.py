@@ -52,7 +52,7 @@ def jobs(m: Materials) -> dict[str, Job]:
         Job("distill", lambda m, out: ["distill", out], None, "ensemble"),
         Job(
             "counterfactual",
-            lambda m, out: ["counterfactual", out, "--models", "8", "--epochs", "1"],
+            lambda m, out: ["counterfactual", out, "--num-models", "8", "--epochs", "1"],
             None,
             "fit",
         ),

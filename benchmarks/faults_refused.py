@@ -244,7 +244,7 @@ def _of_runs(m: Materials) -> Iterator[Case]:
         ["recipe", "run", "--for", "trl"],
         ["report", "run", "--verify"],
         ["counterfactual", "run", "--epochs", "0"],
-        ["diagnose", "run", "--probe", "heldout_loss", "--no-generation"],
+        ["diagnose", "run", "--probe", "heldout_loss", "--no-generate"],
     )
     for number, (name, (file, change)) in enumerate(faults_runs.DAMAGED.items()):
         command = commands[number % len(commands)]

@@ -216,8 +216,8 @@ def test_a_run_that_is_none_is_refused_before_torch_is_imported(tmp_path):
     ("command", "words"),
     [
         ("fit --resume RUN", "is a run of `heldout hyperfit`: use `heldout hyperfit --resume`"),
-        ("diagnose RUN --known epochs=many", "--known epochs must be a number, got 'many'"),
-        ("diagnose RUN --known history=3", "--known history must be"),
+        ("diagnose RUN --fact epochs=many", "--fact epochs must be a number, got 'many'"),
+        ("diagnose RUN --fact history=3", "--fact history must be"),
         ("diagnose nowhere", "nowhere: no such run or folder here. Of a model without a run"),
         ("diagnose RUN --junit gone/lights.xml", "--junit gone/lights.xml lies in a folder that"),
         ("check rows.jsonl --junit .", "--junit . is a folder"),

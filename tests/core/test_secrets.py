@@ -38,7 +38,7 @@ def test_secrets_are_hidden(arguments, kept):
     [
         "--set eval.max_new_tokens=4 --set hyperfit.context_tokens=8",
         '--set data.key_facts=["[0-9]+"] --model package:heldout --tokenizer org/name',
-        "--data https://host.org/rows.jsonl --known a@b.org",
+        "--data https://host.org/rows.jsonl --fact a@b.org",
         "regularizers.token_noise.share=0.1 model.tie_weights=true --set data.max_row_mib=9",
     ],
 )

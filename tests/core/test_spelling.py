@@ -53,7 +53,7 @@ def options():
     while todo:
         command = todo.pop()
         todo += getattr(command, "commands", {}).values()
-        found |= {name for each in command.params for name in each.opts}
+        found |= {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
     return found
 
 
@@ -105,7 +105,7 @@ def test_every_spelling_is_an_argument():
             "go on with heldout fit --resume r, or give unseen rows with heldout.",
         ),
         (
-            "without --no-generation and --dynamo_backend",
+            "without --no-generate and --dynamo_backend",
             "without generate=False and --dynamo_backend",
         ),
         ("--set must be key=value, got 'x'.", "settings must be key=value, got 'x'."),
@@ -123,9 +123,9 @@ def test_the_library_and_the_command_line_say_the_same_in_their_words(
     assert str(refused.value) == "most_rows must be 2 or more, got 1."
     from heldout.cli.main import main
 
-    monkeypatch.setattr(sys, "argv", ["heldout", "diagnose", "run", "--rows", "1"])
+    monkeypatch.setattr(sys, "argv", ["heldout", "diagnose", "run", "--most-rows", "1"])
     with pytest.raises(SystemExit):
         main()
-    assert "--rows must be 2 or more, got 1." in capsys.readouterr().err
+    assert "--most-rows must be 2 or more, got 1." in capsys.readouterr().err
     with pytest.raises(heldout.UserError, match=r"^goal must be one of"):
         heldout.diagnose("run", goal="fame")

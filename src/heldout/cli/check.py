@@ -95,7 +95,7 @@ def check(
         ),
     ] = None,
     max_listed: Annotated[
-        int, typer.Option("--list", metavar="N", help="List at most N of each kind.")
+        int, typer.Option(metavar="N", help="List at most N of each kind.")
     ] = 10_000,
     learn_chosen: Annotated[
         bool,

@@ -11,7 +11,7 @@ SHOWN = 10
 
 def counterfactual(
     run: Annotated[Path, typer.Argument(help="A finished run of heldout fit.")],
-    models: Annotated[
+    num_models: Annotated[
         int, typer.Option(help="To train, each on a random half of the rows; 8 or more, even.")
     ] = 16,
     epochs: Annotated[
@@ -32,7 +32,7 @@ def counterfactual(
 
     with console_progress() as progress:
         result = job(
-            run, num_models=models, epochs=epochs, trust_code=trust_code, progress=progress
+            run, num_models=num_models, epochs=epochs, trust_code=trust_code, progress=progress
         )
     if as_json:
         print(json.dumps(result.to_json(), allow_nan=False))

@@ -30,9 +30,7 @@ def diagnose(
     ] = "",
     logs: Annotated[
         str,
-        typer.Option(
-            "--runs-of", metavar="FILE", help="The log of the training, where it lies elsewhere."
-        ),
+        typer.Option(metavar="FILE", help="The log of the training, where it lies elsewhere."),
     ] = "",
     evaluation: Annotated[
         str,
@@ -56,7 +54,7 @@ def diagnose(
     include_path: Annotated[
         str, typer.Option(metavar="FOLDER", help="Task files of your own, for --tasks.")
     ] = "",
-    known: Annotated[
+    fact: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FACT=VALUE", help="Of the training, such as epochs=3 or weight_decay=0."
@@ -65,10 +63,10 @@ def diagnose(
     probe: Annotated[
         list[str] | None, typer.Option(help="Only this probe (heldout list); may be repeated.")
     ] = None,
-    no_generation: Annotated[
-        bool, typer.Option("--no-generation", help="Leave out all that generates text.")
-    ] = False,
-    rows: Annotated[int, typer.Option(help="Rows of each part that are read at most.")] = 400,
+    generate: Annotated[
+        bool, typer.Option(help="Let the model write; without, all that generates is left out.")
+    ] = True,
+    most_rows: Annotated[int, typer.Option(help="Rows of each part that are read at most.")] = 400,
     open_test: Annotated[
         bool,
         typer.Option(
@@ -116,7 +114,7 @@ def diagnose(
     """Is this model overfitted, what does it recite, why, and what to change?"""
     gates = _known_gates(fail_on or [])
     refuse_unwritable(junit)
-    facts = {name: _value(text) for name, text in (_pair("--known", k) for k in known or ())}
+    facts = {name: _value(text) for name, text in (_pair("--fact", text) for text in fact or ())}
     if watch:
         texts = {"--train": train, "--heldout": heldout, "--out": out, "--json": as_json}
         if given := next((name for name, value in texts.items() if value), None):
@@ -142,8 +140,8 @@ def diagnose(
             include_path=include_path,
             facts=facts,
             probes=probe or (),
-            generate=not no_generation,
-            most_rows=rows,
+            generate=generate,
+            most_rows=most_rows,
             open_test=open_test,
             recipe=recipe,
             settings=settings or (),
@@ -162,14 +160,14 @@ def diagnose(
 
 
 def _watch(
-    target: str, evaluation: str, facts: dict[str, Any], seconds: float, gates: list[str]
+    target: str, evaluation: str, facts: dict[str, Any], every: float, gates: list[str]
 ) -> None:
     """A line each time the verdict changes; the gates are those of the last one."""
     from heldout.jobs.diagnosing.watch import watch
 
     last = None
     try:
-        for seen in watch(target, evaluation=evaluation, facts=facts, seconds=seconds):
+        for seen in watch(target, evaluation=evaluation, facts=facts, every=every):
             if seen.result is None:
                 print(say("No verdict yet:"), seen.waiting, flush=True)
                 continue

@@ -140,7 +140,7 @@ def fit(
             result = demo_job(out=out, settings=tuple(new.settings), progress=progress)
         elif resume is not None:
             result = job.resume(
-                resume, ends_search=end_search, trust_code=trust_code, progress=progress
+                resume, end_search=end_search, trust_code=trust_code, progress=progress
             )
         else:
             result = job.fit(**asdict(new), progress=progress)

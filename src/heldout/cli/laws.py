@@ -22,7 +22,6 @@ def laws(
         list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Keep these rows only.")
     ] = None,
     counted: Annotated[str, typer.Option(help="How N was counted: total or non-embedding.")] = "",
-    parameters: Annotated[str, typer.Option(hidden=True)] = "",  # as it was called before
     loss_unit: Annotated[
         str, typer.Option(help="nats-per-token, bits-per-byte or perplexity.")
     ] = "",
@@ -50,9 +49,7 @@ def laws(
 
     with console_progress() as progress:
         result = job(
-            OwnRuns(
-                runs, column or [], where or [], counted or parameters, loss_unit, uniform_loss
-            ),
+            OwnRuns(runs, column or [], where or [], counted, loss_unit, uniform_loss),
             law=law,
             axes=axis or tuple(AXES),
             delta=delta,

@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from heldout.cli.renamed import with_names_of_now
 from heldout.core.collecting import seldom_searched
 from heldout.core.errors import Interrupted, UserError
 from heldout.core.language import languages, using
@@ -85,6 +86,9 @@ def _main() -> None:
     arguments: list[str] = []
     try:
         chosen, arguments = _language(sys.argv[1:])
+        arguments, told = with_names_of_now(arguments)
+        for sentence in told:
+            print(f"heldout: {sentence}", file=sys.stderr)
         with using(chosen), _terminated_like_interrupted(), seldom_searched():
             command = command_line(arguments)
             code = command(arguments, prog_name="heldout", standalone_mode=False) or 0

@@ -31,7 +31,7 @@ COST = "one forward pass of the base model over the shared generations and their
 
 _NOTHING = (
     "the model wrote nothing after held-out rows: heldout diagnose lets it, with --heldout and "
-    "without --no-generation"
+    "without --no-generate"
 )
 
 

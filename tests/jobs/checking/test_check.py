@@ -403,7 +403,7 @@ def test_no_copy_stays_where_its_page_cannot_be_written(leaky, tmp_path):
         ({"reference": "x.txt"}, "--reference is measured with a model"),
         ({"engine": "spark"}, "--engine must be local or ray"),
         ({"heldout": ["none.jsonl"]}, "none.jsonl: no such file"),
-        ({"max_listed": 0}, "--list 1 or more"),
+        ({"max_listed": 0}, "--max-listed 1 or more"),
     ],
 )
 def test_what_cannot_work_is_refused(leaky, options, message):

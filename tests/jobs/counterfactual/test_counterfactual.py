@@ -169,7 +169,7 @@ def test_a_run_is_retrained_and_more_models_add_to_those_there_are(run, capsys):
     assert len(kept) == 9
 
     command_line()(
-        ["counterfactual", str(run.folder), "--models", "10", "--epochs", "2"],
+        ["counterfactual", str(run.folder), "--num-models", "10", "--epochs", "2"],
         standalone_mode=False,
     )
     assert "memorized" in capsys.readouterr().out
@@ -194,7 +194,7 @@ def test_halves_are_complementary_and_the_same_in_every_call():
 
 def test_too_few_models_and_what_is_no_run_are_refused(tmp_path):
     for num in (6, 9):
-        with pytest.raises(UserError, match="--models must be even and 8 or more"):
+        with pytest.raises(UserError, match="--num-models must be even and 8 or more"):
             counterfactual(tmp_path, num_models=num)
     with pytest.raises(UserError, match="not a run"):
         counterfactual(tmp_path, num_models=8)

@@ -39,7 +39,7 @@ def log(tmp_path):
 def test_a_growing_log_is_told_when_its_verdict_changes(log):
     file, one_more = log
     waits = []
-    seen = list(watch(file, seconds=7, pause=lambda s: (waits.append(s), one_more())))
+    seen = list(watch(file, every=7, pause=lambda s: (waits.append(s), one_more())))
     assert seen[0].result is None
     assert "holds no log with losses yet" in seen[0].waiting
     colors = [one.result.verdict.verdicts["fit"].color for one in seen[1:]]
@@ -89,7 +89,7 @@ def test_a_log_that_never_says_so_is_over_when_nothing_is_written_for_long(tmp_p
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):  # with long waits between evaluations it is not over
-        list(watch(file, seconds=600, pause=stop))
+        list(watch(file, every=600, pause=stop))
     assert waits == [600]
 
 
@@ -134,4 +134,4 @@ def test_a_run_of_heldout_is_watched_by_its_history(tmp_path):
 @pytest.mark.parametrize(("name", "seconds"), [("nowhere", 1.0), ("", 0.0)])
 def test_nothing_to_watch_is_one_line(tmp_path, name, seconds):
     with pytest.raises(UserError, match=r"--watch .*nowhere|--every must be more than 0"):
-        next(watch(tmp_path / name, seconds=seconds))
+        next(watch(tmp_path / name, every=seconds))

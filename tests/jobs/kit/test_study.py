@@ -124,12 +124,12 @@ def test_two_at_once_killed_and_gone_on_with_is_the_search_of_one_process(whole,
 def test_the_best_so_far_can_be_taken(killed):
     run = Run.open(killed)
     with pytest.raises(Interrupted):
-        resume(killed, ends_search=True, progress=_StopsBeforeTraining())
+        resume(killed, end_search=True, progress=_StopsBeforeTraining())
     found = run.read_json("tuning.json")
     assert len(found["trials"]) <= 2
     assert found["loss"] == min(t["loss"] for t in found["trials"])
     with pytest.raises(UserError, match="has no search that goes on"):
-        resume(killed, ends_search=True)
+        resume(killed, end_search=True)
 
 
 def test_what_a_part_is_worth_is_told_and_what_does_not_pay_is_dropped(data, tmp_path):

@@ -165,7 +165,7 @@ def test_prompts_known_by_heart_are_a_broken_mask_but_for_a_run_of_heldout(tiny,
     train, heldout = chinese[0][:12], chinese[1]
     model = tuned(tiny.model, tiny.tokenizer, train, unmasked, epochs=50, rate=5e-3)
     assert mask_of(tiny, model, (train, heldout)).status == "found"
-    assert "--known trains_on_prompts=true" in mask_of(tiny, model, (train, heldout)).remedy
+    assert "--fact trains_on_prompts=true" in mask_of(tiny, model, (train, heldout)).remedy
     meant = mask_of(tiny, model, (train, heldout), prompts_meant=True)
     assert (meant.status, meant.remedy) == ("absent", "")
     # The labels of the run itself refute what the losses look like.

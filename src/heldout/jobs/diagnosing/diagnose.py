@@ -83,7 +83,7 @@ def diagnose(
     if goal not in GOALS:
         raise UserError(f"--goal must be one of {', '.join(GOALS)}, got {goal!r}.")
     if most_rows < 2:
-        raise UserError(f"--rows must be 2 or more, got {most_rows}.")
+        raise UserError(f"--most-rows must be 2 or more, got {most_rows}.")
     if out is not None:
         Run.refuse_occupied(Path(out))
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
@@ -167,14 +167,14 @@ def _checked(facts: Mapping[str, Any]) -> dict[str, Any]:
     unknown = set(facts) - set(Facts.__dataclass_fields__)
     if unknown:
         raise UserError(
-            f"--known {sorted(unknown)[0]}: no such fact; there are "
+            f"--fact {sorted(unknown)[0]}: no such fact; there are "
             f"{', '.join(sorted(Facts.__dataclass_fields__))}."
         )
     hints = get_type_hints(Facts)
     return {
         name: value
         if isinstance(value, tuple)  # of a library, such as a history
-        else convert(value, hints[name], f"--known {name}")
+        else convert(value, hints[name], f"--fact {name}")
         for name, value in facts.items()
     }
 

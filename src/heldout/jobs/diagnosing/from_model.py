@@ -84,7 +84,7 @@ def _without_a_log(concluded: Diagnosis) -> list[str]:
         return []
     return [
         "No cause is named for what is red, as no log of the training was found: name it with "
-        "--runs-of, or say what is known, such as --known epochs=20."
+        "--logs, or say what is known, such as --fact epochs=20."
     ]
 
 

@@ -39,24 +39,24 @@ def watch(
     *,
     evaluation: str = "",
     facts: Mapping[str, Any] | None = None,
-    seconds: float = 30.0,
+    every: float = 30.0,
     pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[Watched]:
     """Yield when the verdict is another than before, once while there is none, and at the end.
 
     target: a log, a folder that holds one, or a run of heldout; it is looked for at each reading.
-    ``pause`` waits between two readings. Raises UserError where there is nothing, or where a log
+    ``pause`` waits ``every`` seconds between two readings. Raises UserError where there is nothing, or where a log
     cannot be read and does not grow either.
     """
     path = Path(target).expanduser()
     if not path.exists():
         raise UserError(f"--watch {target}: no file or folder lies there.")
-    if not seconds > 0:
-        raise UserError(f"--every must be more than 0 seconds, got {seconds:g}.")
+    if not every > 0:
+        raise UserError(f"--every must be more than 0 seconds, got {every:g}.")
     told: tuple[Any, ...] | None = None
     while True:
         file = _log_of(path)
-        quiet = _is_quiet(file or path, max(QUIET_SECONDS, 10 * seconds))
+        quiet = _is_quiet(file or path, max(QUIET_SECONDS, 10 * every))
         try:
             log = _read(file, path, evaluation, facts or {})
         except UserError as error:
@@ -75,7 +75,7 @@ def watch(
             told = verdict
         if seen.over:
             return
-        pause(seconds)
+        pause(every)
 
 
 def _log_of(path: Path) -> Path | None:

@@ -192,7 +192,7 @@ def resume(
     tokenizer: Any = None,
     regularizers: Sequence[Regularizer] = (),
     augmentations: Sequence[Augmentation] = (),
-    ends_search: bool = False,
+    end_search: bool = False,
     trust_code: bool = False,
     progress: Progress | None = None,
 ) -> FitResult:
@@ -200,7 +200,7 @@ def resume(
 
     model, tokenizer: again, where the run was given them as objects; another model is refused.
     regularizers, augmentations: again, where of classes of your own; their parameters are kept.
-    ends_search: try no more of ``search.ranges``, and train the best settings so far.
+    end_search: try no more of ``search.ranges``, and train the best settings so far.
     trust_code: run code that the run's recipe names, a metric of a file or a model's own; else
     UserError where it names any.
     """
@@ -211,13 +211,13 @@ def resume(
             raise UserError(
                 f"{folder} is a run of `heldout hyperfit`: use `heldout hyperfit --resume`."
             )
-        if ends_search and not run.recipe.search.ranges:
+        if end_search and not run.recipe.search.ranges:
             raise UserError(f"--end-search: {folder} has no search that goes on; leave it out.")
         target = Target(known["model"], str(known.get("from_scratch") or ""))
         if run.status.get("state") == "complete":
             told(progress).note(run.words_for_more())
         with alone_in(run.folder):
-            result = _run_stages(run, target, told(progress), ends_search=ends_search)
+            result = _run_stages(run, target, told(progress), ends_search=end_search)
             given.finish(run)
             return result
 

@@ -26,7 +26,7 @@ NAME = "masking_broken"
 REMEDY = (
     "Score the answer's tokens only: completion_only_loss or assistant_only_loss in TRL, "
     "train_on_inputs: false in axolotl, and look at the labels of one batch. Where "
-    "prompts were meant to be learned, too: --known trains_on_prompts=true."
+    "prompts were meant to be learned, too: --fact trains_on_prompts=true."
 )
 LEAST_GAIN = 0.05  # nats/token; less was not learned
 LEARNED_INSTEAD = 1 / 3  # of the loss on prompts, where they were learned in place of answers
