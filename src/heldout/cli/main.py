@@ -18,7 +18,7 @@ import typer
 from heldout.cli.renamed import with_names_of_now
 from heldout.core.collecting import seldom_searched
 from heldout.core.errors import Interrupted, UserError
-from heldout.core.language import languages, using
+from heldout.core.language import languages, say, using
 from heldout.core.spelling import in_flags
 
 # Each is a function in the file of its name, which is imported when it is asked for.
@@ -87,9 +87,9 @@ def _main() -> None:
     try:
         chosen, arguments = _language(sys.argv[1:])
         arguments, told = with_names_of_now(arguments)
-        for sentence in told:
-            print(f"heldout: {sentence}", file=sys.stderr)
         with using(chosen), _terminated_like_interrupted(), seldom_searched():
+            for sentence in told:
+                print("heldout:", say(sentence), file=sys.stderr)
             command = command_line(arguments)
             code = command(arguments, prog_name="heldout", standalone_mode=False) or 0
         if code == _INTERRUPTED:

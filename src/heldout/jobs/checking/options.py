@@ -50,8 +50,8 @@ def refuse_unfit(
         raise UserError("--plant-canaries needs --write-clean DIR: canaries go into a copy.")
     if copy.num_canaries < 0 or rows.max_listed < 1 or questions.max_rows < 2:
         raise UserError(
-            "--plant-canaries must be 0 or more, --max-listed 1 or more and --model-rows 2 or more, got "
-            f"{copy.num_canaries}, {rows.max_listed} and {questions.max_rows}."
+            "--plant-canaries must be 0 or more, --max-listed 1 or more and --model-rows 2 or "
+            f"more, got {copy.num_canaries}, {rows.max_listed} and {questions.max_rows}."
         )
     needing_a_model = {
         "--reference": questions.reference,

@@ -58,8 +58,9 @@ def counterfactual(
     start = time.monotonic()
     if num_models < LEAST_MODELS or num_models % 2:
         raise UserError(
-            f"--num-models must be even and {LEAST_MODELS} or more, got {num_models}: each row is then "
-            f"known to half of them, and under {LEAST_MODELS // 2} pairs no interval means much."
+            f"--num-models must be even and {LEAST_MODELS} or more, got {num_models}: each row is "
+            f"then known to half of them, and under {LEAST_MODELS // 2} pairs no interval means "
+            "much."
         )
     run = Run.open(Path(target))
     if not trust_code:

@@ -45,8 +45,8 @@ def watch(
     """Yield when the verdict is another than before, once while there is none, and at the end.
 
     target: a log, a folder that holds one, or a run of heldout; it is looked for at each reading.
-    ``pause`` waits ``every`` seconds between two readings. Raises UserError where there is nothing, or where a log
-    cannot be read and does not grow either.
+    ``pause`` waits ``every`` seconds between two readings. Raises UserError where there is nothing,
+    or where a log cannot be read and does not grow either.
     """
     path = Path(target).expanduser()
     if not path.exists():
