@@ -1,4 +1,4 @@
-"""The Chinese README says what README.md says: its sections, commands, links, tree and figures."""
+"""The Chinese README says what README.md says: its sections, commands, links and figures."""
 
 import re
 from collections import Counter
@@ -62,22 +62,8 @@ def test_each_section_has_its_figures_and_its_links(english, chinese):
 
 def test_commands_and_code_are_the_same(english, chinese):
     ours, theirs = blocks(english), blocks(chinese)
-    commands = [
-        [block for block in each if not any(line.startswith("src/") for line in block)]
-        for each in (ours, theirs)
-    ]
-    assert commands[0] == commands[1]
-    assert sum(map(len, commands[0])) > 20
-
-
-def test_the_tree_is_the_same(english, chinese):
-    trees = []
-    for text in (english, chinese):
-        (tree,) = re.findall(r"```\n(src/.*?)```", text, re.S)
-        trees.append(
-            [re.split(rf"\s{{2,}}(?=\S)|{HAN}", line.strip())[0] for line in tree.splitlines()]
-        )
-    assert trees[0] == trees[1]
+    assert ours == theirs
+    assert sum(map(len, ours)) > 10
 
 
 def test_it_is_written_as_chinese_is(chinese):
