@@ -121,6 +121,7 @@ def main() -> None:
             table=[*timed, *kept],
             seeds=list(sizes.seeds),
             data_sha256=hashlib.sha256(data.encode()).hexdigest(),
+            note=options.note,
         )
         print(path)
 
@@ -129,6 +130,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--work", default="~/.cache/budget", help="outside of the tree")
     parser.add_argument("--tiny", action="store_true", help="show that it runs")
+    parser.add_argument("--note", default="", help="for the record")
     parser.add_argument("--make", action="store_true", help="make runs, tell no figures")
     parser.add_argument("--record", action="store_true", help="write the record")
     options = parser.parse_args()
