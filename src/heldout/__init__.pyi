@@ -158,6 +158,7 @@ from heldout.jobs.hyperfitting.judgements import import_judgements as import_jud
 from heldout.jobs.hyperfitting.result import HyperfitResult as HyperfitResult
 from heldout.jobs.kit.dry_run import DryRun as DryRun
 from heldout.jobs.kit.given_data import DataSource as DataSource
+from heldout.jobs.kit.given_data import DataSources as DataSources
 from heldout.jobs.kit.given_data import TableOfRows as TableOfRows
 from heldout.jobs.kit.given_model import ModelSource as ModelSource
 from heldout.jobs.kit.places import Needs as Needs

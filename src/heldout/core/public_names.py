@@ -119,7 +119,7 @@ STABLE: dict[str, tuple[str, ...]] = {
     "jobs.exporting.export_recipe": ("export_recipe",),
     "jobs.fitting.fit": ("FitResult", "dry_run", "fit", "resume"),
     "jobs.kit.dry_run": ("DryRun",),
-    "jobs.kit.given_data": ("DataSource", "TableOfRows"),
+    "jobs.kit.given_data": ("DataSource", "DataSources", "TableOfRows"),
     "jobs.kit.given_model": ("ModelSource",),
     "jobs.kit.places": ("Needs", "Places"),
     "jobs.planning.advise": ("advise",),

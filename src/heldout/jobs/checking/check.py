@@ -23,7 +23,7 @@ from heldout.jobs.checking.findings import look_through
 from heldout.jobs.checking.model_questions import ask_model
 from heldout.jobs.checking.options import CopyWanted, ModelQuestions, RowsToCheck, refuse_unfit
 from heldout.jobs.checking.sources import OWN_PARTS, Sources
-from heldout.jobs.kit.given_data import DataSource, given_data
+from heldout.jobs.kit.given_data import DataSource, DataSources, given_data, given_sources
 from heldout.jobs.kit.given_model import ModelSource, given_model
 from heldout.jobs.kit.page_folder import write_page_folder
 
@@ -31,11 +31,11 @@ from heldout.jobs.kit.page_folder import write_page_folder
 def check(
     data: DataSource,
     *,
-    heldout: Sequence[str | Path] = (),
-    against: Sequence[str | Path] = (),
+    heldout: DataSources = (),
+    against: DataSources = (),
     semantic: str = "",
     model: ModelSource = "",
-    reference: str | Path = "",
+    reference: DataSource = "",
     model_rows: int = 1000,
     cross_validate: int = 0,
     learning_curve: bool = False,
@@ -52,9 +52,10 @@ def check(
     """Look through ``data``, and compare it with held-out rows and named test sets.
 
     data: what ``fit`` takes, a path or rows as objects; ``model`` and ``tokenizer`` likewise.
-    heldout: files whose rows must not appear in ``data``; they are one part, together with the
-    held-out parts of a split that ``data`` holds.
-    against: evaluation sets, each by its name, for contamination.
+    heldout: rows that must not appear in ``data``: a path, rows as objects, or several of these in
+    a list or a dict; they are one part, with the held-out parts of a split that ``data`` holds.
+    against: evaluation sets, for contamination: names, paths and objects, likewise; an object goes
+    by its place, such as ``against['exam']`` of ``against={"exam": rows}``.
     semantic: a sentence encoder, to find leaks in other words as well. See data/paraphrases.py.
     model: measures information in bits, label noise and tokens on ``model_rows`` rows; with
     ``reference``, a text of the model's own domain, how far the data lies from it.
@@ -72,14 +73,22 @@ def check(
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     copy = CopyWanted(None if write_clean is None else Path(write_clean), plant_canaries)
     folder = None if out is None else Path(out)
-    with given_data(data) as given, given_model(model, tokenizer) as asked:
-        others = (tuple(heldout), tuple(against), chosen, max_listed, engine, semantic)
-        rows = RowsToCheck(given.path, *others)
+    with (
+        given_data(data) as given,
+        given_sources(heldout, "heldout") as unseen,
+        given_sources(against, "against") as tests,
+        given_data(reference, "reference") as domain,
+        given_model(model, tokenizer) as asked,
+    ):
+        sources = (tuple(each.path for each in unseen), tuple(each.path for each in tests))
+        rows = RowsToCheck(given.path, *sources, chosen, max_listed, engine, semantic)
         questions = ModelQuestions(
-            asked.name, reference, model_rows, cross_validate, learning_curve
+            asked.name, domain.path, model_rows, cross_validate, learning_curve
         )
         refuse_unfit(rows, questions, copy, folder)
-        result = asked.renamed(given.renamed(_check(rows, questions, copy, told(progress))))
+        result = asked.renamed(_check(rows, questions, copy, told(progress)))
+        for each in (given, *unseen, *tests, domain):
+            result = each.renamed(result)
     if folder is not None:
         try:
             _write(result, folder)

@@ -30,11 +30,13 @@ from heldout.core.regularizer import overrides_hook
 from heldout.core.results.compression import CompressResult
 from heldout.core.row import Row
 from heldout.core.segments import items
-from heldout.data.columns import read_rows
+from heldout.data.columns import ReadRows, read_rows
 from heldout.jobs.compressing.compressors import general_compressors
 from heldout.jobs.compressing.figures import result_of
 from heldout.jobs.compressing.prequential import Coder, Strategy
 from heldout.jobs.kit.chosen_recipe import recipe_for
+from heldout.jobs.kit.given_data import DataSource, given_data
+from heldout.jobs.kit.given_model import ModelSource, given_model
 from heldout.jobs.kit.page_folder import write_page_folder
 from heldout.jobs.kit.prepare import regularizers_of
 from heldout.jobs.kit.target import Target
@@ -43,9 +45,10 @@ from heldout.report import compress as page
 
 
 def compress(
-    data: str,
+    data: DataSource,
     *,
-    model: str,
+    model: ModelSource,
+    tokenizer: Any = None,
     from_scratch: str = "",
     recipe: str | Path | Recipe = DEFAULT,
     settings: Sequence[str] = (),
@@ -56,7 +59,8 @@ def compress(
 ) -> CompressResult:
     """Code lengths of ``data`` under ``model`` as it learns from it, and what they say.
 
-    model: what ``heldout fit`` takes; with ``from_scratch``, a config.json, it names the tokenizer.
+    data, model, tokenizer: what ``heldout.fit`` takes, names or objects; with ``from_scratch``, a
+    config.json, ``model`` is there for its tokenizer.
     recipe: how each model is trained, the default as for ``heldout.fit``. Its checkpoints are the
     candidates for a block, which names the one that codes it.
     strategy: each block's model is trained from the start again, or goes on from the last.
@@ -71,20 +75,37 @@ def compress(
         raise UserError(f"--strategy must be restart or continue, got {strategy!r}.")
     if blocks < 2:
         raise UserError(f"--blocks must be 2 or more, got {blocks}.")
-    target = Target.of(model, from_scratch)
-    chosen = _chosen(recipe, settings, target)
-    read = read_rows(data, chosen.data.columns, chosen.data.group, data=chosen.data)
-    for note in read.notes:
-        progress.note(note)
-    about = {
-        "data": data,
-        "sha256": read.sha256,
-        "model": target.model,
-        "from_scratch": _content_or_name(target.from_scratch),
-        "recipe": chosen.to_toml(),
-        "strategy": strategy,
-        "blocks": blocks,
-    }
+    with given_data(data) as rows, given_model(model, tokenizer) as given:
+        target = Target.of(given.name, from_scratch)
+        chosen = _chosen(recipe, settings, target)
+        read = rows.renamed(
+            read_rows(rows.path, chosen.data.columns, chosen.data.group, data=chosen.data)
+        )
+        for note in read.notes:
+            progress.note(note)
+        about = {
+            "data": rows.shown,
+            "sha256": read.sha256,
+            "model": target.model if given.object is None else given.shown,
+            **({} if given.object is None else {"sha256_model": given.digest}),
+            "from_scratch": _content_or_name(target.from_scratch),
+            "recipe": chosen.to_toml(),
+            "strategy": strategy,
+            "blocks": blocks,
+        }
+        return _compress(read, target, chosen, about, out, progress)
+
+
+def _compress(
+    read: ReadRows,
+    target: Target,
+    chosen: Recipe,
+    about: dict[str, Any],
+    out: str | Path | None,
+    progress: Progress,
+) -> CompressResult:
+    """``about``: all that the code lengths depend on."""
+    strategy, blocks = about["strategy"], about["blocks"]
     with quiet_libraries(), stop_on_interrupt() as asked, _folder(out) as folder:
         coder = Coder(target, chosen, strategy, folder / "blocks", progress, asked)
         rows = [_as_text(row) for row in read.rows]

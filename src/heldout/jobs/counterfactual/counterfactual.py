@@ -24,6 +24,7 @@ from heldout.core.results.counterfactual import Counterfactual
 from heldout.core.run import Run
 from heldout.jobs.counterfactual.memorized_rows import counterfactual_of
 from heldout.jobs.counterfactual.models import FOLDER, HalfModels
+from heldout.jobs.kit.given_model import ModelSource, given_base
 from heldout.jobs.kit.places import Needs, Places
 from heldout.jobs.kit.target import Target
 from heldout.lm.quiet import quiet_libraries
@@ -33,10 +34,12 @@ LEAST_ROWS = 10
 
 
 def counterfactual(
-    target: str | Path,
+    target: str | Path | Run,
     *,
     num_models: int = 16,
     epochs: float | None = None,
+    model: ModelSource | None = None,
+    tokenizer: Any = None,
     trust_code: bool = False,
     progress: Progress | None = None,
 ) -> Counterfactual:
@@ -44,6 +47,8 @@ def counterfactual(
 
     num_models: even; each trains on a random half of the rows. Intervals shrink with its root.
     epochs: of each model; by default those of the run's best checkpoint.
+    target: the folder of a run, or the ``heldout.Run`` itself; a model alone does not say which
+    rows it was trained on. model, tokenizer: again, where the run was given them as objects.
     trust_code: run code that the run's recipe names, a model's own; else UserError where it names
     any.
     Rows are drawn one by one, so that what a row shares with its duplicates or its own document
@@ -62,7 +67,8 @@ def counterfactual(
             f"then known to half of them, and under {LEAST_MODELS // 2} pairs no interval means "
             "much."
         )
-    run = Run.open(Path(target))
+    run = _opened(target)
+    target = run.folder
     if not trust_code:
         run.refuse_own_code()
     refuse_damaged(run)
@@ -83,7 +89,7 @@ def counterfactual(
             f"{target} was trained on {len(train)} rows: halves of fewer than {LEAST_ROWS} tell "
             "nothing."
         )
-    with alone_in(run.folder):
+    with given_base(run, model, tokenizer) as base, alone_in(run.folder):
         made_with = {"epochs": epochs, "learning_rate": found["learning_rate"]}
         folder = run.path(FOLDER)
         folder.mkdir(exist_ok=True)
@@ -98,7 +104,7 @@ def counterfactual(
             run.write_json(f"{FOLDER}/made_with.json", made_with)
         models = HalfModels(
             run,
-            Target(known["model"], known["from_scratch"]),
+            Target(base, known["from_scratch"]),
             train,
             heldout,
             epochs,
@@ -118,6 +124,17 @@ def counterfactual(
         )
         run.write_json(f"{FOLDER}/counterfactual.json", result.to_json())
     return result
+
+
+def _opened(target: Any) -> Run:
+    if isinstance(target, Run):
+        return target
+    if not isinstance(target, str | Path):
+        raise UserError(
+            f"target must be the folder of a run of heldout fit, got {type(target).__name__}: "
+            "models are retrained on its rows with its recipe, which a model does not hold."
+        )
+    return Run.open(Path(target))
 
 
 def _places(run: Run, found: dict[str, Any], epochs: float, num_models: int) -> Places:

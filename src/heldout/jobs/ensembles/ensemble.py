@@ -6,9 +6,11 @@ loss of ensembles of each size is known, and where it would end.
 """
 
 import json
+import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from heldout.core.errors import UserError
 from heldout.core.files import write_text
@@ -28,6 +30,9 @@ from heldout.jobs.ensembles.members import (
 from heldout.jobs.fitting.fit import dry_run
 from heldout.jobs.kit.chosen_recipe import recipe_for
 from heldout.jobs.kit.dry_run import DryRun
+from heldout.jobs.kit.given_data import DataSource, GivenData, given_data
+from heldout.jobs.kit.given_model import GivenModel, ModelSource, given_model
+from heldout.jobs.kit.hashes import file_sha256
 from heldout.jobs.kit.page_folder import write_page_folder
 from heldout.jobs.kit.places import Places
 from heldout.jobs.kit.run_folder import default_folder
@@ -37,12 +42,14 @@ from heldout.lm.quiet import quiet_libraries
 from heldout.report import ensemble as page
 
 MEMBERS = 5
+GIVEN = "given"  # a model and rows that were given as objects
 
 
 def ensemble(
-    model: str,
-    data: str,
+    model: ModelSource,
+    data: DataSource,
     *,
+    tokenizer: Any = None,
     members: int = MEMBERS,
     out: str | Path | None = None,
     recipe: str | Path | Recipe = "default",
@@ -52,40 +59,26 @@ def ensemble(
 ) -> EnsembleResult:
     """Train ``members`` models that differ in ``train.seed``, and measure their ensembles.
 
-    model, data, recipe, settings, from_scratch: as for ``heldout.fit``. out: one folder with a run
-    folder for each member, ``ensemble.json`` and ``report.html``; the same call goes on there, also
-    with more members. Costs one fit for each member and one more pass over the test part.
+    model, data, tokenizer, recipe, settings, from_scratch: as for ``heldout.fit``; objects are kept
+    in the folder ``given``, since members and ``heldout.distill`` read them again. out: one folder
+    with a run folder for each member, ``ensemble.json`` and ``report.html``; the same call goes on
+    there, also with more members. Costs one fit for each member and one more pass over the test.
 
     Raises UserError for what cannot work, Interrupted on Ctrl-C.
     """
     progress = told(progress)
-    target = Target.of(model, from_scratch)
-    chosen = _chosen(members, target, recipe, settings)
-    folder = Path(out) if out else _default_folder(model, data)
-    made_with = {
-        **asdict(target),
-        "data": str(Path(data).resolve()) if Path(data).exists() else data,
-        "recipe": chosen.to_toml(),
-    }
+    with given_model(model, tokenizer) as given, given_data(data) as rows:
+        target = Target.of(given.name, from_scratch)
+        chosen = _chosen(members, target, recipe, settings)
+        folder = Path(out) if out else _default_folder(given.shown, rows.shown)
+        with alone_in(folder):
+            target, source = _begun(target, given, rows, chosen, folder, members, progress)
     with alone_in(folder):
-        if (folder / "made_with.json").exists():
-            kept = json.loads((folder / "made_with.json").read_text(encoding="utf-8"))
-            if not same_settings(kept, made_with):
-                raise UserError(
-                    f"{folder} holds an ensemble of another model, data or recipe: give another "
-                    "--out."
-                )
-        else:
-            with progress.stage("data and checks"):
-                plan = _plan(target, made_with["data"], chosen, folder)
-            text = json.dumps(made_with, ensure_ascii=False, indent=2) + "\n"
-            write_text(folder / "made_with.json", text)
-            Places.kept_in(folder, lambda: Places.plan(chosen, members - 1, plan.needs))
-        _train_members(target, made_with["data"], chosen, folder, members, progress)
+        _train_members(target, source, chosen, folder, members, progress)
         runs = member_runs(folder, members)
         refuse_other_data(runs)
         read = [read_member(run, progress) for run in runs]
-        result = ensemble_result(target, made_with["data"], folder, runs, read)
+        result = ensemble_result(target, source, folder, runs, read)
         # The JSON comes last: it marks the folder as done.
         write_page_folder(
             folder,
@@ -94,6 +87,51 @@ def ensemble(
             lambda path: page.write_ensemble(result, path),
         )
     return result
+
+
+def _begun(
+    target: Target,
+    given: GivenModel,
+    rows: GivenData,
+    chosen: Recipe,
+    folder: Path,
+    members: int,
+    progress: Progress,
+) -> tuple[Target, str]:
+    """What members are trained from, which stays; the folder is begun, or known to be of it."""
+    place = folder / GIVEN
+    source = str(Path(rows.path).resolve()) if Path(rows.path).exists() else rows.path
+    lasting = replace(target, model=str((place / "model").resolve())) if given.object else target
+    named = str((place / Path(source).name).resolve()) if rows.argument else source
+    made_with = {**asdict(lasting), "data": named, "recipe": chosen.to_toml()}
+    if given.object:
+        made_with["sha256_model"] = given.digest
+    if rows.argument:
+        made_with["sha256_data"] = _sha256(Path(rows.path))
+    path = folder / "made_with.json"
+    if path.exists():
+        if not same_settings(json.loads(path.read_text(encoding="utf-8")), made_with):
+            raise UserError(
+                f"{folder} holds an ensemble of another model, data or recipe: give another --out."
+            )
+        return lasting, named
+    shutil.rmtree(place, ignore_errors=True)  # a kill left it
+    with progress.stage("data and checks"):
+        plan = _plan(target, source, chosen, folder)
+    if given.object or rows.argument:
+        place.mkdir()
+    given.kept_in(place / "model")
+    rows.kept_in(place)
+    write_text(path, json.dumps(made_with, ensure_ascii=False, indent=2) + "\n")
+    Places.kept_in(folder, lambda: Places.plan(chosen, members - 1, plan.needs))
+    return lasting, named
+
+
+def _sha256(path: Path) -> str | dict[str, str]:
+    """Of a file, or of each file of a folder."""
+    if path.is_file():
+        return file_sha256(path)
+    return {file.name: file_sha256(file) for file in sorted(path.iterdir())}
 
 
 def _train_members(
@@ -123,9 +161,10 @@ def _train_members(
 
 
 def dry_run_ensemble(
-    model: str,
-    data: str,
+    model: ModelSource,
+    data: DataSource,
     *,
+    tokenizer: Any = None,
     members: int = MEMBERS,
     out: str | Path | None = None,
     recipe: str | Path | Recipe = "default",
@@ -133,10 +172,12 @@ def dry_run_ensemble(
     from_scratch: str = "",
 ) -> DryRun:
     """What each member's run would do; nothing is written."""
-    folder = Path(out) if out else _default_folder(model, data)
-    Run.refuse_occupied(folder)
-    target = Target.of(model, from_scratch)
-    return _plan(target, data, _chosen(members, target, recipe, settings), folder)
+    with given_model(model, tokenizer) as given, given_data(data) as rows:
+        folder = Path(out) if out else _default_folder(given.shown, rows.shown)
+        Run.refuse_occupied(folder)
+        target = Target.of(given.name, from_scratch)
+        plan = _plan(target, rows.path, _chosen(members, target, recipe, settings), folder)
+        return given.renamed(rows.renamed(plan))
 
 
 def _chosen(

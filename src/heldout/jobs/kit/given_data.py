@@ -6,8 +6,9 @@ what people read names the argument and the row instead of that folder.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -31,6 +32,8 @@ class TableOfRows(Protocol):
 Rows: TypeAlias = Iterable[Mapping[str, Any] | Row] | TableOfRows
 # A path or Hub id, or rows, or several parts by name, such as a ``datasets.DatasetDict``.
 DataSource: TypeAlias = str | Path | Rows | Mapping[str, Rows]
+# One or several: paths, names or tables in a list, or by name in a dict.
+DataSources: TypeAlias = DataSource | Sequence[DataSource] | Mapping[str, DataSource]
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,18 @@ class GivenData:
     def renamed(self, value: T) -> T:
         """``value``, a text or whatever holds texts, with the argument in place of the path."""
         return renamed(value, self._words) if self.argument else value
+
+    def kept_in(self, folder: Path) -> str:
+        """A path that stays when the job ends: rows given as objects are copied to ``folder``."""
+        if not self.argument:
+            return self.path
+        source = Path(self.path)
+        kept = folder / source.name
+        if source.is_dir():
+            shutil.copytree(source, kept)
+        else:
+            shutil.copyfile(source, kept)
+        return str(kept.resolve())
 
     def _words(self, text: str) -> str:
         if self.path not in text:
@@ -77,6 +92,32 @@ def given_data(data: Any, argument: str = "data") -> Iterator[GivenData]:
             yield given
         except UserError as error:
             raise type(error)(given.renamed(str(error))) from None
+
+
+@contextmanager
+def given_sources(sources: Any, argument: str) -> Iterator[list[GivenData]]:
+    """As ``given_data``, of several: a list of paths or tables, or a dict of these by name.
+
+    A list of dicts is the rows of one.
+    """
+    with ExitStack() as entered:
+        yield [
+            entered.enter_context(given_data(each, name))
+            for name, each in _several(sources, argument)
+        ]
+
+
+def _several(sources: Any, argument: str) -> list[tuple[str, Any]]:
+    if isinstance(sources, Mapping):
+        return [(f"{argument}[{name!r}]", each) for name, each in sources.items()]
+    if isinstance(sources, str | Path) or hasattr(sources, "to_dict"):
+        return [(argument, sources)]
+    if not isinstance(sources, Iterable):
+        return [(argument, sources)]  # which is refused
+    listed = list(sources)
+    if listed and all(isinstance(each, Mapping | Row) for each in listed):
+        return [(argument, listed)]
+    return [(f"{argument}[{number}]", each) for number, each in enumerate(listed)]
 
 
 def _written(data: Any, folder: Path, argument: str) -> Path:

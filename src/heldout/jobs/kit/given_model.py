@@ -6,6 +6,7 @@ says whether it is the same.
 """
 
 import copy
+import hashlib
 import json
 import shutil
 import tempfile
@@ -23,6 +24,8 @@ from heldout.core.files import LOCK
 from heldout.core.lock import scratch_folder
 from heldout.core.run import Run
 from heldout.jobs.kit.given_data import renamed
+from heldout.jobs.kit.hashes import file_sha256
+from heldout.lm.fingerprint import fingerprint
 from heldout.lm.source import GIVEN, read_json
 
 if TYPE_CHECKING:
@@ -59,6 +62,34 @@ class GivenModel:
     def about(self) -> dict[str, Any]:
         """For a run's environment.json."""
         return {} if self.object is None else {"object": self.object}
+
+    @property
+    def digest(self) -> str:
+        """Of an object what tells it from others, wherever its scratch lies; "" of a name."""
+        if self.object is None:
+            return ""
+        config = Path(self.name) / _ADAPTER
+        if not config.is_file():
+            return fingerprint(self.name)
+        about = read_json(config) | {"base_model_name_or_path": fingerprint(f"{self.name}/{_BASE}")}
+        # What peft keeps as sets has no order.
+        told = {key: sorted(v, key=str) if isinstance(v, list) else v for key, v in about.items()}
+        found = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+        for file in sorted(Path(self.name).glob("adapter_model.*")):
+            found.update(file_sha256(file).encode())
+        return found.hexdigest()
+
+    def kept_in(self, folder: Path) -> str:
+        """A name that stays when the job ends: an object is copied to ``folder``."""
+        if self.object is None:
+            return self.name
+        kept = folder.resolve()
+        shutil.copytree(self.name, kept, ignore=shutil.ignore_patterns(LOCK))
+        if (kept / _ADAPTER).is_file():
+            config = read_json(kept / _ADAPTER)
+            config["base_model_name_or_path"] = str(kept / _BASE)
+            (kept / _ADAPTER).write_text(json.dumps(config, indent=2), encoding="utf-8")
+        return str(kept)
 
     def finish(self, run: Run) -> None:
         """Adapters of a complete run name the base by where it came from, not by the scratch."""
@@ -128,6 +159,37 @@ def given_again(run: Run, model: Any, tokenizer: Any) -> Iterator[GivenModel]:
         )
     with given_model(model, tokenizer, at=known["model"]) as given:
         yield given
+
+
+@contextmanager
+def given_base(run: Run, model: Any, tokenizer: Any) -> Iterator[str]:
+    """The base of a complete run, to train from again; an object must be given again.
+
+    Raises UserError where it is missing, is another one, or is given where the run names its model.
+    """
+    known = run.read_json("environment.json")
+    was = known.get("object")
+    if was is None:
+        if model is not None or tokenizer is not None:
+            raise UserError(
+                f"model: {run.folder} names the model that it was trained from; leave model and "
+                "tokenizer out."
+            )
+        yield str(known["model"])
+        return
+    if model is None or isinstance(model, str | Path):
+        raise UserError(
+            f"{run.folder} was trained from a model that was given as an object ({was['class']}): "
+            "give it again, heldout.counterfactual(RUN, model=model, tokenizer=tokenizer)."
+        )
+    with given_model(model, tokenizer, at=known["model"]) as given:
+        begun = (known.get("sha256") or {}).get("model")
+        if begun and begun != fingerprint(given.name):
+            raise UserError(
+                f"The model that was given is not the one that {run.folder} was trained from: "
+                "give that one."
+            )
+        yield given.name
 
 
 @contextmanager
