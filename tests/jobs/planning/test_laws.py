@@ -109,7 +109,6 @@ def test_folder_holds_the_page_and_the_numbers(repeated, tmp_path):
         (["--delta", "0"], "--delta must be positive"),
         (["--uniform-loss", "-1"], "--uniform-loss must be positive"),
         (["--counted", "some"], "--counted must be one of"),
-        (["--parameters", "some"], "--counted must be one of"),  # as it was called
     ],
 )
 def test_bad_options_are_one_line(table, words, expected, monkeypatch, capsys):
