@@ -31,7 +31,7 @@ def layers_with_branches(model: Any) -> list[nn.Module]:
     layers = list(decoder_layers(model))
     streams = [ResidualStream() for _ in layers]
     _run_trial(model, [streamed(*each) for each in zip(layers, streams, strict=True)])
-    checkpointed = getattr(model, "is_gradient_checkpointing", False)
+    checkpointed = any(getattr(each, "gradient_checkpointing", False) for each in model.modules())
     if not checkpointed and not all(each.has_graph for each in streams if each.num_branches):
         raise UserError(
             f"Dropout(hidden=...): {type(model).__name__} computes its layers again in a backward "
