@@ -185,8 +185,13 @@ class Advice(Shown):
     report: str | None = None
 
     def table_rows(self) -> Iterable[Any]:
-        """The advised settings."""
-        return self.settings
+        """The advised settings; of a fine-tuning its choices with their reasons."""
+        if self.fine_tuning is None:
+            return self.settings
+        return [
+            {"about": choice.about, "says": choice.says, "reason": choice.reason}
+            for choice in self.fine_tuning.choices
+        ]
 
     def setting(self, name: str) -> AdvisedSetting:
         """The setting of that name; KeyError where there is none."""
