@@ -121,7 +121,7 @@ def test_ranges_are_read_by_their_earlier_name_too():
         ("train.batch_size=many", "train.batch_size must be a whole number, got 'many'."),
         ("train.seed=true", "train.seed must be a whole number, got True."),
         ("model.method=lorra", "model.method must be one of 'lora', 'full', got 'lorra'."),
-        ("data.test_share=.9", "data.test_share must be at least 0 and under .8"),
+        ("data.test_share=.9", "data.test_share must be at least 0 and under 0.8"),
         ("data.max_length=4", "8 tokens or more, got 4"),
         ("data.key_facts=['(']", "data.key_facts must be regular expressions, got ('(',)."),
         ("train=3", "train is a section"),

@@ -24,7 +24,7 @@ CHEAP = (
     "heldout plan laws",
     "heldout recipe lora",
 )
-DEAR = ("--measure", "RUNS.csv")  # the latter stands for any file
+DEAR = ("--measure", "--semantic", "RUNS.csv")  # the last stands for any file
 
 
 def commands():

@@ -20,7 +20,7 @@ from heldout.core.errors import UserError
 from heldout.core.segments import scripts, sentences
 
 SOURCE = "Sennrich et al. 2016, arXiv 1511.06709; QANet, Yu et al. 2018, arXiv 1804.09541"
-COST = "two translations of each chosen row, once: about .2 s a sentence with the packaged pair"
+COST = "two translations of each chosen row, once: about 0.2 s a sentence with the packaged pair"
 
 Translator = Callable[[str], str]
 

@@ -14,7 +14,7 @@ def capacity(
     ] = None,
     load: Annotated[
         list[float] | None,
-        typer.Option(help="Bits of text per parameter; may be repeated; default .5 to 6."),
+        typer.Option(help="Bits of text per parameter; may be repeated; default 0.5 to 6."),
     ] = None,
     steps: Annotated[int, typer.Option(help="Of training, 64 sequences each.")] = 2000,
     length: Annotated[int, typer.Option(help="Tokens of a random sequence.")] = 32,

@@ -34,7 +34,7 @@ def exact_bounds(
 ) -> tuple[float, float]:
     """Ends of Clopper and Pearson's interval of a share (1934); the numbers need not be whole.
 
-    ``ease`` leads from there to Jeffreys' interval, at .5, which covers on average only.
+    ``ease`` leads from there to Jeffreys' interval, at 0.5, which covers on average only.
     """
     from scipy.special import betaincinv
 

@@ -231,7 +231,7 @@ class Recipe:
             )
         if self.data.validation_share + self.data.test_share > 0.8:
             raise UserError(
-                "data.validation_share plus data.test_share must leave at least .2 for training, "
+                "data.validation_share plus data.test_share must leave at least 0.2 for training, "
                 f"got {self.data.validation_share} + {self.data.test_share}."
             )
 

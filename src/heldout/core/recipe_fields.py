@@ -29,7 +29,7 @@ def at_least(least: int, meaning: str = "") -> FieldRule:
 
 
 POSITIVE = FieldRule(lambda value: value > 0, "above 0")
-SHARE = FieldRule(lambda value: 0 <= value < 0.8, "at least 0 and under .8")
+SHARE = FieldRule(lambda value: 0 <= value < 0.8, "at least 0 and under 0.8")
 UP_TO_ONE = FieldRule(lambda value: 0 < value <= 1, "above 0 and at most 1")
 RATE = FieldRule(lambda value: value is None or 0 < value < 1, "above 0 and under 1")
 RATES = FieldRule(lambda values: all(0 < rate < 1 for rate in values), "rates between 0 and 1")

@@ -17,7 +17,7 @@ from heldout.core.distributions import (
 from heldout.core.measurement import Contrast, Interval
 from heldout.core.stats import error_over_groups, group_sums, is_enough
 
-SHARE_EASE = 0.1  # of one row a group: 0 is Clopper and Pearson's interval, .5 Jeffreys'
+SHARE_EASE = 0.1  # of one row a group: 0 is Clopper and Pearson's interval, 0.5 Jeffreys'
 OF_SHARES = "difference of shares, recovered from two intervals"
 
 

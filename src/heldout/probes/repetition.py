@@ -109,7 +109,7 @@ class Repetition(Probe):
 def repeated_share(ids: Sequence[int] | np.ndarray, n: int) -> float:
     """rep-n of one sequence: 1 - unique / all n-grams; 0 for a sequence of fewer than n tokens.
 
-    People: about .006 for n = 4 over a few hundred tokens; greedy GPT-2: about .44.
+    People: about 0.006 for n = 4 over a few hundred tokens; greedy GPT-2: about 0.44.
     """
     num = len(ids) - n + 1
     if num < 1:
@@ -127,7 +127,7 @@ def type_token_ratio(ids: Sequence[int] | np.ndarray, window: int) -> float:
 
 
 def diversity(ids: Sequence[int] | np.ndarray) -> float:
-    """Product of 1 - rep-n over n = 2, 3, 4: 1 where nothing repeats; people: about .93."""
+    """Product of 1 - rep-n over n = 2, 3, 4: 1 where nothing repeats; people: about 0.93."""
     return float(np.prod([1 - repeated_share(ids, n) for n in (2, 3, 4)]))
 
 

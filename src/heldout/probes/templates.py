@@ -48,7 +48,7 @@ def self_bleu(sequences: Sequence[Sequence[int] | np.ndarray], max_n: int = 4) -
     """BLEU of each sequence against all others as references, 0 to 1: high where they are alike.
 
     Precisions of 1- to ``max_n``-grams, clipped at the highest count in any one other sequence;
-    0 matches count as .1 (Chen and Cherry 2014, method 1); brevity by the reference of the nearest
+    0 matches count as 0.1 (Chen and Cherry 2014, method 1); brevity by the reference of the nearest
     length. Costs one pass over the n-grams, since only the two highest counts matter.
     """
     counted = [NgramCounts.of(sequences, n) for n in range(1, max_n + 1)]

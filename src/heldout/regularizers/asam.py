@@ -2,7 +2,7 @@
 
 With T = |w| + eta for each weight and g the gradient, the step uses the gradient at
 ``w + radius * T^2 g / ||T g||``. Large weights may move further than small ones, so the radius
-means the same for layers of any scale: .5 to 2 in the paper. Biases have T = 1, as in the authors'
+means the same for layers of any scale: 0.5 to 2 in the paper. Biases have T = 1, as in the authors'
 code. It doubles the time of a step.
 
 The adaptive mode of common SAM optimizers has no eta, so weights that are exactly 0 (a fresh LoRA

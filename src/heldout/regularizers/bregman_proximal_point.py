@@ -6,9 +6,9 @@ each step, starting at the weights before training. It is the half of SMART that
 small; as a trust region that moves along, it slows the loss of what was learned before. Both
 passes see the same dropout masks, so that at the start nothing is added.
 
-The paper takes .99 in the first tenth of training and .999 afterwards; with few steps keep .99.
+The paper takes 0.99 in the first tenth of training and 0.999 afterwards; with few steps keep 0.99.
 Its weight of 1 is for long trainings: with few steps it holds a model near its start, so the
-default is .1.
+default is 0.1.
 """
 
 from collections.abc import Mapping

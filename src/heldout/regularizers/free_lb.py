@@ -6,7 +6,7 @@ random, climbs by its own normalized gradient and stays in a ball:
 ``d <- project(d + rate * g / |g|)``, with the Frobenius norm over one sequence.
 
 Sizes are shares of the norm of a typical embedded sequence, so that one default suits models of
-any scale; the paper's values for BERT (start .08, rate .04, ball .6) are about these shares of it.
+any scale; the paper's values for BERT (start 0.08, rate 0.04, ball 0.6) are about these shares.
 A sequence is a row of a padded batch or a document of a packed one. All runs of a step see the
 same dropout masks.
 """

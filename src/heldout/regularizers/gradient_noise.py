@@ -3,10 +3,10 @@
 At step t every weight's gradient gains ``N(0, variance / (1 + t)^decay)``. It helps very deep or
 badly conditioned networks out of poor starts; on small data it is a weak regularizer.
 
-The paper's variances of .01, .3 and 1 are for small networks. The noise's norm is
-``sqrt(variance * number of weights)``: at .01 it is 100 for a million trained weights, against a
+The paper's variances of 0.01, 0.3 and 1 are for small networks. The noise's norm is
+``sqrt(variance * number of weights)``: at 0.01 it is 100 for a million trained weights, against a
 gradient whose norm is about 1, and after clipping hardly anything but noise is left. The default
-gives .3 for a million weights; noise is added before clipping.
+gives 0.3 for a million weights; noise is added before clipping.
 """
 
 from collections.abc import Mapping

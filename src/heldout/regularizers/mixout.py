@@ -3,7 +3,7 @@
 With a mask of 1 for a share of the weights, the gradient is taken at
 ``(mask w0 + (1 - mask) w - share w0) / (1 - share)``, whose expectation is w, and flows to w
 through that formula: multiplied by ``(1 - mask) / (1 - share)``. It holds a full fine-tuning near
-its base on very few examples. The paper mixes shares of .7 to .9; the default is milder, because
+its base on very few examples. The paper mixes shares of 0.7 to 0.9; the default is milder, because
 a high share slows learning.
 
 One mask serves a whole optimizer step, so accumulated micro-batches and processes agree; all

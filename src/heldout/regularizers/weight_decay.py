@@ -69,7 +69,7 @@ class WeightDecay(Regularizer):
 
     @property
     def decay(self) -> float:
-        """The ``rate``, by default .1; UserError for a shrink, which ``over`` makes one."""
+        """The ``rate``, by default 0.1; UserError for a shrink, which ``over`` makes one."""
         if self.shrink_per_epoch is None:
             return 0.1 if self.rate is None else self.rate
         raise UserError(

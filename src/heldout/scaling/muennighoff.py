@@ -17,7 +17,7 @@ from heldout.scaling.runs import Numbers, Runs
 SOURCE = "Muennighoff et al. 2023, arXiv 2305.16264"
 COST = "7 parameters from N, D and U; runs of several epochs are needed"
 
-# ln A, ln B, ln E = 6.255414, 7.3049974, .6254804 in the paper's code.
+# ln A, ln B, ln E = 6.255414, 7.3049974, 0.6254804 in the paper's code.
 PUBLISHED = {
     "E": float(np.exp(0.6254804)),
     "A": float(np.exp(6.255414)),

@@ -2,7 +2,7 @@
 
 Adam moves a weight by about the learning rate. A weight w of a type with machine epsilon e lies
 between neighbors e * w apart, or half of that, and a step of less than half the distance is rounded
-away: in bfloat16 a step of 1e-6 on a weight of .02 changes nothing, and the loss never moves.
+away: in bfloat16 a step of 1e-6 on a weight of 0.02 changes nothing, and the loss never moves.
 """
 
 from typing import Any

@@ -84,7 +84,7 @@ def import_judgements(run: Run, answered: Path) -> list[JudgedPair]:
     """Read the answers and tell, per pair of conditions, how often the first wins.
 
     ``win_rate``: 1 for a context whose two answers both name the first condition, 0 where both
-    name the second, and .5 where they do not agree or are ties. ``consistency``: share of contexts
+    name the second, and 0.5 where they do not agree or are ties. ``consistency``: share of contexts
     whose two answers name the same condition or are both ties. Intervals are over contexts (groups
     of rows).
     Questions without an answer are left out with their partner. Raises UserError, naming the line,

@@ -69,7 +69,7 @@ def mean_per_token(rows: Sequence[Row], values: Sequence[np.ndarray]) -> RatioEs
 
 
 def change_in_words(saved: RatioEstimate) -> str:
-    """From what was saved: ``fell by .5 [.4, .6]``."""
+    """From what was saved: ``fell by 0.5 [0.4, 0.6]``."""
     low, high = saved.interval.low, saved.interval.high
     if low <= 0 <= high:
         return f"changed by {-saved.value:+.3f} {saved.interval.moved(times=-1).brackets('+.3f')}"
