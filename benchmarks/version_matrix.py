@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("--torch-index", default="", help="where builds for the CPU alone lie")
     parser.add_argument("--set", action="append", help="these sets only")
     parser.add_argument("--work", type=Path, help="keeps what has ended, to go on after a stop")
+    parser.add_argument("--note", default="", help="for the record")
     parser.add_argument("--write", action="store_true", help="record the result")
     options = parser.parse_args()
     varied, told = VARIED, [f"torch=={version('torch')}"]
@@ -187,7 +188,10 @@ def main() -> None:
         from record import write_record
 
         sha = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
-        print(write_record("version_matrix", figures, table=table, seeds=[], data_sha256=sha))
+        path = write_record(
+            "version_matrix", figures, table=table, seeds=[], data_sha256=sha, note=options.note
+        )
+        print(path)
     assert figures["broken"] + figures["not_installed"] <= MOST_BROKEN
     assert figures["skipped"] <= MOST_SKIPPED * figures["tests"]
 
