@@ -45,6 +45,27 @@ def test_what_tests_run_with_is_allowed(bounds):
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_pages_say_what_the_record_has_tried(path):
+    rows = {row["set"]: row for row in json.loads(path.read_text(encoding="utf-8"))["table"]}
+    tried = {
+        name: sorted({Version(row["versions"][name]).public for row in rows.values()}, key=Version)
+        for name in PACKAGES
+    }
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| (\w+).* \| `>=.*?` \| (.*) \|", page, flags=re.M))
+    assert told == {name: ", ".join(found) for name, found in tried.items()}
+    for name in ("README.md", "README.zh-CN.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for package, written in (
+            ("transformers", "transformers"),
+            ("trl", "TRL"),
+            ("peft", "PEFT"),
+        ):
+            said = re.search(rf"{written} ([\d.]+)(?: to | 到 )([\d.]+\d)", text)
+            assert list(said.groups()) == [tried[package][0], tried[package][-1]]
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
 def test_the_record_has_tried_each_bound(bounds, path):
     rows = {row["set"]: row for row in json.loads(path.read_text(encoding="utf-8"))["table"]}
     assert not [name for name, row in rows.items() if row["is_broken"]]
