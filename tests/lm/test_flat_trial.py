@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from tiny_architectures import tiny_model
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -13,8 +15,16 @@ from heldout.lm.layout import current_layout
 from heldout.lm.scored_loss import scored_loss, scored_nats
 
 LENGTHS = (40, 17, 33, 33, 2, 16, 15)  # beyond the windows and chunks of 16
-LAID_FLAT = ("llama", "mistral", "gemma3_text", "llama4_text", "gpt2", "mixtral", "deepseek_v3")
-KEPT_PADDED = ("qwen3_next", "falcon_h1", "lfm2", "bloom", "doge")
+TURNS_FLAT = ("gptj",)  # in transformers 5.24
+IS_FLAT = Version(transformers.__version__) >= Version("5.24")
+LAID_FLAT = (
+    *("llama", "mistral", "gemma3_text", "llama4_text", "gpt2", "mixtral", "deepseek_v3"),
+    *(TURNS_FLAT if IS_FLAT else ()),
+)
+KEPT_PADDED = (
+    *("qwen3_next", "falcon_h1", "lfm2", "bloom", "doge"),
+    *(() if IS_FLAT else TURNS_FLAT),
+)
 
 
 def padded_batch(lengths=LENGTHS):
