@@ -48,7 +48,7 @@ Figures and what they must be, written down before the first recorded run:
 
 Every measurement is one line of ``FOLDER/measured.jsonl``, written at once; a rerun goes on, and
 lines of another state of the sources are not read. ``--tiny`` shows within minutes that all of it
-runs, into a folder of its own, and records nothing. Some 70 minutes on two quiet cores.
+runs, into a folder of its own, and records nothing. Some 130 minutes of CPU.
 """
 
 import argparse

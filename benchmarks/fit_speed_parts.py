@@ -283,21 +283,21 @@ def beside_trl(data: str, model: str, method: str) -> Callable[[Arm, Place], lis
 TRL = (Arm("trl", "new"), NEW)
 SMOLLM2_ARMS = (OLD, NEW, Arm("new_bf16", "new", scale=0.5))
 PARTS = (
-    Part("demo", 2, 167, demo, TIMED, data="demo"),
-    Part("chat", 2, 150, whole_fit("chat", *SAME_WORK), TIMED, factor=4),
-    Part("tail", 2, 130, whole_fit("tail", *SAME_WORK), data="tail", factor=4),
+    Part("demo", 3, 167, demo, TIMED, data="demo"),
+    Part("chat", 3, 150, whole_fit("chat", *SAME_WORK), TIMED, factor=4),
+    Part("tail", 3, 130, whole_fit("tail", *SAME_WORK), data="tail", factor=4),
     Part("shipped", 1, 150, whole_fit("chat")),
-    Part("smollm2_lora", 2, 120, smollm2, SMOLLM2_ARMS, SMOLLM2, "factbook", 4),
-    Part("diagnose", 3, 40, diagnose, prepare=trained_for_diagnosis),
-    Part("check_100k", 3, 51, check("check_100k"), data="check_100k"),
-    Part("growth_10k", 2, 6, check("growth_10k"), data="growth_10k"),
-    Part("growth_100k", 2, 51, check("growth_100k"), data="growth_100k"),
+    Part("smollm2_lora", 3, 120, smollm2, SMOLLM2_ARMS, SMOLLM2, "factbook", 4),
+    Part("diagnose", 5, 40, diagnose, prepare=trained_for_diagnosis),
+    Part("check_100k", 5, 51, check("check_100k"), data="check_100k"),
+    Part("growth_10k", 3, 6, check("growth_10k"), data="growth_10k"),
+    Part("growth_100k", 3, 51, check("growth_100k"), data="growth_100k"),
     Part("peak_memory", 1, 25, peak_memory("long"), data="long"),
     Part("peak_memory_alike", 1, 30, peak_memory("long_alike"), data="long_alike"),
     Part("same_loss", 1, 25, same_loss),
     Part("noise", 1, 60, noisy_losses, data="small"),
-    Part("trl", 3, 20, beside_trl("chat", EMBEDDED, "full"), TRL),
-    Part("trl_smollm2", 2, 60, beside_trl("factbook", SMOLLM2, "lora"), TRL, SMOLLM2, "factbook"),
+    Part("trl", 5, 20, beside_trl("chat", EMBEDDED, "full"), TRL),
+    Part("trl_smollm2", 3, 60, beside_trl("factbook", SMOLLM2, "lora"), TRL, SMOLLM2, "factbook"),
 )
 
 

@@ -11,7 +11,7 @@ from heldout.core.errors import Interrupted, TrainingDiverged, UserError
 def meet(progress, request, *, folder, name, others):
     """Ends once all others have begun, which needs them to be at work at the same time."""
     place = Path(folder)
-    (place / name).write_text(str(os.getpid()))
+    _leave_pid(place / name)
     with progress.stage(name, 2):
         progress.advance(1, "half")
         _wait(lambda: all((place / other).exists() for other in others))
@@ -20,12 +20,12 @@ def meet(progress, request, *, folder, name, others):
 
 
 def write_pid(progress, request, *, folder, name):
-    (Path(folder) / name).write_text(str(os.getpid()))
+    _leave_pid(Path(folder) / name)
 
 
 def until_asked(progress, request, *, folder, name):
     """Works until it is asked to stop, then keeps what it has."""
-    (Path(folder) / name).write_text(str(os.getpid()))
+    _leave_pid(Path(folder) / name)
     _wait(lambda: bool(request))
     (Path(folder) / f"{name}.kept").write_text("")
     raise Interrupted
@@ -51,6 +51,13 @@ def divide(progress, request):
 def be_killed(progress, request, *, after):
     _wait(lambda: Path(after).exists())
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _leave_pid(path):
+    """The file appears with its number in it, as others read it at once."""
+    written = path.with_name(f".{path.name}")
+    written.write_text(str(os.getpid()))
+    written.replace(path)
 
 
 def _wait(holds, seconds=60.0):
