@@ -1,8 +1,7 @@
-"""Remedies and exported recipes in the packages they are written for, which parse and run them.
+"""Remedies in the packages they are written for, which parse and run them.
 
-Every setting of remedies.toml and every ready recipe that ``heldout recipe NAME --for TRAINER``
-writes is laid over a small complete configuration and given to the trainer's own code, each in an
-environment of its own:
+Every setting of remedies.toml is laid over a small complete configuration and given to the
+trainer's own code, each in an environment of its own (``exports.py`` does so with recipes):
 
 - llama-factory: ``OmegaConf.load`` and ``llamafactory.hparams.get_train_args``, then ``run_exp``
 - axolotl: ``axolotl.cli.config.load_cfg`` (its validation), then its trainer
@@ -12,9 +11,9 @@ environment of its own:
 A setting is *refused* where the parser raises, and *ignored* where its value is not in what the
 parser returns. Some are trained for two steps on the embedded model.
 
-Criteria, set before the recorded run: no setting of any remedy and of any ready recipe is refused
-(``refused``) or ignored (``ignored``), at least three remedies train two steps in each trainer
-(``*_trained``), and none that was tried fails (``not_trained``).
+Criteria, set before the recorded run: no setting of any remedy is refused (``refused``) or ignored
+(``ignored``), at least three remedies train two steps in each trainer (``*_trained``), and none
+that was tried fails (``not_trained``).
 
     python benchmarks/remedies_elsewhere.py llama-factory=PYTHON axolotl=PYTHON unsloth=PYTHON
 """
@@ -47,7 +46,6 @@ WORDS = {
     "LONGEST_ROW": "256",
     "TEMPLATE": "default",
     "YOUR_TYPE": "alpaca",
-    "LEARNING_RATE": "0.0001",
 }
 _LOCAL = {
     "llama-factory": "use_cpu: true\nreport_to: none\nbf16: false\nmax_steps: 2\n"
@@ -108,8 +106,6 @@ def write_configurations(trainer: str, folder: Path) -> None:
     """``NAME.yaml``, what of it must arrive in ``NAME.json``, and the rows that they name."""
     import yaml
 
-    from heldout.core.recipe import recipe_names
-    from heldout.jobs.exporting.export_recipe import export_recipe
     from heldout.lm.source import find_source
 
     for name in ("MODEL", "BASE"):
@@ -127,13 +123,10 @@ def write_configurations(trainer: str, folder: Path) -> None:
         (where / "dataset_info.json").write_text(json.dumps(listed), encoding="utf-8")
     written = settings_of(trainer)
     if trainer == "unsloth":
-        texts = {name: export_recipe(name, trainer) for name in recipe_names()}
-        (folder / "settings.json").write_text(json.dumps([written, texts]), encoding="utf-8")
+        (folder / "settings.json").write_text(json.dumps(written), encoding="utf-8")
         return
     for name, text in written.items():
         _write(folder, name, trainer, _BASE[trainer], _filled(text.replace("; ", "\n")))
-    for name in recipe_names():
-        _write(folder, f"recipe_{name}", trainer, "", _filled(export_recipe(name, trainer)))
     assert all(yaml.safe_load(file.read_text()) for file in folder.glob("*.yaml"))
 
 
@@ -147,8 +140,6 @@ def _write(folder: Path, name: str, trainer: str, base: str, text: str) -> None:
     """Later lines take the place of earlier ones of the same key."""
     lines, keys = [], set()
     local = _LOCAL[trainer] + f"output_dir: out/{name}\n"
-    if not base and trainer == "llama-factory":
-        local += "dataset_dir: .\n"
     blocks = [_blocks(part) for part in (local, text, base)]
     wanted = {key for key in blocks[1] if key not in blocks[0]}
     for block in blocks:
@@ -277,19 +268,18 @@ def read_by(trainer: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def read_by_unsloth(folder: Path) -> list[dict[str, Any]]:
-    """Each remedy in a small script, and each exported script, up to its trainer or two steps."""
+    """Each remedy in a small script, up to its trainer or two steps."""
     import unsloth  # noqa: F401, patches what is imported after it
 
     os.chdir(folder)
     rows = []
-    remedies, scripts = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    for name, text in [*remedies.items(), *((f"recipe_{n}", s) for n, s in scripts.items())]:
+    remedies = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    for name, text in remedies.items():
         row: dict[str, Any] = {"trainer": "unsloth", "name": name, "refused": "", "ignored": []}
         rows.append(row)
         given: dict[str, Any] = {}
         try:
-            build = _of_script if name.startswith("recipe_") else _of_remedy
-            trainer = build(text, given)
+            trainer = _of_remedy(text, given)
             row["ignored"] = [k for k, v in given.items() if not _same(v, getattr(trainer.args, k))]
         except Exception as error:
             row["refused"] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
@@ -313,13 +303,6 @@ def _names(given: dict[str, Any]) -> dict[str, Any]:
         return SFTConfig(**{"output_dir": "out", "per_device_train_batch_size": 2} | values | local)
 
     return {"SFTConfig": config, "SFTTrainer": SFTTrainer}
-
-
-def _of_script(text: str, given: dict[str, Any]) -> Any:
-    names = _names(given)
-    text = text.replace("from trl import SFTConfig, SFTTrainer", "")
-    exec(text.replace("\ntrainer.train()", ""), names)
-    return names["trainer"]
 
 
 def _of_remedy(text: str, given: dict[str, Any]) -> Any:

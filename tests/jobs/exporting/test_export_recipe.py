@@ -11,8 +11,10 @@ from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe, load_recipe, recipe_names
 from heldout.core.regularizer import overrides_hook
 from heldout.core.run import Run
+from heldout.jobs.exporting.counterparts import UNATTACHED
 from heldout.jobs.exporting.export_recipe import TRAINERS, export_recipe
-from heldout.jobs.exporting.settings import AVERAGES, UNATTACHED
+from heldout.jobs.exporting.recipe_to_export import KINDS
+from heldout.jobs.exporting.settings import AVERAGES
 from heldout.lm.source import find_source
 
 # Names of options in the trainers' own documentation of their configuration.
@@ -23,18 +25,26 @@ AXOLOTL = {
     *("max_grad_norm", "adam_beta2", "weight_decay", "neftune_noise_alpha", "bf16", "adapter"),
     *("gradient_checkpointing", "lora_r", "lora_alpha", "lora_dropout", "lora_target_linear"),
     *("lora_target_modules", "eval_steps", "save_steps", "load_best_model_at_end"),
-    "early_stopping_patience",
+    *("early_stopping_patience", "eval_batch_size"),
 }
 LLAMA_FACTORY = {
     *("model_name_or_path", "stage", "do_train", "finetuning_type", "dataset", "eval_dataset"),
-    *("template", "cutoff_len", "packing", "train_on_prompt", "output_dir", "num_train_epochs"),
+    *("dataset_dir", "cutoff_len", "packing", "train_on_prompt", "output_dir", "num_train_epochs"),
     *("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "optim"),
+    *("per_device_eval_batch_size", "report_to", "template"),
     *("warmup_steps", "max_grad_norm", "adam_beta2", "seed", "lr_scheduler_type", "bf16"),
     *("weight_decay", "neftune_noise_alpha", "label_smoothing_factor", "lora_rank", "lora_alpha"),
     *("disable_gradient_checkpointing", "lora_dropout", "lora_target", "eval_strategy"),
     *("eval_steps", "save_strategy", "save_steps", "load_best_model_at_end"),
     *("metric_for_best_model", "early_stopping_steps"),
 }
+MLX = {
+    *("model", "train", "data", "fine_tune_type", "num_layers", "mask_prompt", "batch_size"),
+    *("grad_accumulation_steps", "iters", "steps_per_eval", "save_every", "learning_rate"),
+    *("lr_schedule", "val_batches", "max_seq_length", "optimizer", "optimizer_config", "seed"),
+    *("grad_checkpoint", "adapter_path", "lora_parameters"),
+}
+NAMES = {"axolotl": AXOLOTL, "llama-factory": LLAMA_FACTORY, "mlx": MLX}
 RICH = """
 name = "rich"
 [data]
@@ -81,14 +91,16 @@ def run_of(tmp_path, recipe, **result):
 
 @pytest.mark.parametrize("name", recipe_names())
 @pytest.mark.parametrize("trainer", TRAINERS)
-def test_every_recipe_for_every_trainer(name, trainer):
-    text = export_recipe(name, trainer)
+@pytest.mark.parametrize("rows", KINDS)
+def test_every_recipe_for_every_trainer(name, trainer, rows):
+    text = export_recipe(name, trainer, rows)
     assert name in text.splitlines()[0]
     if trainer in ("trl", "unsloth"):
         compile(text, trainer, "exec")
+        assert ("assistant_only_loss=True" in text) == (rows == "conversation")
     else:
-        keys = set(yaml.safe_load(text))
-        assert keys <= (AXOLOTL if trainer == "axolotl" else LLAMA_FACTORY)
+        assert set(yaml.safe_load(text)) <= NAMES[trainer]
+        assert "&id" not in text  # an alias, which people would copy in half
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -146,8 +158,8 @@ def test_kinds_of_adapters(rich):
     assert "# - model.adapter=olora: no counterpart" in text("llama-factory", "olora")
 
 
-@pytest.mark.parametrize("trainer", ["axolotl", "llama-factory"])
-def test_nothing_is_dropped_silently(rich, trainer):
+@pytest.mark.parametrize("trainer", ["axolotl", "llama-factory", "mlx"])
+def test_what_has_no_counterpart_is_told(rich, trainer):
     notes = [line for line in export_recipe(rich, trainer).splitlines() if line.startswith("#")]
     for told in ("r_drop", "hidden=0.2", "augment.word_dropout", "max_length=128"):
         assert any(told in note for note in notes), told
@@ -183,12 +195,13 @@ def built(recipe, tmp_path):
         path = tmp_path / f"{part}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     script = (
-        export_recipe(recipe, "trl")
+        export_recipe(recipe, "trl", "completion")
+        .replace("LEARNING_RATE = None", "LEARNING_RATE = 1e-4")
         .replace("'MODEL'", repr(str(source.path)))
         .replace("'train.jsonl'", repr(str(tmp_path / "train.jsonl")))
         .replace("'validation.jsonl'", repr(str(tmp_path / "validation.jsonl")))
-        .replace("output_dir='out'", f"output_dir={str(tmp_path / 'out')!r}, bf16=False")
-        .replace("trainer.train()", "")
+        .replace("output_dir='out'", f"output_dir={str(tmp_path / 'out')!r}")
+        .replace("trainer.train()\ntrainer.save_model()", "")
     )
     names: dict = {}
     with warnings.catch_warnings():
