@@ -82,8 +82,8 @@ def _adapter(source: RecipeToExport, found: TrainerSettings) -> dict[str, Any]:
         "lora_alpha": found.lora["lora_alpha"],
         "lora_dropout": found.lora["lora_dropout"],
         "lora_target": "all" if targets == "all-linear" else ",".join(targets),
-        **{k: True for k in ("use_dora", "use_rslora") if k in found.lora},
     }
+    table |= {k: True for k in ("use_dora", "use_rslora") if k in found.lora}
     beginning = found.lora.get("init_lora_weights")
     if beginning == "pissa":
         table["pissa_init"] = True

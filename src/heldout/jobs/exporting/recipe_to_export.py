@@ -113,9 +113,12 @@ def _model_of(environment: dict[str, Any]) -> tuple[str, list[str]]:
     if not name.startswith("package:"):
         return name, []
     try:
-        return str(Path(find_source(name).path).resolve()), [f"model: the folder of {name}"]
+        path = find_source(name).path
     except UserError:
+        path = None
+    if path is None:
         return MODEL, [f"model: {name} is not installed here; give its folder as MODEL"]
+    return str(path.resolve()), [f"model: the folder of {name}"]
 
 
 def _with_found_decay(recipe: Recipe, result: dict[str, Any]) -> Recipe:
