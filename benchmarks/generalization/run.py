@@ -39,7 +39,8 @@ and last checkpoint being two comparators. Criteria, written down before the fir
   peer's, the largest over peers and cells where the peer's are 10 or more (mean over seeds); "not
   measured" where there are none.
 
-Each finished training is one line of ``FOLDER/lines.jsonl``, written at once; a line counts where
+Each finished training is one line of ``FOLDER/lines.jsonl``, written at once; ``--keep`` puts the
+lines into ``lines/`` beside this file, to be committed: those count everywhere. A line counts where
 its settings, rows and the sources that matter are as they are now. Trainings of equal settings are
 made once. A training is begun only where its expected time is left; fit goes on where it was
 stopped. ``--tiny`` shows within two quiet minutes that all of it runs, on 40 rows and two steps.
@@ -91,6 +92,9 @@ def main() -> None:
     place = place_of(options)
     end = time.monotonic() + 60 * options.minutes
     arms = options.arm or (TINY_ARMS if options.tiny else DEFAULT_ARMS)
+    if options.keep:
+        print(place.keep() or "There is nothing new to keep.")
+        return
     items = items_of(arms, cells_of(options.cell, options.tiny), options.tiny)
     if options.tiny:
         items = [item for item in items if item.seed == 0]
@@ -98,7 +102,7 @@ def main() -> None:
         items = [item for item in items if item.seed in options.seed]
     first = True
     while True:
-        lines = place.log.lines()
+        lines = place.lines()
         missing = not_done(place, items, lines)
         if not missing:
             break
@@ -133,6 +137,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seed", action="append", type=int, help="only this; repeatable")
     parser.add_argument("--arm", action="append", help="only this, or a named one; repeatable")
     parser.add_argument("--tiny", action="store_true", help="show that it runs; counts nothing")
+    parser.add_argument("--keep", action="store_true", help="new lines beside the code, and end")
     add_folder(parser)
     options = parser.parse_args()
     try:

@@ -262,7 +262,7 @@ def measured(
 
     ``partly``: with the seeds that are there, one or more.
     """
-    by_key = {line["key"]: line for line in place.log.lines()}
+    by_key = {line["key"]: line for line in place.lines()}
     found = []
     for cell in cells:
         seeds: dict[int, dict[str, list[str]]] = {}

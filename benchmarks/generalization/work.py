@@ -1,5 +1,6 @@
 """What there is to train: cells, seeds and arms in their order, and what a line stands for."""
 
+import gzip
 import itertools
 import json
 import os
@@ -54,6 +55,17 @@ FIT_SOURCES = (
 )
 
 
+KEPT = Path(__file__).with_name("lines")  # of finished trainings, whoever ran them
+
+
+def kept_lines() -> list[dict[str, Any]]:
+    return [
+        json.loads(line)
+        for path in sorted(KEPT.glob("*.jsonl.gz"))
+        for line in gzip.decompress(path.read_bytes()).decode().splitlines()
+    ]
+
+
 @dataclass(frozen=True)
 class Cell:
     """A data set at one size, and the model."""
@@ -104,6 +116,22 @@ class Place:
     @property
     def log(self) -> Log:
         return Log(self.work / "lines.jsonl")
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Of this folder and, but for a trial, those that are kept with the code."""
+        return self.log.lines() + ([] if self.tiny else kept_lines())
+
+    def keep(self) -> Path | None:
+        """Lines of this folder that are not kept yet, into a file of their own."""
+        known = {line["key"] for line in kept_lines()}
+        new = {line["key"]: line for line in self.log.lines() if line["key"] not in known}
+        if not new:
+            return None
+        text = "".join(json.dumps(line) + "\n" for line in new.values())
+        KEPT.mkdir(exist_ok=True)
+        path = KEPT / f"{digest_of_text(text)}.jsonl.gz"
+        path.write_bytes(gzip.compress(text.encode(), mtime=0))
+        return path
 
     def data(self, cell: Cell, seed: int) -> Path:
         return parts_folder(self.work, cell.data, cell.num, seed, self.tiny)
