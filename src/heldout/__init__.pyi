@@ -76,6 +76,9 @@ from heldout.core.results.advice import PredictedTraining as PredictedTraining
 from heldout.core.results.advice import RecipeAdvice as RecipeAdvice
 from heldout.core.results.advice import RecipeChoice as RecipeChoice
 from heldout.core.results.advice import Serving as Serving
+from heldout.core.results.answers import Answer as Answer
+from heldout.core.results.answers import CopiedText as CopiedText
+from heldout.core.results.answers import Written as Written
 from heldout.core.results.capacity import CapacityResult as CapacityResult
 from heldout.core.results.capacity import Filled as Filled
 from heldout.core.results.capacity import Plateau as Plateau
@@ -110,6 +113,8 @@ from heldout.core.results.label_noise import LabelNoise as LabelNoise
 from heldout.core.results.learning_curve import CurvePoint as CurvePoint
 from heldout.core.results.learning_curve import Forecast as Forecast
 from heldout.core.results.learning_curve import LearningCurve as LearningCurve
+from heldout.core.results.push import Pushed as Pushed
+from heldout.core.results.push import PushedFile as PushedFile
 from heldout.core.row import Row as Row
 from heldout.core.run import Run as Run
 from heldout.core.run_files import PreflightCheck as PreflightCheck
@@ -124,6 +129,7 @@ from heldout.core.verdict import Verdict as Verdict
 from heldout.core.verdict import Verdicts as Verdicts
 from heldout.data.columns import ReadRows as ReadRows
 from heldout.data.columns import read_rows as read_rows
+from heldout.jobs.answering.answers import answers as answers
 from heldout.jobs.augmented import augmented as augmented
 from heldout.jobs.augmented import write_rows as write_rows
 from heldout.jobs.checking.check import check as check
@@ -145,6 +151,8 @@ from heldout.jobs.evidence.kept import Kept as Kept
 from heldout.jobs.evidence.kept import Keys as Keys
 from heldout.jobs.evidence.texts import DiagnosedTexts as DiagnosedTexts
 from heldout.jobs.exporting.export_recipe import export_recipe as export_recipe
+from heldout.jobs.exporting.push import dry_run_push as dry_run_push
+from heldout.jobs.exporting.push import push as push
 from heldout.jobs.fitting.fit import FitResult as FitResult
 from heldout.jobs.fitting.fit import dry_run as dry_run
 from heldout.jobs.fitting.fit import fit as fit

@@ -20,6 +20,8 @@ CALLED = {
     "ensemble": [heldout.ensemble],
     "distill": [heldout.distill],
     "recipe": [heldout.export_recipe],
+    "push": [heldout.push, heldout.dry_run_push],
+    "try": [heldout.answers],
     "laws": [heldout.laws, heldout.OwnRuns],
     "advise": [
         heldout.advise,

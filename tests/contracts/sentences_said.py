@@ -63,6 +63,7 @@ _NAMES = {"SOURCE", "READS", "COST", "FORMULA", "FONT", "source", "_SQL"}
 # and files for other tools.
 _IN_ENGLISH = (
     "report/card.py",
+    "report/card_settings.py",
     "core/shown.py",  # tags around what is said elsewhere
     *(f"core/{name}.py" for name in ("errors", "spelling", "recipe", "recipe_fields")),
     *(f"core/{name}.py" for name in ("discovery", "decoding", "run")),

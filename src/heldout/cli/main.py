@@ -21,11 +21,13 @@ from heldout.core.errors import Interrupted, UserError
 from heldout.core.language import languages, say, using
 from heldout.core.spelling import in_flags
 
-# Each is a function in the file of its name, which is imported when it is asked for.
+# Each is a function in the file of its name, or where _OTHERWISE says, imported when asked for.
 _COMMANDS = (
     *("fit", "report", "list", "check", "diagnose", "counterfactual", "hyperfit", "ensemble"),
-    *("distill", "recipe"),
+    *("distill", "recipe", "push", "try"),
 )
+# Commands that are named after a word of Python's -> their file and their function.
+_OTHERWISE = {"list": ("list", "list_catalog"), "try": ("answers", "answers")}
 _PLAN = ("laws", "advise", "capacity", "compress")
 
 
@@ -54,8 +56,8 @@ def command_line(arguments: Sequence[str] = ()) -> typer.Typer:
 
 
 def _function(name: str) -> Callable[..., None]:
-    module = importlib.import_module(f"heldout.cli.{name}")
-    return getattr(module, "list_catalog" if name == "list" else name)
+    file, function = _OTHERWISE.get(name, (name, name))
+    return getattr(importlib.import_module(f"heldout.cli.{file}"), function)
 
 
 def options(

@@ -144,11 +144,15 @@ STABLE: dict[str, tuple[str, ...]] = {
 }
 
 EXPERIMENTAL: dict[str, tuple[str, ...]] = {
+    "core.results.answers": ("Answer", "CopiedText", "Written"),
     "core.results.capacity": ("CapacityResult", "Filled", "Plateau"),
     "core.results.compression": ("Block", "CompressResult", "TwoPart"),
     "core.results.counterfactual": ("Counterfactual", "CounterfactualRow", "Influence"),
+    "core.results.push": ("Pushed", "PushedFile"),
+    "jobs.answering.answers": ("answers",),
     "jobs.compressing.compress": ("compress",),
     "jobs.counterfactual.counterfactual": ("counterfactual",),
+    "jobs.exporting.push": ("dry_run_push", "push"),
     "jobs.hyperfitting.hyperfit": ("dry_run_hyperfit", "hyperfit", "resume_hyperfit"),
     "jobs.hyperfitting.judgements": ("JudgedPair", "export_judgements", "import_judgements"),
     "jobs.hyperfitting.result": ("HyperfitResult",),

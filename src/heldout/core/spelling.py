@@ -29,6 +29,9 @@ ARGUMENTS = {
     "--load": "loads",
     "--config": "configs",
     "--column": "columns",
+    "--public": "private=False",
+    "--private": "private=True",
+    "--with-report": "with_report=True",
 }
 # Of functions that take one, under the same name with an underscore for a dash.
 SAME = frozenset(
@@ -59,6 +62,7 @@ SAME = frozenset(
         "--logs",
         "--loss-unit",
         "--max-listed",
+        "--max-new-tokens",
         "--members",
         "--model",
         "--model-rows",
@@ -74,6 +78,7 @@ SAME = frozenset(
         "--serve-tokens",
         "--steps",
         "--strategy",
+        "--system",
         "--tasks",
         "--temperature",
         "--train",

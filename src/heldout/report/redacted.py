@@ -87,6 +87,11 @@ def _clean(names: list[re.Pattern[str]], text: str) -> str:
     return without_secrets(text)
 
 
+def without_names(text: str) -> str:
+    """A sentence of a verdict without what it quotes, paths and passwords."""
+    return _clean([], text)
+
+
 def _mapped(value: Any, change: Callable[[str], str]) -> Any:
     """A copy with every text in it changed; keys, which are ours, stay."""
     if isinstance(value, str):
