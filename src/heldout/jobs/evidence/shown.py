@@ -95,8 +95,8 @@ def _longest_copy(ids: np.ndarray, searched: Corpora | None) -> _Copy:
         return _Copy()
     lengths, places = searched.train.matches(ids)
     start = int(np.argmax(lengths))
-    row, _ = searched.train.document_of(int(places[start]))
-    return _Copy(start, int(lengths[start]), int(row))
+    document, _ = searched.train.document_of(int(places[start]))
+    return _Copy(start, int(lengths[start]), int(searched.train.rows_D[document]))
 
 
 def reliability(found: PassStatistics) -> list[tuple[float, float, int]]:
