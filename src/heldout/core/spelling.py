@@ -73,6 +73,7 @@ SAME = frozenset(
         "--plant-canaries",
         "--recipe",
         "--reference",
+        "--rows",
         "--runs",
         "--semantic",
         "--serve-tokens",
