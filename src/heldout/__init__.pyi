@@ -113,6 +113,10 @@ from heldout.core.results.label_noise import LabelNoise as LabelNoise
 from heldout.core.results.learning_curve import CurvePoint as CurvePoint
 from heldout.core.results.learning_curve import Forecast as Forecast
 from heldout.core.results.learning_curve import LearningCurve as LearningCurve
+from heldout.core.results.merge import GgufFile as GgufFile
+from heldout.core.results.merge import LogitAgreement as LogitAgreement
+from heldout.core.results.merge import MergePlan as MergePlan
+from heldout.core.results.merge import MergeResult as MergeResult
 from heldout.core.results.push import Pushed as Pushed
 from heldout.core.results.push import PushedFile as PushedFile
 from heldout.core.row import Row as Row
@@ -171,6 +175,8 @@ from heldout.jobs.kit.given_data import TableOfRows as TableOfRows
 from heldout.jobs.kit.given_model import ModelSource as ModelSource
 from heldout.jobs.kit.places import Needs as Needs
 from heldout.jobs.kit.places import Places as Places
+from heldout.jobs.merging.merge import dry_run_merge as dry_run_merge
+from heldout.jobs.merging.merge import merge as merge
 from heldout.jobs.planning.advise import advise as advise
 from heldout.jobs.planning.capacity import capacity as capacity
 from heldout.jobs.planning.fitted_law import OwnRuns as OwnRuns

@@ -22,6 +22,7 @@ CALLED = {
     "recipe": [heldout.export_recipe],
     "push": [heldout.push, heldout.dry_run_push],
     "try": [heldout.answers],
+    "merge": [heldout.merge],
     "laws": [heldout.laws, heldout.OwnRuns],
     "advise": [
         heldout.advise,

@@ -69,6 +69,8 @@ _IN_ENGLISH = (
     *(f"core/{name}.py" for name in ("discovery", "decoding", "run")),
     *(f"data/{name}.py" for name in ("columns", "glaive", "tools")),
     *(f"lm/{name}.py" for name in ("adapter_weights", "chat_template", "fit_of_weights")),
+    "lm/gguf_tokenizer.py",
+    "jobs/merging/merged_rows.py",
     "data/canaries.py",
     "data/factbook.py",
     "jobs/exporting/",

@@ -24,7 +24,7 @@ from heldout.core.spelling import in_flags
 # Each is a function in the file of its name, or where _OTHERWISE says, imported when asked for.
 _COMMANDS = (
     *("fit", "report", "list", "check", "diagnose", "counterfactual", "hyperfit", "ensemble"),
-    *("distill", "recipe", "push", "try"),
+    *("distill", "recipe", "push", "try", "merge"),
 )
 # Commands that are named after a word of Python's -> their file and their function.
 _OTHERWISE = {"list": ("list", "list_catalog"), "try": ("answers", "answers")}

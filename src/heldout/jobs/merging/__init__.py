@@ -1,0 +1,1 @@
+"""``heldout merge``: adapter and base as one model, and a file for llama.cpp."""
