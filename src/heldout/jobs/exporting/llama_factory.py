@@ -30,7 +30,8 @@ _NOTES = {
     "text": "stage pt adds the end-of-text token by itself",
     "completion": "template empty adds nothing, not even an end: let each completion end with the "
     "end-of-text token of the model, as the rows do that heldout recipe RUN --out FOLDER writes",
-    "conversation": "template: read from the tokenizer; name one of LLaMA-Factory's to have another",
+    "conversation": "template: read from the tokenizer; name one of LLaMA-Factory's to have "
+    "another",
 }
 
 
