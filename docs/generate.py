@@ -210,6 +210,74 @@ def keys() -> str:
     return "\n".join(lines) + "\n"
 
 
+# Qwen2.5, whose sizes are far apart: width, layers, heads, of them for keys, feed-forward,
+# vocabulary, whether one matrix is both ends.
+SIZES = {
+    "0.5B": (896, 24, 14, 2, 4864, 151936, True),
+    "1.5B": (1536, 28, 12, 2, 8960, 151936, True),
+    "3B": (2048, 36, 16, 2, 11008, 151936, True),
+    "7B": (3584, 28, 28, 4, 18944, 152064, False),
+    "14B": (5120, 48, 40, 8, 13824, 152064, False),
+    "32B": (5120, 64, 40, 8, 27648, 152064, False),
+    "72B": (8192, 80, 64, 8, 29568, 152064, False),
+}
+MEMORY_GB = (8, 12, 16, 24, 48, 80)
+
+
+def what_fits() -> str:
+    """By the estimate of ``heldout fit``: the most exact weights that fit into a device.
+
+    A twentieth of its memory is left to others.
+    """
+    lines = [
+        "| model | float32 | 8bit | 4bit | " + " | ".join(f"in {gb} GB" for gb in MEMORY_GB) + " |",
+        "| --- " * (4 + len(MEMORY_GB)) + "|",
+    ]
+    for name, size in SIZES.items():
+        needed = {held: _needed_gb(size, held) for held in ("", "8bit", "4bit")}
+        cells = [f"{gb:.1f} GB" for gb in needed.values()]
+        for gb in MEMORY_GB:
+            held = next((held for held, least in needed.items() if least <= 0.95 * gb), None)
+            cells.append("no" if held is None else held or "float32")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _needed_gb(size, held) -> float:
+    """Of a process that trains adapters of rank 8 on rows of 512 tokens, one at a time."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from heldout.jobs.kit.places import PROCESS_BYTES
+    from heldout.lm.quantized import Quantization
+    from heldout.training.preflight import memory_counted
+
+    width, layers, heads, key_heads, feed_forward, vocabulary, tied = size
+    config = Qwen2Config(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
+        intermediate_size=feed_forward,
+        vocab_size=vocabulary,
+        tie_word_embeddings=tied,
+    )
+    with torch.device("meta"):
+        model = Qwen2ForCausalLM(config)
+    recipe = Recipe().replace(
+        model={"load_in": held, "gradient_checkpointing": True},
+        train={"batch_size": 1, "micro_batch_size": 1},
+    )
+    if held:
+        weights = Quantization(held).bytes_of(model, torch.float32)
+    else:
+        weights = 4 * model.num_parameters()
+    maps = [each.weight.shape for each in model.model.modules() if type(each) is torch.nn.Linear]
+    trained = sum(recipe.model.lora_rank * sum(shape) for shape in maps)
+    beside = memory_counted(config, trained, 512, recipe, vocabulary)
+    return (PROCESS_BYTES + weights + 4 * trained + beside) / 1e9
+
+
 def reference() -> str:
     """All public names with their docstrings; mkdocstrings fills the lines with colons."""
     tried = {name for names in EXPERIMENTAL.values() for name in names}
@@ -242,5 +310,6 @@ if __name__ == "__main__":
     (FOLDER / "recipe.md").write_text(keys(), encoding="utf-8")
     (FOLDER / "reference.md").write_text(reference(), encoding="utf-8")
     (FOLDER / "_architectures.md").write_text(architectures(), encoding="utf-8")
+    (FOLDER / "_what_fits.md").write_text(what_fits(), encoding="utf-8")
     for name, table in regularizers().items():
         (FOLDER / name).write_text(table, encoding="utf-8")

@@ -12,7 +12,16 @@ from packaging.requirements import Requirement
 
 from heldout.core.secrets import arguments_without_secrets
 
-PACKAGES = ("heldout", "torch", "transformers", "accelerate", "peft", "datasets", "tokenizers")
+PACKAGES = (
+    "heldout",
+    "torch",
+    "transformers",
+    "accelerate",
+    "peft",
+    "datasets",
+    "tokenizers",
+    "bitsandbytes",
+)
 BOUNDED = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
 

@@ -32,6 +32,7 @@ from heldout.core.recipe_fields import (
     build,
     rules_of,
 )
+from heldout.core.recipe_sections import check_sections
 from heldout.core.search_space import Range
 
 
@@ -72,6 +73,8 @@ class ModelSection:
     lora_rank: Annotated[int, at_least(1)] = 8  # of an adapter's matrices: its room
     lora_alpha: Annotated[int, at_least(1)] = 16  # an adapter counts alpha / rank times
     lora_targets: str = "all-linear"  # layers with an adapter: names, with commas
+    # bits that a frozen weight is held in, needs heldout[quantized]; empty: 32
+    load_in: Literal["", "4bit", "8bit"] = ""
     tie_weights: bool | None = None  # of both ends; None: as the model has it
     norm: Literal["", "rms", "layer"] = ""  # of a model from scratch; empty: as configured
     # of the norm in a model from scratch, see heldout.lm.norms; empty: as configured
@@ -219,21 +222,7 @@ class Recipe:
                 value = getattr(fields, key)
                 if not rule.holds(value):
                     raise UserError(f"{section}.{key} must be {rule.words}, got {value!r}.")
-        if self.train.batch_size % self.train.micro_batch_size:
-            raise UserError(
-                f"train.batch_size must be a multiple of train.micro_batch_size "
-                f"({self.train.micro_batch_size}), got {self.train.batch_size}."
-            )
-        if self.train.optimizer == "schedule_free" and self.train.schedule != "constant":
-            raise UserError(
-                "train.optimizer=schedule_free averages in place of a falling rate: use it with "
-                f"train.schedule=constant, got {self.train.schedule!r}."
-            )
-        if self.data.validation_share + self.data.test_share > 0.8:
-            raise UserError(
-                "data.validation_share plus data.test_share must leave at least 0.2 for training, "
-                f"got {self.data.validation_share} + {self.data.test_share}."
-            )
+        check_sections(self)
 
     @property
     def accumulation_steps(self) -> int:

@@ -19,8 +19,9 @@ from heldout.core.errors import UserError
 from heldout.lm.adapter_weights import with_adapter
 from heldout.lm.fit_of_weights import one_line, refuse_misfits, wrapper_names
 from heldout.lm.gguf import converted_gguf
-from heldout.lm.memory import num_weights_in, refuse_too_large
+from heldout.lm.memory import num_weights_in, refuse_too_large, refuse_too_many_bytes
 from heldout.lm.norms import with_norms
+from heldout.lm.quantized import Quantization, num_parameters
 from heldout.lm.source import (
     Source,
     adapter_base,
@@ -49,12 +50,16 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     trust_remote_code: bool = False,
     merge_adapter: bool = True,
+    quantization: Quantization | None = None,
 ) -> LoadedModel:
     """Load a folder, checkpoint, adapter, GGUF file, ``package:NAME`` or Hub id.
 
     An adapter is merged into its base, so that it can be trained further like any model, unless
     ``merge_adapter`` is False or it has no weights to merge (prompt tuning). Weights come in
     ``dtype`` whatever the configuration says. A GGUF file is converted once, into a cache.
+
+    ``quantization`` says how frozen weights are held, the base's of an adapter, which is then not
+    merged. An adapter that heldout trained on a quantized base tells it itself.
 
     Raises UserError, in one line, for all that cannot be trained here: nothing there, no weights,
     pickled, damaged or incomplete weights, no tokenizer or another model's, an encoder or
@@ -64,16 +69,24 @@ def load_model(
     if source.path is None:
         source = _adapter_of_hub(source)
     if source.is_adapter:
-        return _load_adapter(source, device, dtype, trust_remote_code, merge_adapter)
+        return _load_adapter(source, device, dtype, trust_remote_code, merge_adapter, quantization)
     place = source.name if source.path is None else str(_folder(source))
     config = _config(place, source, trust_remote_code)
     tokenizer = load_tokenizer(str(target), trust_remote_code=trust_remote_code)
     # A configuration may ask for more than the files hold: it is built before they are compared.
-    num = _num_parameters(config, source, trust_remote_code)
+    empty = _empty(config, source, trust_remote_code)
+    num = sum(parameter.numel() for parameter in empty.parameters())
     if source.path is not None:
         check_safetensors(Path(place))
         num = max(num, num_weights_in(Path(place)))
-    refuse_too_large(num, source.name, dtype, device)
+    arguments: dict[str, Any] = {}
+    if quantization is None:
+        refuse_too_large(num, source.name, dtype, device)
+    else:
+        _refuse_quantized_before(config, source.name)
+        arguments = quantization.arguments(device)
+        needed = quantization.bytes_of(empty, dtype)
+        refuse_too_many_bytes(needed, source.name, quantization.load_in, device)
     try:
         both: Any = AutoModelForCausalLM.from_pretrained(
             place,
@@ -84,11 +97,14 @@ def load_model(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
             key_mapping=wrapper_names(Path(place)) if source.path is not None else None,
+            **arguments,
         )
     except Exception as error:  # wrong values fail anywhere in a model's own code
         raise _refusal(source, error) from error
     model, report = both
     refuse_misfits(model, report, source.name)
+    if quantization is not None:
+        quantization.finish(model, source.name)
     return _finish(model, tokenizer, source.name, None, device)
 
 
@@ -103,16 +119,25 @@ def count_parameters(target: str, *, trust_remote_code: bool = False) -> int | N
     if source.is_adapter:
         return None
     place = source.name if source.path is None else str(_folder(source))
-    return _num_parameters(_config(place, source, trust_remote_code), source, trust_remote_code)
+    model = _empty(_config(place, source, trust_remote_code), source, trust_remote_code)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _num_parameters(config: Any, source: Source, trust_remote_code: bool) -> int:
+def _empty(config: Any, source: Source, trust_remote_code: bool) -> Any:
+    """The model without its weights, which takes no memory."""
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     except Exception as error:  # wrong values fail anywhere in a model's own code
         raise _refusal(source, error) from error
-    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _refuse_quantized_before(config: Any, name: str) -> None:
+    if getattr(config, "quantization_config", None):
+        raise UserError(
+            f"Model {name} lies there quantized already: give the model that it was made from, or "
+            "leave model.load_in out."
+        )
 
 
 def load_tokenizer(target: str, *, trust_remote_code: bool = False) -> Any:
@@ -202,12 +227,18 @@ def _load_adapter(
     dtype: torch.dtype,
     trust_remote_code: bool,
     merge_adapter: bool,
+    quantization: Quantization | None,
 ) -> LoadedModel:
     assert source.path is not None
     base_target = adapter_base(source)
+    quantization = quantization or Quantization.noted_in(source.path)
     try:
         base = load_model(
-            base_target, device="cpu", dtype=dtype, trust_remote_code=trust_remote_code
+            base_target,
+            device="cpu" if quantization is None else device,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            quantization=quantization,
         )
     except UserError as error:
         raise UserError(f"Adapter {source.name}: its base cannot be loaded. {error}") from error
@@ -216,6 +247,8 @@ def _load_adapter(
     if tokenizer_folder(source) is not None:
         tokenizer = load_tokenizer(str(source.path), trust_remote_code=trust_remote_code)
     model = with_adapter(base.model, source.path, source.name, base_target)
+    if quantization is not None:
+        return _finish(model, tokenizer, source.name, base_target, device)
     if merge_adapter and hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
         for parameter in model.parameters():
@@ -294,7 +327,7 @@ def _finish(
         )
     if model.config.get_text_config().pad_token_id is None:
         model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    parameters = num_parameters(model)
     search_as_usual()
     return LoadedModel(model.to(device).eval(), tokenizer, name, adapter_of, parameters)
 

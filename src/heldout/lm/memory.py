@@ -26,10 +26,15 @@ def refuse_too_large(
     num_weights: int, name: str, dtype: torch.dtype, device: str | torch.device
 ) -> None:
     """Raises UserError where the weights alone, in ``dtype``, exceed the free memory."""
-    needed, free = num_weights * dtype.itemsize, free_bytes(device)
+    kind = str(dtype).removeprefix("torch.")
+    refuse_too_many_bytes(num_weights * dtype.itemsize, name, kind, device)
+
+
+def refuse_too_many_bytes(needed: int, name: str, kind: str, device: str | torch.device) -> None:
+    """The same of weights that take ``needed`` bytes; ``kind`` is what they are held in."""
+    free = free_bytes(device)
     if free is not None and needed > free:
         raise UserError(
-            f"Model {name} needs {needed / 1e9:.1f} GB for its weights in "
-            f"{str(dtype).removeprefix('torch.')}, {free / 1e9:.1f} GB are free: use a larger "
-            "machine, or a smaller model."
+            f"Model {name} needs {needed / 1e9:.1f} GB for its weights in {kind}, "
+            f"{free / 1e9:.1f} GB are free: use a larger machine, or a smaller model."
         )

@@ -182,26 +182,43 @@ def memory_needed(
     vocabulary_size: int,
 ) -> float:
     """Bytes beyond the loaded weights: gradients, Adam's moments, activations, one logit chunk,
-    and the copies that regularizers keep.
-
-    Activations of one layer are counted as 18 widths and 5 feed-forward widths a token, float32;
-    the count is meant to be right within a factor of 2.
-    """
+    and the copies that regularizers keep."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    config = model.config
+    is_fused = logit_path(model) is LogitPath.FUSED
+    counted = memory_counted(
+        model.config, trained, windows.longest, recipe, vocabulary_size, is_fused=is_fused
+    )
+    return counted + added_bytes(regularizers, model)
+
+
+def memory_counted(
+    config: Any,
+    trained: int,
+    longest: int,
+    recipe: Recipe,
+    vocabulary_size: int,
+    *,
+    is_fused: bool = True,
+) -> float:
+    """The same, without regularizers, of a model with ``trained`` weights that are trained.
+
+    ``longest`` is that of the rows, in tokens; ``is_fused``: no logits are held. Activations of one
+    layer are counted as 18 widths and 5 feed-forward widths a token, float32; the count is meant to
+    be right within a factor of 2.
+    """
     width = getattr(config, "hidden_size", 512)
     feed_forward = getattr(config, "intermediate_size", None) or 4 * width
     layers = getattr(config, "num_hidden_layers", 12)
-    tokens = recipe.train.micro_batch_size * min(windows.longest, recipe.data.max_length)
+    tokens = recipe.train.micro_batch_size * min(longest, recipe.data.max_length)
     per_layer = 4 * tokens * (18 * width + 5 * feed_forward)
     kept = 1 if recipe.model.gradient_checkpointing else layers
     boundary = 4 * tokens * width * layers if recipe.model.gradient_checkpointing else 0
-    trained_bytes = 12.0 * trained + added_bytes(regularizers, model)
-    if logit_path(model) is LogitPath.FUSED:
-        logits = 3 * 64e6
-    else:  # with their gradient and their log-probabilities
-        logits = 3 * 4.0 * tokens * vocabulary_size
-    return trained_bytes + kept * per_layer + boundary + logits + 4.0 * vocabulary_size * width
+    # Where they are held, with their gradient and their log-probabilities.
+    logits = 3 * (64e6 if is_fused else 4.0 * tokens * vocabulary_size)
+    # A quantized layer is made whole for its product, and its gradient's.
+    whole = 4.0 * width * feed_forward if recipe.model.load_in else 0.0
+    head = 4.0 * vocabulary_size * width
+    return 12.0 * trained + kept * per_layer + boundary + logits + head + whole
 
 
 def disk_needed(model: Any) -> float:

@@ -17,14 +17,21 @@ from heldout.jobs.kit.clean_losses import losses_of
 from heldout.lm.accelerator import empty_cache, training_device
 from heldout.lm.chat_template import with_template_arguments
 from heldout.lm.load import LoadedModel, load_model
+from heldout.lm.quantized import quantization_of
 
 MOST_CHECKPOINTS = 8
 
 
-def load(place: str, recipe: Recipe) -> LoadedModel:
-    """A model or an adapter merged into its base, on the device that trains."""
+def load(place: str, recipe: Recipe, like: LoadedModel | None = None) -> LoadedModel:
+    """A model or an adapter merged into its base, on the device that trains.
+
+    ``like``: a model whose weights were loaded as this one's are to be.
+    """
     loaded = load_model(
-        place, device=training_device(), trust_remote_code=recipe.model.trust_remote_code
+        place,
+        device=training_device(),
+        trust_remote_code=recipe.model.trust_remote_code,
+        quantization=None if like is None else quantization_of(like.model),
     )
     with_template_arguments(loaded.tokenizer, recipe.data.template_arguments)
     return loaded

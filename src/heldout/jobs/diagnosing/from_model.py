@@ -44,7 +44,7 @@ def diagnosis_of_model(
     lexicon = read_lexicon(asked.lexicon) if asked.lexicon else {}
     texts = replace(texts, prompts_meant=bool(known.trains_on_prompts))
     judged = load(found.model, recipe)
-    base = load(found.base, recipe) if found.base else None
+    base = load(found.base, recipe, like=judged) if found.base else None
     kept = Kept.of(found.run) if found.run else None
     gathered = gather(judged, base, texts, recipe, asked, progress, kept)
     evidence = gathered.evidence

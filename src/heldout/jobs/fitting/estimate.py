@@ -59,6 +59,8 @@ class Work:
     def estimate(self) -> Estimate:
         """All of it. Memory is the most that was held, or where nothing was timed is counted."""
         one = peak_gb() if self.is_timed else self.ready.needs.bytes / 1e9
+        if self.recipe.model.load_in:
+            one = max(one, peak_gb())  # the base may have been read in float32 for its loss
         return Estimate(self.parts(), self.ready.places.most * one, self.is_timed)
 
     def parts(self) -> tuple[JobPart, ...]:

@@ -8,6 +8,7 @@ from heldout.core.verdict import COLORS, Verdicts
 from heldout.jobs.kit.condition import Trained
 from heldout.jobs.kit.context import RunContext
 from heldout.jobs.kit.find_rate import read_search
+from heldout.lm.quantized import num_parameters
 from heldout.training.trackers import tell_end
 
 
@@ -24,7 +25,7 @@ def write_result(
     """What the main training did; ``finished`` are figures of what came after its last step."""
     model, outcome = trained.model, trained.outcome
     decay = trained.decay
-    num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    num_trained = num_parameters(model, trained=True)
     context.run.write_json(
         "result.json",
         {
@@ -42,7 +43,7 @@ def write_result(
             "best_weight_decay_shrink": decay.until(best_step) if decay else None,
             "method": context.recipe.model.method,
             "trained_parameters": num_trained,
-            "parameters": sum(p.numel() for p in model.parameters()),
+            "parameters": num_parameters(model),
             "seconds_training": outcome.seconds,
             "finish": finished,
         },

@@ -9,14 +9,20 @@ from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from heldout.core.regularizer import Regularizer
+from heldout.lm.quantized import quantization_of
 from heldout.training.attach import numbers_alone, saved_states
 from heldout.training.steps import load_states
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Weights and tokenizer in Hugging Face form: an adapter folder, or a whole model."""
+    """Weights and tokenizer in Hugging Face form: an adapter folder, or a whole model.
+
+    Beside an adapter on a quantized base lies how that was loaded.
+    """
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if (quantization := quantization_of(model)) is not None:
+        quantization.note_in(folder)
 
 
 def load_weights(model: Any, folder: Path) -> None:

@@ -15,7 +15,7 @@ from heldout.lm.load import count_parameters
 from heldout.search.learning_rate import SMALL_MODEL
 
 FULL, LORA = "full", "lora"
-_OF_ADAPTERS = ("model.lora", "model.adapter")
+_OF_ADAPTERS = ("model.lora", "model.adapter", "model.load_in")
 
 
 def chosen_recipe(recipe: str | Path | Recipe, settings: Sequence[str]) -> Recipe:

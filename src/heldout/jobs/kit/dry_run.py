@@ -24,12 +24,14 @@ from heldout.jobs.kit.metrics import load_metric
 from heldout.jobs.kit.parts import Parts
 from heldout.jobs.kit.places import ALONE, NOTHING, Needs, Places
 from heldout.jobs.kit.prepare import prepare, regularizers_of
+from heldout.jobs.kit.quantized_base import check_quantized_base, whole_base_nats
 from heldout.jobs.kit.rate_trial import search_in_words, trial_steps
 from heldout.jobs.kit.target import Target
 from heldout.lm.characters import token_size
 from heldout.lm.load import LoadedModel
 from heldout.lm.measuring.embeddings import Encoder
 from heldout.lm.nll import context_length
+from heldout.lm.quantized import num_parameters
 from heldout.regularizers.distillation import Distillation
 from heldout.training.arguments import optimizer_arguments
 from heldout.training.compatible import check_together
@@ -84,7 +86,7 @@ class DryRun:
             steps_per_epoch=schedule.steps_per_epoch,
             max_steps=schedule.max_steps,
             evaluations_per_epoch=schedule.evaluations_per_epoch,
-            trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+            trained_parameters=num_parameters(model, trained=True),
             parameters=parameters,
             step_cost=step_cost,
             checks=checks,
@@ -114,6 +116,8 @@ def dry_run_of(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> tu
     if recipe.eval.embedding_model:
         Encoder.load(recipe.eval.embedding_model)
     check_trackers(recipe.train.report_to)
+    sample = [*parts.validation, *parts.train][: recipe.eval.batch_size]
+    whole_nats = whole_base_nats(target, recipe, sample)
     began = time.monotonic()
     loaded = target.load(recipe)
     load_seconds = time.monotonic() - began
@@ -127,6 +131,7 @@ def dry_run_of(parts: Parts, recipe: Recipe, target: Target, folder: Path) -> tu
     size = token_size(tokenizer, parts.train)
     if size.warning:
         checks.append(PreflightCheck("tokenizer", "warning", size.warning))
+    checks += check_quantized_base(loaded, recipe, sample, whole_nats)
     parameters = loaded.parameters
     vocabulary = model.get_input_embeddings().weight.shape[0]
     windows = WindowDataset(parts.train, tokenizer, recipe.data.max_length)

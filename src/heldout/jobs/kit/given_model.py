@@ -218,6 +218,11 @@ def _folder(at: str) -> Iterator[Path]:
 
 def _save(model: Any, tokenizer: Any, folder: Path) -> str:
     """Write model and tokenizer; of an adapter its base too. Returns where the base came from."""
+    if getattr(model, "is_quantized", False):
+        raise UserError(
+            "model is quantized already: name the folder or Hub id that it was loaded from, with "
+            "model.load_in=4bit or 8bit."
+        )
     tokenizer.save_pretrained(folder)
     if not hasattr(model, "peft_config"):
         model.save_pretrained(folder)

@@ -21,6 +21,7 @@ from heldout.core.files import write_text
 from heldout.core.recipe import Recipe
 from heldout.core.regularizer import Regularizer
 from heldout.lm.accelerator import free_bytes, training_device
+from heldout.lm.quantized import num_parameters
 from heldout.training.preflight import memory_needed
 from heldout.training.windows import WindowDataset
 
@@ -28,7 +29,7 @@ from heldout.training.windows import WindowDataset
 WORTH_SECONDS = 15.0
 _STEP_SECONDS = 0.02  # of a step of the Trainer, whatever the model
 _FLOPS = 6e10  # a second, of one thread
-_PROCESS_BYTES = 0.8e9  # of Python, torch and transformers, before any weights
+PROCESS_BYTES = 0.8e9  # of Python, torch and transformers, before any weights
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -52,9 +53,9 @@ class Needs:
         vocabulary = model.get_input_embeddings().weight.shape[0]
         weights = sum(p.numel() * p.element_size() for p in model.parameters())
         tokens = recipe.train.batch_size * len(windows.ids) / max(1, len(windows))
-        flops = 6 * sum(p.numel() for p in model.parameters()) * tokens
+        flops = 6 * num_parameters(model) * tokens
         needed = memory_needed(model, windows, recipe, regularizers, vocabulary)
-        return cls(_PROCESS_BYTES + weights + needed, num_steps * (_STEP_SECONDS + flops / _FLOPS))
+        return cls(PROCESS_BYTES + weights + needed, num_steps * (_STEP_SECONDS + flops / _FLOPS))
 
 
 NOTHING = Needs(0.0, 0.0)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe
-from heldout.lm.accelerator import training_device
+from heldout.lm.accelerator import trained_precision, training_device
 from heldout.lm.chat_template import with_template_arguments
 from heldout.lm.load import LoadedModel, from_scratch, load_model
+from heldout.lm.quantized import Quantization
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Target:
         return cls(absolute(model), absolute(from_scratch))
 
     def load(self, recipe: Recipe) -> LoadedModel:
-        """A fresh copy of the base, in float32, on the device that trains."""
+        """A fresh copy of the base, in float32 or quantized, on the device that trains."""
         loaded = self._load(recipe)
         with_template_arguments(loaded.tokenizer, recipe.data.template_arguments)
         return loaded
@@ -48,9 +49,12 @@ class Target:
                 "model.norm and model.norm_position choose the norms of a model from scratch: give "
                 "--from-scratch config.json, or leave them out."
             )
+        precision = trained_precision(recipe.train.precision)
+        quantization = Quantization.of(recipe.model.load_in, precision)
         return load_model(
             self.model,
             device=device,
             trust_remote_code=recipe.model.trust_remote_code,
             merge_adapter=recipe.model.method == "full",  # LoRA goes on with the same adapter
+            quantization=quantization,
         )
