@@ -133,7 +133,7 @@ def num_parameters(model: Any, *, trained: bool = False) -> int:
     )
 
 
-def _quantizable(model: Any) -> Iterator[nn.Module]:
+def _quantizable(model: Any) -> Iterator[Any]:
     head = model.get_output_embeddings()
     for layer in model.modules():
         if isinstance(layer, nn.Linear | Conv1D) and layer is not head:
@@ -160,7 +160,7 @@ class _Int8Product(torch.autograd.Function):
         return F.linear(inputs, _dequantized(weight_DE, scales_D, inputs.dtype))
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         return gradient @ _dequantized(ctx.weight_DE, ctx.scales_D, gradient.dtype), None, None
 
 

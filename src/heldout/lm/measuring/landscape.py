@@ -268,7 +268,8 @@ def _dot(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> float
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: p.detach() for name, p in model.named_parameters()}
+    """Without quantized ones, whose numbers are codes."""
+    return {name: p.detach() for name, p in model.named_parameters() if p.is_floating_point()}
 
 
 def _same_shapes(model: nn.Module, base: nn.Module) -> bool:
@@ -278,8 +279,8 @@ def _same_shapes(model: nn.Module, base: nn.Module) -> bool:
 
 @contextmanager
 def _trainable(model: nn.Module) -> Iterator[list[nn.Parameter]]:
-    """All parameters, with gradients meanwhile."""
-    parameters = list(model.parameters())
+    """All parameters that are not quantized, with gradients meanwhile."""
+    parameters = [p for p in model.parameters() if p.is_floating_point()]
     required = [p.requires_grad for p in parameters]
     try:
         for parameter in parameters:
