@@ -17,7 +17,7 @@ _CONFIGS = (
 )
 _KINDS = (
     *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
-    *("adapter_model.safetensors", *_CONFIGS),
+    *("adapter_model.safetensors", "quantized_base.json", *_CONFIGS),
     *("tokenizer.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt"),
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
     *("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
