@@ -12,6 +12,7 @@ from heldout.jobs.kit.checkpoints import load_weights, save_model
 from heldout.jobs.kit.prepare import prepare
 from heldout.lm.flat_trial import reason_for_padding
 from heldout.lm.load import load_model
+from heldout.lm.merging import merge_into_base
 from heldout.lm.quantized import NOTE, Quantization, num_parameters, quantization_of
 
 pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
@@ -131,3 +132,8 @@ def test_a_model_that_lies_there_quantized_is_refused(tmp_path):
     found.tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="quantized already"):
         loaded("4bit", tmp_path)
+
+
+def test_an_adapter_on_a_quantized_base_is_not_merged():
+    with pytest.raises(UserError, match="trained on a base in 4bit"):
+        merge_into_base(adapted("4bit"), "best")

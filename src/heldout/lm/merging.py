@@ -11,6 +11,7 @@ from transformers import AutoConfig
 
 from heldout.core.errors import UserError
 from heldout.lm.fit_of_weights import one_line
+from heldout.lm.quantized import quantization_of
 from heldout.lm.source import adapter_base, find_source
 
 _STORED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -57,6 +58,11 @@ def merge_into_base(model: Any, name: str) -> Any:
         raise UserError(
             f"{name} is an adapter of type {str(kind).rpartition('.')[2]}, which changes no weight "
             "of its base and cannot be merged: serve it as an adapter, with PEFT."
+        )
+    if (quantization := quantization_of(model)) is not None:
+        raise UserError(
+            f"{name} was trained on a base in {quantization.load_in}, whose weights cannot take it "
+            "up without being rounded again: serve it as an adapter on that base, with PEFT."
         )
     _part_changed_head(model)
     try:
