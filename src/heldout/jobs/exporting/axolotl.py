@@ -40,7 +40,7 @@ _ROWS: dict[str, dict[str, Any]] = {
         "message_field_training_detail": "train_detail",
     },
 }
-_CARRIED = ("eval.batch_size", "data.template_arguments")
+_CARRIED = ("eval.batch_size", "data.template_arguments", "model.load_in")
 _KEPT = (
     *("warmup_steps", "max_grad_norm", "adam_beta2", "weight_decay", "neftune_noise_alpha"),
     "seed",
@@ -78,7 +78,7 @@ def snippet(source: RecipeToExport) -> str:
         table["chat_template_kwargs"] = recipe.data.template_arguments
     if recipe.model.trust_remote_code:
         table["trust_remote_code"] = True
-    table |= _adapter(found)
+    table |= _adapter(found, recipe.model.load_in)
     # Its validation refuses patience beside evals_per_epoch, though that becomes eval_steps.
     every = evaluation_arguments(source)["eval_steps"]
     table["eval_steps"] = every
@@ -91,13 +91,13 @@ def snippet(source: RecipeToExport) -> str:
     return yaml_text(source, found, "axolotl", table)
 
 
-def _adapter(found: TrainerSettings) -> dict[str, Any]:
+def _adapter(found: TrainerSettings, load_in: str) -> dict[str, Any]:
     if not found.lora:
         return {}
     targets = found.lora["target_modules"]
     linear = targets == "all-linear"
     table = {
-        "adapter": "lora",
+        "adapter": "qlora" if load_in == "4bit" else "lora",
         "lora_r": found.lora["r"],
         "lora_alpha": found.lora["lora_alpha"],
         "lora_dropout": found.lora["lora_dropout"],
@@ -106,6 +106,8 @@ def _adapter(found: TrainerSettings) -> dict[str, Any]:
     for name in ("use_dora", "use_rslora", "init_lora_weights"):
         if name in found.lora:
             table[f"peft_{name}"] = found.lora[name]
+    if load_in:
+        table[f"load_in_{load_in}"] = True
     if not linear:
         table["lora_target_modules"] = targets
     return table

@@ -26,6 +26,7 @@ _NATIVE = {
     "label_smoothing": label_smoothing,
     "neftune": neftune,
 }
+_CARRIED = ("eval.batch_size", "train.report_to", "model.load_in")
 _NOTES = {
     "text": "stage pt adds the end-of-text token by itself",
     "completion": "template empty adds nothing, not even an end: let each completion end with the "
@@ -37,7 +38,7 @@ _NOTES = {
 
 def snippet(source: RecipeToExport) -> str:
     """YAML for LLaMA-Factory; ``dataset_info.json`` describes the rows."""
-    found = exported_arguments(source, carried=("eval.batch_size", "train.report_to"))
+    found = exported_arguments(source, carried=_CARRIED)
     place_regularizers(source, found, native=_NATIVE, attaches=False)
     recipe = source.recipe
     train = {k: v for k, v in found.train.items() if k != "early_stopping_patience"}
@@ -85,6 +86,8 @@ def _adapter(source: RecipeToExport, found: TrainerSettings) -> dict[str, Any]:
         "lora_target": "all" if targets == "all-linear" else ",".join(targets),
     }
     table |= {k: True for k in ("use_dora", "use_rslora") if k in found.lora}
+    if load_in := source.recipe.model.load_in:
+        table["quantization_bit"] = int(load_in.removesuffix("bit"))
     beginning = found.lora.get("init_lora_weights")
     if beginning == "pissa":
         table["pissa_init"] = True

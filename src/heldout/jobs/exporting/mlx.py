@@ -23,7 +23,7 @@ _NOTES = {
 
 def snippet(source: RecipeToExport) -> str:
     """YAML for ``mlx_lm.lora --config``, in whose folder train.jsonl and valid.jsonl lie."""
-    found = exported_arguments(source, carried=("train.report_to",))
+    found = exported_arguments(source, carried=("train.report_to", "model.load_in"))
     place_regularizers(source, found, native=_NATIVE, attaches=False)
     recipe, train = source.recipe, source.recipe.train
     found.notes += [
@@ -60,6 +60,10 @@ def snippet(source: RecipeToExport) -> str:
         found.notes.append("train.optimizer=schedule_free: no counterpart, adamw instead")
     if train.precision != "auto":
         found.notes.append(f"train.precision={train.precision}: as the weights of the model are")
+    if recipe.model.load_in:
+        found.notes.append(
+            f"model.load_in={recipe.model.load_in}: give a model that mlx_lm.convert -q has made"
+        )
     if recipe.model.trust_remote_code:
         table["trust_remote_code"] = True
     if train.report_to:

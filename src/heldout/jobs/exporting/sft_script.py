@@ -32,7 +32,7 @@ _HALF = "torch.cuda.is_available() and torch.cuda.is_bf16_supported()"
 def script_settings(source: RecipeToExport) -> TrainerSettings:
     """All arguments of ``SFTConfig``, with what is attached."""
     recipe = source.recipe
-    carried = ("eval.batch_size", "train.report_to")
+    carried = ("eval.batch_size", "train.report_to", "model.load_in")
     found = exported_arguments(source, carried=carried)
     place_regularizers(source, found, native=_NATIVE, attaches=True)
     found.train.setdefault("learning_rate", Code("LEARNING_RATE"))

@@ -28,7 +28,8 @@ def snippet(source: RecipeToExport) -> str:
     loading = {
         "max_seq_length": recipe.data.max_length,
         "dtype": _DTYPES[recipe.train.precision],
-        "load_in_4bit": False,
+        "load_in_4bit": recipe.model.load_in == "4bit",
+        "load_in_8bit": recipe.model.load_in == "8bit",
         "full_finetuning": not found.lora,
         **shared,
     }
