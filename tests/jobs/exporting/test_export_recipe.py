@@ -210,6 +210,19 @@ def built(recipe, tmp_path):
     return names["trainer"]
 
 
+def test_a_quantized_base(rich):
+    def text(trainer, load_in):
+        rich.write_text(RICH.replace("[model]", f'[model]\nload_in = "{load_in}"'))
+        return export_recipe(rich, trainer)
+
+    assert "BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type='nf4'" in text("trl", "4bit")
+    assert "load_in_4bit=True, load_in_8bit=False" in text("unsloth", "4bit")
+    table = yaml.safe_load(text("axolotl", "4bit"))
+    assert (table["adapter"], table["load_in_4bit"]) == ("qlora", True)
+    assert yaml.safe_load(text("llama-factory", "8bit"))["quantization_bit"] == 8
+    assert "model.load_in=8bit" in text("mlx", "8bit")
+
+
 def test_a_run_gives_its_rate_and_its_best_epoch(tmp_path):
     folder = run_of(tmp_path, load_recipe("default"))
     table = yaml.safe_load(export_recipe(folder, "llama-factory"))
