@@ -92,7 +92,8 @@ def _show_plan(plan: "MergePlan") -> None:
     table.add_row("base", plan.base or "none: all weights were trained")
     table.add_row("parameters", f"{plan.num_parameters:,} in {plan.dtype}")
     for path, num_bytes in plan.writes.items():
-        table.add_row("would write", f"{path}, about {num_bytes / 1e9:.3g} GB")
+        table.add_row("would write", path)
+        table.add_row("", f"about {num_bytes / 1e9:.3g} GB")
     table.add_row("disk", f"{plan.free_bytes / 1e9:.1f} GB free")
     console.print(table)
     console.print("Nothing was written.")
