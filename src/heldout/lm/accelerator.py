@@ -1,5 +1,6 @@
 """The device that trains, whatever its maker: its name, its memory and its random numbers."""
 
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -50,10 +51,13 @@ def peak_bytes() -> int:
 
 
 def empty_cache() -> None:
-    """Give memory that torch only keeps back to the device."""
+    """Give memory that torch, or glibc's allocator, only keeps back to the device or system."""
     module: Any = torch.get_device_module(training_device())
     if hasattr(module, "empty_cache"):
         module.empty_cache()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 def trained_precision(asked: str) -> str:

@@ -16,6 +16,7 @@ from transformers.models.auto.modeling_auto import (
 
 from heldout.core.collecting import search_as_usual
 from heldout.core.errors import UserError
+from heldout.lm.accelerator import empty_cache
 from heldout.lm.adapter_weights import with_adapter
 from heldout.lm.fit_of_weights import one_line, refuse_misfits, wrapper_names
 from heldout.lm.gguf import converted_gguf
@@ -105,6 +106,7 @@ def load_model(
     refuse_misfits(model, report, source.name)
     if quantization is not None:
         quantization.finish(model, source.name)
+        empty_cache()  # of the whole weights, layer by layer
     return _finish(model, tokenizer, source.name, None, device)
 
 

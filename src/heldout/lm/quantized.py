@@ -99,12 +99,13 @@ class Quantization:
         """Make what was loaded compute as this module says; UserError for weights of no use."""
         import bitsandbytes as bnb
 
+        kinds: Any = bnb.nn  # typed or not, as it is installed
         for layer in model.modules():
-            if isinstance(layer, bnb.nn.Linear4bit):
+            if isinstance(layer, kinds.Linear4bit):
                 # Else evaluation packs weights anew for some CPUs, and no gradient goes through.
                 layer.support_avx512bf16_for_cpu = False
                 scales = layer.weight.quant_state.offset
-            elif isinstance(layer, bnb.nn.Linear8bitLt):
+            elif isinstance(layer, kinds.Linear8bitLt):
                 # Its own evaluation also quantizes activations, by columns of the whole batch.
                 layer.compute_type = getattr(torch, self.compute)
                 layer.forward = MethodType(_int8_forward, layer)

@@ -126,5 +126,4 @@ def test_the_memory_of_a_real_model_is_told_before(data, tmp_path, monkeypatch):
     run = Run.open(tmp_path / "r")
     told = json.loads(run.path("plan.json").read_text())["estimate"]["gigabytes"]
     assert run.read_json("result.json")["last_step"] >= 20
-    # Torch's allocator on the CPU keeps some of what the plan's own model took.
-    assert told == pytest.approx(run.status["peak_gb"], rel=0.25)
+    assert told == pytest.approx(run.status["peak_gb"], rel=0.15)
