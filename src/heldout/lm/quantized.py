@@ -117,6 +117,9 @@ class Quantization:
                     f"Model {name}: weights are NaN or infinite: its training diverged, or the "
                     "file is damaged. Take an earlier checkpoint."
                 )
+        for parameter in model.parameters():
+            if parameter.is_floating_point():  # else the whole file stays mapped for their sake
+                parameter.data = parameter.data.clone()
         setattr(model, _KEPT_WITH, self)
 
 
