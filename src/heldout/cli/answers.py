@@ -66,7 +66,7 @@ def answers(
 def _lines() -> Iterator[str]:
     """What is typed, or piped, up to its end; empty lines are passed over."""
     if not sys.stdin.isatty():
-        yield from (line.strip() for line in sys.stdin if line.strip())
+        yield from _piped()
         return
     print(say("One prompt a line; Ctrl-D ends."), file=sys.stderr)
     while True:
@@ -77,6 +77,22 @@ def _lines() -> Iterator[str]:
             return
         if line:
             yield line
+
+
+def _piped() -> Iterator[str]:
+    """Lines of standard input; UserError where they are none, or no text in UTF-8."""
+    num = 0
+    try:
+        for line in sys.stdin:
+            if line.strip():
+                num += 1
+                yield line.strip()
+    except UnicodeDecodeError:
+        raise UserError(
+            "What is piped in is not text in UTF-8: convert it, by `iconv` for one."
+        ) from None
+    if not num:
+        raise UserError("No prompt was given: write PROMPT, or pipe prompts in, one a line.")
 
 
 def _show(answer: "Answer", names_prompt: bool) -> None:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, fields
 
 from heldout.core.errors import UserError
 
+_TEMPERATURES = "0 (greedy) or between 0.0001 and 10000"
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -26,7 +28,11 @@ class Decoding:
 
     def __post_init__(self) -> None:
         for name, holds, rule in (
-            ("temperature", self.temperature >= 0, "0 (greedy) or more"),
+            (
+                "temperature",
+                self.temperature == 0 or 1e-4 <= self.temperature <= 1e4,
+                _TEMPERATURES,
+            ),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("top_k", self.top_k >= 0, "0 (off) or more"),
             ("min_p", 0 <= self.min_p <= 1, "between 0 and 1"),

@@ -46,6 +46,14 @@ def _of_most(folder: Path) -> torch.dtype:
     return _STORED.get(found.most_common(1)[0][0], torch.float32) if found else torch.float32
 
 
+def refusal_of_quantized(name: str, load_in: str) -> UserError:
+    """Why an adapter on a base of fewer bits is not merged."""
+    return UserError(
+        f"{name} was trained on a base in {load_in}, whose weights cannot take it up without being "
+        "rounded again: serve it as an adapter on that base, with PEFT."
+    )
+
+
 def merge_into_base(model: Any, name: str) -> Any:
     """The base with the adapter of a PEFT ``model`` in its weights; takes the model apart.
 
@@ -60,10 +68,7 @@ def merge_into_base(model: Any, name: str) -> Any:
             "of its base and cannot be merged: serve it as an adapter, with PEFT."
         )
     if (quantization := quantization_of(model)) is not None:
-        raise UserError(
-            f"{name} was trained on a base in {quantization.load_in}, whose weights cannot take it "
-            "up without being rounded again: serve it as an adapter on that base, with PEFT."
-        )
+        raise refusal_of_quantized(name, quantization.load_in)
     _part_changed_head(model)
     try:
         merged = model.merge_and_unload(safe_merge=True)

@@ -101,6 +101,9 @@ def test_prompts_are_asked_for_one_by_one(run):
         ({"max_new_tokens": 0}, "max_new_tokens must be 1 or more, got 0"),
         ({"max_new_tokens": 512}, "max_new_tokens must be under 512, what this model can read"),
         ({"temperature": -1}, "temperature must be 0"),
+        ({"temperature": float("inf")}, "between 0.0001 and 10000, got inf"),
+        ({"temperature": 1e-300}, "between 0.0001 and 10000, got 1e-300"),
+        ({"seed": 2**64}, "seed must be 0 or more and under 2 ** 63"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_any_answer(run, settings, words):
@@ -144,3 +147,25 @@ def test_piped_lines_are_answered_in_order(run, monkeypatch, capsys):
     path = resources.files("heldout.core") / "schemas" / "try.json"
     Draft202012Validator(json.loads(path.read_text(encoding="utf-8"))).validate(entry)
     assert [each["prompt"] for each in entry["answers"]] == ["One", "Two"]
+
+
+@pytest.mark.parametrize(
+    ("piped", "argument", "words"),
+    [
+        (b"", [], "No prompt was given"),
+        (b"\n \n", [], "No prompt was given"),
+        (b"\xff\xfe\n", [], "not text in UTF-8"),
+        (b"", ["\udcff"], "not text in UTF-8"),
+    ],
+)
+def test_prompts_that_are_none_are_refused_in_one_line(
+    run, monkeypatch, capsys, piped, argument, words
+):
+    monkeypatch.setattr(sys, "argv", ["heldout", "try", str(run.folder), *argument])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(piped), encoding="utf-8"))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert words in error
+    assert error.count("\n") == 1

@@ -259,6 +259,9 @@ def test_a_run_that_gained_nothing_has_nothing_to_copy(tmp_path):
 def test_what_is_unknown_is_said_in_one_line(tmp_path):
     with pytest.raises(UserError, match="did you mean 'axolotl'"):
         export_recipe("default", "axolotle")
+    with pytest.raises(UserError) as error:
+        export_recipe("default", "keras")
+    assert str(error.value).count("unsloth") == 1  # trainers are listed once
     with pytest.raises(UserError, match="Unknown recipe"):
         export_recipe("defualt", "trl")
     (tmp_path / "empty").mkdir()

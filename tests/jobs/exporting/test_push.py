@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from importlib import resources
 from pathlib import Path
@@ -167,3 +168,11 @@ def test_a_run_without_a_model_or_that_goes_on_is_refused(tmp_path):
     run.best.mkdir()
     with pytest.raises(UserError, match=r"has not ended \(started\)"):
         heldout.dry_run_push(run, "org/my-model")
+
+
+@pytest.mark.parametrize("written", ["[]", "{"])
+def test_a_configuration_that_is_no_object_is_refused(run, tmp_path, written):
+    copy = Run(shutil.copytree(run.folder, tmp_path / "copy"))
+    copy.path("best/tokenizer_config.json").write_text(written)
+    with pytest.raises(UserError, match=r"tokenizer_config\.json holds no JSON object"):
+        heldout.dry_run_push(copy, "org/my-model", base=BASE)

@@ -1,6 +1,7 @@
 """What lies beside an exported recipe: the rows of the run, and nothing that is sealed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,18 @@ def test_a_beginning_with_new_weights_is_told(tmp_path):
     text = export_recipe(run.folder, "trl")
     assert "the run began with new weights" in text
     assert "'MODEL'" in text
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_answers_that_are_not_trained_on_are_told(tmp_path, trainer):
+    run = run_with(tmp_path, "conversation", "conversation")
+    assert "leaves untrained" not in export_recipe(run.folder, trainer)
+    answer = {"role": "assistant", "content": "No.", "train": False}
+    rows = [*run.read_rows("train")]
+    run.write_rows("train", [rows[0], replace(rows[1], messages=(*rows[1].messages, answer))])
+    assert "rows: 1 hold answers that heldout leaves untrained" in export_recipe(
+        run.folder, trainer
+    )
 
 
 def test_what_cannot_be_written_is_said_in_one_line(tmp_path):

@@ -137,6 +137,11 @@ def test_refusals(folder, base, tmp_path):
         heldout.merge(tmp_path / "nowhere", out=tmp_path / "new")
     with pytest.raises(UserError, match=r"must end with .gguf"):
         heldout.merge(folder, out=tmp_path / "new", gguf=tmp_path / "model.bin")
+    notes = tmp_path / "full" / "notes.txt"
+    for places in ({"out": notes / "new"}, {"out": tmp_path / "new", "gguf": notes / "new.gguf"}):
+        for job in (heldout.merge, heldout.dry_run_merge):
+            with pytest.raises(UserError, match=r"notes.txt, which is a file.* Nothing was wri"):
+                job(folder, **places)
     prompts = get_peft_model(
         base.model, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=2)
     )
@@ -191,3 +196,19 @@ def test_a_run_is_merged(tmp_path):
     assert found.gguf.agreement.same_likeliest > 0.99
     told = load_model(str(tmp_path / "merged"), device="cpu")
     assert told.parameters == found.num_parameters
+
+
+def test_a_dry_run_refuses_what_the_merge_would(folder, tmp_path):
+    quantized = shutil.copytree(folder, tmp_path / "quantized")
+    note = {"load_in": "4bit", "compute": "float32"}
+    (quantized / "quantized_base.json").write_text(json.dumps(note))
+    with pytest.raises(UserError, match="was trained on a base in 4bit"):
+        heldout.dry_run_merge(quantized, out=tmp_path / "new")
+
+
+def test_a_copy_is_told_in_chinese():
+    from heldout.core.language import say, using
+
+    with using("zh"):
+        said = say("Copied all weights, in float16. The loss was not measured.")
+    assert said == "已复制全部权重，类型为 float16。未测量损失。"

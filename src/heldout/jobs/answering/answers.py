@@ -73,6 +73,8 @@ def answers(
     decoding = Decoding(temperature=temperature)
     if max_new_tokens is not None and max_new_tokens < 1:
         raise UserError(f"--max-new-tokens must be 1 or more, got {max_new_tokens}.")
+    if not 0 <= seed < 2**63:
+        raise UserError(f"--seed must be 0 or more and under 2 ** 63, got {seed}.")
     with quiet_libraries():
         models = _load(run)
         _refuse_too_many(models["best"], max_new_tokens)
@@ -97,6 +99,8 @@ class _Asking:
     searched: VerbatimIndex
 
     def answer(self, prompt: str) -> Answer:
+        if any("\ud800" <= character <= "\udfff" for character in f"{self.system}{prompt}"):
+            raise UserError("A prompt is not text in UTF-8: convert it, by `iconv` for one.")
         with quiet_libraries():
             written = {name: self._written(loaded, prompt) for name, loaded in self.models.items()}
             best, is_cut = written["best"]

@@ -57,8 +57,5 @@ def write_export(
 
 def _snippet_for(name: str) -> Callable[[RecipeToExport], str]:
     if name not in TRAINERS:
-        known = ", ".join(TRAINERS)
-        raise UserError(
-            f"--for must be one of {known}, got {name!r}{did_you_mean(name, list(TRAINERS))}"
-        )
+        raise UserError(f"--for names no trainer, {name!r}{did_you_mean(name, list(TRAINERS))}")
     return TRAINERS[name]

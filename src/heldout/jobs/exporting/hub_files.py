@@ -62,7 +62,9 @@ def _portable(path: Path, base: str) -> bytes:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        raise UserError(f"{path} is not JSON: put it back as it was.") from None
+        table = None
+    if not isinstance(table, dict):
+        raise UserError(f"{path} holds no JSON object: put it back as it was.")
     kept = _without_places(table)
     if path.name == "adapter_config.json":
         kept[_BASE] = base

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from heldout.core.damage import refuse_damaged
 from heldout.core.errors import UserError
 from heldout.core.recipe import Recipe, load_recipe
+from heldout.core.row import Row
 from heldout.core.run import Run
 from heldout.lm.source import find_source
 
@@ -73,6 +74,11 @@ def read_source(source: str | Path, kind: str | None = None) -> RecipeToExport:
         notes.append(
             f"rows: {rows[1]} of the run's own split; its test rows stay sealed in the run"
         )
+        if untrained := sum(map(_has_untrained, run.read_rows("train"))):
+            notes.append(
+                f"rows: {untrained} hold answers that heldout leaves untrained (train: false, "
+                "train_detail), as axolotl does; other trainers train them too"
+            )
     return RecipeToExport(
         f"the best checkpoint of {folder.name}",
         _with_found_decay(recipe, result),
@@ -100,6 +106,14 @@ def _rows_of(run: Run) -> tuple[Kind, int] | None:
             "in one file: train on one kind, such as conversations alone."
         )
     return next(iter(kinds.items()), None)
+
+
+def _has_untrained(row: Row) -> bool:
+    return any(
+        message.get("role") == "assistant"
+        and (message.get("train", True) is False or message.get("train_detail") is not None)
+        for message in row.messages
+    )
 
 
 def _model_of(environment: dict[str, Any]) -> tuple[str, list[str]]:

@@ -34,8 +34,9 @@ from heldout.lm.measuring.logit_agreement import (
     logits_of,
     rows_of_ids,
 )
-from heldout.lm.merging import in_dtype, merge_into_base, stored_dtype
+from heldout.lm.merging import in_dtype, merge_into_base, refusal_of_quantized, stored_dtype
 from heldout.lm.nll import context_length, document_losses
+from heldout.lm.quantized import Quantization
 from heldout.lm.quiet import quiet_libraries
 from heldout.lm.source import adapter_base, find_source
 
@@ -125,6 +126,8 @@ def dry_run_merge(
     place = Path(out)
     _check_arguments(place, dtype, gguf)
     with quiet_libraries(), merge_source(run, None, trust_code) as source:
+        if (quantized := Quantization.noted_in(source.folder)) is not None:
+            raise refusal_of_quantized(source.shown, quantized.load_in)
         chosen = _dtype(source, dtype)
         base = _base_of(source.folder)
         trusts = source.recipe.model.trust_remote_code
@@ -248,7 +251,7 @@ def _headline(
     is_worse: bool,
     min_effect: float,
 ) -> str:
-    done = f"Merged into {base}, in {dtype}." if base else f"Copied in {dtype}."
+    done = f"Merged into {base}, in {dtype}." if base else f"Copied all weights, in {dtype}."
     same = 100 * agreement.same_likeliest
     near = f"The same token is likeliest at {same:.2f} % of {agreement.num_positions:,} positions."
     if isinstance(merged, NotMeasured):
@@ -277,8 +280,19 @@ def _check_arguments(place: Path, dtype: str, gguf: str | Path | None) -> None:
             f"--out {place} {'is a file' if place.is_file() else 'holds files'}: give a new "
             "folder. Nothing was written."
         )
+    _refuse_below_file("--out", place)
     if gguf is not None:
         check_gguf(Path(gguf))
+        _refuse_below_file("--gguf", Path(gguf))
+
+
+def _refuse_below_file(flag: str, path: Path) -> None:
+    above = existing_parent(path.absolute())
+    if not above.is_dir():
+        raise UserError(
+            f"{flag} {path} would lie in {above}, which is a file: give another place. Nothing was "
+            "written."
+        )
 
 
 def _dtype(source: MergeSource, asked: str) -> torch.dtype:
