@@ -6,7 +6,7 @@ from typing import Any
 
 from heldout.core.finite import without_infinity
 from heldout.core.measurement import Interval, Measurement, NotMeasured
-from heldout.core.shown import Shown
+from heldout.core.results.with_measurements import WithMeasurements
 
 SCHEMA = "heldout.ensemble/1"
 DISTILL_SCHEMA = "heldout.distill/1"
@@ -77,7 +77,7 @@ class ServingCost:
 
 
 @dataclass(frozen=True)
-class EnsembleResult(Shown):
+class EnsembleResult(WithMeasurements):
     """Members, the loss of their ensembles of every size on the sealed test, and its limit."""
 
     model: str
@@ -100,13 +100,6 @@ class EnsembleResult(Shown):
     def table_rows(self) -> Iterable[Any]:
         """The loss by the number of members."""
         return self.sizes
-
-    def measurement(self, name: str) -> Measurement | NotMeasured:
-        """The measurement of that name; KeyError where there is none."""
-        for each in self.measurements:
-            if each.name == name:
-                return each
-        raise KeyError(name)
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``heldout.ensemble/1``."""
@@ -137,7 +130,7 @@ class EnsembleResult(Shown):
 
 
 @dataclass(frozen=True)
-class DistillResult(Shown):
+class DistillResult(WithMeasurements):
     """One model that learned from an ensemble, beside one member and the ensemble."""
 
     ensemble: str
@@ -149,17 +142,6 @@ class DistillResult(Shown):
     measurements: tuple[Measurement | NotMeasured, ...]
     headline: str
     notes: tuple[str, ...]
-
-    def table_rows(self) -> Iterable[Any]:
-        """The measurements."""
-        return self.measurements
-
-    def measurement(self, name: str) -> Measurement | NotMeasured:
-        """The measurement of that name; KeyError where there is none."""
-        for each in self.measurements:
-            if each.name == name:
-                return each
-        raise KeyError(name)
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``heldout.distill/1``."""

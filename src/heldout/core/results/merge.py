@@ -1,11 +1,10 @@
 """What merging an adapter into its base wrote, and how near the written model is to the pair."""
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from heldout.core.measurement import Measurement, NotMeasured
-from heldout.core.shown import Shown
+from heldout.core.results.with_measurements import WithMeasurements
 
 SCHEMA = "heldout.merge/1"
 PLAN_SCHEMA = "heldout.merge_plan/1"
@@ -38,7 +37,7 @@ class GgufFile:
 
 
 @dataclass(frozen=True)
-class MergeResult(Shown):
+class MergeResult(WithMeasurements):
     """The folder of the merged model, with its losses beside those of adapter and base.
 
     ``part`` is where the rows come from: validation, train, heldout, or texts that the package
@@ -59,17 +58,6 @@ class MergeResult(Shown):
     headline: str
     notes: tuple[str, ...]
     gguf: GgufFile | None = None
-
-    def table_rows(self) -> Iterable[Any]:
-        """The losses before and after."""
-        return self.measurements
-
-    def measurement(self, name: str) -> Measurement | NotMeasured:
-        """``unmerged`` or ``merged``; KeyError for another name."""
-        for each in self.measurements:
-            if each.name == name:
-                return each
-        raise KeyError(name)
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``heldout.merge/1``."""
